@@ -1,0 +1,34 @@
+"""What the surroundings fix for a component: handed to every factory beside its own options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
+
+
+@attrs.frozen(kw_only=True)
+class Context:
+    """Facts from the neighbours and the recipe. What does not apply to a kind keeps its default.
+
+    Attributes:
+        seed: for datasets, the data seed; for other components the initialisation's.
+        image_shape: (c, h, w) of the data's images.
+        width: ``model.width``, the width of every part that does not state its own.
+        latent: width d of the latents that the part reads (decoders, discriminators); 0 for parts that read none.
+        latents: part name → width d of the latents it gives (losses that compare latents).
+        tokenizer: of text encoders and text decoders.
+        steps: for schedules, the stage's number of steps.
+    """
+
+    seed: int = 0
+    image_shape: tuple[int, int, int] = (3, 32, 32)
+    width: int = 128
+    latent: int = 0
+    latents: Mapping[str, int] = attrs.field(factory=dict)
+    tokenizer: Tokenizer | None = None
+    steps: int = 0

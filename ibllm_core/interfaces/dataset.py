@@ -1,0 +1,63 @@
+"""Where captions and images come from. Torch-free: a dataset speaks numpy and strings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+
+@attrs.frozen(eq=False)
+class Samples:
+    """Some items of one split.
+
+    Attributes:
+        indices: (b) each item's number in its split.
+        images: (b h w c) uint8, or None where the data has no images.
+        captions: b strings, or None where the data has no text.
+        languages: b language codes (ISO 639), the language of each caption.
+        questions, answers: b strings each, one question–answer pair an item, or None.
+        truth: what the dataset itself knows about the items (its own metrics read it); opaque to the core.
+    """
+
+    indices: npt.NDArray[np.int64]
+    images: npt.NDArray[np.uint8] | None = None
+    captions: Sequence[str] | None = None
+    languages: Sequence[str] | None = None
+    questions: Sequence[str] | None = None
+    answers: Sequence[str] | None = None
+    truth: Any = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class Dataset(ABC):
+    """A source of paired (or unpaired) captions and images with named splits.
+
+    Every item is a pure function of ``(seed, split, index)``; `samples` may be called from any process in any order.
+    """
+
+    #: (c, h, w) of every image.
+    image_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def sizes(self) -> Mapping[str, int]:
+        """Split name → number of items. ``train`` must be among them."""
+
+    @abstractmethod
+    def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
+        """The items `indices` of `split`. Raises `KeyError` for an unknown split."""
+
+    def corpus(self, split: str = "train", limit: int = 4096) -> Sequence[str]:
+        """Texts to train a tokenizer on: by default captions, questions and answers of the split's first `limit` items."""
+        found = self.samples(split, np.arange(min(limit, self.sizes()[split]), dtype=np.int64))
+        return [text for texts in (found.captions, found.questions, found.answers) if texts is not None for text in texts]
+
+    def attribution(self) -> str | None:
+        """A credit that the data's licence asks for; it goes into reports and model folders."""
+        return None

@@ -1,0 +1,64 @@
+"""Image parts: D_y (latent → image) and E_y (image → latent).
+
+Shapes: b batch, c h w image, n latent places, d latent width, k noise width. Images are floats in [−1, 1].
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from ..noise import Rng
+from .latent import Latent
+
+
+class ImageEncoder(nn.Module, ABC):
+    """E_y."""
+
+    #: d, the width of the latents it gives.
+    width: int
+
+    @abstractmethod
+    def forward(self, y: Tensor) -> Latent:
+        """y (b c h w) in [−1, 1] → latent: tokens (b n d), mask (b n), pooled (b d)."""
+
+
+class ImageDecoder(nn.Module, ABC):
+    """D_y, p(y|x) through the latent. What log p means is the decoder's own business."""
+
+    @abstractmethod
+    def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
+        """(b) −log p(y | z) in nats up to a constant, summed over the image, or a bound of it. Draws what it needs from `rng`."""
+
+    @abstractmethod
+    def sample(self, z: Latent, rng: Rng) -> Tensor:
+        """One image (b c h w) in [−1, 1] for each latent."""
+
+    def forward(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
+        return self.nll(y, z, rng)
+
+
+class DrawingDecoder(ImageDecoder):
+    """A decoder that draws in one differentiable pass (capability ``differentiable_draw``): losses may follow gradients through its images."""
+
+    #: k, numbers of noise an image; 0 for none.
+    noise_width: int
+
+    def noise(self, rng: Rng) -> Tensor:
+        """(b k) standard normal."""
+        return rng.normal(self.noise_width)
+
+    @abstractmethod
+    def draw(self, z: Latent, noise: Tensor) -> Tensor:
+        """latent, noise (b k) → image (b c h w) in [−1, 1], differentiable in both."""
+
+    @abstractmethod
+    def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
+        """(b) −log p(y | drawn) up to a constant, summed over the image: the reconstruction likelihood."""
+
+    def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
+        return self.likelihood(y, self.draw(z, self.noise(rng)))
+
+    def sample(self, z: Latent, rng: Rng) -> Tensor:
+        return self.draw(z, self.noise(rng))

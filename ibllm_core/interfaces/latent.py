@@ -1,0 +1,65 @@
+"""What encoders hand to decoders, and the tensors that text becomes."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor
+
+
+@attrs.frozen(eq=False)
+class Tokens:
+    """Text as tensors.
+
+    Attributes:
+        ids: (b t) int64; 0 padding, 1 beginning, 2 end, 3 unknown.
+        mask: (b t) bool, True where there is a token.
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    def to(self, device: torch.device | str) -> Tokens:
+        return Tokens(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
+
+    def lengths(self) -> Tensor:
+        """(b) number of tokens, beginning and end included."""
+        return self.mask.sum(1)
+
+
+@attrs.frozen(eq=False)
+class Latent:
+    """A joint representation of a caption or an image.
+
+    Attributes:
+        tokens: (b n d) one vector for each token or place.
+        mask: (b n) bool, True where there is something.
+        pooled: (b d) one vector for the whole.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def detach(self) -> Latent:
+        return Latent(self.tokens.detach(), self.mask, self.pooled.detach())
+
+    def roll(self, by: int = 1) -> Latent:
+        """The latents of other items of the batch: item i gets that of item i − by. For mismatched pairs."""
+        return Latent(self.tokens.roll(by, 0), self.mask.roll(by, 0), self.pooled.roll(by, 0))
+
+    def repeat(self, times: int) -> Latent:
+        """(b …) → (b·times …), each item `times` times in a row."""
+        return Latent(*(t.repeat_interleave(times, 0) for t in (self.tokens, self.mask, self.pooled)))
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """(b n d), (b n) → (b d), the mean over the places that the mask keeps."""
+    kept = mask.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * kept).sum(1) / kept.sum(1).clamp(min=1)

@@ -1,0 +1,38 @@
+"""What a player minimises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ..cycle import Cycle
+
+#: A mean (), or a sum and its count, so that ranks and accumulation average rightly.
+Value = Tensor | tuple[Tensor, Tensor]
+
+
+class Loss(nn.Module, ABC):
+    """A loss of the model player. Its own parameters (a temperature, a head) are trained by its player."""
+
+    @abstractmethod
+    def forward(self, cycle: Cycle) -> Value:
+        """The value for one batch: a mean (), or (sum, count) where count depends on the batch alone."""
+
+
+class CriticLoss(nn.Module, ABC):
+    """A loss of the critic alone (a gradient penalty)."""
+
+    @abstractmethod
+    def critic(self, cycle: Cycle) -> Value:
+        """The critic's value; what comes from the model is detached."""
+
+
+class AdversarialLoss(Loss):
+    """A loss with two sides: `critic` for the critic, `forward` for the model. The recipe's weight applies to the model's side."""
+
+    @abstractmethod
+    def critic(self, cycle: Cycle) -> Value:
+        """The critic's value; what comes from the model is detached."""

@@ -1,0 +1,162 @@
+"""Text parts: E_x (tokens → latent) and D_x (latent → tokens).
+
+Shapes: b batch, t tokens of a text, n latent places, d latent width, e embedding width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..noise import Rng
+from .latent import Latent, Tokens
+from .tokenizer import BOS, EOS, PAD
+
+
+class TextEncoder(nn.Module, ABC):
+    """E_x. `embed` and `encode` are separate so that soft tokens (mixtures of embeddings) can enter."""
+
+    #: d, the width of the latents it gives.
+    width: int
+
+    @abstractmethod
+    def embed(self, ids: Tensor) -> Tensor:
+        """ids (b t) → embeddings (b t e), positions not yet included."""
+
+    @abstractmethod
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        """embeddings (b t e), mask (b t) → latent: tokens (b t d), mask (b t), pooled (b d). Padding never changes the result."""
+
+    def forward(self, tokens: Tokens) -> Latent:
+        return self.encode(self.embed(tokens.ids), tokens.mask)
+
+
+class TextDecoder(nn.Module, ABC):
+    """D_x, an autoregressive p(x|y): log p(x|y) = Σ_t log p(x_t | x_<t, y), exact.
+
+    Subclasses give teacher-forced `logits` and the stepwise pair `begin`, `step`; likelihood and search live here, once.
+    """
+
+    #: v, number of ids.
+    vocabulary: int
+    #: Longest text in tokens that `sample` writes.
+    max_length: int
+
+    @abstractmethod
+    def logits(self, ids: Tensor, mask: Tensor, z: Latent) -> Tensor:
+        """ids (b t), mask (b t) → logits (b t v); place t predicts token t + 1 from tokens ≤ t and the latent."""
+
+    @abstractmethod
+    def begin(self, z: Latent) -> Any:
+        """The state before the first token: a tree (tuples, lists, dicts) of tensors with the batch as first axis.
+
+        Shapes stay the same from step to step (a cache is allocated whole, with each row's own length), so that rows of a batch
+        may be at different places.
+        """
+
+    @abstractmethod
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """ids (b) → logits (b v) of the next token, and the state after it."""
+
+    def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
+        """(b) −log p(tokens | z, prefix) in nats, summed over the text (its end token included).
+
+        A `prefix` (a question) conditions and is not itself counted: the sequence read is beginning, prefix, tokens.
+        """
+        ids, mask, counted = tokens.ids, tokens.mask, tokens.mask[:, 1:]
+        if prefix is not None:
+            ids, mask, counted = join_prefix(prefix, tokens)
+        logits = self.logits(ids[:, :-1], mask[:, :-1], z)
+        losses = F.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
+        return (losses * counted).sum(1)
+
+    def forward(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
+        return self.nll(tokens, z, prefix)
+
+    @torch.no_grad()
+    def sample(
+        self, z: Latent, rng: Rng | None = None, *, prefix: Tokens | None = None, temperature: float = 0.0, top_p: float = 1.0
+    ) -> Tokens:
+        """Writes a text for each latent; `temperature` 0 takes the likeliest token, otherwise `rng` draws within the nucleus `top_p`.
+
+        Returns tokens without the prefix: beginning, text, end.
+        """
+        assert temperature == 0 or rng is not None, "drawing needs a generator"
+        state = self.begin(z)
+        logits, state = self.step(torch.full((len(z),), BOS, device=z.tokens.device), state)
+        if prefix is not None:
+            logits, state = self._read_prefix(prefix, logits, state)
+        written = [torch.full((len(z),), BOS, device=z.tokens.device)]
+        ended = torch.zeros(len(z), dtype=torch.bool, device=z.tokens.device)
+        for place in range(1, self.max_length):
+            ids = choose(logits, rng, temperature, top_p)
+            ids = torch.where(ended, PAD, ids)
+            if place == self.max_length - 1:
+                ids = torch.where(ended, PAD, EOS)
+            written.append(ids)
+            ended = ended | (ids == EOS)
+            if place % 4 == 0 and bool(ended.all()):  # asking synchronises the device, so not at every token
+                break
+            logits, state = self.step(ids, state)
+        out = torch.stack(written, 1)
+        return Tokens(out, out != PAD)
+
+    def _read_prefix(self, prefix: Tokens, logits: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Feeds a prefix whose rows differ in length: rows that ended keep their state."""
+        ids, mask = prefix_body(prefix)
+        for place in range(ids.shape[1]):
+            keep = mask[:, place]
+            new_logits, new_state = self.step(ids[:, place], state)
+            logits = torch.where(keep[:, None], new_logits, logits)
+            state = where_tree(keep, new_state, state)
+        return logits, state
+
+
+def choose(logits: Tensor, rng: Rng | None, temperature: float, top_p: float) -> Tensor:
+    """logits (b v) → ids (b). Padding and beginning are never chosen. Nucleus: Holtzman et al. 2020, eq. 2."""
+    logits = logits.float().clone()
+    logits[:, [PAD, BOS]] = -torch.inf
+    if temperature == 0:
+        return logits.argmax(-1)
+    assert rng is not None
+    p, order = (logits / temperature).softmax(-1).sort(-1, descending=True)
+    cumulated = p.cumsum(-1)
+    p = torch.where(cumulated - p < top_p, p, 0.0)
+    threshold = rng.uniform(1).to(p) * p.sum(-1, keepdim=True)
+    place = (p.cumsum(-1) <= threshold).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
+    return order.gather(-1, place).squeeze(-1)
+
+
+def prefix_body(prefix: Tokens) -> tuple[Tensor, Tensor]:
+    """A prefix without its beginning and end tokens: ids (b t), mask (b t)."""
+    ids, mask = prefix.ids[:, 1:], prefix.mask[:, 1:]
+    return ids, mask & (ids != EOS)
+
+
+def join_prefix(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+    """Beginning, prefix, text, end, packed to the left; and which of the places 1… are counted.
+
+    Returns ids (b t), mask (b t), counted (b t−1).
+    """
+    body, body_mask = prefix_body(prefix)
+    ids = torch.cat([tokens.ids[:, :1], body, tokens.ids[:, 1:]], 1)
+    mask = torch.cat([tokens.mask[:, :1], body_mask, tokens.mask[:, 1:]], 1)
+    counted = torch.cat([torch.zeros_like(body_mask[:, :1]), torch.zeros_like(body_mask), tokens.mask[:, 1:]], 1)
+    order = (~mask).to(torch.int8).argsort(1, stable=True)
+    ids = torch.where(mask, ids, PAD).gather(1, order)
+    return ids, mask.gather(1, order), counted.gather(1, order)[:, 1:]
+
+
+def where_tree(keep: Tensor, new: Any, old: Any) -> Any:
+    """`new` where `keep` (b), else `old`, over a tree of tensors with the batch as first axis."""
+    if isinstance(new, Tensor):
+        return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old)
+    if isinstance(new, dict):
+        return {key: where_tree(keep, new[key], old[key]) for key in new}
+    if isinstance(new, tuple | list):
+        return type(new)(where_tree(keep, n, o) for n, o in zip(new, old, strict=True))
+    return new
