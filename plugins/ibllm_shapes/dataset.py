@@ -1,0 +1,51 @@
+"""The dataset `shapes`: scenes drawn, described and asked about. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ibllm_core.interfaces.dataset import Dataset, Samples
+from ibllm_core.randomness import Stream
+from ibllm_shapes import grammar
+from ibllm_shapes.config import ShapesConfig
+from ibllm_shapes.render import render
+from ibllm_shapes.scenes import SPLITS, SceneSampler
+
+
+class ShapesDataset(Dataset):
+    """Scenes of one to three shapes; each item is a pure function of (seed, split, index).
+
+    The splits train, validation and test share their colour×shape pairs; every scene of `novel` has a pair that none of them has, and every scene of
+    `novel-validation` has one of other such pairs. `Samples.truth` is a `ibllm_shapes.scenes.Scenes`.
+    """
+
+    def __init__(self, config: ShapesConfig, context: Any) -> None:
+        self.config = config
+        self.image_shape = (3, config.size, config.size)
+        self.sampler = SceneSampler(config, context.seed)
+
+    def sizes(self) -> Mapping[str, int]:
+        return {split: self.config.train_size if split == "train" else self.config.evaluation_size for split in SPLITS}
+
+    def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
+        if split not in SPLITS:
+            raise KeyError(f"shapes has no split {split!r}: expected one of {', '.join(SPLITS)}")
+        config = self.config
+        indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))
+        scenes = self.sampler.scenes(split, indices)
+        stream = Stream(self.sampler.key(split, "text"), indices)
+        languages = [config.languages[k] for k in stream.integers(len(config.languages))]
+        choice = stream.uniform()
+        varied = config.templates == "varied"
+        templates = [int(u * grammar.template_count(config.placement, code)) if varied else 0 for u, code in zip(choice.tolist(), languages, strict=True)]
+        return Samples(
+            indices=indices,
+            images=render(scenes),
+            captions=grammar.write(scenes, languages, templates),
+            languages=languages,
+            truth=scenes,
+        )
