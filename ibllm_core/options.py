@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Config", "OptionError", "option"]
+__all__ = ["Config", "LossConfig", "MetricConfig", "OptionError", "option"]
 
 
 class OptionError(ValueError):
@@ -96,3 +96,25 @@ class Config:
     def needs(self) -> frozenset[str]:
         """What it asks of others: ``"image_decoder"`` (a part is there) or ``"image_decoder.differentiable_draw"``."""
         return frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class LossConfig(Config):
+    """The base of a loss's options."""
+
+    def players(self) -> tuple[str, ...]:
+        """Who minimises it: ``("model",)``, ``("critic",)``, or both for a loss with two sides."""
+        return ("model",)
+
+    def terms(self) -> tuple[str, ...]:
+        """The names of the recipe's other losses that this one is composed of; empty for a plain loss."""
+        return ()
+
+
+@attrs.frozen(kw_only=True)
+class MetricConfig(Config):
+    """The base of a metric's options."""
+
+    def figures(self) -> tuple[str, ...]:
+        """The names of the figures it gives, so that a recipe can be checked before anything is measured."""
+        raise NotImplementedError
