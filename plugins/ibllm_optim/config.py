@@ -1,0 +1,75 @@
+"""The options of the optimizers and schedules. Torch-free."""
+
+from __future__ import annotations
+
+import attrs
+
+from ibllm_core.options import Config, option
+
+
+@attrs.frozen(kw_only=True)
+class _AdamOptions(Config):
+    lr: float = option(1e-3, help="learning rate that the schedule's factor multiplies", gt=0)
+    betas: tuple[float, float] = option((0.9, 0.999), help="decay of the averages of gradients and of their squares", ge=0, lt=1)
+    eps: float = option(1e-8, help="added to the root of the average square", gt=0)
+    amsgrad: bool = option(False, help="divide by the largest average square so far (Reddi et al. 2018)")
+
+
+@attrs.frozen(kw_only=True)
+class AdamWConfig(_AdamOptions):
+    """Loshchilov and Hutter 2019. Tensors with fewer than two axes are not decayed."""
+
+    weight_decay: float = option(0.01, help="fraction of the rate by which weights shrink at each step", ge=0)
+
+
+@attrs.frozen(kw_only=True)
+class AdamConfig(_AdamOptions):
+    """Kingma and Ba 2015. Tensors with fewer than two axes are not decayed."""
+
+    weight_decay: float = option(0.0, help="factor of the weights that is added to their gradient", ge=0)
+
+
+@attrs.frozen(kw_only=True)
+class SGDConfig(Config):
+    """Stochastic gradient descent. Tensors with fewer than two axes are not decayed."""
+
+    lr: float = option(0.1, help="learning rate that the schedule's factor multiplies", gt=0)
+    momentum: float = option(0.0, help="decay of the sum of gradients that is followed", ge=0, lt=1)
+    nesterov: bool = option(False, help="look ahead along the momentum (Nesterov 1983)")
+    weight_decay: float = option(0.0, help="factor of the weights that is added to their gradient", ge=0)
+
+    def __attrs_post_init__(self) -> None:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov = true: expected a momentum > 0")
+
+
+@attrs.frozen(kw_only=True)
+class ConstantConfig(Config):
+    """The full rate."""
+
+    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0)
+
+
+@attrs.frozen(kw_only=True)
+class CosineConfig(Config):
+    """Loshchilov and Hutter 2017, without restarts."""
+
+    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0)
+    final: float = option(0.0, help="fraction of the rate that is approached at the stage's end", ge=0, le=1)
+
+
+@attrs.frozen(kw_only=True)
+class StepConfig(Config):
+    """A staircase."""
+
+    gamma: float = option(0.9, help="what the rate is multiplied with at each stair", gt=0, le=1)
+    every: int = option(0, help="steps from one stair to the next; 0 to use `fraction`", ge=0)
+    fraction: float = option(0.1, help="part of the stage from one stair to the next", gt=0, le=1)
+
+
+@attrs.frozen(kw_only=True)
+class LinearConfig(Config):
+    """A line."""
+
+    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0)
+    final: float = option(0.0, help="fraction of the rate that is approached at the stage's end", ge=0, le=1)

@@ -1,0 +1,72 @@
+"""Optimizers: torch's, with decay for matrices only and one fused kernel where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.optimisation import Optimizer
+from ibllm_optim.config import AdamConfig, AdamWConfig, SGDConfig
+
+
+def fusible(parameters: list[nn.Parameter]) -> bool:
+    """Whether torch has a fused step for these parameters."""
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+
+
+def groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: matrices decay; biases, gains and other tensors with fewer than two axes do not."""
+    if weight_decay == 0:
+        return [{"params": parameters, "weight_decay": 0.0}]
+    matrices, vectors = [p for p in parameters if p.dim() >= 2], [p for p in parameters if p.dim() < 2]
+    found = ({"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0})
+    return [group for group in found if group["params"]]
+
+
+class _Base(Optimizer):
+    _class: type[torch.optim.Optimizer]
+
+    def __init__(self, config: AdamWConfig | AdamConfig | SGDConfig, context: Context) -> None:
+        self.config, self.lr = config, config.lr
+
+    def _options(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        listed = list(parameters)
+        options = {"lr": self.lr, "fused": fusible(listed) or None, **self._options()}
+        return self._class(groups(listed, self.config.weight_decay), **options)
+
+
+class Adam(_Base):
+    """`torch.optim.Adam`."""
+
+    config: AdamConfig
+    _class: type[torch.optim.Optimizer] = torch.optim.Adam
+
+    def _options(self) -> dict[str, Any]:
+        return {"betas": self.config.betas, "eps": self.config.eps, "amsgrad": self.config.amsgrad}
+
+
+class AdamW(_Base):
+    """`torch.optim.AdamW`."""
+
+    config: AdamWConfig
+    _class: type[torch.optim.Optimizer] = torch.optim.AdamW
+
+    def _options(self) -> dict[str, Any]:
+        return {"betas": self.config.betas, "eps": self.config.eps, "amsgrad": self.config.amsgrad}
+
+
+class SGD(_Base):
+    """`torch.optim.SGD`."""
+
+    config: SGDConfig
+    _class: type[torch.optim.Optimizer] = torch.optim.SGD
+
+    def _options(self) -> dict[str, Any]:
+        return {"momentum": self.config.momentum, "nesterov": self.config.nesterov}

@@ -1,0 +1,27 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+
+def _spec(kind: str, name: str, class_: str, summary: str) -> ComponentSpec:
+    return ComponentSpec(
+        kind=kind, name=name, factory=f"ibllm_optim.{kind}:{class_}", config=f"ibllm_optim.config:{class_}Config", summary=summary
+    )
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        _spec("optimizer", "adamw", "AdamW", "Adam with decoupled weight decay"),
+        _spec("optimizer", "adam", "Adam", "Adam, its weight decay as a penalty in the gradient"),
+        _spec("optimizer", "sgd", "SGD", "stochastic gradient descent, with momentum if wished"),
+        _spec("schedule", "constant", "Constant", "the rate as it is, after a warm-up if wished"),
+        _spec("schedule", "cosine", "Cosine", "half a cosine from the full rate to a final fraction of it"),
+        _spec("schedule", "step", "Step", "times gamma every so many steps, or every so large a part of the stage"),
+        _spec("schedule", "linear", "Linear", "a straight line from the full rate to a final fraction of it"),
+    ]
