@@ -1,0 +1,18 @@
+"""What went wrong by the user's doing, apart from what went wrong by ours. Torch-free."""
+
+from __future__ import annotations
+
+__all__ = ["UserError"]
+
+
+class UserError(ValueError):
+    """A mistake in a recipe, a command or an environment. The command line shows it without a traceback and exits with 2.
+
+    Args:
+        message: what is wrong and what would be right.
+        place: where it stands; its ``str`` is ``file:line`` (`ibllm_core.recipe.schema.Place`), or None where there is no file.
+    """
+
+    def __init__(self, message: str, place: object = None) -> None:
+        super().__init__(message if place is None else f"{place}: {message}")
+        self.message, self.place = message, place

@@ -1,0 +1,298 @@
+"""The plugin manager: finds plugins by entry point, loads them one by one, and knows whom to blame. Torch-free.
+
+A plugin that cannot be used costs nobody else anything: it becomes a row with its error, and an error only where a recipe asks
+for something it might have given. Nothing is ever decided by load order: what two distributions both claim, neither has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from typing import Any
+
+import attrs
+import pluggy
+
+from . import hookspecs
+from .errors import UserError
+from .options import Config
+from .spec import API, KINDS, ComponentSpec
+
+__all__ = ["BLOCK", "GROUP", "Manager", "Origin", "PluginError", "Row", "UnknownComponent", "manager", "nearest"]
+
+#: The entry-point group of component plugins.
+GROUP = hookspecs.PROJECT
+#: Environment variable: entry-point names, separated by commas, that are not loaded.
+BLOCK = "IBLLM_BLOCK"
+
+
+class PluginError(UserError):
+    """A component exists but cannot be used; the message names its distribution and the cause."""
+
+
+class UnknownComponent(UserError):
+    """No usable plugin offers the component. `kind` and `name` were asked for; `nearest` is the closest name there is, or None;
+    `known` are all names of the kind; `hints` are sentences about plugins that failed to load or are blocked."""
+
+    def __init__(self, kind: str, name: str, known: tuple[str, ...], hints: tuple[str, ...]) -> None:
+        self.kind, self.name, self.known, self.hints = kind, name, known, hints
+        self.nearest = nearest(name, known)
+        guess = f"; did you mean {self.nearest!r}?" if self.nearest else "."
+        there = f"There are: {', '.join(known)}." if known else f"No plugin offers any {kind}."
+        super().__init__(" ".join((f"no {kind} is called {name!r}{guess}", there, *hints)))
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The word that was probably meant, or None."""
+    return next(iter(difflib.get_close_matches(word, sorted(words), n=1)), None)
+
+
+@attrs.frozen
+class Origin:
+    """Where a plugin comes from: its entry point's name and value, and the distribution that registered it."""
+
+    plugin: str
+    value: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution}=={self.version}"
+
+
+@attrs.frozen
+class Row:
+    """One line of ``ibllm plugins``: a component, or a plugin that gave none (then `kind` is empty and `name` the entry point's).
+
+    `status` is ``ok``, ``error`` or ``blocked``; `error` says why, and is empty when all is well.
+    """
+
+    kind: str
+    name: str
+    summary: str
+    distribution: str
+    version: str
+    status: str
+    error: str
+    plugin: str
+
+
+class Manager:
+    """All plugins of this environment, as they stand when it is made.
+
+    Args:
+        block: entry-point names that are not loaded.
+        entry_points: instead of the environment's own.
+    """
+
+    def __init__(self, block: Iterable[str] = (), entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
+        self.block = frozenset(block)
+        self._components: dict[tuple[str, str], tuple[ComponentSpec, Origin]] = {}
+        self._faults: dict[tuple[str, str], str] = {}
+        self._broken: dict[str, str] = {}
+        self._blocked: list[str] = []
+        self._rows: list[Row] = []
+        found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
+        self._load([(point, _origin(point)) for point in found])
+
+    # What there is
+
+    def rows(self) -> list[Row]:
+        """Every component and every plugin that gave none, by kind (in the order of `KINDS`), then by name; failures last."""
+        order = {kind: index for index, kind in enumerate(KINDS)}
+        return sorted(self._rows, key=lambda row: (order.get(row.kind, len(order)), row.name, row.distribution))
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """The names that ``use =`` may have for a kind."""
+        return tuple(sorted(name for of, name in self._components if of == kind))
+
+    def unmatched_blocks(self) -> tuple[str, ...]:
+        """Blocked names that no installed plugin has: probably misspelt."""
+        return tuple(sorted(self.block.difference(self._blocked)))
+
+    def get(self, kind: str, name: str) -> ComponentSpec:
+        """The specification of a component.
+
+        Raises:
+            UnknownComponent: there is none of that name.
+            PluginError: there is one that cannot be used, or more than one.
+        """
+        return self._find(kind, name)[0]
+
+    def provider(self, kind: str, name: str) -> tuple[str, str]:
+        """(distribution, version) of the component's plugin; raises as `get` does."""
+        origin = self._find(kind, name)[1]
+        return origin.distribution, origin.version
+
+    def config_class(self, kind: str, name: str) -> type[Config]:
+        """The component's options class, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
+        spec, origin = self._find(kind, name)
+        found = _import(spec.config, f"the config of {kind}.{name}", origin)
+        if not (isinstance(found, type) and issubclass(found, Config) and attrs.has(found)):
+            raise PluginError(f"{origin}: the config of {kind}.{name}, {spec.config}, is no attrs class deriving from ibllm_core.options.Config")
+        return found
+
+    def factory(self, kind: str, name: str) -> Callable[..., Any]:
+        """The component's factory, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
+        spec, origin = self._find(kind, name)
+        found = _import(spec.factory, f"the factory of {kind}.{name}", origin)
+        if not callable(found):
+            raise PluginError(f"{origin}: the factory of {kind}.{name}, {spec.factory}, cannot be called")
+        return found  # type: ignore[no-any-return]
+
+    def _find(self, kind: str, name: str) -> tuple[ComponentSpec, Origin]:
+        assert kind in KINDS, f"no kind {kind!r}"
+        found = self._components.get((kind, name))
+        if found is not None:
+            return found
+        fault = self._faults.get((kind, name))
+        if fault is not None:
+            raise PluginError(f"{kind}.{name} cannot be used: {fault}")
+        raise UnknownComponent(kind, name, self.names(kind), tuple(self._hints(name)))
+
+    def _hints(self, name: str) -> Iterator[str]:
+        suspects = [plugin for plugin in self._broken if plugin == name] or ([*self._broken] if len(self._broken) == 1 else [])
+        for plugin in suspects:
+            yield f"The plugin {plugin!r} might have it, but is broken: {self._broken[plugin]}."
+        others = sorted(set(self._broken).difference(suspects))
+        if others:
+            yield f"Plugins that failed to load (see `ibllm plugins`): {', '.join(others)}."
+        if self._blocked:
+            yield f"Plugins that are blocked (by {BLOCK} or by the recipe): {', '.join(self._blocked)}."
+
+    # Loading
+
+    def _load(self, points: list[tuple[metadata.EntryPoint, Origin]]) -> None:
+        claims: dict[tuple[str, str], list[tuple[ComponentSpec, Origin]]] = {}
+        owners: dict[str, list[Origin]] = {}
+        for point, origin in points:
+            owners.setdefault(point.name, []).append(origin)
+        for point, origin in points:
+            if point.name in self.block:
+                self._blocked.append(point.name)
+                self._add_row(origin, status="blocked", error="blocked, not loaded")
+                continue
+            try:
+                if len(owners[point.name]) > 1:
+                    raise PluginError(f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}; uninstall all but one")
+                specs = _ask(point)
+            except (Exception, SystemExit) as error:  # whatever a stranger's module does, it is only that plugin's failure
+                self._broken[point.name] = f"{origin}: {_cause(error)}"
+                self._add_row(origin, status="error", error=_cause(error))
+                continue
+            for spec in specs:
+                claims.setdefault((spec.kind, spec.name), []).append((spec, origin))
+        for key, claimed in claims.items():
+            self._settle(key, claimed)
+
+    def _settle(self, key: tuple[str, str], claimed: list[tuple[ComponentSpec, Origin]]) -> None:
+        origins = [origin for _, origin in claimed]
+        for spec, origin in claimed:
+            fault = _fault(spec, origin)
+            if not fault and len(claimed) > 1:
+                fault = f"more than one plugin offers it: {_names(origins)}; block or uninstall all but one"
+            if fault:
+                self._faults[key] = fault
+            else:
+                self._components[key] = (spec, origin)
+            self._add_row(origin, spec, "error" if fault else "ok", fault)
+
+    def _add_row(self, origin: Origin, spec: ComponentSpec | None = None, status: str = "ok", error: str = "") -> None:
+        kind, name, summary = (spec.kind, spec.name, spec.summary) if spec else ("", origin.plugin, "")
+        self._rows.append(Row(kind, name, summary, origin.distribution, origin.version, status, error, origin.plugin))
+
+
+def manager(block: Iterable[str] = ()) -> Manager:
+    """The manager of this process, without the plugins that `IBLLM_BLOCK` or `block` (a recipe's) names; made once for each set."""
+    names = (name.strip() for name in os.environ.get(BLOCK, "").split(","))
+    return _manager(frozenset(name for name in names if name).union(block))
+
+
+@functools.cache
+def _manager(block: frozenset[str]) -> Manager:
+    return Manager(block)
+
+
+def _ask(point: metadata.EntryPoint) -> list[ComponentSpec]:
+    """Loads one plugin and asks it the one question, in a pluggy manager of its own, so that every answer and failure is that plugin's."""
+    with _stdout_to_stderr():
+        plugin = point.load()
+        host = pluggy.PluginManager(GROUP)
+        host.add_hookspecs(hookspecs)
+        host.register(plugin, point.name)
+        callers = host.get_hookcallers(plugin) or []
+        unknown = sorted(caller.name for caller in callers if not caller.has_spec())
+        if unknown:
+            hooks = sorted(name for name in vars(hookspecs) if name.startswith(f"{GROUP}_"))
+            raise PluginError(f"{point.value} implements an unknown hook {unknown[0]!r}; the hooks are: {', '.join(hooks)}")
+        if not callers:
+            raise PluginError(f"{point.value} implements no hook (is @hookimpl missing?)")
+        answers = [list(answer) for answer in host.hook.ibllm_components()]
+    specs = [spec for answer in answers for spec in answer]
+    for spec in specs:
+        if not isinstance(spec, ComponentSpec):
+            raise PluginError(f"{point.value}: ibllm_components gave {spec!r}, expected a ComponentSpec")
+    return specs
+
+
+def _fault(spec: ComponentSpec, origin: Origin) -> str:
+    """Why a spec cannot be used, or an empty string."""
+    if spec.api > API:
+        return f"{origin} was written for version {spec.api} of the plugin interface, this ibllm speaks {API}; upgrade ibllm"
+    if spec.kind not in KINDS:
+        guess = nearest(spec.kind, KINDS)
+        return f"{origin} gives it the unknown kind {spec.kind!r}" + (f"; did it mean {guess!r}?" if guess else f"; kinds are: {', '.join(KINDS)}")
+    for field in ("factory", "config"):
+        module, colon, attribute = getattr(spec, field).partition(":")
+        if not (module and colon and attribute):
+            return f"{origin} gives it the {field} {getattr(spec, field)!r}; expected 'module:name'"
+    return ""
+
+
+def _import(path: str, what: str, origin: Origin) -> object:
+    module, _, attribute = path.partition(":")
+    try:
+        with _stdout_to_stderr():
+            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except Exception as error:
+        raise PluginError(f"{origin}: {what}, {path}, cannot be imported: {_cause(error)}") from error
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What plugin code prints while it loads must not mix with a command's output (``--json``)."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _cause(error: BaseException) -> str:
+    """One line: the exception's type, its message, and the line of the plugin that raised it."""
+    if isinstance(error, PluginError):
+        return str(error)
+    text = traceback.format_exception_only(error)[-1].strip()
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename and frame.filename != __file__]
+    return text if isinstance(error, SyntaxError) or not frames else f"{text} ({frames[-1].filename}:{frames[-1].lineno})"
+
+
+def _origin(point: metadata.EntryPoint) -> Origin:
+    return Origin(point.name, point.value, *_identity(point.dist))
+
+
+@functools.cache
+def _identity(distribution: metadata.Distribution | None) -> tuple[str, str]:
+    """(name, version); a half-removed installation may have lost the file that says them."""
+    try:
+        return (distribution.name or "unknown", distribution.version or "unknown") if distribution else ("unknown", "unknown")
+    except metadata.PackageNotFoundError:
+        return "unknown", "unknown"
+
+
+def _names(origins: Iterable[Origin]) -> str:
+    return " and ".join(sorted(f"{origin} ({origin.value})" for origin in origins))
