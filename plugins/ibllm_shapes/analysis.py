@@ -1,0 +1,177 @@
+"""The analysis behind the reader: which pixels are objects, and which shape, size, colour and centre draws each of them best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ibllm_shapes.render import BACKGROUND, PALETTE, coverage, distances, patch_size
+from ibllm_shapes.scenes import MAX_OBJECTS, SHAPES, SIZES
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+#: A pixel belongs to some object if a channel differs from the background by this much (of 0..1): far above noise, and a third of the
+#: weakest colour's strongest channel (green, 0.59).
+FOREGROUND = 0.2
+#: Fewer pixels than this (at size 32) are no object: the smallest, a small cross, covers 28.
+FEWEST_PIXELS = 10
+#: Hypotheses of shape and size whose centre is fitted, and Gauss–Newton steps of that fit.
+FINALISTS, FIT_STEPS = 3, 4
+
+#: (colours 3) each colour minus the background, of 0..1.
+CONTRAST = ((PALETTE - BACKGROUND) / 255).astype(np.float32)
+
+
+def _components(mask: Bool) -> I64:
+    """(b h w) a number for each 4-connected component, 0 outside."""
+    b, h, w = mask.shape
+    labels = np.where(mask, np.arange(1, b * h * w + 1).reshape(b, h, w), 0)
+    while True:
+        grown = labels.copy()
+        np.maximum(grown[:, 1:], labels[:, :-1], out=grown[:, 1:])
+        np.maximum(grown[:, :-1], grown[:, 1:] * mask[:, :-1], out=grown[:, :-1])
+        np.maximum(grown[:, :, 1:], grown[:, :, :-1], out=grown[:, :, 1:])
+        np.maximum(grown[:, :, :-1], grown[:, :, 1:] * mask[:, :, :-1], out=grown[:, :, :-1])
+        grown *= mask
+        if np.array_equal(grown, labels):
+            return labels
+        labels = grown
+
+
+def _quarters(whole: npt.NDArray[Any], h: int, w: int, back: bool = False) -> npt.NDArray[Any]:
+    """(b h w) → (b·4 h/2 w/2), the cells as pictures of their own, or `back`: neighbours whose tips meet stay apart."""
+    if back:
+        return whole.reshape(-1, 2, 2, h // 2, w // 2).swapaxes(2, 3).reshape(-1, h, w)
+    return whole.reshape(-1, 2, h // 2, 2, w // 2).swapaxes(2, 3).reshape(-1, h // 2, w // 2)
+
+
+def _middle(places: npt.NDArray[np.float64], member: I64, number: int) -> I64:
+    """The middle between the least and the greatest place of each component's pixels."""
+    least, most = np.full(number, np.inf), np.full(number, -np.inf)
+    np.minimum.at(least, member, places)
+    np.maximum.at(most, member, places)
+    return np.rint((least + most) / 2).astype(np.int64)
+
+
+@attrs.frozen(eq=False)
+class Found:
+    """The n objects found in a batch.
+
+    Attributes:
+        picture, slot: (n) the picture each belongs to and its number there.
+        left, top: (n) the pixel corner nearest to the middle of its bounding box: the middle of its patch.
+        x, y: (n) its centroid in pixels.
+        colour: (n) place in `COLOURS`.
+        owner: (b h w) 1 + number of the object a pixel belongs to; 0 for none.
+    """
+
+    picture: I64
+    slot: I64
+    left: I64
+    top: I64
+    x: F32
+    y: F32
+    colour: I64
+    owner: I64
+
+
+def find(difference: F32, placement: str) -> tuple[Found, I64]:
+    """The objects of pictures that have at most three, and the number of objects of every picture."""
+    b, h, w, _ = difference.shape
+    mask = np.abs(difference).max(axis=-1) > FOREGROUND
+    labels = _quarters(_components(_quarters(mask, h, w)), h, w, back=True) if placement == "cells" else _components(mask)
+    pixels = np.flatnonzero(labels)
+    names, member = np.unique(labels.ravel()[pixels], return_inverse=True)
+    area = np.bincount(member, minlength=len(names))
+    picture_of = np.zeros(len(names), dtype=np.int64)
+    picture_of[member] = pixels // (h * w)
+    big = area >= FEWEST_PIXELS * h * w / 1024
+    counts = np.bincount(picture_of[big], minlength=b)
+    kept = big & (counts[picture_of] <= MAX_OBJECTS)
+    number = np.where(kept, np.cumsum(kept), 0)
+    owner = np.zeros(b * h * w, dtype=np.int64)
+    owner[pixels] = number[member]
+
+    strength = np.abs(difference).reshape(-1, 3)[pixels].sum(axis=-1)
+    total = np.bincount(member, strength, minlength=len(names))
+    rows, columns = pixels // w % h + 0.5, pixels % w + 0.5
+    left, top = _middle(columns, member, len(names)), _middle(rows, member, len(names))
+    x = np.bincount(member, strength * columns, minlength=len(names)) / total
+    y = np.bincount(member, strength * rows, minlength=len(names)) / total
+    shade = np.stack([np.bincount(member, difference.reshape(-1, 3)[pixels, k], minlength=len(names)) for k in range(3)], axis=-1)
+    # Fading keeps the direction from the background to a colour, and the residual sees the fading.
+    direction = CONTRAST / np.linalg.norm(CONTRAST, axis=-1, keepdims=True)
+    colour = (shade @ direction.T).argmax(axis=-1)
+    picture = picture_of[kept]
+    # Components are numbered picture by picture.
+    slot = np.arange(len(picture)) - np.searchsorted(picture, picture, side="left")
+    centroid = (x[kept].astype(np.float32), y[kept].astype(np.float32))
+    return Found(picture, slot, left[kept], top[kept], *centroid, colour[kept], owner.reshape(b, h, w)), counts
+
+
+def patches(difference: F32, found: Found) -> F32:
+    """(n p p) how much of its colour each pixel near an object shows, other objects' pixels as 0."""
+    side = difference.shape[1]
+    patch = patch_size(side)
+    steps = np.arange(patch) - patch // 2
+    rows, columns = found.top[:, None, None] + steps[None, :, None], found.left[:, None, None] + steps[None, None, :]
+    inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+    rows, columns = rows.clip(0, side - 1), columns.clip(0, side - 1)
+    picture = found.picture[:, None, None]
+    owner = found.owner[picture, rows, columns]
+    own = inside & ((owner == 0) | (owner == np.arange(1, len(found.left) + 1)[:, None, None]))
+    contrast = CONTRAST[found.colour]
+    contrast = contrast / (contrast**2).sum(axis=-1, keepdims=True)
+    amount = np.einsum("npqc,nc->npq", difference[picture, rows, columns], contrast)
+    return np.where(own, amount, np.float32(0))
+
+
+def _centroid_offsets(side: int) -> F32:
+    """(shapes sizes) how far below its centre each object's centroid lies, in pixels."""
+    shape, size = np.divmod(np.arange(len(SHAPES) * len(SIZES)), len(SIZES))
+    zero = np.zeros(len(shape))
+    alpha = coverage(distances(shape, size, zero, zero, side))
+    rows = np.arange(alpha.shape[1], dtype=np.float32) + 0.5 - alpha.shape[1] / 2
+    return ((alpha.sum(axis=2) * rows).sum(axis=1) / alpha.sum(axis=(1, 2))).reshape(len(SHAPES), len(SIZES))
+
+
+def fit(amount: F32, dx: F32, dy: F32, side: int) -> tuple[I64, I64, F32, F32]:
+    """Shape, size and centre (relative to the patch's middle) of the drawing nearest to each patch, from its centroid (dx, dy)."""
+    n, kinds = len(amount), len(SHAPES) * len(SIZES)
+    shape, size = np.divmod(np.arange(kinds), len(SIZES))
+    offsets = _centroid_offsets(side).ravel()
+    start_x, start_y = np.repeat(dx[:, None], kinds, axis=1), dy[:, None] - offsets[None, :]
+    trial = coverage(distances(np.tile(shape, n), np.tile(size, n), start_x.ravel(), start_y.ravel(), side))
+    error = ((trial.reshape(n, kinds, -1) - amount.reshape(n, 1, -1)) ** 2).sum(axis=-1)
+    best = np.argsort(error, axis=1)[:, :FINALISTS]
+    kind = best.ravel()
+    goal = np.repeat(amount, FINALISTS, axis=0)
+    x, y = np.take_along_axis(start_x, best, axis=1).ravel(), np.take_along_axis(start_y, best, axis=1).ravel()
+
+    def draw(px: F32, py: F32) -> F32:
+        return coverage(distances(shape[kind], size[kind], px, py, side))
+
+    h = np.float32(0.25)
+    least, best_x, best_y = np.full(len(kind), np.inf), x, y
+    for step in range(FIT_STEPS + 1):
+        rest = goal - draw(x, y)
+        error = (rest**2).sum(axis=(1, 2))
+        better = error < least
+        least, best_x, best_y = np.where(better, error, least), np.where(better, x, best_x), np.where(better, y, best_y)
+        if step == FIT_STEPS:
+            break
+        gx, gy = (draw(x + h, y) - draw(x - h, y)) / (2 * h), (draw(x, y + h) - draw(x, y - h)) / (2 * h)
+        xx, yy, xy = (gx * gx).sum(axis=(1, 2)), (gy * gy).sum(axis=(1, 2)), (gx * gy).sum(axis=(1, 2))
+        rx, ry = (gx * rest).sum(axis=(1, 2)), (gy * rest).sum(axis=(1, 2))
+        # Every shape has edges in both directions, so the determinant is far from 0.
+        determinant = xx * yy - xy * xy
+        x = x + np.clip((yy * rx - xy * ry) / determinant, -1, 1)
+        y = y + np.clip((xx * ry - xy * rx) / determinant, -1, 1)
+        x, y = np.clip(x, dx.repeat(FINALISTS) - 3, dx.repeat(FINALISTS) + 3), np.clip(y, dy.repeat(FINALISTS) - 3, dy.repeat(FINALISTS) + 3)
+    winner = np.arange(n) * FINALISTS + least.reshape(n, FINALISTS).argmin(axis=1)
+    return shape[kind[winner]], size[kind[winner]], best_x[winner].astype(np.float32), best_y[winner].astype(np.float32)
