@@ -1,0 +1,21 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        ComponentSpec(
+            kind="dataset",
+            name="openmoji",
+            factory="ibllm_openmoji.dataset:OpenmojiDataset",
+            config="ibllm_openmoji.config:OpenmojiConfig",
+            summary="the drawings of OpenMoji 17 with their human-written names in 14 languages; skin tones and concepts held out",
+        ),
+    ]
