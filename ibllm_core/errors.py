@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["UserError"]
+from collections.abc import Iterable
+
+__all__ = ["UserError", "nearest"]
 
 
 class UserError(ValueError):
@@ -16,3 +18,12 @@ class UserError(ValueError):
     def __init__(self, message: str, place: object = None) -> None:
         super().__init__(message if place is None else f"{place}: {message}")
         self.message, self.place = message, place
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """The known name most like `word`, whatever the case and whether - or _; empty when none is near."""
+    import difflib
+
+    plain = {name.lower().replace("-", "_"): name for name in known}
+    found = difflib.get_close_matches(str(word).lower().replace("-", "_"), plain, n=1)
+    return plain[found[0]] if found else ""

@@ -7,7 +7,6 @@ for something it might have given. Nothing is ever decided by load order: what t
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import importlib
 import os
@@ -21,11 +20,11 @@ import attrs
 import pluggy
 
 from . import hookspecs
-from .errors import UserError
+from .errors import UserError, nearest
 from .options import Config
 from .spec import API, KINDS, ComponentSpec
 
-__all__ = ["BLOCK", "GROUP", "Manager", "Origin", "PluginError", "Row", "UnknownComponent", "manager", "nearest"]
+__all__ = ["BLOCK", "GROUP", "Manager", "Origin", "PluginError", "Row", "UnknownComponent", "manager"]
 
 #: The entry-point group of component plugins.
 GROUP = hookspecs.PROJECT
@@ -38,7 +37,7 @@ class PluginError(UserError):
 
 
 class UnknownComponent(UserError):
-    """No usable plugin offers the component. `kind` and `name` were asked for; `nearest` is the closest name there is, or None;
+    """No usable plugin offers the component. `kind` and `name` were asked for; `nearest` is the closest name there is, or empty;
     `known` are all names of the kind; `hints` are sentences about plugins that failed to load or are blocked."""
 
     def __init__(self, kind: str, name: str, known: tuple[str, ...], hints: tuple[str, ...]) -> None:
@@ -47,11 +46,6 @@ class UnknownComponent(UserError):
         guess = f"; did you mean {self.nearest!r}?" if self.nearest else "."
         there = f"There are: {', '.join(known)}." if known else f"No plugin offers any {kind}."
         super().__init__(" ".join((f"no {kind} is called {name!r}{guess}", there, *hints)))
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The word that was probably meant, or None."""
-    return next(iter(difflib.get_close_matches(word, sorted(words), n=1)), None)
 
 
 @attrs.frozen
@@ -135,8 +129,8 @@ class Manager:
         """The component's options class, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
         spec, origin = self._find(kind, name)
         found = _import(spec.config, f"the config of {kind}.{name}", origin)
-        if not (isinstance(found, type) and issubclass(found, Config) and attrs.has(found)):
-            raise PluginError(f"{origin}: the config of {kind}.{name}, {spec.config}, is no attrs class deriving from ibllm_core.options.Config")
+        if not (isinstance(found, type) and issubclass(found, Config)):
+            raise PluginError(f"{origin}: the config of {kind}.{name}, {spec.config}, is no class deriving from ibllm_core.options.Config")
         return found
 
     def factory(self, kind: str, name: str) -> Callable[..., Any]:
@@ -145,7 +139,7 @@ class Manager:
         found = _import(spec.factory, f"the factory of {kind}.{name}", origin)
         if not callable(found):
             raise PluginError(f"{origin}: the factory of {kind}.{name}, {spec.factory}, cannot be called")
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _find(self, kind: str, name: str) -> tuple[ComponentSpec, Origin]:
         assert kind in KINDS, f"no kind {kind!r}"
@@ -181,7 +175,9 @@ class Manager:
                 continue
             try:
                 if len(owners[point.name]) > 1:
-                    raise PluginError(f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}; uninstall all but one")
+                    raise PluginError(
+                        f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}; uninstall all but one"
+                    )
                 specs = _ask(point)
             except (Exception, SystemExit) as error:  # whatever a stranger's module does, it is only that plugin's failure
                 self._broken[point.name] = f"{origin}: {_cause(error)}"
@@ -248,7 +244,9 @@ def _fault(spec: ComponentSpec, origin: Origin) -> str:
         return f"{origin} was written for version {spec.api} of the plugin interface, this ibllm speaks {API}; upgrade ibllm"
     if spec.kind not in KINDS:
         guess = nearest(spec.kind, KINDS)
-        return f"{origin} gives it the unknown kind {spec.kind!r}" + (f"; did it mean {guess!r}?" if guess else f"; kinds are: {', '.join(KINDS)}")
+        return f"{origin} gives it the unknown kind {spec.kind!r}" + (
+            f"; did it mean {guess!r}?" if guess else f"; kinds are: {', '.join(KINDS)}"
+        )
     for field in ("factory", "config"):
         module, colon, attribute = getattr(spec, field).partition(":")
         if not (module and colon and attribute):
@@ -277,7 +275,8 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, PluginError):
         return str(error)
     text = traceback.format_exception_only(error)[-1].strip()
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename and frame.filename != __file__]
+    machinery = ("<frozen importlib", importlib.__file__, metadata.__file__, __file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(machinery)]
     return text if isinstance(error, SyntaxError) or not frames else f"{text} ({frames[-1].filename}:{frames[-1].lineno})"
 
 

@@ -1,0 +1,147 @@
+"""``ibllm``: the table of commands, and the one place where an error becomes a message and an exit code.
+
+A command is a module with a click command called `command`; what its function returns is the exit code (None is 0). Exit codes: 0 done, 2 the
+user's mistake, 1 ours, 130 interrupted. Other packages bring commands through the entry-point group ``ibllm.commands``; none can replace one of these.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from ..errors import UserError, nearest
+
+#: Name → what it does. The module is ``ibllm_core.cli.<name>``; none is imported before it is called.
+COMMANDS: Mapping[str, str] = {
+    "run": "Train and evaluate what a recipe describes.",
+    "check": "Validate a recipe; print its parts, parameters and memory.",
+    "diff": "Show what really differs between two recipes.",
+    "evaluate": "Measure a finished run on a split.",
+    "plugins": "List the components of all installed plugins.",
+}
+#: The entry-point group of other packages' commands.
+GROUP = "ibllm.commands"
+#: Environment variable: any value but an empty one shows tracebacks.
+TRACEBACK = "IBLLM_TRACEBACK"
+
+
+class Commands(click.Group):
+    """The commands, each imported when it is called, so that one command's start-up costs nothing to the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *sorted(set(_foreign()).difference(COMMANDS))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            command = importlib.import_module(f"{__package__}.{cmd_name}").command
+        else:
+            points = _foreign().get(cmd_name)
+            if points is None:
+                return None
+            command = _load(cmd_name, points)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and name not in COMMANDS and name not in _foreign():
+            known = self.list_commands(ctx)
+            guess = nearest(name, known)
+            ctx.fail(f"no command {name!r}" + (f"; did you mean {guess!r}?" if guess else f"; there are: {', '.join(known)}"))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+        foreign = {
+            name: f"from {_from(points)}" + (" (not available: ibllm has this name)" if name in COMMANDS else "")
+            for name, points in _foreign().items()
+        }
+        if foreign:
+            with formatter.section("Commands of other packages"):
+                formatter.write_dl(sorted(foreign.items()))
+
+
+def _foreign() -> dict[str, list[Any]]:
+    """Other packages' commands: name → entry points, more than one where packages clash."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, list[Any]] = {}
+    for point in entry_points(group=GROUP):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _from(points: Sequence[Any]) -> str:
+    return " and ".join(sorted(f"{point.dist.name}=={point.dist.version}" for point in points))
+
+
+def _load(name: str, points: Sequence[Any]) -> click.Command:
+    if len(points) > 1:
+        raise UserError(f"the command {name!r} is registered by {_from(points)}; uninstall all but one")
+    try:
+        command = points[0].load()
+    except Exception as error:
+        raise UserError(f"the command {name!r} of {_from(points)} failed to load: {type(error).__name__}: {error}") from error
+    if not isinstance(command, click.Command):
+        raise UserError(f"the command {name!r} of {_from(points)}, {points[0].value}, is no click command")
+    return command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ibllm", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Text to image and image to text: train, compare and take apart bidirectional models."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code; every error ends here."""
+    try:
+        code = cli.main(args, prog_name="ibllm", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except UserError as error:
+        if os.environ.get(TRACEBACK):
+            _print_traceback()
+        click.echo(f"error: {error}", err=True)
+        return 2
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            return _report(error)
+        # The reader has gone (``ibllm plugins | head``); what is left in the buffer must not be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _report(error)
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _report(error: Exception) -> int:
+    """An error of ours: a line for the user, and the traceback where it can be found."""
+    import tempfile
+    import traceback
+
+    if os.environ.get(TRACEBACK):
+        traceback.print_exc()
+        return 1
+    with tempfile.NamedTemporaryFile("w", prefix="ibllm-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        traceback.print_exc(file=file)
+    text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    click.echo(f"internal error: {text}\nThe traceback is in {file.name} (or set {TRACEBACK}=1 to see it here).", err=True)
+    return 1

@@ -1,0 +1,118 @@
+"""``ibllm plugins``: what is installed, what failed to load and why, and what a component's options mean."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+
+import attrs
+import click
+
+from ..describe import OptionRow, options_of
+from ..errors import UserError, nearest
+from ..options import Config
+from ..plugins import BLOCK, Manager, Row, manager
+from ..spec import KINDS
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--json", "as_json", is_flag=True, help="A JSON list of rows: kind, name, summary, distribution, version, status, error, plugin."
+)
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List the components of all installed plugins, and the plugins that failed to load."""
+    if ctx.invoked_subcommand is not None:
+        return
+    found = manager()
+    if as_json:
+        import json
+
+        click.echo(json.dumps([attrs.asdict(row) for row in found.rows()], indent=2, ensure_ascii=False))
+    else:
+        click.echo(_table(found.rows()))
+    for name in found.unmatched_blocks():
+        guess = nearest(name, {row.plugin for row in found.rows()})
+        click.echo(
+            f"note: {BLOCK} names {name!r}, which no installed plugin is called" + (f"; did you mean {guess!r}?" if guess else ""), err=True
+        )
+
+
+@command.command()
+@click.argument("component", metavar="KIND.NAME")
+def show(component: str) -> None:
+    """Show a component's options and what it provides and needs, e.g. text_encoder.lstm."""
+    kind, _, name = component.partition(".")
+    if kind not in KINDS:
+        guess = nearest(kind, KINDS)
+        raise UserError(f"no kind {kind!r}" + (f"; did you mean {guess!r}?" if guess else f"; kinds are: {', '.join(KINDS)}"))
+    found = manager()
+    if not name:
+        raise UserError(f"expected {kind}.NAME; there are: {', '.join(f'{kind}.{known}' for known in found.names(kind)) or 'none'}")
+    click.echo(_page(found, kind, name))
+
+
+def _table(rows: Iterable[Row]) -> str:
+    """Components by kind; below them what failed or is blocked."""
+    rows = list(rows)
+    usable = [row for row in rows if row.status == "ok"]
+    name_width = max((len(row.name) for row in usable), default=0)
+    source_width = max((len(_source(row)) for row in usable), default=0)
+    room = max(20, shutil.get_terminal_size((120, 24)).columns - name_width - source_width - 6)
+    lines: list[str] = []
+    for kind in KINDS.values():
+        of_kind = [row for row in usable if row.kind == kind.name]
+        if of_kind:
+            lines += ["", f"{click.style(kind.name, bold=True)}  {click.style(kind.summary, dim=True)}"]
+        lines += [f"  {row.name:<{name_width}}  {_shorten(row.summary, room):<{room}}  {_source(row)}" for row in of_kind]
+    lines += _section("failed to load or cannot be used", [row for row in rows if row.status == "error"], "red")
+    lines += _section("blocked", [row for row in rows if row.status == "blocked"], "yellow")
+    return "\n".join(lines).lstrip("\n") or "no plugins are installed"
+
+
+def _section(title: str, rows: list[Row], colour: str) -> list[str]:
+    heading = ["", click.style(title, bold=True, fg=colour)] if rows else []
+    return heading + [f"  {_label(row)} of {_source(row)}: {row.error}" for row in rows]
+
+
+def _label(row: Row) -> str:
+    return f"{row.kind}.{row.name}" if row.kind else f"plugin {row.name!r}"
+
+
+def _source(row: Row) -> str:
+    return f"{row.distribution} {row.version}"
+
+
+def _shorten(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _page(found: Manager, kind: str, name: str) -> str:
+    spec = found.get(kind, name)
+    config = found.config_class(kind, name)
+    distribution, version = found.provider(kind, name)
+    options = options_of(config)
+    facts = [
+        ("kind", KINDS[kind].summary),
+        ("axes", KINDS[kind].axes),
+        ("from", f"{distribution} {version}"),
+        ("factory", spec.factory),
+        ("config", spec.config),
+    ]
+    facts += [(word, ", ".join(sorted(words)) or "nothing") for word, words in _capabilities(config, options)]
+    lines = [click.style(f"{kind}.{name}", bold=True) + f"  {spec.summary}", ""]
+    lines += [f"  {title:<8}  {text}" for title, text in facts if text]
+    lines += ["", click.style("options", bold=True) if options else "It has no options."]
+    for option in options:
+        default = "required" if option.required else f"default {option.default}"
+        lines.append(f"  {click.style(option.key, bold=True)}: {', '.join(part for part in (option.type, default, option.range) if part)}")
+        lines.append(f"      {option.help}")
+    return "\n".join(lines)
+
+
+def _capabilities(config: type[Config], options: Iterable[OptionRow]) -> list[tuple[str, frozenset[str]]]:
+    """What the component provides and needs with its default options; nothing is said where options are required."""
+    if any(option.required for option in options):
+        return []
+    default = config()
+    return [("provides", default.provides()), ("needs", default.needs())]
