@@ -1,0 +1,26 @@
+"""The method's composite objective."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.loss import Loss
+from ibllm_core.recipe.schema import weight_at
+from ibllm_objectives.config import JointConfig
+
+
+class Joint(Loss):
+    """L_joint = L_text + λ·L_image, with L_text = −log p(y|x) and L_image = −log p(x|y)."""
+
+    def __init__(self, config: JointConfig, context: Context) -> None:
+        super().__init__()
+        self.config = config
+
+    def weight(self, step: int) -> float:
+        """λ at a stage's step."""
+        return weight_at(self.config.lambda_, step) * self.balance
+
+    def forward(self, cycle: Cycle) -> Tensor:
+        return cycle.value(self.config.text) + self.weight(cycle.step) * cycle.value(self.config.image)

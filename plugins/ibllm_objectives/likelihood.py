@@ -1,0 +1,76 @@
+"""Likelihoods of images and texts. Shapes: b batch, t tokens of a text, c h w image."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Tokens
+from ibllm_core.interfaces.loss import Loss, Value
+from ibllm_objectives.config import AnswerNLLConfig, CycleNLLConfig, ImageNLLConfig, TextNLLConfig
+
+
+class ImageNLL(Loss):
+    """L_text = −E log p(y|x), what the image decoder calls its own negative log-likelihood, in nats a dimension or an image."""
+
+    def __init__(self, config: ImageNLLConfig, context: Context) -> None:
+        super().__init__()
+        self.per = config.per
+
+    def forward(self, cycle: Cycle) -> Value:
+        mean = cycle.image_nll.mean()
+        return mean / cycle.image_dimensions if self.per == "dimension" else mean
+
+
+class _Text(Loss):
+    """The mean over texts, or over the tokens predicted: every token after the beginning, the end included."""
+
+    def __init__(self, config: TextNLLConfig | AnswerNLLConfig | CycleNLLConfig, context: Context) -> None:
+        super().__init__()
+        self.per = config.per
+
+    @abstractmethod
+    def nll(self, cycle: Cycle) -> Tensor:
+        """(b) in nats a text."""
+
+    def tokens(self, cycle: Cycle) -> Tokens:
+        """The texts that are predicted."""
+        return cycle.x_out
+
+    def count(self, cycle: Cycle) -> Tensor | None:
+        return None if self.per == "sample" else self.tokens(cycle).mask[:, 1:].sum()
+
+    def forward(self, cycle: Cycle) -> Value:
+        nll, count = self.nll(cycle), self.count(cycle)
+        return nll.mean() if count is None else (nll.sum(), count)
+
+
+class TextNLL(_Text):
+    """L_image = −E log p(x|y) = −E Σ_t log p(x_t | x_<t, y), in nats a token or a text."""
+
+    def nll(self, cycle: Cycle) -> Tensor:
+        return cycle.text_nll
+
+
+class AnswerNLL(_Text):
+    """−E log p(answer | y, question): the question conditions the text decoder and is not itself counted."""
+
+    def nll(self, cycle: Cycle) -> Tensor:
+        return cycle.answer_nll
+
+    def tokens(self, cycle: Cycle) -> Tokens:
+        return cycle.answer
+
+
+class CycleNLL(_Text):
+    """−E log p(x | E_y(D_y(E_x(x)))): the caption must be readable off the image drawn from it.
+
+    The text half of cycle consistency (Zhu et al. 2017) with a likelihood for its distance; MirrorGAN (Qiao et al. 2019, eq. 8)
+    calls it the semantic text regeneration loss.
+    """
+
+    def nll(self, cycle: Cycle) -> Tensor:
+        return cycle.cycle_nll

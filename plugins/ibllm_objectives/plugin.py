@@ -1,0 +1,28 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+
+def _spec(name: str, module: str, class_: str, summary: str) -> ComponentSpec:
+    factory, config = f"ibllm_objectives.{module}:{class_}", f"ibllm_objectives.config:{class_}Config"
+    return ComponentSpec(kind="loss", name=name, factory=factory, config=config, summary=summary)
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        _spec("image_nll", "likelihood", "ImageNLL", "L_text = −log p(y|x), as the image decoder defines it"),
+        _spec("text_nll", "likelihood", "TextNLL", "L_image = −log p(x|y), the captioner's cross-entropy"),
+        _spec("answer_nll", "likelihood", "AnswerNLL", "−log p(answer | y, question), the question as a prefix"),
+        _spec(
+            "cycle", "likelihood", "CycleNLL", "−log p(x | the image drawn from x), through image and captioner back to the text encoder"
+        ),
+        _spec("joint", "joint", "Joint", "L_joint = L_text + λ·L_image, of two losses named in the recipe"),
+        _spec("contrastive", "contrastive", "Contrastive", "captions and images find each other in the batch by softmax (InfoNCE, CLIP)"),
+        _spec("contrastive_sigmoid", "contrastive", "ContrastiveSigmoid", "each pair of caption and image decided by itself (SigLIP)"),
+    ]
