@@ -17,9 +17,19 @@ Value = Tensor | tuple[Tensor, Tensor]
 class Loss(nn.Module, ABC):
     """A loss of the model player. Its own parameters (a temperature, a head) are trained by its player."""
 
+    #: A factor that a stage's validation steers; a composite multiplies its λ with it.
+    balance: float = 1.0
+
     @abstractmethod
     def forward(self, cycle: Cycle) -> Value:
-        """The value for one batch: a mean (), or (sum, count) where count depends on the batch alone."""
+        """The value for one batch: a mean (), or (sum, count) where `count` gives the same count."""
+
+    def count(self, cycle: Cycle) -> Tensor | None:
+        """What forward's sum is divided by, from the batch alone; None where forward gives the mean over items.
+
+        Asked of every micro-batch before the first forward pass, so that unequal shares weigh rightly.
+        """
+        return None
 
 
 class CriticLoss(nn.Module, ABC):

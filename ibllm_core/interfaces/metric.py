@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
@@ -15,3 +19,7 @@ class Metric(ABC):
     @abstractmethod
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         """Figure name → value. Fractions are in [0, 1]."""
+
+    def marks(self, evaluation: Evaluation) -> Mapping[str, npt.NDArray[np.bool_]]:
+        """What is right or wrong item by item, for sample grids: ``scene``, ``caption``, ``roundtrip`` → (b). By default nothing."""
+        return {}

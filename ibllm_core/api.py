@@ -1,0 +1,62 @@
+"""The same from Python: ``ibllm.recipe(…).run()``, ``ibllm.open(…)``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .recipe.schema import Recipe
+    from .run import Run
+
+__all__ = ["LoadedRecipe", "open", "recipe"]
+
+
+class LoadedRecipe:
+    """A resolved recipe that can be checked and run."""
+
+    def __init__(self, resolved: Recipe) -> None:
+        self.resolved = resolved
+
+    def check(self) -> object:
+        """Builds it on the meta device (`ibllm_core.contracts.Report`)."""
+        from .contracts import check
+
+        return check(self.resolved)
+
+    def run(self, run_dir: str | os.PathLike[str] | None = None, *, resume: bool = False) -> Run:
+        """Trains it and gives the run, opened; the directory is ``runs/<name>`` unless said otherwise.
+
+        Raises:
+            UserError: what the command line exits with 2 for.
+        """
+        from .training.job import Job
+
+        job = Job(self.resolved, Path(run_dir) if run_dir is not None else None)
+        job.run(resume)
+        return open(job.directory.path)
+
+
+def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int | None = None) -> LoadedRecipe:
+    """Reads a recipe.
+
+    Args:
+        path: a TOML file.
+        set: overrides as on the command line, ``"stages.joint.steps=40"``.
+        seed: instead of the recipe's own.
+
+    Raises:
+        UserError: with every mistake in it.
+    """
+    from .recipe import load
+
+    return LoadedRecipe(load(Path(path), tuple(set), seed))
+
+
+def open(path: str | os.PathLike[str]) -> Run:
+    """Opens a run directory."""
+    from .run import Run
+
+    return Run(path)

@@ -1,0 +1,144 @@
+"""Recipe → parts. Nothing is spent before the contracts have been checked (see `check`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from .errors import UserError
+from .interfaces.context import Context
+from .interfaces.dataset import Dataset
+from .interfaces.loss import AdversarialLoss, CriticLoss, Loss
+from .interfaces.metric import Metric
+from .interfaces.optimisation import Optimizer, Schedule
+from .interfaces.tokenizer import Tokenizer
+from .interfaces.tracker import Tracker
+from .model import Model
+from .plugins import manager
+from .randomness import derive_key
+from .recipe.schema import Component, Recipe, Stage
+
+_T = TypeVar("_T")
+
+#: Part → the encoder whose latents it reads.
+READS: Mapping[str, str] = {"image_decoder": "text_encoder", "discriminator": "text_encoder", "text_decoder": "image_encoder"}
+
+
+class BuildError(UserError):
+    """A component that could not be built or does not keep its contract; names it, its place in the recipe and its provider."""
+
+    def __init__(self, component: Component, key: str, problem: str) -> None:
+        provider = f"{component.distribution} {component.version}"
+        super().__init__(f"{component.place}: {key} = {component.use} (provided by {provider}): {problem}")
+
+
+def make(recipe: Recipe, component: Component, context: Context, expected: type[_T] | tuple[type[_T], ...], key: str) -> _T:
+    """Calls a component's factory. Raises `BuildError` with the component's name where it fails or gives something else."""
+    try:
+        made = manager(recipe.plugins.block).factory(component.kind, component.use)(component.config, context)
+    except UserError as error:
+        raise BuildError(component, key, str(error)) from error
+    except Exception as error:
+        raise BuildError(component, key, f"{type(error).__name__}: {error}") from error
+    if not isinstance(made, expected):
+        wanted = expected.__name__ if isinstance(expected, type) else " or ".join(e.__name__ for e in expected)
+        raise BuildError(component, key, f"its factory gave a {type(made).__name__}, not a {wanted}")
+    return made
+
+
+def build_dataset(recipe: Recipe) -> Dataset:
+    return make(recipe, recipe.data, Context(seed=recipe.seed.data), Dataset, "data")  # type: ignore[type-abstract]
+
+
+def build_tokenizers(recipe: Recipe, dataset: Dataset | None = None, saved: Path | None = None) -> dict[str, Tokenizer]:
+    """Name → tokenizer: restored from the folder `saved`, or trained on the dataset's corpus, or untrained (for a check)."""
+    tokenizers: dict[str, Tokenizer] = {}
+    for name, component in recipe.tokenizers.items():
+        key = f"tokenizers.{name}"
+        tokenizer = make(recipe, component, Context(seed=recipe.seed.init), Tokenizer, key)  # type: ignore[type-abstract]
+        try:
+            if saved is not None:
+                tokenizer.restore((saved / f"tokenizer-{name}.json").read_text(encoding="utf-8"))
+            elif dataset is not None:
+                tokenizer.train(dataset.corpus())
+        except (ValueError, OSError) as error:
+            raise BuildError(component, key, str(error)) from error
+        tokenizers[name] = tokenizer
+    return tokenizers
+
+
+def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape: tuple[int, int, int]) -> Model:
+    """The model, each part's weights keyed by (seed, part): swapping one leaves the others' first weights as they were."""
+    parts: dict[str, nn.Module] = {}
+    used: dict[str, Tokenizer] = {}
+    for name, component in recipe.parts.items():
+        tokenizer = tokenizers.get(getattr(component.config, "tokenizer", ""))
+        if tokenizer is not None:
+            used[name] = tokenizer
+        encoder = READS.get(name)
+        context = Context(
+            seed=recipe.seed.init,
+            image_shape=image_shape,
+            width=recipe.width,
+            latent=recipe.latent_width(encoder) if encoder in recipe.parts else recipe.width,
+            tokenizer=tokenizer,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_key(recipe.seed.init, "init", name))
+            parts[name] = make(recipe, component, context, nn.Module, f"model.{name}")
+    return Model(parts, used, image_shape)
+
+
+def build_losses(recipe: Recipe, names: Sequence[str]) -> dict[str, Loss | CriticLoss]:
+    """Name → loss, each with its own parameters."""
+    latents = {part: recipe.latent_width(part) for part in ("text_encoder", "image_encoder") if part in recipe.parts}
+    context = Context(seed=recipe.seed.init, width=recipe.width, latents=latents, image_shape=_image_shape(recipe))
+    losses: dict[str, Loss | CriticLoss] = {}
+    for name in names:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_key(recipe.seed.init, "loss", name))
+            losses[name] = make(recipe, recipe.losses[name].component, context, (Loss, CriticLoss), f"losses.{name}")  # type: ignore[type-abstract]
+    return losses
+
+
+def build_metrics(recipe: Recipe) -> dict[str, Metric]:
+    context = Context(seed=recipe.seed.evaluation, image_shape=_image_shape(recipe))
+    return {name: make(recipe, c, context, Metric, f"metrics.{name}") for name, c in recipe.metrics.items()}  # type: ignore[type-abstract]
+
+
+def build_trackers(recipe: Recipe) -> dict[str, Tracker]:
+    return {name: make(recipe, c, Context(), Tracker, f"trackers.{name}") for name, c in recipe.trackers.items()}  # type: ignore[type-abstract]
+
+
+def build_optimizer(recipe: Recipe, player: str) -> Optimizer:
+    component, key = recipe.players[player].optimizer, f"players.{player}.optimizer"
+    return make(recipe, component, Context(), Optimizer, key)  # type: ignore[type-abstract]
+
+
+def build_schedule(recipe: Recipe, stage: Stage) -> Schedule:
+    return make(recipe, stage.schedule, Context(steps=stage.steps), Schedule, f"stages.{stage.name}.schedule")  # type: ignore[type-abstract]
+
+
+def players_of(loss: Loss | CriticLoss) -> tuple[str, ...]:
+    """Who plays a loss."""
+    if isinstance(loss, AdversarialLoss):
+        return ("model", "critic")
+    return ("critic",) if isinstance(loss, CriticLoss) else ("model",)
+
+
+def losses_with_terms(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
+    """The losses `names` and the terms that composites among them are made of."""
+    found = dict.fromkeys(names)
+    for name in names:
+        terms = getattr(recipe.losses[name].component.config, "terms", tuple)()
+        found |= dict.fromkeys(terms)
+    return tuple(found)
+
+
+def _image_shape(recipe: Recipe) -> tuple[int, int, int]:
+    shape: tuple[int, int, int] = recipe.data.config.image_shape  # type: ignore[attr-defined]
+    return shape

@@ -1,0 +1,58 @@
+"""``ibllm evaluate``: measures a finished run on a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import UserError, nearest
+
+
+@click.command(name="evaluate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--split", "splits", multiple=True, metavar="S", help="Split to measure on, by default those of the recipe; may be repeated.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise; by default the recipe's.")
+@click.option("--items", type=click.IntRange(min=1), help="Items of each split; by default the recipe's.")
+@click.option("--json", "as_json", is_flag=True, help="Print one flat JSON table instead.")
+def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | None, as_json: bool) -> int:
+    """Measure the trained model of RUN on held-out data. Nothing in RUN is changed."""
+    from ..run import Run
+
+    opened = Run(run)
+    plan = opened.recipe.evaluation
+    known = opened.recipe.data.config.splits()  # type: ignore[attr-defined]
+    for split in splits:
+        if split not in known:
+            guess = nearest(split, known)
+            raise UserError(
+                f"no split {split!r} in {opened.recipe.data.use}; " + (f"did you mean {guess!r}?" if guess else f"there are: {', '.join(known)}")
+            )
+    from ..build import build_metrics
+    from ..evaluation import evaluate
+
+    results: dict[str, float] = {}
+    metrics = build_metrics(opened.recipe)
+    for split in splits or plan.splits:
+        figures, evaluation = evaluate(
+            opened.model,
+            opened.dataset,
+            metrics,
+            split,
+            items=items or plan.items,
+            seed=opened.recipe.seed.evaluation if seed is None else seed,
+            batch=plan.batch,
+        )
+        results |= {f"{split}/{name}": value for name, value in figures.items()}
+        results[f"{split}/items"] = float(len(evaluation))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(results, indent=2))
+    else:
+        from rich.console import Console
+
+        from ..report.terminal import results_table
+
+        Console().print(results_table(results))
+    return 0

@@ -1,0 +1,110 @@
+"""``ibllm run``: trains a recipe and shows what it learned."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..recipe.schema import Recipe
+    from ..training.job import Job
+
+INTERRUPTED = 130
+
+
+@click.command(name="run")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the run goes; by default runs/NAME.")
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's seed (of weights, data and evaluation alike).")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. stages.joint.steps=40; may be repeated.")
+@click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint. RECIPE may be the run directory.")
+def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> int:
+    """Train RECIPE's stages, measure the result and write a report.
+
+    Ctrl-C stops at the next step with a checkpoint.
+    """
+    resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
+    from ..report.terminal import results_table
+    from ..training.job import Interrupted, Job
+    from . import display
+
+    first = _first_rank()
+    screen = display.choose() if first else display.Plain()
+    job = Job(resolved, directory, screen if first else None, shlex.join(["ibllm", *sys.argv[1:]]))
+    if first:
+        screen.say(f"{resolved.name}: {', '.join(f'{stage.name} {stage.steps}' for stage in resolved.running())} steps → {directory}")
+    try:
+        with _interruptible(job):
+            results = job.run(resume)
+    except Interrupted as stopped:
+        screen.close()
+        click.echo(f"{stopped}; go on with: ibllm run {shlex.quote(str(directory))} --resume", err=True)
+        return INTERRUPTED
+    finally:
+        screen.close()
+    if first:
+        from rich.console import Console
+
+        Console().print(results_table(results))
+        click.echo(f"report   {directory / 'report.html'}")
+        click.echo(f"figures  {directory / 'results.json'}")
+        click.echo(f"next     ibllm evaluate {directory} --split {resolved.evaluation.splits[-1]}")
+        click.echo(f"         ibllm run {recipe} --run-dir {directory}-2 --seed {resolved.seed.init + 1}")
+    return 0
+
+
+def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> tuple[Recipe, Path]:
+    """The recipe and its run directory; with `resume`, the recipe is the one that the run wrote down when it started."""
+    from ..recipe import load
+
+    if not recipe.is_dir():
+        resolved = load(recipe, sets, seed)
+        directory = run_dir or Path("runs") / resolved.name
+        if not resume:
+            return resolved, directory
+        if not (directory / "recipe.toml").is_file():
+            raise UserError(f"nothing to resume: {directory} is no run directory")
+        started = load(directory / "recipe.toml")
+        if started.source != resolved.source:
+            raise UserError(f"{directory} was started from another recipe; see: ibllm diff {directory} {recipe}")
+        return started, directory
+    if not resume:
+        raise UserError(f"{recipe} is a directory; to go on with a run: ibllm run {recipe} --resume")
+    if not (recipe / "recipe.toml").is_file():
+        raise UserError(f"nothing to resume: {recipe} is no run directory")
+    if run_dir is not None or seed is not None or sets:
+        raise UserError("a run goes on as it was started: --run-dir, --seed and --set do not go with resuming a run directory")
+    return load(recipe / "recipe.toml"), recipe
+
+
+@contextmanager
+def _interruptible(job: Job) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) asks the job to stop at a step boundary; the second one stops at once."""
+
+    def stop(number: int, _: object) -> None:
+        if job.stopping:
+            raise KeyboardInterrupt
+        job.stop()
+        click.echo("stopping at the next step, with a checkpoint; once more to stop at once", err=True)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _first_rank() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,242 @@
+"""One batch on its way round: x → E_x → z_x → D_y → y' → E_y → z_y → D_x → x'. Every step computed at most once, on demand.
+
+The cycle keeps only the model's side. The critic's scores are never kept: its own step would make them stale.
+Shapes: b batch, c h w image, n latent places, d latent width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .batch import Batch
+from .interfaces.image import DrawingDecoder
+from .interfaces.latent import Latent, Tokens
+from .interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
+from .noise import Rng
+
+if TYPE_CHECKING:
+    from .model import Model
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen
+class Scale:
+    """How a loss's (sum, count) becomes this process's share of the mean over all ranks and micro-batches.
+
+    Attributes:
+        shares: ranks × micro-batches, over which gradients are averaged afterwards.
+        counts: loss name → the count over all of them; empty where there is only one share.
+    """
+
+    shares: int = 1
+    counts: Mapping[str, Tensor] = attrs.field(factory=dict)
+
+
+class Cycle:
+    """One batch and everything that is computed from it.
+
+    Args:
+        model: the parts.
+        batch: on the model's device.
+        losses: name → loss, so that a composite may ask for another's value.
+        key: words that key this batch's noise (seed, step).
+        step: iteration in the stage, for what changes over it.
+        scale: this process's share of the mean.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        batch: Batch,
+        losses: Mapping[str, Loss | CriticLoss] | None = None,
+        key: tuple[int | str, ...] = (0,),
+        step: int = 0,
+        scale: Scale | None = None,
+    ) -> None:
+        self.model, self.batch, self.step = model, batch, step
+        self._losses, self._key, self._scale = losses or {}, key, scale or Scale()
+        self._values: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def rng(self, purpose: str) -> Rng:
+        """A generator for this batch's items, keyed by seed, step and purpose."""
+        return Rng((*self._key, purpose), self.batch.numbers, self.model.device)
+
+    # What the data bring.
+
+    @property
+    def x(self) -> Tokens:
+        """The captions as E_x reads them."""
+        return _there(self.batch.x, "captions")
+
+    @property
+    def x_out(self) -> Tokens:
+        """The captions as D_x writes them."""
+        return _there(self.batch.x_out, "captions")
+
+    @property
+    def y(self) -> Tensor:
+        """(b c h w) the real images."""
+        return _there(self.batch.y, "images")
+
+    @property
+    def question(self) -> Tokens:
+        return _there(self.batch.question, "questions")
+
+    @property
+    def answer(self) -> Tokens:
+        return _there(self.batch.answer, "answers")
+
+    @property
+    def image_dimensions(self) -> int:
+        """c·h·w, the numbers in one image."""
+        return self.y[0].numel()
+
+    # What the model makes of them.
+
+    @cached_property
+    def z_x(self) -> Latent:
+        """E_x(x)."""
+        z: Latent = self.model.part("text_encoder")(self.x)
+        return z
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """(b k) the noise that y_fake is drawn with."""
+        return self._drawer.noise(self.rng("draw"))
+
+    @cached_property
+    def y_fake(self) -> Tensor:
+        """(b c h w) D_y(z_x, noise), with its graph."""
+        return self._drawer.draw(self.z_x, self.noise)
+
+    @cached_property
+    def z_y(self) -> Latent:
+        """E_y(y)."""
+        z: Latent = self.model.part("image_encoder")(self.y)
+        return z
+
+    @cached_property
+    def z_fake(self) -> Latent:
+        """E_y(y_fake)."""
+        z: Latent = self.model.part("image_encoder")(self.y_fake)
+        return z
+
+    @cached_property
+    def image_nll(self) -> Tensor:
+        """(b) −log p(y|x). A drawing decoder's likelihood is taken of y_fake, so that the image is drawn once."""
+        decoder = self.model.part("image_decoder")
+        if isinstance(decoder, DrawingDecoder):
+            return decoder.likelihood(self.y, self.y_fake)
+        nll: Tensor = decoder(self.y, self.z_x, self.rng("image_nll"))
+        return nll
+
+    @cached_property
+    def text_nll(self) -> Tensor:
+        """(b) −log p(x|y)."""
+        nll: Tensor = self.model.part("text_decoder")(self.x_out, self.z_y)
+        return nll
+
+    @cached_property
+    def cycle_nll(self) -> Tensor:
+        """(b) −log p(x|y_fake), the caption read back off the drawn image."""
+        nll: Tensor = self.model.part("text_decoder")(self.x_out, self.z_fake)
+        return nll
+
+    @cached_property
+    def answer_nll(self) -> Tensor:
+        """(b) −log p(answer|y, question)."""
+        nll: Tensor = self.model.part("text_decoder")(self.answer, self.z_y, self.question)
+        return nll
+
+    @property
+    def _drawer(self) -> DrawingDecoder:
+        decoder = self.model.part("image_decoder")
+        assert isinstance(decoder, DrawingDecoder), "a loss that needs a drawn image declares image_decoder.differentiable_draw"
+        return decoder
+
+    # What losses ask for.
+
+    def score(self, y: Tensor, z: Latent) -> Tensor:
+        """(b) the critic's scores, computed anew at every call."""
+        scores: Tensor = self.model.part("discriminator")(y, z)
+        return scores
+
+    def score_twice_differentiable(self, y: Tensor, z: Latent) -> Tensor:
+        """(b) as `score`, for penalties: fused attention has no second derivative on a CPU, so the plain kernel is used."""
+        with sdpa_kernel(SDPBackend.MATH):
+            return self.score(y, z)
+
+    def leaf(self, name: str) -> Tensor:
+        """A fresh leaf of the image `name` (``y`` or ``y_fake``) that wants a gradient, so that nobody else pays for it."""
+        image: Tensor = getattr(self, name)
+        return image.detach().clone().requires_grad_(True)
+
+    def leaf_latent(self, name: str) -> Latent:
+        """A fresh leaf of the latent `name` (``z_x``, ``z_y``): tokens and pooled vector want a gradient."""
+        z: Latent = getattr(self, name)
+        return Latent(z.tokens.detach().clone().requires_grad_(True), z.mask, z.pooled.detach().clone().requires_grad_(True))
+
+    def value(self, name: str) -> Tensor:
+        """The value () of the model's loss `name`, computed once for this batch."""
+        if name not in self._values:
+            loss = self._losses[name]
+            assert isinstance(loss, Loss), f"{name} is no loss of the model"
+            self._values[name] = self.share(name, loss(self))
+        return self._values[name]
+
+    def critic_value(self, name: str) -> Tensor:
+        """The value () of the critic's loss `name`, computed anew."""
+        loss = self._losses[name]
+        assert isinstance(loss, CriticLoss | AdversarialLoss), f"{name} is no loss of the critic"
+        return self.share(name, loss.critic(self))
+
+    def share(self, name: str, value: Value) -> Tensor:
+        """A loss's value as this process's share: the mean of all shares is the mean over all items."""
+        if isinstance(value, Tensor):
+            return value
+        total, count = value
+        if name in self._scale.counts:
+            return total * (self._scale.shares / self._scale.counts[name])
+        return total / count
+
+
+def _there(found: _T | None, what: str) -> _T:
+    if found is None:
+        raise MissingData(f"a loss asks for {what}, but the dataset gives none")
+    return found
+
+
+class MissingData(ValueError):
+    """The data lack what a loss asks for."""
+
+
+def fabricate(model: Any, batch: int, device: torch.device, text_length: int = 0) -> Batch:
+    """A batch of the right shapes and no meaning, for walks on the meta device."""
+    import numpy as np
+
+    def text(part: str) -> Tokens | None:
+        if part not in model.tokenizers:
+            return None
+        length = text_length or model.tokenizers[part].max_length
+        return Tokens(torch.ones(batch, length, dtype=torch.int64, device=device), torch.ones(batch, length, dtype=torch.bool, device=device))
+
+    written = text("text_decoder")
+    return Batch(
+        numbers=np.arange(batch),
+        x=text("text_encoder"),
+        x_out=written,
+        y=torch.zeros(batch, *model.image_shape, device=device),
+        question=written,
+        answer=written,
+    )

@@ -1,0 +1,104 @@
+"""A trained model on one split: what metrics ask for, computed once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from .interfaces.dataset import Dataset, Samples
+from .interfaces.metric import Metric
+from .model import Model, Pixels
+
+
+class Evaluation:
+    """The first `items` of a split and what the model makes of them, on demand.
+
+    The noise is keyed by (seed, split, the item's index): neither the batch size nor the number of items changes a picture.
+    """
+
+    def __init__(self, model: Model, dataset: Dataset, split: str, *, items: int, seed: int = 0, batch: int = 128) -> None:
+        self.model, self.dataset, self.split, self.seed, self.batch = model, dataset, split, seed, batch
+        self.indices = np.arange(min(items, dataset.sizes()[split]), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The items as the dataset gives them."""
+        return self.dataset.samples(self.split, self.indices)
+
+    @property
+    def captions(self) -> Sequence[str]:
+        assert self.samples.captions is not None, "the dataset gives no captions"
+        return self.samples.captions
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """b language codes; ``und`` where the dataset does not say."""
+        return self.samples.languages if self.samples.languages is not None else ["und"] * len(self)
+
+    @property
+    def real(self) -> Pixels:
+        """(b h w c) the images of the split."""
+        assert self.samples.images is not None, "the dataset gives no images"
+        return self.samples.images
+
+    @cached_property
+    def generated(self) -> Pixels:
+        """(b h w c) drawn from the captions."""
+        return self.draws(1)[0]
+
+    def draws(self, count: int) -> npt.NDArray[np.uint8]:
+        """(k b h w c) `count` drawings of each caption, each with noise of its own; the first is `generated`'s."""
+        offset = np.int64(1) << 40
+        return np.stack(
+            [
+                self.model.generate(self.captions, seed=self._seed, numbers=self.indices + k * offset, batch=self.batch)
+                for k in range(count)
+            ]
+        )
+
+    @cached_property
+    def read(self) -> list[str]:
+        """b captions read off the real images."""
+        return self.model.caption(self.real, batch=self.batch)
+
+    @cached_property
+    def reread(self) -> list[str]:
+        """b captions read off the generated images."""
+        return self.model.caption(self.generated, batch=self.batch)
+
+    @property
+    def _seed(self) -> int:
+        from .randomness import derive_key
+
+        return derive_key(self.seed, self.split)
+
+
+def evaluate(
+    model: Model,
+    dataset: Dataset,
+    metrics: Mapping[str, Metric],
+    split: str,
+    *,
+    items: int,
+    seed: int = 0,
+    batch: int = 128,
+    checkpoint: Callable[[], None] | None = None,
+) -> tuple[dict[str, float], Evaluation]:
+    """Figure name → value over all metrics, and the evaluation they were read off. `checkpoint` is called between metrics and may raise."""
+    evaluation = Evaluation(model, dataset, split, items=items, seed=seed, batch=batch)
+    figures: dict[str, float] = {}
+    for name, metric in metrics.items():
+        found = metric.evaluate(evaluation)
+        twice = sorted(set(found) & set(figures))
+        if twice:
+            raise ValueError(f"metric {name} gives {', '.join(twice)}, which another metric gave already")
+        figures |= {key: float(value) for key, value in found.items()}
+        if checkpoint is not None:
+            checkpoint()
+    return figures, evaluation

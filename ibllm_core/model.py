@@ -1,0 +1,129 @@
+"""The composed parts: generate, caption, answer, round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from .batch import to_images, to_pixels, to_tokens
+from .errors import UserError
+from .interfaces.image import ImageDecoder, ImageEncoder
+from .interfaces.text import TextDecoder, TextEncoder
+from .interfaces.tokenizer import Tokenizer
+from .noise import Rng
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Model(nn.Module):
+    """Parts by name, and what they do together.
+
+    Args:
+        parts: part name → module.
+        tokenizers: ``text_encoder`` and ``text_decoder`` → the tokenizer each uses.
+        image_shape: (c, h, w).
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module], tokenizers: Mapping[str, Tokenizer], image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        self.tokenizers = dict(tokenizers)
+        self.image_shape = image_shape
+        self.autocast: torch.dtype | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def part(self, name: str) -> nn.Module:
+        """The part `name`. Raises `UserError` where the model has none."""
+        if name not in self.parts:
+            raise UserError(f"this model has no {name}; it has {', '.join(self.parts)}")
+        return self.parts[name]
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Autocast as the recipe asks."""
+        if self.autocast is None:
+            yield
+        else:
+            with torch.autocast(self.device.type, dtype=self.autocast):
+                yield
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients, dropout off; afterwards every module is in the mode it was in."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            with torch.no_grad(), self.precision():
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def generate(self, captions: Sequence[str], *, seed: int = 0, numbers: npt.ArrayLike | None = None, batch: int = 128) -> Pixels:
+        """Draws an image for each caption: (b h w c) uint8.
+
+        Args:
+            seed: of the noise.
+            numbers: (b) what keys each item's noise, by default its place; equal numbers give equal noise.
+            batch: items a forward pass; the result does not depend on it.
+        """
+        keys = np.arange(len(captions)) if numbers is None else np.asarray(numbers)
+        encoder, decoder = cast(TextEncoder, self.part("text_encoder")), cast(ImageDecoder, self.part("image_decoder"))
+
+        def draw(rows: slice) -> Pixels:
+            z = encoder(to_tokens(self.tokenizers["text_encoder"], captions[rows]).to(self.device))
+            return to_pixels(decoder.sample(z, Rng((seed, "generate"), keys[rows], self.device)))
+
+        with self.inference():
+            drawn = [draw(rows) for rows in _slices(len(captions), batch)]
+        c, h, w = self.image_shape
+        return np.concatenate(drawn) if drawn else np.zeros((0, h, w, c), np.uint8)
+
+    def caption(self, images: Pixels, *, seed: int = 0, temperature: float = 0.0, top_p: float = 1.0, batch: int = 128) -> list[str]:
+        """Writes a caption for each image (b h w c) uint8; `temperature` 0 takes the likeliest word each time."""
+        return self._write(images, None, seed, temperature, top_p, batch)
+
+    def answer(self, images: Pixels, questions: Sequence[str], *, seed: int = 0, temperature: float = 0.0, batch: int = 128) -> list[str]:
+        """Answers a question about each image (b h w c) uint8."""
+        return self._write(images, questions, seed, temperature, 1.0, batch)
+
+    def round_trip(self, captions: Sequence[str], *, seed: int = 0) -> tuple[Pixels, list[str]]:
+        """Text → image → text: the drawn images (b h w c) and the captions read off them."""
+        images = self.generate(captions, seed=seed)
+        return images, self.caption(images)
+
+    def _write(
+        self, images: Pixels, questions: Sequence[str] | None, seed: int, temperature: float, top_p: float, batch: int
+    ) -> list[str]:
+        self._check_images(images)
+        encoder, decoder = cast(ImageEncoder, self.part("image_encoder")), cast(TextDecoder, self.part("text_decoder"))
+        tokenizer = self.tokenizers["text_decoder"]
+
+        def write(rows: slice) -> list[str]:
+            z = encoder(to_images(images[rows]).to(self.device))
+            prefix = to_tokens(tokenizer, questions[rows]).to(self.device) if questions is not None else None
+            rng = Rng((seed, "caption"), np.arange(rows.start, rows.start + len(z)), self.device)
+            tokens = decoder.sample(z, rng, prefix=prefix, temperature=temperature, top_p=top_p)
+            return tokenizer.decode(tokens.ids.cpu().numpy())
+
+        with self.inference():
+            return [text for rows in _slices(len(images), batch) for text in write(rows)]
+
+    def _check_images(self, images: Pixels) -> None:
+        c, h, w = self.image_shape
+        if images.ndim != 4 or images.shape[1:] != (h, w, c) or images.dtype != np.uint8:
+            raise UserError(f"images must be uint8 of shape (b, {h}, {w}, {c}), not {images.dtype} {images.shape}")
+
+
+def _slices(total: int, size: int) -> Iterator[slice]:
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))

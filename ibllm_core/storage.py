@@ -1,0 +1,94 @@
+"""The model folder: safetensors, tokenizers, recipe: all that is needed to use a trained model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from . import build
+from .errors import UserError
+from .interfaces.tokenizer import Tokenizer
+from .model import Model
+from .recipe.schema import Init, Recipe
+from .run import write_json, write_text
+from .training import checkpoint as checkpoints
+from .training.compute import choose_device, choose_precision
+
+WEIGHTS = "weights.safetensors"
+
+
+def save_model(
+    folder: Path, recipe: Recipe, model: Model, weights: Mapping[str, Tensor], tokenizers: Mapping[str, Tokenizer], record: Mapping[str, Any]
+) -> None:
+    """Writes a model folder whole or not at all; `record` (provenance, attribution) goes into model.json."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, partial / WEIGHTS)
+    for name, tokenizer in tokenizers.items():
+        write_text(partial / f"tokenizer-{name}.json", tokenizer.state())
+    write_text(partial / "recipe.toml", recipe.source)
+    write_json(partial / "model.json", {"image_shape": list(model.image_shape), **record})
+    attribution = record.get("attribution")
+    if attribution:
+        write_text(partial / "ATTRIBUTION.md", attribution + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:
+    """A model folder's model, ready to use. Raises `UserError` where something is missing or damaged."""
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder} holds no trained model ({WEIGHTS} is missing)")
+    if recipe is None:
+        from .recipe import load
+
+        recipe = load(folder / "recipe.toml")
+    tokenizers = build.build_tokenizers(recipe, saved=folder)
+    model = build.build_model(recipe, tokenizers, recipe.data.config.image_shape)  # type: ignore[attr-defined]
+    weights = _read(folder / WEIGHTS)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    chosen = choose_device(device or recipe.compute.device)
+    model.autocast = choose_precision(recipe.compute.precision, chosen)
+    return model.to(chosen).eval()
+
+
+def start_from(model: Model, init: Init, parts: tuple[str, ...] = ()) -> None:
+    """Takes the weights of another run into the model's parts (`Init`). Raises `UserError` where they do not fit."""
+    folder = Path(init.run)
+    if init.weights == "raw":
+        found = checkpoints.newest(folder / "checkpoints")
+        if found is None:
+            raise UserError(f"init.run = {init.run!r}: no whole checkpoint in {folder / 'checkpoints'}")
+        weights = dict(found[1].tensors["weights"])
+    else:
+        weights = _read(folder / "model" / WEIGHTS)
+    there = {name.split(".")[1] for name in weights}
+    for part in parts or init.parts or tuple(p for p in model.parts if p in there):
+        if part not in model.parts or part not in there:
+            raise UserError(f"init.run = {init.run!r}: {part} is not in {'that run' if part in model.parts else 'this model'}")
+        prefix = f"parts.{part}."
+        own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        try:
+            model.parts[part].load_state_dict(own)
+        except RuntimeError as error:
+            raise UserError(f"init.run = {init.run!r}: the weights of {part} do not fit this recipe's {part}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        found: dict[str, torch.Tensor] = load_file(path)
+        return found
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,1 @@
+"""Stage by stage: players, the loop, checkpoints, what validation steers."""

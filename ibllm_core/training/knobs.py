@@ -1,0 +1,58 @@
+"""What a stage's validation steers: best weights, early stop, learning rate, λ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ..recipe.schema import Validation
+
+
+@attrs.define
+class Knobs:
+    """The state of one stage's steering; plain numbers, so that a checkpoint holds it.
+
+    Attributes:
+        best: the best value of the watched figure so far.
+        best_step: the step it was reached at; −1 before the first validation.
+        waited: validations since then.
+        waited_rate: validations since then, or since the rate was last lowered.
+        rate: factor on the learning rate.
+        balance: factor on the composite loss's λ.
+    """
+
+    best: float | None = None
+    best_step: int = -1
+    waited: int = 0
+    waited_rate: int = 0
+    rate: float = 1.0
+    balance: float = 1.0
+
+    def watch(self, plan: Validation, figures: Mapping[str, float], figure: str, step: int) -> bool:
+        """Takes in one validation. True where it is the best so far."""
+        value = figures[figure]
+        sign = 1.0 if plan.mode == "max" else -1.0
+        better = math.isfinite(value) and (self.best is None or sign * value > sign * self.best)
+        if better:
+            self.best, self.best_step, self.waited, self.waited_rate = value, step, 0, 0
+        else:
+            self.waited += 1
+            self.waited_rate += 1
+        if plan.plateau is not None and self.waited_rate >= plan.plateau.patience:
+            self.rate *= plan.plateau.factor
+            self.waited_rate = 0
+        if plan.balance is not None:
+            lag = figures[plan.balance.text] - figures[plan.balance.image]
+            limit = plan.balance.limit
+            self.balance = min(limit, max(1 / limit, self.balance * math.exp(plan.balance.rate * lag)))
+        return better
+
+    def stop(self, plan: Validation) -> bool:
+        """True where the stage has waited long enough."""
+        return plan.patience > 0 and self.waited >= plan.patience
+
+    def state(self) -> dict[str, Any]:
+        return attrs.asdict(self)

@@ -1,0 +1,107 @@
+"""The end of a run: the model folder, the table of figures, sample grids, the report."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..evaluation import Evaluation, evaluate
+from ..model import Pixels
+from ..run import write_json
+from ..storage import save_model
+from .loop import Interrupted
+from .session import Session
+
+
+def finish(session: Session) -> dict[str, float]:
+    """Measures the run on every reported split and writes all that it leaves behind; returns the flat table."""
+    directory, recipe = session.directory, session.recipe
+    started = time.perf_counter()
+    info = directory.info()
+    record = {"provenance": info["provenance"], "attribution": info["attribution"], "versions": info["versions"]}
+    save_model(directory.model, recipe, session.model, session.weights(), session.tokenizers, record)
+    results: dict[str, float] = {}
+    plan = recipe.evaluation
+
+    def checkpoint() -> None:
+        if session.stopping():
+            raise Interrupted("stopped while measuring; the training itself is done")
+
+    with session.averaged():
+        for split in plan.splits:
+            session.observer.evaluating(split)
+            figures, evaluation = evaluate(
+                session.model,
+                session.dataset,
+                session.metrics,
+                split,
+                items=plan.items,
+                seed=recipe.seed.evaluation,
+                batch=plan.batch,
+                checkpoint=checkpoint,
+            )
+            results |= {f"{split}/{name}": value for name, value in figures.items()}
+            results[f"{split}/items"] = float(len(evaluation))
+            write_samples(session, evaluation)
+    write_json(directory.results, results)
+    session.write("result", "end", results)
+    session.seconds["evaluation"] = session.seconds.get("evaluation", 0.0) + time.perf_counter() - started
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    directory.update(status="done", finished=finished, timings=session.seconds)
+    from ..report import render
+
+    render(directory.path)
+    return results
+
+
+def write_samples(session: Session, evaluation: Evaluation) -> None:
+    """A split's sample grid: PNGs and a list of what is what."""
+    folder = session.directory.samples
+    folder.mkdir(exist_ok=True)
+    rows = choose_samples(evaluation, session.recipe.evaluation.samples)
+    marks = [metric.marks(evaluation) for metric in session.metrics.values()]
+    items: list[dict[str, Any]] = []
+    for row in rows:
+        stem = f"{evaluation.split}-{int(evaluation.indices[row]):06d}"
+        _write_png(folder / f"{stem}-real.png", evaluation.real[row])
+        _write_png(folder / f"{stem}-generated.png", evaluation.generated[row])
+        items.append(
+            {
+                "index": int(evaluation.indices[row]),
+                "caption": evaluation.captions[row],
+                "language": evaluation.languages[row],
+                "real": f"{stem}-real.png",
+                "generated": f"{stem}-generated.png",
+                "read": evaluation.read[row],
+                "reread": evaluation.reread[row],
+                "right": {name: bool(values[row]) for found in marks for name, values in found.items()},
+            }
+        )
+    write_json(folder / f"{evaluation.split}.json", {"split": evaluation.split, "items": items})
+    sheet = np.concatenate([np.concatenate([evaluation.real[row], evaluation.generated[row]]) for row in rows], axis=1)
+    for tracker in session.trackers.values():
+        tracker.image(f"samples/{evaluation.split}", sheet, session.step)
+
+
+def choose_samples(evaluation: Evaluation, count: int) -> list[int]:
+    """The first items of the split, taken in turn from every language: chosen by place, never by how they came out."""
+    queues: dict[str, list[int]] = {}
+    for row, language in enumerate(evaluation.languages):
+        queues.setdefault(language, []).append(row)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(evaluation)):
+        for queue in queues.values():
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop(0))
+    return chosen
+
+
+def _write_png(path: Path, pixels: Pixels) -> None:
+    Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]).save(path)
+
+

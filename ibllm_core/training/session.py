@@ -1,0 +1,155 @@
+"""What all stages of a run share, and how it is put into a checkpoint and taken out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+
+from torch import Tensor
+
+from .. import build
+from ..interfaces.dataset import Dataset
+from ..interfaces.loss import CriticLoss, Loss
+from ..interfaces.metric import Metric
+from ..interfaces.tokenizer import Tokenizer
+from ..interfaces.tracker import Tracker
+from ..model import Model
+from ..recipe.schema import Recipe
+from ..run import MetricsFile, RunDirectory
+from .checkpoint import Checkpoint
+from .compute import prepare
+from .distributed import Ranks, join
+from .observer import Observer
+
+
+@attrs.define(eq=False, kw_only=True)
+class Session:
+    """One run while it runs.
+
+    Attributes:
+        average: parameter name → averaged weight; empty where the recipe asks for none.
+        best: the state of the model (and its average) at the stage's best validation; empty before it.
+        records: one entry a finished stage, for run.json.
+        step: iterations done over all stages.
+        seconds: what took how long.
+        stopping: asked at every step boundary.
+    """
+
+    recipe: Recipe
+    directory: RunDirectory
+    dataset: Dataset
+    tokenizers: Mapping[str, Tokenizer]
+    model: Model
+    losses: Mapping[str, Loss | CriticLoss]
+    metrics: Mapping[str, Metric]
+    ranks: Ranks
+    observer: Observer
+    average: dict[str, Tensor]
+    stopping: Callable[[], bool]
+    trackers: Mapping[str, Tracker] = attrs.field(factory=dict)
+    log: MetricsFile | None = None
+    best: dict[str, dict[str, Tensor]] = attrs.field(factory=dict)
+    records: list[dict[str, Any]] = attrs.field(factory=list)
+    step: int = 0
+    seconds: dict[str, float] = attrs.field(factory=dict)
+
+    def write(self, kind: str, stage: str, values: Mapping[str, float]) -> None:
+        """A line into metrics.jsonl and to every tracker."""
+        import time
+
+        if self.log is not None:
+            self.log.write(step=self.step, stage=stage, time=time.time(), kind=kind, **values)
+        for tracker in self.trackers.values():
+            tracker.scalars({f"{stage}/{kind}/{name}": value for name, value in values.items()}, self.step)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has its averaged weights."""
+        named = dict(self.model.named_parameters())
+        pairs = [(named[name], average) for name, average in self.average.items()]
+
+        def swap() -> None:
+            for parameter, average in pairs:
+                held = parameter.data.clone()
+                parameter.data.copy_(average)
+                average.copy_(held)
+
+        swap()
+        try:
+            yield
+        finally:
+            swap()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that are validated, kept and reported."""
+        return {name: self.average.get(name, tensor) for name, tensor in self.model.state_dict().items()}
+
+    def remember_best(self) -> None:
+        state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.best = {"weights": state, "average": {name: tensor.clone() for name, tensor in self.average.items()}}
+
+    def return_to_best(self) -> None:
+        self.model.load_state_dict(self.best["weights"])
+        for name, tensor in self.best["average"].items():
+            self.average[name].copy_(tensor)
+
+    def checkpoint(self, state: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
+        """Everything that a restart needs, beside the stage's own `state` and `tensors`."""
+        shared: dict[str, Any] = {"global_step": self.step, "records": self.records, "seconds": self.seconds}
+        groups: dict[str, Mapping[str, Tensor]] = {"weights": self.model.state_dict(), **tensors}
+        groups["losses"] = {f"{name}.{key}": t for name, loss in self.losses.items() for key, t in loss.state_dict().items()}
+        if self.average:
+            groups["average"] = self.average
+        for name, group in self.best.items():
+            groups[f"best-{name}"] = group
+        return Checkpoint({**shared, **state}, {name: group for name, group in groups.items() if group})
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Takes back what `checkpoint` gave."""
+        state, groups = checkpoint.state, checkpoint.tensors
+        self.step, self.records, self.seconds = state["global_step"], state["records"], state["seconds"]
+        self.model.load_state_dict(dict(groups["weights"]))
+        for name, loss in self.losses.items():
+            own = {key.removeprefix(f"{name}."): t for key, t in groups.get("losses", {}).items() if key.startswith(f"{name}.")}
+            loss.load_state_dict(own)
+        for name, tensor in groups.get("average", {}).items():
+            self.average[name].copy_(tensor)
+        device = self.model.device
+        best = {name: groups[f"best-{name}"] for name in ("weights", "average") if f"best-{name}" in groups}
+        if best:
+            self.best = {"weights": {}, "average": {}} | {n: {k: t.to(device) for k, t in group.items()} for n, group in best.items()}
+
+
+def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, stopping: Callable[[], bool], resume: bool) -> Session:
+    """Builds everything that a run needs, on its device."""
+    dataset = build.build_dataset(recipe)
+    saved = directory.checkpoints if resume else None
+    tokenizers = build.build_tokenizers(recipe, dataset, saved)
+    model = build.build_model(recipe, tokenizers, dataset.image_shape)
+    device = prepare(model, recipe.compute)
+    ranks = join(device)
+    named = dict.fromkeys(loss for stage in recipe.running() for loss in build.losses_with_terms(recipe, tuple(stage.losses)))
+    losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named)).items()}
+    ranks.same([*model.state_dict().values(), *(t for loss in losses.values() for t in loss.state_dict().values())])
+    averages = any(stage.training.ema > 0 for stage in recipe.running())
+    average = {
+        name: p.detach().clone() for name, p in model.named_parameters() if averages and not name.startswith("parts.discriminator.")
+    }
+    return Session(
+        recipe=recipe,
+        directory=directory,
+        dataset=dataset,
+        tokenizers=tokenizers,
+        model=model,
+        losses=losses,
+        metrics=build.build_metrics(recipe),
+        ranks=ranks,
+        observer=observer if ranks.first else Observer(),
+        average=average,
+        stopping=stopping,
+    )
+
+
