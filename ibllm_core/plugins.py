@@ -222,7 +222,10 @@ def _ask(point: metadata.EntryPoint) -> list[ComponentSpec]:
         plugin = point.load()
         host = pluggy.PluginManager(GROUP)
         host.add_hookspecs(hookspecs)
-        host.register(plugin, point.name)
+        try:
+            host.register(plugin, point.name)
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"{point.value}: {_one_line(error)}") from error
         callers = host.get_hookcallers(plugin) or []
         unknown = sorted(caller.name for caller in callers if not caller.has_spec())
         if unknown:
@@ -230,8 +233,10 @@ def _ask(point: metadata.EntryPoint) -> list[ComponentSpec]:
             raise PluginError(f"{point.value} implements an unknown hook {unknown[0]!r}; the hooks are: {', '.join(hooks)}")
         if not callers:
             raise PluginError(f"{point.value} implements no hook (is @hookimpl missing?)")
-        answers = [list(answer) for answer in host.hook.ibllm_components()]
-    specs = [spec for answer in answers for spec in answer]
+        answers = host.hook.ibllm_components()  # pluggy leaves an answer of None out
+        if not answers:
+            raise PluginError(f"{point.value}: ibllm_components gave None, expected an iterable of ComponentSpec")
+        specs = list(answers[0])
     for spec in specs:
         if not isinstance(spec, ComponentSpec):
             raise PluginError(f"{point.value}: ibllm_components gave {spec!r}, expected a ComponentSpec")
@@ -274,10 +279,14 @@ def _cause(error: BaseException) -> str:
     """One line: the exception's type, its message, and the line of the plugin that raised it."""
     if isinstance(error, PluginError):
         return str(error)
-    text = traceback.format_exception_only(error)[-1].strip()
+    text = f"{type(error).__name__}: {_one_line(error)}"
     machinery = ("<frozen importlib", importlib.__file__, metadata.__file__, __file__)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(machinery)]
     return text if isinstance(error, SyntaxError) or not frames else f"{text} ({frames[-1].filename}:{frames[-1].lineno})"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _origin(point: metadata.EntryPoint) -> Origin:

@@ -1,0 +1,124 @@
+"""The one place where errors become messages and exit codes, and the commands that other packages bring."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from ibllm_core.cli import main as cli
+from ibllm_core.errors import UserError, nearest
+
+
+@pytest.fixture
+def raising(monkeypatch):
+    """Makes ``ibllm fail`` raise what is given, or return it."""
+
+    def prepare(outcome: object) -> None:
+        @click.command()
+        def fail() -> object:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        monkeypatch.setitem(sys.modules, "ibllm_core.cli.fail", type(sys)("fail"))
+        sys.modules["ibllm_core.cli.fail"].command = fail  # type: ignore[attr-defined]
+        monkeypatch.setattr(cli, "COMMANDS", {"fail": "Fail."})
+
+    return prepare
+
+
+def test_a_commands_return_value_is_the_exit_code(raising):
+    raising(None)
+    assert cli.main(["fail"]) == 0
+    raising(130)
+    assert cli.main(["fail"]) == 130
+
+
+def test_a_users_mistake_is_a_message_and_2(raising, capsys):
+    raising(UserError("steps = -1: expected >= 0", place="job.toml:7"))
+    assert cli.main(["fail"]) == 2
+    assert capsys.readouterr().err == "error: job.toml:7: steps = -1: expected >= 0\n"
+
+
+def test_an_interruption_is_130(raising, capsys):
+    raising(KeyboardInterrupt())
+    assert cli.main(["fail"]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug\nsecond line"), OSError(errno.ENOSPC, "a bug")])
+def test_an_error_of_ours_is_1_and_leaves_its_traceback_in_a_file(raising, capsys, error):
+    raising(error)
+    assert cli.main(["fail"]) == 1
+    message = capsys.readouterr().err
+    assert re.match(r"internal error: (ValueError|OSError): .*a bug\n", message)
+    assert "Traceback" not in message
+    found = re.search(r"traceback is in (\S+) ", message)
+    assert found
+    file = Path(found[1])
+    assert "Traceback" in file.read_text()
+    file.unlink()
+
+
+def test_a_traceback_is_shown_on_demand(raising, capsys, monkeypatch):
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    raising(ZeroDivisionError("a bug"))
+    assert cli.main(["fail"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_misspelt_command_gets_the_nearest(capsys):
+    assert cli.main(["plugin"]) == 2
+    assert "no command 'plugin'; did you mean 'plugins'?" in capsys.readouterr().err
+
+
+def test_nearest_forgives_case_and_dashes():
+    assert nearest("Gradient-Penalty", ["gradient_penalty", "cycle"]) == "gradient_penalty"
+    assert nearest("xyz", ["gradient_penalty", "cycle"]) == ""
+
+
+COMMAND = "import click\n@click.command()\ndef command():\n    click.echo('from afar')\n"
+
+
+def test_a_strangers_command_is_listed_by_name_and_loaded_when_called(site, capsys):
+    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
+    assert cli.main(["--help"]) == 0
+    assert "far  from far==1.0" in capsys.readouterr().out
+    assert "far_command" not in sys.modules
+    assert cli.main(["far"]) == 0
+    assert capsys.readouterr().out == "from afar\n"
+
+
+def test_a_strangers_command_cannot_replace_ours(site, capsys):
+    site.install("far", {"plugins": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
+    assert cli.main(["--help"]) == 0
+    assert "plugins  from far==1.0 (not available: ibllm has this name)" in capsys.readouterr().out
+    assert cli.main(["plugins", "show", "dataset"]) == 2
+    assert "far_command" not in sys.modules
+
+
+def test_two_strangers_with_one_command_name_are_both_named(site, capsys):
+    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
+    site.install("farther", {"far": "farther_command:command"}, {"farther_command": COMMAND}, group=cli.GROUP)
+    assert cli.main(["far"]) == 2
+    assert capsys.readouterr().err == "error: the command 'far' is registered by far==1.0 and farther==1.0; uninstall all but one\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import nothing_like_it", "failed to load: ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("command = 1", "is no click command"),
+    ],
+)
+def test_a_strangers_broken_command_is_blamed_on_it(site, capsys, source, message):
+    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=cli.GROUP)
+    assert cli.main(["far"]) == 2
+    assert capsys.readouterr().err.startswith("error: the command 'far' of far==1.0")
+    cli.main(["far"])
+    assert message in capsys.readouterr().err

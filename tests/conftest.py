@@ -1,0 +1,84 @@
+"""What every test shares: one thread for each process, and a site-packages folder of pretended distributions."""
+
+from __future__ import annotations
+
+import os
+
+# Read when torch is first imported, so this comes before anything that might import it. Workers run side by side, one thread each.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_variable] = "1"
+
+import importlib
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from ibllm_core.plugins import GROUP, Manager
+
+#: A plugin module with one component; fields of the spec may be given.
+PLUGIN = """
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+@hookimpl
+def ibllm_components():
+    return [ComponentSpec(kind={kind!r}, name={name!r}, factory={factory!r}, config={config!r}, summary="a test's", api={api})]
+"""
+
+
+def plugin_source(kind: str = "loss", name: str = "mine", factory: str = "m.f:F", config: str = "m.c:C", api: int = 1) -> str:
+    return PLUGIN.format(kind=kind, name=name, factory=factory, config=config, api=api)
+
+
+class Site:
+    """A folder on ``sys.path`` with real metadata: what the import system and importlib.metadata see after a pip install."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.distributions: list[str] = []
+
+    def install(
+        self, distribution: str, entries: Mapping[str, str], modules: Mapping[str, str], version: str = "1.0", group: str = GROUP
+    ) -> None:
+        """Args: entries: entry-point name → ``module[:object]``. modules: dotted name → source."""
+        info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items()))
+        for name, source in modules.items():
+            path = self.folder.joinpath(*name.split(".")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(source))
+        self.distributions.append(distribution)
+        importlib.invalidate_caches()
+
+    def manager(self, block: tuple[str, ...] = ()) -> Manager:
+        """A manager that sees only what was installed here."""
+        points = [point for point in metadata.entry_points(group=GROUP) if point.dist and point.dist.name in self.distributions]
+        return Manager(block, points)
+
+    def environment(self) -> dict[str, str]:
+        """For a subprocess that sees this folder too."""
+        return os.environ | {"PYTHONPATH": str(self.folder)}
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
+    yield Site(folder)
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def source():  # type: ignore[no-untyped-def]
+    """The source of a plugin module with one component: ``source(kind=…, name=…, factory=…, config=…, api=…)``."""
+    return plugin_source
