@@ -1,0 +1,41 @@
+"""The options of the dataset `files`. Torch-free."""
+
+from __future__ import annotations
+
+import attrs
+
+from ibllm_core.options import Config, option
+
+SPLITS = ("train", "validation", "test")
+
+
+@attrs.frozen(kw_only=True)
+class FilesConfig(Config):
+    """Your own images and captions.
+
+    A table (.csv and .tsv with a header line, .jsonl) has the columns ``image`` (a path, relative to the table) and ``caption``, and may
+    have ``language``, ``split`` (train, validation or test), ``question`` and ``answer``; an image may stand in several rows. In a
+    folder every image, at any depth, has its captions in a .txt file of the same name, one a line.
+    """
+
+    path: str = option(help="the table or the folder; relative to the working directory")
+    size: int = option(64, help="height and width of the images in pixels", ge=8, le=1024)
+    fit: str = option("crop", help="crop: the middle square; pad: the whole image, with bars of the background", choices=("crop", "pad"))
+    background: tuple[int, int, int] = option((255, 255, 255), help="red, green and blue of bars and behind transparency", ge=0, le=255)
+    language: str = option("en", help="language (ISO 639) of the captions that do not name theirs")
+    validation: float = option(0.1, help="fraction of the images for the split validation, where the table has no column split", ge=0, lt=1)
+    test: float = option(0.1, help="fraction of the images for the split test, where the table has no column split", ge=0, lt=1)
+    split_seed: int = option(0, help="seed of that division; apart from the run's seed, so that seeds compare on the same images", ge=0)
+
+    def __attrs_post_init__(self) -> None:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation + test = {self.validation + self.test:g}: expected less than 1")
+
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return SPLITS
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of every image."""
+        return (3, self.size, self.size)

@@ -1,0 +1,137 @@
+"""The dataset `files`: the user's own images and captions. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ibllm_core.errors import UserError
+from ibllm_core.interfaces.dataset import Dataset, Samples
+from ibllm_core.randomness import derive_key
+from ibllm_files.config import FilesConfig
+from ibllm_files.table import Problems, Row, read_rows
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@attrs.frozen(eq=False)
+class Folder:
+    """A config's files once read: images (n h w 3) uint8, and split → (row, its image's number)."""
+
+    images: npt.NDArray[np.uint8]
+    items: Mapping[str, Sequence[tuple[Row, int]]]
+
+
+def fit(image: Image.Image, config: FilesConfig) -> npt.NDArray[np.uint8]:
+    """An opened image, upright and square → (h w 3). Raises `OSError` or what Pillow raises for a broken one."""
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(image).convert("RGBA")
+    ground = Image.new("RGBA", upright.size, (*config.background, 255))
+    flat = Image.alpha_composite(ground, upright).convert("RGB")
+    size = (config.size, config.size)
+    if config.fit == "crop":
+        square = ImageOps.fit(flat, size, Image.Resampling.LANCZOS)
+    else:
+        square = ImageOps.pad(flat, size, Image.Resampling.LANCZOS, color=config.background)
+    return np.asarray(square)
+
+
+def load(rows: Sequence[Row], config: FilesConfig, problems: Problems) -> tuple[npt.NDArray[np.uint8], Mapping[Path, int]]:
+    """The images of the rows, each file once: images (n h w 3) and file → its number. Missing and broken ones go to `problems`."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise UserError("the dataset files needs the package pillow: pip install pillow") from None
+    first: dict[Path, Row] = {}
+    for row in rows:
+        first.setdefault(row.image, row)
+    images = np.empty((len(first), config.size, config.size, 3), dtype=np.uint8)
+    for number, (path, row) in enumerate(first.items()):
+        try:
+            with Image.open(path) as image:
+                images[number] = fit(image, config)
+        except FileNotFoundError:
+            problems.add(row.place, f"there is no image {path}")
+        # Pillow raises many kinds of error for a damaged file, SyntaxError among them.
+        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+            problems.add(row.place, f"the image {path} cannot be read ({error})")
+    return images, {path: number for number, path in enumerate(first)}
+
+
+@lru_cache(maxsize=2)
+def collect(config: FilesConfig, root: Path) -> Folder:
+    """Reads, checks and divides everything; once for a config and process. Raises `UserError` that names all problems."""
+    problems = Problems(root)
+    rows = read_rows(root, problems)
+    images, numbers = load(rows, config, problems)
+    _check_whole(rows, problems)
+    problems.raise_any()
+    images.setflags(write=False)
+    base = root if root.is_dir() else root.parent
+    items: dict[str, list[tuple[Row, int]]] = {split: [] for split in config.splits()}
+    for row in rows:
+        items[row.split or drawn_split(row.image, base, config)].append((row, numbers[row.image]))
+    if not items["train"]:
+        raise UserError(f"{root}: no row is left for the split train")
+    return Folder(images, items)
+
+
+def _check_whole(rows: Sequence[Row], problems: Problems) -> None:
+    """What is wrong between rows: columns filled in some rows only, and an image in two splits."""
+    for column in ("split", "question"):
+        bare = [row for row in rows if not getattr(row, column)]
+        if 0 < len(bare) < len(rows):
+            problems.add(bare[0].place, f"{column} is empty, but other rows give it: expected all or none")
+    seen: dict[Path, Row] = {}
+    for row in rows:
+        other = seen.setdefault(row.image, row)
+        if other.split != row.split and row.split and other.split:
+            problems.add(row.place, f"the image {row.image} is in the split {row.split} here and in {other.split} at {other.place}")
+
+
+def drawn_split(image: Path, base: Path, config: FilesConfig) -> str:
+    """An image's split from its path relative to the table or folder, so that all its captions share it and new files move no other."""
+    relative = image.relative_to(base) if image.is_relative_to(base) else image
+    unit = derive_key("files", config.split_seed, relative.as_posix()) / 2.0**64
+    return "test" if unit < config.test else "validation" if unit < config.test + config.validation else "train"
+
+
+class FilesDataset(Dataset):
+    """The user's own images and captions; an item is one row. All images are decoded once a process and kept (size² · 3 bytes each).
+
+    The splits train, validation and test are those of the column ``split``, or drawn by image: a hash of its path. Nothing depends on
+    the run's seed.
+    """
+
+    def __init__(self, config: FilesConfig, context: Any) -> None:
+        self.config = config
+        self.image_shape = config.image_shape
+        self._folder = collect(config, Path(config.path).expanduser())
+
+    def sizes(self) -> Mapping[str, int]:
+        return {split: len(items) for split, items in self._folder.items.items()}
+
+    def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
+        found = self._folder
+        if split not in found.items:
+            raise KeyError(f"files has no split {split!r}: expected one of {', '.join(found.items)}")
+        indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))
+        items = [found.items[split][i] for i in indices.tolist()]
+        rows = [row for row, _ in items]
+        asked = bool(rows) and bool(rows[0].question)
+        return Samples(
+            indices=indices,
+            images=found.images[np.array([number for _, number in items], dtype=np.int64)],
+            captions=[row.caption for row in rows],
+            languages=[row.language or self.config.language for row in rows],
+            questions=[row.question for row in rows] if asked else None,
+            answers=[row.answer for row in rows] if asked else None,
+        )

@@ -1,0 +1,21 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        ComponentSpec(
+            kind="dataset",
+            name="files",
+            factory="ibllm_files.dataset:FilesDataset",
+            config="ibllm_files.config:FilesConfig",
+            summary="your own images and captions: a CSV, TSV or JSONL table, or a folder of images with a .txt beside each",
+        ),
+    ]
