@@ -20,18 +20,29 @@ class OpenmojiConfig(Config):
     """
 
     size: int = option(64, help="height and width of the images in pixels", ge=16, le=256)
-    languages: tuple[str, ...] = option(("en",), help="languages of the names; an item is one drawing with its name in one of them", choices=LANGUAGES)
+    languages: tuple[str, ...] = option(
+        ("en",), help="languages of the names; an item is one drawing with its name in one of them", choices=LANGUAGES
+    )
     min_uses: int = option(
-        3, help="keep the bases of whose English names every word occurs in at least so many names kept (the largest such set); 1 keeps all", ge=1, le=20
+        3,
+        help="keep the bases of whose English names every word occurs in at least so many names kept (the largest such set); 1 keeps all",
+        ge=1,
+        le=20,
     )
     bases: int = option(0, help="keep at most so many of those bases, in an order drawn with `subset_seed`; 0 for all", ge=0)
-    toned: int = option(80, help="persons and hands that come with their skin tones, drawn with `subset_seed`; the others come without; -1 for all", ge=-1)
+    toned: int = option(
+        80, help="persons and hands that come with their skin tones, drawn with `subset_seed`; the others come without; -1 for all", ge=-1
+    )
     mixed_tones: bool = option(False, help="also the drawings of two people with different skin tones")
     flags: bool = option(False, help="also the flags of countries and regions")
     background: tuple[int, int, int] = option((255, 255, 255), help="red, green and blue behind the drawings", ge=0, le=255)
-    tone: float = option(0.5, help="fraction of the persons and hands with skin tones that hold one tone out for the split tone", ge=0, le=1)
+    tone: float = option(
+        0.5, help="fraction of the persons and hands with skin tones that hold one tone out for the split tone", ge=0, le=1
+    )
     tone_validation: float = option(0.25, help="fraction of them that hold one out for tone-validation", ge=0, le=1)
-    concept: float = option(0.1, help="fraction of the bases whose every word occurs elsewhere that is held out for the split concept", ge=0, le=0.5)
+    concept: float = option(
+        0.1, help="fraction of the bases whose every word occurs elsewhere that is held out for the split concept", ge=0, le=0.5
+    )
     concept_validation: float = option(0.05, help="fraction of them held out for concept-validation", ge=0, le=0.5)
     subset_seed: int = option(0, help="seed of the subset; apart from the run's seed, so that seeds compare on the same drawings", ge=0)
     holdout_seed: int = option(0, help="seed of what is held out; apart from the run's seed for the same reason", ge=0)

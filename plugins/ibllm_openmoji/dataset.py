@@ -53,11 +53,15 @@ def collect(config: OpenmojiConfig) -> Collection:
     images.setflags(write=False)
     pairs = alike(images)
     parts = assign(drawings, pairs, config, lambda text: derive_key("openmoji", "holdout", config.holdout_seed, text))
-    vocabulary = {language: {w for i in parts["train"] for w in words(drawings[i].names[language], language)} for language in config.languages}
+    vocabulary = {
+        language: {w for i in parts["train"] for w in words(drawings[i].names[language], language)} for language in config.languages
+    }
     items = {}
     for split, members in parts.items():
         order = sorted(members, key=lambda i: derive_key("openmoji", "order", drawings[i].text))
-        rounds = [(i, config.languages[(n + turn) % len(config.languages)]) for turn in range(len(config.languages)) for n, i in enumerate(order)]
+        rounds = [
+            (i, config.languages[(n + turn) % len(config.languages)]) for turn in range(len(config.languages)) for n, i in enumerate(order)
+        ]
         items[split] = [(i, code) for i, code in rounds if vocabulary[code].issuperset(words(drawings[i].names[code], code))]
     return Collection(drawings, images, np.array(components(len(drawings), pairs), dtype=np.int64), items)
 

@@ -27,7 +27,9 @@ def render(texts: Sequence[str], size: int, background: tuple[int, int, int]) ->
     except ImportError:
         raise missing_extra("the package pillow") from None
     if not features.check("raqm"):
-        raise UserError("the dataset openmoji needs Pillow with RAQM (sequences of code points become one drawing): install the wheels of pillow from PyPI")
+        raise UserError(
+            "the dataset openmoji needs Pillow with RAQM (sequences of code points become one drawing): install the wheels of pillow from PyPI"
+        )
     scale = 2  # drawn twice as large and averaged: the font's hinting moves lines by less than a pixel
     from importlib.resources import as_file
 

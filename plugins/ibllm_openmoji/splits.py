@@ -38,7 +38,9 @@ def families(drawings: Sequence[Drawing], alike: Iterable[tuple[int, int]]) -> l
     return list(found.values())
 
 
-def hold_concepts(drawings: Sequence[Drawing], groups: Sequence[Family], config: OpenmojiConfig, key: Callable[[str], int]) -> dict[int, str]:
+def hold_concepts(
+    drawings: Sequence[Drawing], groups: Sequence[Family], config: OpenmojiConfig, key: Callable[[str], int]
+) -> dict[int, str]:
     """Drawing → split, for the bases held out as concepts.
 
     Whole families are taken in drawn order as long as every word of their names stays in a base that is trained. The share is of

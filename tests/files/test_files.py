@@ -47,7 +47,9 @@ def test_other_tables_with_questions_and_splits(tmp_path: Path, name: str) -> No
         {"image": "a.png", "caption": "red", "split": "train", "question": "which colour", "answer": "red"},
         {"image": "b.png", "caption": "green", "split": "test", "question": "which colour", "answer": "green"},
     ]
-    lines = [json.dumps(row) for row in rows] if name.endswith("jsonl") else ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    lines = (
+        [json.dumps(row) for row in rows] if name.endswith("jsonl") else ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    )
     data = FilesDataset(table(tmp_path, "\n".join(lines), name), None)
     assert dict(data.sizes()) == {"train": 1, "validation": 0, "test": 1}
     found = data.samples("test", np.array([0]))
@@ -109,8 +111,14 @@ def mistakes(tmp_path: Path, text: str, name: str = "captions.csv") -> str:
         ("", "captions.csv:1: the table is empty; expected a header line with image and caption"),
         ('image,caption\n\n"a.png,red\n', "captions.csv:3: not a row of a table (unexpected end of data)"),
         ("image,caption,split\na.png,red,trian\n", "captions.csv:2: unknown split 'trian'; did you mean 'train'?"),
-        ("image,caption,split\na.png,red,train\na.png,rot,test\n", "captions.csv:3: the image a.png is in the split test here and in train at captions.csv:2"),
-        ("image,caption,question,answer\na.png,red,what,\n", "captions.csv:2: a question and its answer come together; one of them is empty"),
+        (
+            "image,caption,split\na.png,red,train\na.png,rot,test\n",
+            "captions.csv:3: the image a.png is in the split test here and in train at captions.csv:2",
+        ),
+        (
+            "image,caption,question,answer\na.png,red,what,\n",
+            "captions.csv:2: a question and its answer come together; one of them is empty",
+        ),
         ("image,caption,split\na.png,red,test\n", "captions.csv: no row is left for the split train"),
     ],
 )
@@ -120,11 +128,15 @@ def test_a_mistake_is_told_with_file_and_line(tmp_path: Path, text: str, message
 
 def test_broken_images_are_told_with_the_row_that_names_them(tmp_path: Path) -> None:
     for name in ("broken.png", "text.png"):
-        assert mistakes(tmp_path, f"image,caption\na.png,red\n{name},blue\n").startswith(f"captions.csv:3: the image {name} cannot be read (")
+        assert mistakes(tmp_path, f"image,caption\na.png,red\n{name},blue\n").startswith(
+            f"captions.csv:3: the image {name} cannot be read ("
+        )
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    told = mistakes(tmp_path, '{"image": "a.png"}\n{"image": "b.png", "caption": "x"}\n{"imag": "a.png", "caption": 3}\n{\n', "rows.jsonl").splitlines()
+    told = mistakes(
+        tmp_path, '{"image": "a.png"}\n{"image": "b.png", "caption": "x"}\n{"imag": "a.png", "caption": 3}\n{\n', "rows.jsonl"
+    ).splitlines()
     assert told[0] == "rows.jsonl: 5 problems"
     assert sorted(line.strip() for line in told[1:]) == [
         "rows.jsonl:1: the caption of a.png is empty",

@@ -179,7 +179,14 @@ def test_sequences_become_one_drawing_that_fills_the_square() -> None:
 
 def test_the_credit_names_the_work_its_version_its_licence_and_the_change(data: OpenmojiDataset) -> None:
     credit = data.attribution()
-    for part in ("OpenMoji 17", "https://openmoji.org", "CC BY-SA 4.0", "https://creativecommons.org/licenses/by-sa/4.0/", "rendered at 64×64", "CLDR"):
+    for part in (
+        "OpenMoji 17",
+        "https://openmoji.org",
+        "CC BY-SA 4.0",
+        "https://creativecommons.org/licenses/by-sa/4.0/",
+        "rendered at 64×64",
+        "CLDR",
+    ):
         assert part in credit
 
 
