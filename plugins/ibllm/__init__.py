@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
-
-__version__ = version("ibllm")
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("__"):  # introspection must not cost the import of torch
+    if name == "__version__":
+        return import_module("importlib.metadata").version("ibllm")
+    if name.startswith("__"):  # introspection must not cost the import of the core
         raise AttributeError(f"module 'ibllm' has no attribute {name!r}")
     return getattr(import_module("ibllm_core.api"), name)

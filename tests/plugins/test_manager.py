@@ -98,7 +98,7 @@ def test_one_plugin_name_from_two_distributions_loads_neither(site, source):
 def test_a_component_twice_in_one_plugin(site, source):
     module = source(name="same").rstrip() + " * 2\n"
     site.install("twice", {"twice": "twice_plugin"}, {"twice_plugin": module})
-    with pytest.raises(PluginError, match="more than one plugin offers it: twice==1.0"):
+    with pytest.raises(PluginError, match=r"more than one plugin offers it: twice==1\.0"):
         site.manager().get("loss", "same")
 
 

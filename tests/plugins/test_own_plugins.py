@@ -19,12 +19,18 @@ ROOT = Path(__file__).parents[2]
 OWN = [(row.kind, row.name) for row in manager().rows() if row.distribution == "ibllm" and row.status == "ok"]
 
 
-def test_every_plugin_module_has_its_entry_point_and_is_packed():
+def test_every_plugin_module_has_its_entry_point_is_packed_and_linted():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     modules = {f"{path.parent.name}.plugin" for path in ROOT.glob("plugins/*/plugin.py")}
     assert modules == set(project["project"]["entry-points"]["ibllm"].values())
     packed = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     assert packed == {"ibllm_core"} | {f"plugins/{path.parent.name}" for path in ROOT.glob("plugins/*/__init__.py")}
+
+    families = {path.parent.name for path in ROOT.glob("plugins/*/plugin.py")}
+    linter = project["tool"]["importlinter"]
+    core, independence = linter["contracts"]
+    assert set(linter["root_packages"]) == families | {"ibllm_core"}
+    assert set(core["forbidden_modules"]) == set(independence["modules"]) == families
 
 
 def test_what_is_installed_is_what_pyproject_says():
