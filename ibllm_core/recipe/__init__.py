@@ -1,0 +1,10 @@
+"""Recipes: TOML files → a checked, resolved `Recipe`. Torch-free."""
+
+from __future__ import annotations
+
+from .errors import Mistake, RecipeErrors
+from .loading import load
+from .resolve import resolved
+from .schema import Recipe
+
+__all__ = ["Mistake", "Recipe", "RecipeErrors", "load", "resolved"]

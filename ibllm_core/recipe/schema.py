@@ -15,7 +15,7 @@ from ..spec import ComponentSpec
 
 #: The recipe format this core reads.
 FORMAT = 1
-#: A loss weight: a number, or a line from one value to another over some of the stage's steps.
+#: The kinds of part a model can have, one of each; also their names in ``[model.PART]``.
 PARTS = ("text_encoder", "image_decoder", "image_encoder", "text_decoder", "discriminator", "image_tokenizer")
 
 
@@ -31,6 +31,7 @@ class Ramp(Config):
         return self.start + (self.to - self.start) * min(1.0, step / self.over)
 
 
+#: A loss weight: a number, or a line from one value to another over some of the stage's steps.
 Weight = float | Ramp
 
 
@@ -41,14 +42,14 @@ def weight_at(weight: Weight, step: int) -> float:
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """Where something stands in a recipe file: ``file:line`` and the key path."""
+    """Where something stands: ``file:line`` and the key path; for an override, ``--set KEY=VALUE`` and line 0."""
 
     file: str
     line: int
     key: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +60,7 @@ class Component:
     use: str
     config: Config
     spec: ComponentSpec
-    place: Place
+    place: Place = attrs.field(eq=False)
     distribution: str
     version: str
     init: Init | None = None
@@ -175,7 +176,7 @@ class Stage:
     training: Training
     validate: Validation | None
     init: Init | None
-    place: Place
+    place: Place = attrs.field(eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -228,7 +229,7 @@ class Recipe:
     plugins: Plugins
     init: Init | None
     source: str
-    place: Place
+    place: Place = attrs.field(eq=False)
 
     def components(self) -> Mapping[str, Component]:
         """Key path → component, for provenance."""

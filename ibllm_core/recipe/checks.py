@@ -1,0 +1,204 @@
+"""What no single table can know: the sections of a recipe joined, before anything is built. Torch-free.
+
+Each rule is a function of the draft that notes what it finds. A rule passes over what could not be read: that has its mistake already.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from ..options import Config, MetricConfig
+from .checks_losses import LOSS_RULES
+from .draft import Draft, needs, provider_of
+from .errors import listing
+from .schema import PARTS, Component, Init, Validation
+
+#: Part → the encoder whose latents it reads.
+READS: Mapping[str, str] = {"image_decoder": "text_encoder", "discriminator": "text_encoder", "text_decoder": "image_encoder"}
+
+
+def check_all(draft: Draft) -> None:
+    """Applies every rule."""
+    for rule in (*RULES, *LOSS_RULES):
+        rule(draft)
+
+
+def order_names_every_stage(draft: Draft) -> None:
+    if draft.order is None:
+        return
+    stages = draft.names("stages")
+    for name, count in Counter(draft.order).items():
+        if name not in stages:
+            draft.unknown(("order",), f'there is no stage "{name}"', name, stages)
+        elif count > 1:
+            draft.say(("order",), f'the stage "{name}" is named {count} times', expected="each stage once")
+    for name in stages:
+        if name not in draft.order:
+            draft.say(("stages", name), "the stage is not in order", expected="its name in order", hint=f"stages.{name}.steps = 0 keeps a stage without playing it")
+
+
+def something_is_played(draft: Draft) -> None:
+    if draft.stages and len(draft.stages) == len(draft.names("stages")) and not any(stage.steps for stage in draft.stages.values()):
+        draft.say(("order",), "every stage has steps = 0: there is nothing to do", expected="a stage with steps > 0")
+
+
+def trained_parts_are_there(draft: Draft) -> None:
+    there = draft.names("model")
+    for name, stage in draft.stages.items():
+        path = ("stages", name, "train")
+        for part, count in Counter(stage.train).items():
+            if part not in PARTS:
+                draft.unknown(path, f'there is no part "{part}"', part, [part for part in PARTS if part in there])
+            elif part not in there:
+                draft.say(path, f"the model has no {part}", expected=listing([part for part in PARTS if part in there]), hint=f"[model.{part}] would give it one")
+            elif count > 1:
+                draft.say(path, f"{part} is named {count} times", expected="each part once")
+        if stage.steps and draft.document.get(*path) == []:
+            draft.say(path, "no part is trained", expected='"all" or names of parts', hint=f"stages.{name}.steps = 0 skips the stage")
+
+
+def needs_are_met(draft: Draft) -> None:
+    """Parts that a component asks for are there, and can do what it asks."""
+    components = {("model", name): component for name, component in draft.parts.items()}
+    components |= {("losses", name): entry.component for name, entry in draft.losses.items()}
+    components |= {("metrics", name): component for name, component in draft.metrics.items()}
+    for path, component in components.items():
+        for need in sorted(needs(component.config)):
+            part, _, ability = need.partition(".")
+            if part not in draft.names("model"):
+                if not ability:
+                    _part_is_missing(draft, path, component, part)
+            elif ability and part in draft.parts and ability not in draft.parts[part].config.provides():
+                _part_cannot(draft, path, component, part, ability)
+
+
+def _part_is_missing(draft: Draft, path: tuple[str, str], component: Component, part: str) -> None:
+    away = f", or {path[0]}.{path[1]} = false"
+    draft.say((*path, "use"), f"{component.use} needs a part that the model lacks: {part}", expected=f"a table [model.{part}]{away}")
+
+
+def _part_cannot(draft: Draft, path: tuple[str, str], component: Component, part: str, ability: str) -> None:
+    held = draft.parts[part]
+    able = [name for name in draft.manager.names(part) if ability in _offers(draft, part, name)]
+    draft.say(
+        (*path, "use"),
+        f"{component.use} needs {part}.{ability}, which {held.use} ({held.place}) does not provide",
+        expected=f"[model.{part}] with use = " + " or ".join(f'"{name}"' for name in able) if able else f"another {part}; none that is installed provides it",
+        provider=provider_of(held),
+    )
+
+
+def _offers(draft: Draft, kind: str, name: str) -> frozenset[str]:
+    """What a component provides with its defaults; nothing where it has no defaults or cannot be imported."""
+    try:
+        config: Config = draft.manager.config_class(kind, name)()
+        return config.provides()
+    except (ValueError, TypeError):
+        return frozenset()
+
+
+def latents_fit(draft: Draft) -> None:
+    """A decoder's explicit ``latent`` is its encoder's width."""
+    for reader, encoder in READS.items():
+        if reader not in draft.parts or encoder not in draft.parts:
+            continue
+        latent = getattr(draft.parts[reader].config, "latent", None)
+        own = getattr(draft.parts[encoder].config, "width", None)
+        width = draft.width if own is None else own
+        if latent is None or latent == width:
+            continue
+        giver = ("model", encoder, "width") if own is not None else ("model", "width")
+        place = draft.place(*giver)
+        draft.say(
+            ("model", reader, "latent"),
+            f"the axis d of the latent does not fit: {reader} reads (b n {latent}), {encoder} gives (b n {width})",
+            expected=f"{width}, or no latent at all: it then follows {place.key} ({place})",
+            provider=provider_of(draft.parts[reader]),
+        )
+
+
+def tokenizers_are_there(draft: Draft) -> None:
+    for part, component in draft.parts.items():
+        name = getattr(component.config, "tokenizer", None)
+        if isinstance(name, str) and name not in draft.names("tokenizers"):
+            draft.unknown(("model", part, "tokenizer"), f'there is no table [tokenizers.{name}]', name, draft.names("tokenizers"))
+
+
+def splits_are_there(draft: Draft) -> None:
+    """Splits exist, and none is both looked at for choices and reported."""
+    splits = getattr(draft.data.config, "splits", None) if draft.data else None
+    known: tuple[str, ...] | None = tuple(splits()) if splits else None
+    reported = draft.evaluation.splits
+    for split in reported:
+        if known is not None and split not in known:
+            draft.unknown(("evaluation", "splits"), f'the data has no split "{split}"', split, known)
+    for path, validate in _validations(draft):
+        if known is not None and validate.split not in known:
+            draft.unknown((*path, "split"), f'the data has no split "{validate.split}"', validate.split, known)
+        elif validate.split in reported:
+            draft.say(
+                (*path, "split"),
+                f'"{validate.split}" is reported ({draft.place("evaluation", "splits")}), so no choice may look at it',
+                expected="a split that is not in evaluation.splits",
+            )
+
+
+def figures_are_there(draft: Draft) -> None:
+    """Metrics and figures that a validation names are given by the recipe's metrics."""
+    if len(draft.metrics) < len(draft.names("metrics")):
+        return
+    for path, validate in _validations(draft):
+        for name in validate.metrics:
+            if name not in draft.metrics:
+                draft.unknown((*path, "metrics"), f'there is no metric "{name}"', name, draft.metrics)
+        used = {name: metric for name, metric in draft.metrics.items() if not validate.metrics or name in validate.metrics}
+        figures = [figure for metric in used.values() if isinstance(metric.config, MetricConfig) for figure in metric.config.figures()]
+        watched = {"figure": validate.figure} if validate.figure else {}
+        if validate.balance:
+            watched |= {"text": validate.balance.text, "image": validate.balance.image}
+        for key, figure in watched.items():
+            if figure not in figures:
+                at = (*path, key) if key == "figure" else (*path, "balance", key)
+                draft.unknown(at, f'no metric used here gives the figure "{figure}"', figure, figures)
+
+
+def losses_are_watched_downwards(draft: Draft) -> None:
+    """Without a figure a validation watches the stage's own loss, of which less is better."""
+    for path, validate in _validations(draft):
+        steers = validate.best or validate.patience or validate.plateau
+        if validate.every and not validate.figure and validate.mode == "max" and steers:
+            draft.say((*path, "mode"), "no figure is named, so the stage's own loss is watched, and less is better", expected='mode = "min", or a figure')
+
+
+def inits_name_parts(draft: Draft) -> None:
+    inits: dict[tuple[str, ...], Init | None] = {("init",): draft.init}
+    inits |= {("stages", name, "init"): stage.init for name, stage in draft.stages.items()}
+    there = [part for part in PARTS if part in draft.names("model")]
+    for path, init in inits.items():
+        for part in init.parts if init else ():
+            if part not in there:
+                draft.unknown((*path, "parts"), f'the model has no part "{part}"', part, there)
+    for name, component in draft.parts.items():
+        if component.init and set(component.init.parts) - {name}:
+            draft.say(("model", name, "init", "parts"), "a part's own init can only give that part", expected=f'["{name}"], or nothing')
+
+
+def _validations(draft: Draft) -> Iterable[tuple[tuple[str, ...], Validation]]:
+    for name, stage in draft.stages.items():
+        if stage.validate is not None:
+            yield ("stages", name, "validate"), stage.validate
+
+
+RULES: tuple[Callable[[Draft], None], ...] = (
+    order_names_every_stage,
+    something_is_played,
+    trained_parts_are_there,
+    needs_are_met,
+    latents_fit,
+    tokenizers_are_there,
+    splits_are_there,
+    figures_are_there,
+    losses_are_watched_downwards,
+    inits_name_parts,
+)

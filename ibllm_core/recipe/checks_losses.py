@@ -1,0 +1,155 @@
+"""The rules that join losses, stages and the parts they train. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ..options import LossConfig
+from .draft import Draft, needs
+from .schema import PARTS, Init, Stage
+from .sections import players_of
+
+
+def stages_name_losses(draft: Draft) -> None:
+    for name, stage in draft.stages.items():
+        for loss in stage.losses:
+            if loss not in draft.names("losses"):
+                draft.unknown(("stages", name, "losses", loss), "there is no such loss", loss, draft.names("losses"))
+        if not stage.losses and stage.steps:
+            draft.say(("stages", name, "losses"), "the stage has no loss", expected="at least one", hint=f"stages.{name}.steps = 0 skips the stage")
+
+
+def losses_are_used(draft: Draft) -> None:
+    if len(draft.stages) < len(draft.names("stages")) or len(draft.losses) < len(draft.names("losses")):
+        return
+    used = {loss for stage in draft.stages.values() for loss in stage.losses}
+    used |= {term for loss in draft.losses for term in terms_of(draft, loss)}
+    for loss in draft.losses:
+        if loss not in used:
+            draft.say(("losses", loss), "the loss is in no stage", expected="its name in stages.NAME.losses", hint=f"losses.{loss} = false takes it away")
+
+
+def composites_have_their_terms(draft: Draft) -> None:
+    plain = [loss for loss in draft.names("losses") if not terms_of(draft, loss)]
+    for loss in draft.losses:
+        for term in terms_of(draft, loss):
+            path = ("losses", loss, _option_that_says(draft, loss, term))
+            if term not in draft.names("losses"):
+                draft.unknown(path, f'its term "{term}" is no loss of this recipe', term, [name for name in plain if name != loss])
+            elif term not in plain:
+                draft.say(path, f'its term "{term}" is made of terms itself', expected="a loss that stands for itself")
+
+
+def _option_that_says(draft: Draft, loss: str, term: str) -> str:
+    """The key whose value is the term's name, so that the message stands there."""
+    table = draft.table("losses", loss)
+    return next((key for key, value in table.items() if value == term and key != "use"), "use")
+
+
+def terms_stand_alone(draft: Draft) -> None:
+    """A composite beside its own terms would count them twice."""
+    for name, stage in draft.stages.items():
+        for loss in stage.losses:
+            for term in terms_of(draft, loss):
+                if term in stage.losses:
+                    path = ("stages", name, "losses", term)
+                    draft.say(path, f"{loss} is made of {term} and stands beside it, so it would count twice", expected=f"{loss} or its terms, not both")
+
+
+def losses_train_something(draft: Draft) -> None:
+    """Every loss reaches a part that its stage trains."""
+    for stage in _running(draft):
+        for loss in _readable(draft, stage):
+            reached, players = set(parts_of(draft, loss)), players_of(draft, loss)
+            if "discriminator" not in players and "model" in players:
+                reached -= {"discriminator"}
+            if players == ("critic",):
+                reached &= {"discriminator"}
+            if reached and not reached & set(stage.train) and all(part in draft.names("model") for part in reached):
+                some = " or ".join(part for part in PARTS if part in reached)
+                draft.say(("stages", stage.name, "losses", loss), f"{loss} trains no part in this stage", expected=f"{some} in stages.{stage.name}.train")
+
+
+def trained_parts_have_a_loss(draft: Draft) -> None:
+    """A part that a stage names is reached by one of its losses; a discriminator by one that the critic plays."""
+    for stage in _running(draft):
+        if draft.document.get("stages", stage.name, "train") in (None, "all") or len(list(_readable(draft, stage))) < len(stage.losses):
+            continue
+        for part in stage.train:
+            if part not in draft.parts:
+                continue
+            losses = [loss for loss in stage.losses if part in parts_of(draft, loss)]
+            if part == "discriminator" and not any("critic" in players_of(draft, loss) for loss in losses):
+                what, expected = "the discriminator is trained, but no loss of the stage is the critic's", "an adversarial loss in the stage"
+            elif not losses:
+                what, expected = f"{part} is trained, but no loss of the stage reaches it", "a loss that needs it"
+            else:
+                continue
+            draft.say(("stages", stage.name, "train"), what, expected=expected, hint=f"or leave {part} out")
+
+
+def parts_are_trained_before(draft: Draft) -> None:
+    """What a loss goes through is trained in its stage, or was before, or came from another run."""
+    if draft.order is None or set(draft.order) != set(draft.stages) or len(draft.parts) < len([p for p in draft.names("model") if p in PARTS]):
+        return
+    ready = _given(draft, draft.init) | {name for name, component in draft.parts.items() if component.init}
+    for stage in (draft.stages[name] for name in draft.order if draft.stages[name].steps):
+        ready |= _given(draft, stage.init)
+        for loss in _readable(draft, stage):
+            for part in parts_of(draft, loss):
+                if part in draft.parts and part not in stage.train and part not in ready:
+                    draft.say(
+                        ("stages", stage.name, "losses", loss),
+                        f"{loss} goes through {part}, which neither this stage trains nor one before it",
+                        expected=f"{part} in stages.{stage.name}.train or in an earlier stage's",
+                        hint=f"or weights from another run: model.{part}.init",
+                    )
+        ready |= set(stage.train)
+
+
+def balances_steer_a_composite(draft: Draft) -> None:
+    for name, stage in draft.stages.items():
+        balance = stage.validate.balance if stage.validate else None
+        if balance is None:
+            continue
+        composites = [loss for loss in stage.losses if terms_of(draft, loss)]
+        if balance.loss not in composites:
+            draft.unknown(("stages", name, "validate", "balance", "loss"), f'"{balance.loss}" is no composite loss of this stage', balance.loss, composites)
+
+
+def terms_of(draft: Draft, loss: str) -> tuple[str, ...]:
+    """The losses that a composite is made of."""
+    entry = draft.losses.get(loss)
+    return entry.component.config.terms() if entry and isinstance(entry.component.config, LossConfig) else ()
+
+
+def parts_of(draft: Draft, loss: str) -> tuple[str, ...]:
+    """The parts that a loss, or a term of it, goes through."""
+    entries = [draft.losses[name] for name in (loss, *terms_of(draft, loss)) if name in draft.losses]
+    found = {need.partition(".")[0] for entry in entries for need in needs(entry.component.config)}
+    return tuple(part for part in PARTS if part in found)
+
+
+def _given(draft: Draft, init: Init | None) -> set[str]:
+    """The parts whose weights come from another run."""
+    return set() if init is None else set(init.parts or draft.parts)
+
+
+def _running(draft: Draft) -> Iterable[Stage]:
+    return (stage for stage in draft.stages.values() if stage.steps)
+
+
+def _readable(draft: Draft, stage: Stage) -> Iterable[str]:
+    return (loss for loss in stage.losses if loss in draft.losses)
+
+
+LOSS_RULES: tuple[Callable[[Draft], None], ...] = (
+    stages_name_losses,
+    losses_are_used,
+    composites_have_their_terms,
+    terms_stand_alone,
+    losses_train_something,
+    trained_parts_have_a_loss,
+    parts_are_trained_before,
+    balances_steer_a_composite,
+)

@@ -1,0 +1,140 @@
+"""A recipe while it is read: what could be read so far, and what could not. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from ..errors import UserError, nearest
+from ..options import Config, LossConfig
+from ..plugins import Manager, UnknownComponent
+from ..spec import KINDS
+from .document import Document
+from .errors import Mistakes, listing
+from .schema import Component, Compute, EvaluationPlan, Init, LossEntry, Place, PlayerEntry, Plugins, Seeds, Stage, Training
+from .structure import keys, show, structure
+from .tables import UseTable
+
+C = TypeVar("C", bound=Config)
+U = TypeVar("U", bound=UseTable)
+
+
+@attrs.define(kw_only=True)
+class Draft:
+    """The sections as far as they could be read. What is missing here and stands in `document` has its mistake already."""
+
+    document: Document
+    manager: Manager
+    mistakes: Mistakes
+    name: str = ""
+    seed: Seeds = Seeds()
+    order: tuple[str, ...] | None = None
+    init: Init | None = None
+    width: int = 128
+    data: Component | None = None
+    tokenizers: dict[str, Component] = attrs.field(factory=dict)
+    parts: dict[str, Component] = attrs.field(factory=dict)
+    losses: dict[str, LossEntry] = attrs.field(factory=dict)
+    metrics: dict[str, Component] = attrs.field(factory=dict)
+    trackers: dict[str, Component] = attrs.field(factory=dict)
+    players: dict[str, PlayerEntry] = attrs.field(factory=dict)
+    stages: dict[str, Stage] = attrs.field(factory=dict)
+    training: Training = Training()
+    compute: Compute = Compute()
+    evaluation: EvaluationPlan = EvaluationPlan()
+    plugins: Plugins = Plugins()
+
+    def names(self, *path: str) -> tuple[str, ...]:
+        """The names that a table of the document has, whether they could be read or not."""
+        table = self.document.get(*path)
+        return tuple(table) if isinstance(table, Mapping) else ()
+
+    def place(self, *path: str | int) -> Place:
+        return self.document.place(*path)
+
+    def say(self, path: Iterable[str | int], what: str, *, expected: str = "", nearest: str = "", hint: str = "", provider: str = "") -> None:
+        """Notes a mistake at a key path."""
+        self.mistakes.add(self.document.place(*path), what, expected=expected, nearest=nearest, hint=hint, provider=provider)
+
+    def unknown(self, path: tuple[str | int, ...], what: str, word: object, known: Iterable[str], hint: str = "") -> None:
+        """Notes a name that is not among those known."""
+        names = list(known)
+        self.say(path, what, expected=listing(names), nearest=nearest(word, names), hint=hint)
+
+    def table(self, *path: str) -> dict[str, Any]:
+        """The table at a path, empty where there is none or something else (a mistake then)."""
+        value = self.document.get(*path)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.say(path, f"{show(value)} has the wrong type", expected="a table")
+            return {}
+        return value
+
+    def structure(self, cls: type[C], table: Mapping[str, Any], path: tuple[str, ...], also: Iterable[str] = (), provider: str = "") -> C | None:
+        """An instance of `cls`, or None once its mistakes are noted."""
+        done = structure(cls, table, also)
+        if not isinstance(done, list):
+            return done
+        for flaw in done:
+            self.say((*path, *flaw.path), flaw.what, expected=flaw.expected, nearest=flaw.nearest, provider=provider)
+        return None
+
+    def component(self, kind: str, path: tuple[str, ...], header: type[U], more: Iterable[str] = ()) -> tuple[Component, U] | None:
+        """The component that a table names, and the recipe's own keys beside its options; None once the mistakes are noted.
+
+        Args:
+            header: the recipe's own keys; `more` are keys of the table that others read.
+        """
+        table = {key: value for key, value in self.table(*path).items() if key not in more}
+        if not isinstance(self.document.get(*path), dict):
+            return None
+        own = keys(header)
+        read = self.structure(header, {key: value for key, value in table.items() if key in own}, path)
+        use = table.get("use")
+        if not isinstance(use, str):
+            return None
+        try:
+            spec, provider = self.manager.get(kind, use), self.manager.provider(kind, use)
+            config_class = self.manager.config_class(kind, use)
+        except UnknownComponent as error:
+            self._no_such(error, path)
+            return None
+        except UserError as error:
+            self.say((*path, "use"), str(error))
+            return None
+        rest = {key: value for key, value in table.items() if key not in own}
+        config = self.structure(config_class, rest, path, (*own, *more), describe_provider(kind, use, provider))
+        if config is None or read is None:
+            return None
+        place = attrs.evolve(self.place(*path, "use"), key=self.place(*path).key)
+        component = Component(
+            kind=kind, use=use, config=config, spec=spec, place=place, distribution=provider[0], version=provider[1], init=getattr(read, "init", None)
+        )
+        return component, read
+
+    def _no_such(self, error: UnknownComponent, path: tuple[str, ...]) -> None:
+        elsewhere = [kind for kind in KINDS if error.name in self.manager.names(kind)]
+        hints = [f"{error.name} is the name of {' and '.join(map(_article, elsewhere))}"] if elsewhere else []
+        self.unknown((*path, "use"), f"no {error.kind} is called {show(error.name)[:-11]}", error.name, error.known, "; ".join([*hints, *error.hints]))
+
+
+def describe_provider(kind: str, use: str, provider: tuple[str, str]) -> str:
+    """``text_encoder.lstm of ibllm 0.1.0``"""
+    return f"{kind}.{use} of {provider[0]} {provider[1]}"
+
+
+def provider_of(component: Component) -> str:
+    return describe_provider(component.kind, component.use, (component.distribution, component.version))
+
+
+def needs(config: Config) -> frozenset[str]:
+    """What a component asks of others; a critic's loss asks for a critic, whether it says so or not."""
+    critic = isinstance(config, LossConfig) and "critic" in config.players()
+    return config.needs() | ({"discriminator"} if critic else frozenset())
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -1,0 +1,74 @@
+"""The mistakes of a recipe: gathered, sorted by file and line, shown all at once. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from ..errors import UserError
+from .schema import Place
+
+def listing(names: Iterable[str]) -> str:
+    """``one of a, b, c``; ``a`` when there is but one; ``nothing: there is none`` when there is none."""
+    known = list(names)
+    if len(known) < 2:
+        return known[0] if known else "nothing: there is none"
+    return "one of " + ", ".join(known)
+
+
+@attrs.frozen(kw_only=True)
+class Mistake:
+    """One thing wrong with a recipe.
+
+    Attributes:
+        place: where it stands.
+        what: what is wrong, one line.
+        expected: what would have been right.
+        nearest: the name that was probably meant.
+        hint: what to do about it, or where the other half of a contradiction stands.
+        provider: the component whose options are at fault, with its distribution and version.
+    """
+
+    place: Place
+    what: str
+    expected: str = ""
+    nearest: str = ""
+    hint: str = ""
+    provider: str = ""
+
+    def __str__(self) -> str:
+        head = ": ".join(part for part in (str(self.place), self.place.key, self.what) if part)
+        notes = (("expected", self.expected), ("did you mean", self.nearest), ("hint", self.hint), ("provided by", self.provider))
+        return "\n".join([head, *(f"    {title}: {text}" for title, text in notes if text)])
+
+
+class Mistakes:
+    """Collects mistakes while the recipe `file` is read."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._found: list[Mistake] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, place: Place, what: str, *, expected: str = "", nearest: str = "", hint: str = "", provider: str = "") -> None:
+        mistake = Mistake(place=place, what=what, expected=expected, nearest=nearest, hint=hint, provider=provider)
+        if mistake not in self._found:
+            self._found.append(mistake)
+
+    def throw(self) -> None:
+        """Raises `RecipeErrors` if there are any."""
+        if self._found:
+            raise RecipeErrors(self.file, self._found)
+
+
+class RecipeErrors(UserError):
+    """All the mistakes of a recipe, files first and overrides after them, each file's in the order of its lines."""
+
+    def __init__(self, file: str, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(sorted(mistakes, key=lambda m: (m.place.file.startswith("--set"), m.place.file, m.place.line)))
+        count = len(self.mistakes)
+        closing = f"{count} mistake{'s' if count > 1 else ''}; nothing was started"
+        super().__init__("\n\n".join([f"{file} cannot be run as it stands", *map(str, self.mistakes), closing]))

@@ -1,0 +1,152 @@
+"""Recipe files and overrides → one document. Torch-free."""
+
+from __future__ import annotations
+
+import os.path
+import pathlib
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import nearest
+from .document import Document, overlay, removals
+from .errors import Mistakes
+from .locate import Path, dotted, locate
+from .schema import Place, Seeds
+from .structure import keys
+
+_AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes) -> Document:
+    """The file, what it extends, and the overrides, as one document.
+
+    Raises:
+        RecipeErrors: at once where a file cannot be read; what else is wrong is added to `mistakes`.
+    """
+    file = os.fspath(path)
+    document = Document(file=file)
+    for layer in (*reversed(_chain(file, mistakes)), _overrides(file, sets, mistakes)):
+        _spread_seed(document, layer)
+        overlay(document, layer, mistakes)
+    removals(document)
+    return document
+
+
+def _spread_seed(document: Document, layer: Document) -> None:
+    """``seed = 3`` below ``seed.init = 4`` still holds for the other purposes."""
+    seed = document.data.get("seed")
+    if type(seed) is int and isinstance(layer.data.get("seed"), dict):
+        document.data["seed"] = {purpose: seed for purpose in keys(Seeds)}
+
+
+def _chain(file: str, mistakes: Mistakes) -> list[Document]:
+    """The file and its ancestors, the nearest first."""
+    layers: list[Document] = []
+    said = Place(file=file, line=0, key="")
+    while True:
+        seen = [layer.file for layer in layers]
+        if any(os.path.realpath(file) == os.path.realpath(earlier) for earlier in seen):
+            mistakes.add(said, f"extends itself: {' → '.join([*seen, file])}", expected="a chain that ends")
+            mistakes.throw()
+        layer = _read_one(file, said, seen, mistakes)
+        layers.append(layer)
+        base = layer.data.pop("extends", None)
+        if base is None:
+            return layers
+        said = layer.place("extends")
+        if not isinstance(base, str):
+            mistakes.add(said, "wrong type", expected='a string, the path of a recipe relative to this file, e.g. extends = "base.toml"')
+            return layers
+        file = os.path.normpath(os.path.join(os.path.dirname(file), base))
+
+
+def _read_one(file: str, said: Place, seen: Sequence[str], mistakes: Mistakes) -> Document:
+    """One file. `said` is where its name stands, `seen` the files that lead to it."""
+    where = Place(file=file, line=0, key="")
+    text = ""
+    try:
+        text = pathlib.Path(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        data = tomllib.loads(text)
+    except FileNotFoundError:
+        folder = pathlib.Path(file).parent
+        near = nearest(pathlib.Path(file).name, [found.name for found in folder.glob("*.toml")] if folder.is_dir() else [])
+        way = f" (reached through {' → '.join(seen)})" if len(seen) > 1 else ""
+        mistakes.add(said, f"no such file: {file}{way}" if seen else "no such file", nearest=str(folder / near) if near else "")
+    except IsADirectoryError:
+        inside = pathlib.Path(file) / "recipe.toml"
+        near = str(inside) if inside.is_file() else ""
+        mistakes.add(said, f"{file} is a folder" if seen else "is a folder", expected="a recipe, a TOML file", nearest=near)
+    except OSError as error:
+        mistakes.add(said, f"cannot read {file}: {error.strerror}" if seen else f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        mistakes.add(Place(file=file, line=line, key=""), f"not UTF-8 (byte 0x{error.object[error.start]:02x})", expected="a text file in UTF-8")
+    except tomllib.TOMLDecodeError as error:
+        mistakes.add(*_syntax(file, text, str(error)), expected="a TOML file")
+    else:
+        lines = locate(text)
+        return Document(file, data, {path: Place(file=file, line=line, key=dotted(path)) for path, line in lines.items()})
+    mistakes.throw()
+    raise AssertionError(where)
+
+
+def _syntax(file: str, text: str, message: str) -> tuple[Place, str]:
+    found = _AT.search(message)
+    line = int(found[1]) if found and found[1] else text.count("\n") + 1
+    column = f", column {found[2]}" if found and found[2] else ""
+    return Place(file=file, line=line, key=""), f"not TOML: {_AT.sub('', message)}{column}"
+
+
+def _overrides(file: str, sets: Iterable[str], mistakes: Mistakes) -> Document:
+    """All ``KEY=VALUE`` as one document, so that their order does not matter; of one key given twice the last counts."""
+    document = Document(file=file)
+    for text in sets:
+        place = Place(file=f"--set {text}", line=0, key="")
+        split = _split(text)
+        if split is None:
+            mistakes.add(place, "cannot be read", expected="KEY=VALUE with a dotted KEY, e.g. --set stages.joint.steps=40")
+        elif split[0][0] in ("extends", "format"):
+            mistakes.add(place, f"{split[0][0]} belongs into a file", expected="any other key")
+        else:
+            _put(document, *split, place)
+    return document
+
+
+def _split(text: str) -> tuple[tuple[str, ...], Any] | None:
+    """Path and value; a value that is no TOML is a string."""
+    for at in (at for at, character in enumerate(text) if character == "="):
+        try:
+            nested = tomllib.loads(f"{text[:at].strip()} = 0")
+        except tomllib.TOMLDecodeError:
+            continue
+        path: list[str] = []
+        while isinstance(nested, dict):
+            if len(nested) != 1:
+                return None
+            (key,) = nested
+            path.append(key)
+            nested = nested[key]
+        return tuple(path), _value(text[at + 1 :].strip())
+    return None
+
+
+def _value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _put(document: Document, path: tuple[str, ...], value: Any, place: Place) -> None:
+    table = document.data
+    for depth, step in enumerate(path[:-1], 1):
+        if not isinstance(table.get(step), dict):
+            table[step] = {}
+        here: Path = path[:depth]
+        document.places.setdefault(here, place)
+        table = table[step]
+    table[path[-1]] = value
+    document.places[path] = place

@@ -1,0 +1,83 @@
+"""Recipe file → `Recipe`, or all its mistakes. Torch-free."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterable
+
+from .. import plugins
+from ..errors import nearest
+from .checks import check_all
+from .document import Document
+from .draft import Draft
+from .errors import Mistakes
+from .files import read
+from .resolve import to_toml
+from .schema import Place, Plugins, Recipe
+from .sections import check_format, read_sections
+
+
+def load(
+    path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | None = None, manager: plugins.Manager | None = None
+) -> Recipe:
+    """Reads a recipe with all that it extends.
+
+    Args:
+        path: a TOML file.
+        sets: overrides, ``KEY=VALUE``.
+        seed: instead of the recipe's, for every purpose.
+        manager: where components are looked up; the process's own without the plugins that the recipe blocks.
+
+    Raises:
+        RecipeErrors: with every mistake that can be found before anything is built.
+    """
+    mistakes = Mistakes(os.fspath(path))
+    overrides = (*sets, *(() if seed is None else (f"seed={seed}",)))
+    document = read(path, overrides, mistakes)
+    document.data.setdefault("name", pathlib.Path(path).stem)
+    draft = Draft(document=document, manager=manager or plugins.manager(), mistakes=mistakes)
+    if not check_format(draft):
+        mistakes.throw()
+    blocked = draft.structure(Plugins, draft.table("plugins"), ("plugins",))
+    if blocked is not None:
+        draft.plugins = blocked
+        if manager is None and blocked.block:
+            draft.manager = plugins.manager(blocked.block)
+            _check_blocks(draft)
+    read_sections(draft)
+    check_all(draft)
+    mistakes.throw()
+    return _recipe(draft, document)
+
+
+def _check_blocks(draft: Draft) -> None:
+    known = {row.plugin for row in draft.manager.rows()}
+    for name in draft.manager.unmatched_blocks():
+        if name in draft.plugins.block:
+            draft.say(("plugins", "block"), f'no plugin is called "{name}"', expected="names as `ibllm plugins` shows them", nearest=nearest(name, known))
+
+
+def _recipe(draft: Draft, document: Document) -> Recipe:
+    assert draft.data is not None and draft.order is not None
+    return Recipe(
+        name=draft.name,
+        seed=draft.seed,
+        order=draft.order,
+        data=draft.data,
+        tokenizers=draft.tokenizers,
+        width=draft.width,
+        parts=draft.parts,
+        losses=draft.losses,
+        metrics=draft.metrics,
+        trackers=draft.trackers,
+        players=draft.players,
+        stages=draft.stages,
+        training=draft.training,
+        compute=draft.compute,
+        evaluation=draft.evaluation,
+        plugins=draft.plugins,
+        init=draft.init,
+        source=to_toml(document.data),
+        place=Place(file=document.file, line=1, key=""),
+    )
