@@ -55,7 +55,8 @@ def _middle(places: npt.NDArray[np.float64], member: I64, number: int) -> I64:
     least, most = np.full(number, np.inf), np.full(number, -np.inf)
     np.minimum.at(least, member, places)
     np.maximum.at(most, member, places)
-    return np.rint((least + most) / 2).astype(np.int64)
+    middle: I64 = np.rint((least + most) / 2).astype(np.int64)
+    return middle
 
 
 @attrs.frozen(eq=False)
@@ -137,13 +138,17 @@ def _centroid_offsets(side: int) -> F32:
     zero = np.zeros(len(shape))
     alpha = coverage(distances(shape, size, zero, zero, side))
     rows = np.arange(alpha.shape[1], dtype=np.float32) + 0.5 - alpha.shape[1] / 2
-    return ((alpha.sum(axis=2) * rows).sum(axis=1) / alpha.sum(axis=(1, 2))).reshape(len(SHAPES), len(SIZES))
+    offsets: F32 = ((alpha.sum(axis=2) * rows).sum(axis=1) / alpha.sum(axis=(1, 2))).reshape(len(SHAPES), len(SIZES))
+    return offsets
 
 
 def fit(amount: F32, dx: F32, dy: F32, side: int) -> tuple[I64, I64, F32, F32]:
     """Shape, size and centre (relative to the patch's middle) of the drawing nearest to each patch, from its centroid (dx, dy)."""
     n, kinds = len(amount), len(SHAPES) * len(SIZES)
     shape, size = np.divmod(np.arange(kinds), len(SIZES))
+    scale = side / 32
+    # What no object shows, a stain with its centroid far from its middle, must not lead out of the patch.
+    dx, dy = np.clip(dx, -2 * scale, 2 * scale).astype(np.float32), np.clip(dy, -2 * scale, 2 * scale).astype(np.float32)
     offsets = _centroid_offsets(side).ravel()
     start_x, start_y = np.repeat(dx[:, None], kinds, axis=1), dy[:, None] - offsets[None, :]
     trial = coverage(distances(np.tile(shape, n), np.tile(size, n), start_x.ravel(), start_y.ravel(), side))
@@ -170,8 +175,7 @@ def fit(amount: F32, dx: F32, dy: F32, side: int) -> tuple[I64, I64, F32, F32]:
         rx, ry = (gx * rest).sum(axis=(1, 2)), (gy * rest).sum(axis=(1, 2))
         # Every shape has edges in both directions, so the determinant is far from 0.
         determinant = xx * yy - xy * xy
-        x = x + np.clip((yy * rx - xy * ry) / determinant, -1, 1)
-        y = y + np.clip((xx * ry - xy * rx) / determinant, -1, 1)
-        x, y = np.clip(x, dx.repeat(FINALISTS) - 3, dx.repeat(FINALISTS) + 3), np.clip(y, dy.repeat(FINALISTS) - 3, dy.repeat(FINALISTS) + 3)
+        x = (x + np.clip((yy * rx - xy * ry) / determinant, -scale, scale)).clip(-3 * scale, 3 * scale)
+        y = (y + np.clip((xx * ry - xy * rx) / determinant, -scale, scale)).clip(-3 * scale, 3 * scale)
     winner = np.arange(n) * FINALISTS + least.reshape(n, FINALISTS).argmin(axis=1)
     return shape[kind[winner]], size[kind[winner]], best_x[winner].astype(np.float32), best_y[winner].astype(np.float32)

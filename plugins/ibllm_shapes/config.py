@@ -1,10 +1,10 @@
-"""The options of the dataset `shapes`. Torch-free."""
+"""The options of the dataset `shapes` and of its metrics. Torch-free."""
 
 from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, option
+from ibllm_core.options import Config, MetricConfig, OptionError, option
 
 
 @attrs.frozen(kw_only=True)
@@ -17,24 +17,70 @@ class ShapesConfig(Config):
         help="'cells': in the quarters of a 2×2 grid, captions name them; 'free': anywhere, captions say left of, right of, above, below",
         choices=("cells", "free"),
     )
-    jitter: float = option(1.0, help="with 'cells': how far a centre may be off its cell's centre in x and in y, in pixels at size 32", ge=0, le=1.5)
+    jitter: float = option(
+        1.0, help="with 'cells': how far a centre may be off its cell's centre in x and in y, in pixels at size 32", ge=0, le=1
+    )
     min_objects: int = option(1, help="fewest objects of a scene", ge=1, le=3)
     max_objects: int = option(3, help="most objects of a scene", ge=1, le=3)
-    languages: tuple[str, ...] = option(("en",), help="languages of captions and questions; with several, each item draws one", choices=("en", "zh"))
+    languages: tuple[str, ...] = option(
+        ("en",), help="languages of captions and questions; with several, each item draws one", choices=("en", "zh")
+    )
     templates: str = option(
-        "canonical", help="'canonical': one fixed caption for a scene and language; 'varied': one of several sentences", choices=("canonical", "varied")
+        "canonical",
+        help="'canonical': one fixed caption for a scene and language; 'varied': one of several sentences",
+        choices=("canonical", "varied"),
     )
     questions: bool = option(False, help="also a question about the scene with its answer, one pair an item")
     train_size: int = option(1_000_000, help="items of the split train", ge=1)
     evaluation_size: int = option(4096, help="items of each of the other splits", ge=1)
     holdout: float = option(
-        0.1, help="fraction of the colour×shape pairs held out for novel, and as many others for novel-validation; rounded up", gt=0, le=0.25
+        0.1,
+        help="fraction of the colour×shape pairs held out for novel, and as many others for novel-validation; rounded up",
+        gt=0,
+        le=0.25,
     )
-    holdout_seed: int = option(0, help="which pairs are held out; apart from the run's seed, so that seeds compare on the same splits", ge=0)
+    holdout_seed: int = option(
+        0, help="which pairs are held out; apart from the run's seed, so that seeds compare on the same splits", ge=0
+    )
     evaluation_seed: int = option(0, help="seed of every split but train; apart from the run's seed for the same reason", ge=0)
 
     def __attrs_post_init__(self) -> None:
+        if self.size % 16:
+            raise OptionError("size", self.size, "a multiple of 16")
         if self.min_objects > self.max_objects:
-            raise ValueError(f"min_objects = {self.min_objects}: expected at most max_objects = {self.max_objects}")
+            raise OptionError("min_objects", self.min_objects, f"at most max_objects, {self.max_objects}")
         if not self.languages or len(set(self.languages)) < len(self.languages):
-            raise ValueError(f"languages = {self.languages!r}: expected one or more different languages")
+            raise OptionError("languages", self.languages, "one or more different languages")
+
+
+@attrs.frozen(kw_only=True)
+class SceneConfig(MetricConfig):
+    """Text → image, read by the dataset's reader."""
+
+    def figures(self) -> tuple[str, ...]:
+        return ("scene_exact", "object_exact")
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "image_decoder"})
+
+
+@attrs.frozen(kw_only=True)
+class CaptionFactsConfig(MetricConfig):
+    """Image → text, parsed by the dataset's grammar."""
+
+    def figures(self) -> tuple[str, ...]:
+        return ("caption_exact", "caption_object_precision", "caption_object_recall")
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_encoder", "text_decoder"})
+
+
+@attrs.frozen(kw_only=True)
+class RoundTripConfig(MetricConfig):
+    """Text → image → text."""
+
+    def figures(self) -> tuple[str, ...]:
+        return ("roundtrip_exact", "self_agreement")
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "image_decoder", "image_encoder", "text_decoder"})

@@ -12,6 +12,7 @@ from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.randomness import Stream
 from ibllm_shapes import grammar
 from ibllm_shapes.config import ShapesConfig
+from ibllm_shapes.questions import ask
 from ibllm_shapes.render import render
 from ibllm_shapes.scenes import SPLITS, SceneSampler
 
@@ -41,11 +42,20 @@ class ShapesDataset(Dataset):
         languages = [config.languages[k] for k in stream.integers(len(config.languages))]
         choice = stream.uniform()
         varied = config.templates == "varied"
-        templates = [int(u * grammar.template_count(config.placement, code)) if varied else 0 for u, code in zip(choice.tolist(), languages, strict=True)]
+        templates = [
+            int(u * grammar.template_count(config.placement, code)) if varied else 0
+            for u, code in zip(choice.tolist(), languages, strict=True)
+        ]
+        questions, answers = None, None
+        if config.questions:
+            draws = Stream(self.sampler.key(split, "question"), indices).uniform(5)
+            questions, answers = ask(scenes, languages, draws, self.sampler.training + self.sampler.held_out_pairs(split))
         return Samples(
             indices=indices,
             images=render(scenes),
             captions=grammar.write(scenes, languages, templates),
             languages=languages,
+            questions=questions,
+            answers=answers,
             truth=scenes,
         )

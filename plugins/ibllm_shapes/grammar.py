@@ -10,11 +10,13 @@ relation is ``("left of" | "above", object, object)``: "right of" and "below" ar
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from ibllm_shapes.scenes import CELLS, COLOURS, SHAPES, SIZES, Scenes
 
@@ -176,15 +178,21 @@ def objects_of(found: Facts | None) -> frozenset[Fact]:
     return frozenset(fact for fact in found or () if isinstance(fact[-1], str))
 
 
-def scene_facts(scenes: Scenes, index: int) -> Facts:
-    """What a caption of the scene number `index` of a batch says: every object and, with free placement, how neighbours in their order lie."""
-    number = range(int(scenes.count[index]))
-    objects: list[Object] = [(SIZES[scenes.size[index, k]], COLOURS[scenes.colour[index, k]], SHAPES[scenes.shape[index, k]]) for k in number]
+def scene_facts(scenes: Scenes, index: int, chosen: Sequence[bool] | npt.NDArray[np.bool_] | None = None) -> Facts:
+    """What a caption of the scene number `index` of a batch says: every object and, with free placement, how neighbours in their order lie.
+
+    Args:
+        chosen: which of the three objects count; all of them if None.
+    """
+    number = [k for k in range(int(scenes.count[index])) if chosen is None or chosen[k]]
+    objects: dict[int, Object] = {
+        k: (SIZES[scenes.size[index, k]], COLOURS[scenes.colour[index, k]], SHAPES[scenes.shape[index, k]]) for k in number
+    }
     if scenes.placement == "cells":
         return frozenset((*objects[k], CELLS[scenes.cell[index, k]]) for k in number)
     x, y = scenes.x[index], scenes.y[index]
-    relations = (_relation_fact(RELATIONS[relation(x[k], y[k], x[k + 1], y[k + 1])], objects[k], objects[k + 1]) for k in number[:-1])
-    return frozenset({*objects, *relations})
+    relations = (_relation_fact(RELATIONS[relation(x[j], y[j], x[k], y[k])], objects[j], objects[k]) for j, k in itertools.pairwise(number))
+    return frozenset({*objects.values(), *relations})
 
 
 def exact(scenes: Scenes, index: int, caption: str) -> bool:
@@ -196,7 +204,12 @@ def exact(scenes: Scenes, index: int, caption: str) -> bool:
 def phrases(language: str) -> tuple[str, ...]:
     """The phrase of every object, at number ``(size * colours + colour) * shapes + shape``."""
     words = LANGUAGES[language]
-    return tuple(words.phrase.format(size=size, colour=colour, shape=shape) for size in words.sizes for colour in words.colours for shape in words.shapes)
+    return tuple(
+        words.phrase.format(size=size, colour=colour, shape=shape)
+        for size in words.sizes
+        for colour in words.colours
+        for shape in words.shapes
+    )
 
 
 def template_count(placement: str, language: str) -> int:

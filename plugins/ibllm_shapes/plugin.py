@@ -18,4 +18,25 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_shapes.config:ShapesConfig",
             summary="procedural scenes of coloured shapes with captions and questions in English and Chinese; unseen pairs held out",
         ),
+        ComponentSpec(
+            kind="metric",
+            name="scene",
+            factory="ibllm_shapes.metrics:SceneMetric",
+            config="ibllm_shapes.config:SceneConfig",
+            summary="drawn scenes and objects that are right, read from pixels by the reader of `shapes`",
+        ),
+        ComponentSpec(
+            kind="metric",
+            name="caption_facts",
+            factory="ibllm_shapes.metrics:CaptionFactsMetric",
+            config="ibllm_shapes.config:CaptionFactsConfig",
+            summary="captions of real images that state every fact of the scene and invent none",
+        ),
+        ComponentSpec(
+            kind="metric",
+            name="round_trip",
+            factory="ibllm_shapes.metrics:RoundTripMetric",
+            config="ibllm_shapes.config:RoundTripConfig",
+            summary="text → image → text: right to the reader and given back by the captioner",
+        ),
     ]

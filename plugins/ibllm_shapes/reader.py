@@ -7,6 +7,7 @@ picture counts as wrong however much a person would recognise in it.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import attrs
 import numpy as np
@@ -45,6 +46,7 @@ class Reading:
     Attributes:
         scenes: the best explanation of each picture, also of those refused; no objects where none or more than three were found.
         clean: (b) whether there is an explanation within every limit: only then is it a reading.
+        sound: (b 3) which objects of `scenes` are within `FORM_LIMIT` and `COLOUR_LIMIT`, whatever the rest of the picture.
         form: (b) the worst object's deviation in form, see `FORM_LIMIT`; nan without objects.
         colour: (b) the worst object's deviation in colour, see `COLOUR_LIMIT`; nan without objects.
         background, smudge, pixel: (b) errors of the background, see `BACKGROUND_LIMIT` and `SMUDGE_LIMIT`, `PIXEL_LIMIT`.
@@ -52,6 +54,7 @@ class Reading:
 
     scenes: Scenes
     clean: Bool
+    sound: Bool
     form: F64
     colour: F64
     background: F64
@@ -91,19 +94,33 @@ def read(images: npt.NDArray[np.uint8], placement: str) -> Reading:
     limits = {"form": FORM_LIMIT, "colour": COLOUR_LIMIT, "background": BACKGROUND_LIMIT, "smudge": SMUDGE_LIMIT, "pixel": PIXEL_LIMIT}
     # nan, no objects, is within no limit.
     clean = np.logical_and.reduce([residuals[name] <= limit for name, limit in limits.items()])
-    objects = {"colour": found.colour, "shape": shape, "size": size, "x": found.left + dx, "y": found.top + dy}
-    return Reading(_scenes(found, counts, objects, side, placement), clean, **residuals)
+    x, y = (found.left + dx).astype(np.float64), (found.top + dy).astype(np.float64)
+    scenes = _scenes(found, counts, shape, size, x, y, side, placement)
+    sound = np.zeros(scenes.cell.shape, dtype=bool)
+    sound[found.picture, found.slot] = (form <= FORM_LIMIT) & (colour <= COLOUR_LIMIT)
+    return Reading(scenes.sorted(), clean, np.take_along_axis(sound, scenes.order, axis=1), **residuals)
 
 
-def _scenes(found: Found, counts: I64, objects: dict[str, npt.NDArray[np.generic]], side: int, placement: str) -> Scenes:
-    columns: dict[str, npt.NDArray[np.generic]] = {}
-    if placement == "cells":
-        objects = {**objects, "cell": 2 * (objects["y"] >= side / 2).astype(np.int64) + (objects["x"] >= side / 2)}
-    for name in ("colour", "shape", "size", "cell", "x", "y"):
-        columns[name] = np.full((len(counts), MAX_OBJECTS), np.nan) if name in "xy" else np.full((len(counts), MAX_OBJECTS), -1)
-        if name in objects:
-            columns[name][found.picture, found.slot] = objects[name]
-    return Scenes(count=np.where(counts <= MAX_OBJECTS, counts, 0), **columns, image_size=side, placement=placement).sorted()
+def _scenes(found: Found, counts: I64, shape: I64, size: I64, x: F64, y: F64, side: int, placement: str) -> Scenes:
+    """The objects found, picture by picture, in the order they were found."""
+
+    def column(values: npt.NDArray[Any], empty: float) -> npt.NDArray[Any]:
+        out = np.full((len(counts), MAX_OBJECTS), empty, dtype=values.dtype)
+        out[found.picture, found.slot] = values
+        return out
+
+    quarter = 2 * (y >= side / 2).astype(np.int64) + (x >= side / 2)
+    return Scenes(
+        count=np.where(counts <= MAX_OBJECTS, counts, 0),
+        colour=column(found.colour, -1),
+        shape=column(shape, -1),
+        size=column(size, -1),
+        cell=column(quarter if placement == "cells" else np.full_like(shape, -1), -1),
+        x=column(x, np.nan),
+        y=column(y, np.nan),
+        image_size=side,
+        placement=placement,
+    )
 
 
 def _compare(difference: F32, found: Found, distance: F32) -> tuple[F32, Bool]:
@@ -127,7 +144,8 @@ def _compare(difference: F32, found: Found, distance: F32) -> tuple[F32, Bool]:
 def _object_errors(error: F32, found: Found, distance: F32) -> tuple[F64, F64]:
     """(n) each object's deviation in form and in colour.
 
-    The mean colour's deviation is the error summed over the neighbourhood by the area drawn: blurring moves light and does not change it. Form is what remains without it: the root of the squared error by the squared drawing.
+    The mean colour's error is the error summed over the neighbourhood by the area drawn: blurring moves light and does not change it. Form is what
+    remains without it: the root of the squared error by the squared drawing.
     """
     side, patch = error.shape[1], distance.shape[1]
     margin, steps = patch // 2, np.arange(patch)
@@ -147,7 +165,9 @@ def _blurred_form(side: int) -> F64:
     """(shapes sizes) the deviation in form of each object once blurred by `BLUR`: the least over centres within a pixel."""
     kinds, sigma, patch = len(SHAPES) * len(SIZES), BLUR * side / 32, patch_size(side)
     phase = (np.arange(4) + 0.5) / 4 - 0.5
-    shape, size, x, y = (values.ravel() for values in np.meshgrid(np.arange(len(SHAPES)), np.arange(len(SIZES)), phase, phase, indexing="ij"))
+    shape, size, x, y = (
+        values.ravel() for values in np.meshgrid(np.arange(len(SHAPES)), np.arange(len(SIZES)), phase, phase, indexing="ij")
+    )
     # The blur as a matrix: Gaussian weights between the pixels of an axis.
     axis = np.arange(patch)
     kernel = np.exp(-0.5 * ((axis[:, None] - axis[None, :]) / sigma) ** 2)
@@ -159,7 +179,8 @@ def _blurred_form(side: int) -> F64:
     rest = (blurred - alpha) * (distance < NEIGHBOURHOOD * side / 32)
     form = np.sqrt((rest.astype(np.float64) ** 2).sum(axis=(1, 2)) / (alpha**2).sum(axis=(1, 2)))
     assert np.array_equal(read_shape, shape) and np.array_equal(read_size, size), "a blurred object alone is still recognised"
-    return form.reshape(kinds, -1).min(axis=1).reshape(len(SHAPES), len(SIZES))
+    least: F64 = form.reshape(kinds, -1).min(axis=1).reshape(len(SHAPES), len(SIZES))
+    return least
 
 
 def _box(values: F32) -> F32:
@@ -167,4 +188,5 @@ def _box(values: F32) -> F32:
     h, w = values.shape[1:3]
     padded = np.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = padded[:, :h] + padded[:, 1 : h + 1] + padded[:, 2:]
-    return (rows[:, :, :w] + rows[:, :, 1 : w + 1] + rows[:, :, 2:]) / 9
+    mean: F32 = (rows[:, :, :w] + rows[:, :, 1 : w + 1] + rows[:, :, 2:]) / np.float32(9)
+    return mean

@@ -17,36 +17,43 @@ U8 = npt.NDArray[np.uint8]
 BACKGROUND = np.array([24, 24, 24], dtype=np.float32)
 #: In the order of `scenes.COLOURS`.
 PALETTE = np.array(
-    [(225, 30, 40), (40, 175, 60), (40, 85, 250), (250, 230, 50), (180, 60, 215), (50, 215, 230), (255, 135, 24), (242, 242, 242)], dtype=np.float32
+    [(225, 30, 40), (40, 175, 60), (40, 85, 250), (250, 230, 50), (180, 60, 215), (50, 215, 230), (255, 135, 24), (242, 242, 242)],
+    dtype=np.float32,
 )
 
 
 def _circle(x: F32, y: F32, h: F32) -> F32:
-    return np.sqrt(x * x + y * y) - h
+    out: F32 = np.sqrt(x * x + y * y) - h
+    return out
 
 
 def _square(x: F32, y: F32, h: F32) -> F32:
-    return np.maximum(np.abs(x), np.abs(y)) - np.float32(0.9) * h
+    out: F32 = np.maximum(np.abs(x), np.abs(y)) - np.float32(0.9) * h
+    return out
 
 
 def _triangle(x: F32, y: F32, h: F32) -> F32:
     half, width = 0.95, 1.08
     norm = math.hypot(2 * half, width)
     side = np.abs(x) * np.float32(2 * half / norm) - (y + np.float32(half) * h) * np.float32(width / norm)
-    return np.maximum(side, y - np.float32(half) * h)
+    out: F32 = np.maximum(side, y - np.float32(half) * h)
+    return out
 
 
 def _diamond(x: F32, y: F32, h: F32) -> F32:
-    return (np.abs(x) + np.abs(y) - np.float32(REACH) * h) * np.float32(math.sqrt(0.5))
+    out: F32 = (np.abs(x) + np.abs(y) - np.float32(REACH) * h) * np.float32(math.sqrt(0.5))
+    return out
 
 
 def _cross(x: F32, y: F32, h: F32) -> F32:
     x, y = np.abs(x), np.abs(y)
-    return np.maximum(np.maximum(x, y) - h, np.minimum(x, y) - np.float32(0.35) * h)
+    out: F32 = np.maximum(np.maximum(x, y) - h, np.minimum(x, y) - np.float32(0.35) * h)
+    return out
 
 
 def _ring(x: F32, y: F32, h: F32) -> F32:
-    return np.abs(np.sqrt(x * x + y * y) - np.float32(0.75) * h) - np.float32(0.25) * h
+    out: F32 = np.abs(np.sqrt(x * x + y * y) - np.float32(0.75) * h) - np.float32(0.25) * h
+    return out
 
 
 #: In the order of `scenes.SHAPES`: (x, y) from the centre, half width → signed distance, negative inside; exact inside and near straight edges.
@@ -82,7 +89,8 @@ def distances(shape: npt.ArrayLike, size: npt.ArrayLike, dx: npt.ArrayLike, dy: 
 
 def coverage(distance: F32) -> F32:
     """How much of a pixel the object covers, in [0, 1], to first order: the edge taken as straight within the pixel."""
-    return np.clip(np.float32(0.5) - distance, np.float32(0), np.float32(1))
+    out: F32 = np.clip(np.float32(0.5) - distance, np.float32(0), np.float32(1))
+    return out
 
 
 def render(scenes: Scenes) -> U8:

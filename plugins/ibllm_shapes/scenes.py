@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import numpy as np
@@ -63,12 +64,28 @@ class Scenes:
         """(b 3) whether there is an object."""
         return np.arange(MAX_OBJECTS) < self.count[:, None]
 
-    def sorted(self) -> Scenes:
-        """The same scenes with their objects in the order described above."""
+    @property
+    def order(self) -> I64:
+        """(b 3) the permutation that puts the objects in the order described above."""
         key = self.cell if self.placement == "cells" else (self.size * len(COLOURS) + self.colour) * len(SHAPES) + self.shape
-        order = np.argsort(np.where(self.present, key, np.iinfo(np.int64).max), axis=1, kind="stable")
-        moved = {name: np.take_along_axis(getattr(self, name), order, axis=1) for name in ("colour", "shape", "size", "cell", "x", "y")}
-        return attrs.evolve(self, **moved)
+        return np.argsort(np.where(self.present, key, np.iinfo(np.int64).max), axis=1, kind="stable")
+
+    def sorted(self) -> Scenes:
+        """The same scenes with their objects in order."""
+        order = self.order
+
+        def moved(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.take_along_axis(values, order, axis=1)
+
+        return attrs.evolve(
+            self,
+            colour=moved(self.colour),
+            shape=moved(self.shape),
+            size=moved(self.size),
+            cell=moved(self.cell),
+            x=moved(self.x),
+            y=moved(self.y),
+        )
 
 
 def held_out(fraction: float, seed: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -111,9 +128,11 @@ class SceneSampler:
             x, y = 8.0 + 16.0 * (cell % 2) + offset[..., 0], 8.0 + 16.0 * (cell // 2) + offset[..., 1]
         else:
             cell = np.full_like(size, -1)
-            # Relations are stated along the sorted order, so the margin must hold between neighbours of that order.
-            order = np.argsort((size * len(COLOURS) + pairs[..., 0]) * len(SHAPES) + pairs[..., 1] + 1000 * (np.arange(MAX_OBJECTS) >= count[:, None]), axis=1)
-            pairs, size = np.take_along_axis(pairs, order[..., None], axis=1), np.take_along_axis(size, order, axis=1)
+            # Relations are stated along the objects' order, so the margin must hold between neighbours of that order.
+            unplaced = Scenes(
+                count, pairs[..., 0], pairs[..., 1], size, cell, np.empty(size.shape), np.empty(size.shape), config.size, "free"
+            )
+            pairs, size = np.take_along_axis(pairs, unplaced.order[..., None], axis=1), np.take_along_axis(size, unplaced.order, axis=1)
             x, y = self._places(self.key(split, "place"), np.atleast_1d(np.asarray(indices)), count, size)
         present = np.arange(MAX_OBJECTS) < count[:, None]
         whole = {"colour": pairs[..., 0], "shape": pairs[..., 1], "size": size, "cell": cell}
@@ -121,6 +140,10 @@ class SceneSampler:
         centres = {"x": np.where(present, x * scale, np.nan), "y": np.where(present, y * scale, np.nan)}
         numbers = {name: np.where(present, value, -1) for name, value in whole.items()}
         return Scenes(count=count, **numbers, **centres, image_size=config.size, placement=config.placement).sorted()
+
+    def held_out_pairs(self, split: str) -> list[tuple[int, int]]:
+        """The (colour, shape) pairs that every scene of a split has one of; none for splits of training pairs."""
+        return {"novel": self.novel, "novel-validation": self.novel_validation}.get(split, [])
 
     def _pairs(self, split: str, stream: Stream) -> I64:
         """(b 3 2) colour and shape of each object; the first one is held out where the split asks for it."""
@@ -130,32 +153,46 @@ class SceneSampler:
         else:
             chosen = stream.integers(len(training), MAX_OBJECTS)
         pairs = training[chosen]
-        special = {"novel": self.novel, "novel-validation": self.novel_validation}.get(split)
-        if special is not None:
+        special = self.held_out_pairs(split)
+        if special:
             pairs[:, 0] = np.array(special, dtype=np.int64)[stream.integers(len(special))]
         return pairs
 
     @staticmethod
-    def _places(key: tuple[int | str, ...], indices: I64, count: I64, size: I64, candidates: int = 24) -> tuple[F64, F64]:
-        """(b 3) centres x and y at size 32, by rejection: each item takes its first candidate that fits."""
+    def _places(key: tuple[int | str, ...], indices: I64, count: I64, size: I64, candidates: int = 16) -> tuple[F64, F64]:
+        """(b 3) centres x and y at size 32, by rejection: each item takes its first candidate that fits.
+
+        Candidates are uniform at first; an item that none of those fits (three large objects leave little room) goes on with candidates near different
+        corners.
+        """
         reach = REACH * np.array(HALF_WIDTHS)[size]
         places = np.full((len(indices), MAX_OBJECTS, 2), np.nan)
         waiting = np.arange(len(indices))
-        for attempt in range(1000):
-            if not len(waiting):
-                return places[..., 0], places[..., 1]
-            drawn = Stream((*key, attempt), indices[waiting]).uniform(candidates, MAX_OBJECTS, 2)
-            r = reach[waiting][:, None, :, None]
-            centre = (r + 0.5) + drawn * (31.0 - 2 * r)
-            fits = np.ones(drawn.shape[:2], dtype=bool)
-            for i, j in ((0, 1), (1, 2), (0, 2)):
-                apart = np.abs(centre[:, :, i] - centre[:, :, j])
-                clear = apart.max(axis=-1) >= (r[:, :, i] + r[:, :, j] + GAP)[..., 0]
-                if j == i + 1:
-                    clear &= np.abs(apart[..., 0] - apart[..., 1]) >= RELATION_MARGIN
-                fits &= clear | (j >= count[waiting])[:, None]
-            first = fits.argmax(axis=1)
-            found = fits.any(axis=1)
+        for attempt in range(100):
+            stream = Stream((*key, attempt), indices[waiting])
+            drawn = stream.uniform(candidates, MAX_OBJECTS, 2)
+            if attempt:
+                corner = np.argsort(stream.uniform(candidates, len(CELLS)), axis=-1)[..., :MAX_OBJECTS]
+                drawn *= 0.12
+                drawn = np.where(np.stack([corner % 2, corner // 2], axis=-1) == 1, 1 - drawn, drawn)
+            fits, centre = SceneSampler._fits(drawn, reach[waiting], count[waiting])
+            found, first = fits.any(axis=1), fits.argmax(axis=1)
             places[waiting[found]] = centre[found, first[found]]
             waiting = waiting[~found]
+            if not len(waiting):
+                return places[..., 0], places[..., 1]
         raise AssertionError("no room for the objects of a scene")
+
+    @staticmethod
+    def _fits(drawn: F64, reach: F64, count: I64) -> tuple[npt.NDArray[np.bool_], F64]:
+        """Which candidates (b k) keep gaps and margins, and their centres (b k 3 2), for places `drawn` in [0, 1] and bounding boxes of ±`reach` (b 3)."""
+        r = reach[:, None, :, None]
+        centre = (r + 0.5) + drawn * (31.0 - 2 * r)
+        fits = np.ones(drawn.shape[:2], dtype=bool)
+        for i, j in ((0, 1), (1, 2), (0, 2)):
+            apart = np.abs(centre[:, :, i] - centre[:, :, j])
+            clear = apart.max(axis=-1) >= (r[:, :, i] + r[:, :, j] + GAP)[..., 0]
+            if j == i + 1:
+                clear &= np.abs(apart[..., 0] - apart[..., 1]) >= RELATION_MARGIN
+            fits &= clear | (j >= count)[:, None]
+        return fits, centre
