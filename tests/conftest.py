@@ -19,6 +19,7 @@ import pytest
 
 from ibllm_core.plugins import GROUP, Manager
 
+
 def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: beyond a few workers, importing torch in each costs more than it saves."""
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
