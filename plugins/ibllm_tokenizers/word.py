@@ -25,13 +25,13 @@ _JOIN = "<join>"
 _OPENING, _CLOSING = frozenset("([{“‘«"), frozenset(",.;:!?)]}”’»…%")
 
 
-@functools.lru_cache(maxsize=65536)
 def _touches(piece: str) -> tuple[bool, bool]:
     """Whether a piece wants no space before it, and none after it."""
     cjk = re.match(f"[{_CJK}]", piece) is not None
     return cjk or piece in _CLOSING, cjk or piece in _OPENING
 
 
+@functools.lru_cache(maxsize=65536)
 def _gap(before: str, after: str) -> str:
     """What the rule puts between two pieces; `before` is empty at the beginning of a text."""
     return "" if not before or _touches(before)[1] or _touches(after)[0] else " "
