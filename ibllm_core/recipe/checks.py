@@ -6,16 +6,13 @@ Each rule is a function of the draft that notes what it finds. A rule passes ove
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from ..options import Config, MetricConfig
 from .checks_losses import LOSS_RULES
 from .draft import Draft, needs, provider_of
 from .errors import listing
-from .schema import PARTS, Component, Init, Validation
-
-#: Part → the encoder whose latents it reads.
-READS: Mapping[str, str] = {"image_decoder": "text_encoder", "discriminator": "text_encoder", "text_decoder": "image_encoder"}
+from .schema import PARTS, READS, Component, Init, Validation
 
 
 def check_all(draft: Draft) -> None:
@@ -35,7 +32,12 @@ def order_names_every_stage(draft: Draft) -> None:
             draft.say(("order",), f'the stage "{name}" is named {count} times', expected="each stage once")
     for name in stages:
         if name not in draft.order:
-            draft.say(("stages", name), "the stage is not in order", expected="its name in order", hint=f"stages.{name}.steps = 0 keeps a stage without playing it")
+            draft.say(
+                ("stages", name),
+                "the stage is not in order",
+                expected="its name in order",
+                hint=f"stages.{name}.steps = 0 skips a stage",
+            )
 
 
 def something_is_played(draft: Draft) -> None:
@@ -51,7 +53,12 @@ def trained_parts_are_there(draft: Draft) -> None:
             if part not in PARTS:
                 draft.unknown(path, f'there is no part "{part}"', part, [part for part in PARTS if part in there])
             elif part not in there:
-                draft.say(path, f"the model has no {part}", expected=listing([part for part in PARTS if part in there]), hint=f"[model.{part}] would give it one")
+                draft.say(
+                    path,
+                    f"the model has no {part}",
+                    expected=listing([part for part in PARTS if part in there]),
+                    hint=f"[model.{part}] would give it one",
+                )
             elif count > 1:
                 draft.say(path, f"{part} is named {count} times", expected="each part once")
         if stage.steps and draft.document.get(*path) == []:
@@ -84,7 +91,9 @@ def _part_cannot(draft: Draft, path: tuple[str, str], component: Component, part
     draft.say(
         (*path, "use"),
         f"{component.use} needs {part}.{ability}, which {held.use} ({held.place}) does not provide",
-        expected=f"[model.{part}] with use = " + " or ".join(f'"{name}"' for name in able) if able else f"another {part}; none that is installed provides it",
+        expected=f"[model.{part}] with use = " + " or ".join(f'"{name}"' for name in able)
+        if able
+        else f"another {part}; none that is installed provides it",
         provider=provider_of(held),
     )
 
@@ -106,7 +115,7 @@ def latents_fit(draft: Draft) -> None:
         latent = getattr(draft.parts[reader].config, "latent", None)
         own = getattr(draft.parts[encoder].config, "width", None)
         width = draft.width if own is None else own
-        if latent is None or latent == width:
+        if latent is None or width is None or latent == width:
             continue
         giver = ("model", encoder, "width") if own is not None else ("model", "width")
         place = draft.place(*giver)
@@ -122,7 +131,7 @@ def tokenizers_are_there(draft: Draft) -> None:
     for part, component in draft.parts.items():
         name = getattr(component.config, "tokenizer", None)
         if isinstance(name, str) and name not in draft.names("tokenizers"):
-            draft.unknown(("model", part, "tokenizer"), f'there is no table [tokenizers.{name}]', name, draft.names("tokenizers"))
+            draft.unknown(("model", part, "tokenizer"), f"there is no table [tokenizers.{name}]", name, draft.names("tokenizers"))
 
 
 def splits_are_there(draft: Draft) -> None:
@@ -168,7 +177,11 @@ def losses_are_watched_downwards(draft: Draft) -> None:
     for path, validate in _validations(draft):
         steers = validate.best or validate.patience or validate.plateau
         if validate.every and not validate.figure and validate.mode == "max" and steers:
-            draft.say((*path, "mode"), "no figure is named, so the stage's own loss is watched, and less is better", expected='mode = "min", or a figure')
+            draft.say(
+                (*path, "mode"),
+                "no figure is named, so the stage's own loss is watched, and less is better",
+                expected='mode = "min", or a figure',
+            )
 
 
 def inits_name_parts(draft: Draft) -> None:

@@ -16,7 +16,12 @@ def stages_name_losses(draft: Draft) -> None:
             if loss not in draft.names("losses"):
                 draft.unknown(("stages", name, "losses", loss), "there is no such loss", loss, draft.names("losses"))
         if not stage.losses and stage.steps:
-            draft.say(("stages", name, "losses"), "the stage has no loss", expected="at least one", hint=f"stages.{name}.steps = 0 skips the stage")
+            draft.say(
+                ("stages", name, "losses"),
+                "the stage has no loss",
+                expected="at least one",
+                hint=f"stages.{name}.steps = 0 skips the stage",
+            )
 
 
 def losses_are_used(draft: Draft) -> None:
@@ -26,7 +31,12 @@ def losses_are_used(draft: Draft) -> None:
     used |= {term for loss in draft.losses for term in terms_of(draft, loss)}
     for loss in draft.losses:
         if loss not in used:
-            draft.say(("losses", loss), "the loss is in no stage", expected="its name in stages.NAME.losses", hint=f"losses.{loss} = false takes it away")
+            draft.say(
+                ("losses", loss),
+                "the loss is in no stage",
+                expected="its name in stages.NAME.losses",
+                hint=f"losses.{loss} = false takes it away",
+            )
 
 
 def composites_have_their_terms(draft: Draft) -> None:
@@ -53,7 +63,11 @@ def terms_stand_alone(draft: Draft) -> None:
             for term in terms_of(draft, loss):
                 if term in stage.losses:
                     path = ("stages", name, "losses", term)
-                    draft.say(path, f"{loss} is made of {term} and stands beside it, so it would count twice", expected=f"{loss} or its terms, not both")
+                    draft.say(
+                        path,
+                        f"{loss} is made of {term} and stands beside it, so it would count twice",
+                        expected=f"{loss} or its terms, not both",
+                    )
 
 
 def losses_train_something(draft: Draft) -> None:
@@ -67,7 +81,11 @@ def losses_train_something(draft: Draft) -> None:
                 reached &= {"discriminator"}
             if reached and not reached & set(stage.train) and all(part in draft.names("model") for part in reached):
                 some = " or ".join(part for part in PARTS if part in reached)
-                draft.say(("stages", stage.name, "losses", loss), f"{loss} trains no part in this stage", expected=f"{some} in stages.{stage.name}.train")
+                draft.say(
+                    ("stages", stage.name, "losses", loss),
+                    f"{loss} trains no part in this stage",
+                    expected=f"{some} in stages.{stage.name}.train",
+                )
 
 
 def trained_parts_have_a_loss(draft: Draft) -> None:
@@ -80,7 +98,10 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
                 continue
             losses = [loss for loss in stage.losses if part in parts_of(draft, loss)]
             if part == "discriminator" and not any("critic" in players_of(draft, loss) for loss in losses):
-                what, expected = "the discriminator is trained, but no loss of the stage is the critic's", "an adversarial loss in the stage"
+                what, expected = (
+                    "the discriminator is trained, but no loss of the stage is the critic's",
+                    "an adversarial loss in the stage",
+                )
             elif not losses:
                 what, expected = f"{part} is trained, but no loss of the stage reaches it", "a loss that needs it"
             else:
@@ -90,7 +111,11 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
 
 def parts_are_trained_before(draft: Draft) -> None:
     """What a loss goes through is trained in its stage, or was before, or came from another run."""
-    if draft.order is None or set(draft.order) != set(draft.stages) or len(draft.parts) < len([p for p in draft.names("model") if p in PARTS]):
+    if (
+        draft.order is None
+        or set(draft.order) != set(draft.stages)
+        or len(draft.parts) < len([p for p in draft.names("model") if p in PARTS])
+    ):
         return
     ready = _given(draft, draft.init) | {name for name, component in draft.parts.items() if component.init}
     for stage in (draft.stages[name] for name in draft.order if draft.stages[name].steps):
@@ -114,7 +139,12 @@ def balances_steer_a_composite(draft: Draft) -> None:
             continue
         composites = [loss for loss in stage.losses if terms_of(draft, loss)]
         if balance.loss not in composites:
-            draft.unknown(("stages", name, "validate", "balance", "loss"), f'"{balance.loss}" is no composite loss of this stage', balance.loss, composites)
+            draft.unknown(
+                ("stages", name, "validate", "balance", "loss"),
+                f'"{balance.loss}" is no composite loss of this stage',
+                balance.loss,
+                composites,
+            )
 
 
 def terms_of(draft: Draft, loss: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ class Draft:
     seed: Seeds = Seeds()
     order: tuple[str, ...] | None = None
     init: Init | None = None
-    width: int = 128
+    width: int | None = None
     data: Component | None = None
     tokenizers: dict[str, Component] = attrs.field(factory=dict)
     parts: dict[str, Component] = attrs.field(factory=dict)
@@ -54,7 +54,9 @@ class Draft:
     def place(self, *path: str | int) -> Place:
         return self.document.place(*path)
 
-    def say(self, path: Iterable[str | int], what: str, *, expected: str = "", nearest: str = "", hint: str = "", provider: str = "") -> None:
+    def say(
+        self, path: Iterable[str | int], what: str, *, expected: str = "", nearest: str = "", hint: str = "", provider: str = ""
+    ) -> None:
         """Notes a mistake at a key path."""
         self.mistakes.add(self.document.place(*path), what, expected=expected, nearest=nearest, hint=hint, provider=provider)
 
@@ -73,7 +75,9 @@ class Draft:
             return {}
         return value
 
-    def structure(self, cls: type[C], table: Mapping[str, Any], path: tuple[str, ...], also: Iterable[str] = (), provider: str = "") -> C | None:
+    def structure(
+        self, cls: type[C], table: Mapping[str, Any], path: tuple[str, ...], also: Iterable[str] = (), provider: str = ""
+    ) -> C | None:
         """An instance of `cls`, or None once its mistakes are noted."""
         done = structure(cls, table, also)
         if not isinstance(done, list):
@@ -111,14 +115,27 @@ class Draft:
             return None
         place = attrs.evolve(self.place(*path, "use"), key=self.place(*path).key)
         component = Component(
-            kind=kind, use=use, config=config, spec=spec, place=place, distribution=provider[0], version=provider[1], init=getattr(read, "init", None)
+            kind=kind,
+            use=use,
+            config=config,
+            spec=spec,
+            place=place,
+            distribution=provider[0],
+            version=provider[1],
+            init=getattr(read, "init", None),
         )
         return component, read
 
     def _no_such(self, error: UnknownComponent, path: tuple[str, ...]) -> None:
         elsewhere = [kind for kind in KINDS if error.name in self.manager.names(kind)]
         hints = [f"{error.name} is the name of {' and '.join(map(_article, elsewhere))}"] if elsewhere else []
-        self.unknown((*path, "use"), f"no {error.kind} is called {show(error.name)[:-11]}", error.name, error.known, "; ".join([*hints, *error.hints]))
+        self.unknown(
+            (*path, "use"),
+            f"no {error.kind} is called {show(error.name)[:-11]}",
+            error.name,
+            error.known,
+            "; ".join([*hints, *error.hints]),
+        )
 
 
 def describe_provider(kind: str, use: str, provider: tuple[str, str]) -> str:

@@ -9,11 +9,12 @@ import attrs
 from ..errors import UserError
 from .schema import Place
 
+
 def listing(names: Iterable[str]) -> str:
-    """``one of a, b, c``; ``a`` when there is but one; ``nothing: there is none`` when there is none."""
+    """``one of a, b, c``; ``a`` when there is but one."""
     known = list(names)
     if len(known) < 2:
-        return known[0] if known else "nothing: there is none"
+        return known[0] if known else "nothing of the kind; the recipe has none"
     return "one of " + ", ".join(known)
 
 

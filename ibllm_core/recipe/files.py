@@ -38,7 +38,7 @@ def _spread_seed(document: Document, layer: Document) -> None:
     """``seed = 3`` below ``seed.init = 4`` still holds for the other purposes."""
     seed = document.data.get("seed")
     if type(seed) is int and isinstance(layer.data.get("seed"), dict):
-        document.data["seed"] = {purpose: seed for purpose in keys(Seeds)}
+        document.data["seed"] = dict.fromkeys(keys(Seeds), seed)
 
 
 def _chain(file: str, mistakes: Mistakes) -> list[Document]:
@@ -82,7 +82,9 @@ def _read_one(file: str, said: Place, seen: Sequence[str], mistakes: Mistakes) -
         mistakes.add(said, f"cannot read {file}: {error.strerror}" if seen else f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        mistakes.add(Place(file=file, line=line, key=""), f"not UTF-8 (byte 0x{error.object[error.start]:02x})", expected="a text file in UTF-8")
+        mistakes.add(
+            Place(file=file, line=line, key=""), f"not UTF-8 (byte 0x{error.object[error.start]:02x})", expected="a text file in UTF-8"
+        )
     except tomllib.TOMLDecodeError as error:
         mistakes.add(*_syntax(file, text, str(error)), expected="a TOML file")
     else:

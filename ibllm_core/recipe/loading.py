@@ -18,9 +18,7 @@ from .schema import Place, Plugins, Recipe
 from .sections import check_format, read_sections
 
 
-def load(
-    path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | None = None, manager: plugins.Manager | None = None
-) -> Recipe:
+def load(path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | None = None, manager: plugins.Manager | None = None) -> Recipe:
     """Reads a recipe with all that it extends.
 
     Args:
@@ -55,11 +53,16 @@ def _check_blocks(draft: Draft) -> None:
     known = {row.plugin for row in draft.manager.rows()}
     for name in draft.manager.unmatched_blocks():
         if name in draft.plugins.block:
-            draft.say(("plugins", "block"), f'no plugin is called "{name}"', expected="names as `ibllm plugins` shows them", nearest=nearest(name, known))
+            draft.say(
+                ("plugins", "block"),
+                f'no plugin is called "{name}"',
+                expected="names as `ibllm plugins` shows them",
+                nearest=nearest(name, known),
+            )
 
 
 def _recipe(draft: Draft, document: Document) -> Recipe:
-    assert draft.data is not None and draft.order is not None
+    assert draft.data is not None and draft.order is not None and draft.width is not None
     return Recipe(
         name=draft.name,
         seed=draft.seed,

@@ -10,8 +10,7 @@ from tomlkit.container import Container
 from tomlkit.items import Table
 
 from ..options import Config
-from .checks import READS
-from .schema import FORMAT, Component, Init, Recipe, Stage
+from .schema import FORMAT, READS, Component, Init, Recipe, Stage
 from .structure import keys
 
 C = TypeVar("C", Container, Table)
@@ -76,7 +75,8 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         "tokenizers": {name: component(found) for name, found in recipe.tokenizers.items()},
         "model": {"width": recipe.width} | {name: _part(recipe, name) for name in recipe.parts},
         "losses": {
-            name: {"weight": _plain(entry.weight), "every": entry.every} | component(entry.component) for name, entry in recipe.losses.items()
+            name: {"weight": _plain(entry.weight), "every": entry.every} | component(entry.component)
+            for name, entry in recipe.losses.items()
         },
         "metrics": {name: component(found) for name, found in recipe.metrics.items()},
         "trackers": {name: component(found) for name, found in recipe.trackers.items()},

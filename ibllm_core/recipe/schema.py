@@ -17,6 +17,8 @@ from ..spec import ComponentSpec
 FORMAT = 1
 #: The kinds of part a model can have, one of each; also their names in ``[model.PART]``.
 PARTS = ("text_encoder", "image_decoder", "image_encoder", "text_decoder", "discriminator", "image_tokenizer")
+#: Part → the encoder whose latents it reads.
+READS: Mapping[str, str] = {"image_decoder": "text_encoder", "discriminator": "text_encoder", "text_decoder": "image_encoder"}
 
 
 @attrs.frozen(kw_only=True)
@@ -184,7 +186,11 @@ class Compute(Config):
     """``[compute]``: where and how precisely."""
 
     device: str = option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N")
-    precision: str = option("auto", help="auto: bf16 on CUDA that has it, fp32 elsewhere (bf16 autocast is many times slower on most CPUs)", choices=("auto", "fp32", "bf16"))
+    precision: str = option(
+        "auto",
+        help="auto: bf16 on CUDA that has it, fp32 elsewhere (bf16 autocast is many times slower on most CPUs)",
+        choices=("auto", "fp32", "bf16"),
+    )
     threads: int = option(0, help="CPU threads; 0 for the number of cores this process may use", ge=0)
     compile: bool = option(False, help="torch.compile each part's passes (the critic stays eager: its penalties differentiate twice)")
 

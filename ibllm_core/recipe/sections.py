@@ -105,7 +105,7 @@ def _components(draft: Draft, kind: str, section: str) -> dict[str, Component]:
 def _model(draft: Draft) -> None:
     table = draft.table("model")
     read = draft.structure(ModelTable, {key: value for key, value in table.items() if key not in PARTS}, ("model",), PARTS)
-    draft.width = read.width if read else ModelTable().width
+    draft.width = read.width if read else None
     for part in (name for name in table if name in PARTS):
         found = draft.component(part, ("model", part), PartTable)
         if found:
@@ -131,7 +131,11 @@ def _players(draft: Draft) -> None:
         if name not in PLAYERS:
             draft.say(("players", name), "unknown player", expected=listing(PLAYERS), nearest=nearest(name, PLAYERS))
     if draft.document.get("players", "model", "optimizer") is not None and "optimizer" in draft.document.data:
-        draft.say(("players", "model", "optimizer"), "the model's optimizer is given twice", expected="either this table or the top-level [optimizer]")
+        draft.say(
+            ("players", "model", "optimizer"),
+            "the model's optimizer is given twice",
+            expected="either this table or the top-level [optimizer]",
+        )
     main = _component(draft, "optimizer", "optimizer")
     for name in PLAYERS:
         own = _component(draft, "optimizer", "players", name, "optimizer")
@@ -213,5 +217,3 @@ def _constant(draft: Draft) -> Component | None:
         return _schedule(draft, "schedule")
     finally:
         del draft.document.data["schedule"]
-
-

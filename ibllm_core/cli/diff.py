@@ -1,0 +1,31 @@
+"""``ibllm diff``: what really differs between two recipes, once everything is resolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("first", type=click.Path(path_type=Path), metavar="A")
+@click.argument("second", type=click.Path(path_type=Path), metavar="B")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of B, e.g. stages.joint.steps=40; may be repeated.")
+def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
+    """Show what really differs between A and B: recipes, or the directories of runs.
+
+    Both are resolved first: what they extend is laid over, defaults and followed widths are filled in, and how a recipe is
+    spread over files makes no difference. To see what an override does: ibllm diff R R --set KEY=VALUE.
+    """
+    from ..recipe import load
+    from ..recipe.differ import differences
+
+    before, after = load(_file(first)), load(_file(second), sets)
+    lines = differences(before, after)
+    click.echo("\n".join(lines) if lines else "no difference once resolved")
+
+
+def _file(path: Path) -> Path:
+    """The recipe of a run directory, or the path itself."""
+    inside = path / "recipe.toml"
+    return inside if inside.is_file() else path
