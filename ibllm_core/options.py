@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -99,6 +100,20 @@ class Config:
 
 
 @attrs.frozen(kw_only=True)
+class DatasetConfig(Config, ABC):
+    """The base of a dataset's options: what a recipe is checked against before any data is made."""
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits; ``train`` is among them."""
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of every image."""
+
+
+@attrs.frozen(kw_only=True)
 class LossConfig(Config):
     """The base of a loss's options."""
 
@@ -112,9 +127,9 @@ class LossConfig(Config):
 
 
 @attrs.frozen(kw_only=True)
-class MetricConfig(Config):
+class MetricConfig(Config, ABC):
     """The base of a metric's options."""
 
+    @abstractmethod
     def figures(self) -> tuple[str, ...]:
         """The names of the figures it gives, so that a recipe can be checked before anything is measured."""
-        raise NotImplementedError

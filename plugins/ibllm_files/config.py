@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, option
+from ibllm_core.options import DatasetConfig, option
 
 SPLITS = ("train", "validation", "test")
 
 
 @attrs.frozen(kw_only=True)
-class FilesConfig(Config):
+class FilesConfig(DatasetConfig):
     """Your own images and captions.
 
     A table (.csv and .tsv with a header line, .jsonl) has the columns ``image`` (a path, relative to the table) and ``caption``, and may

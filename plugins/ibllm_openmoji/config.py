@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, option
+from ibllm_core.options import DatasetConfig, option
 
 LANGUAGES = ("en", "zh", "de", "fr", "es", "pt", "it", "ru", "ja", "ko", "tr", "id", "ar", "fa")
 SPLITS = ("train", "tone", "tone-validation", "concept", "concept-validation")
 
 
 @attrs.frozen(kw_only=True)
-class OpenmojiConfig(Config):
+class OpenmojiConfig(DatasetConfig):
     """OpenMoji's drawings with their names. A *base* is a name without its skin tones: "woman astronaut" is the base of six drawings.
 
     The default subset is the largest set of bases in which every word of a name occurs in at least three names, 80 of its persons and

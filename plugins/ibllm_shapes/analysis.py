@@ -152,7 +152,7 @@ def fit(amount: F32, dx: F32, dy: F32, side: int) -> tuple[I64, I64, F32, F32]:
     offsets = _centroid_offsets(side).ravel()
     start_x, start_y = np.repeat(dx[:, None], kinds, axis=1), dy[:, None] - offsets[None, :]
     trial = coverage(distances(np.tile(shape, n), np.tile(size, n), start_x.ravel(), start_y.ravel(), side))
-    error = ((trial.reshape(n, kinds, -1) - amount.reshape(n, 1, -1)) ** 2).sum(axis=-1)
+    error = ((trial.reshape(n, kinds, *amount.shape[1:]) - amount[:, None]) ** 2).sum(axis=(2, 3))
     best = np.argsort(error, axis=1)[:, :FINALISTS]
     kind = best.ravel()
     goal = np.repeat(amount, FINALISTS, axis=0)

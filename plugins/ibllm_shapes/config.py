@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, MetricConfig, OptionError, option
+from ibllm_core.options import DatasetConfig, MetricConfig, OptionError, option
+
+
+SPLITS = ("train", "validation", "test", "novel", "novel-validation")
 
 
 @attrs.frozen(kw_only=True)
-class ShapesConfig(Config):
+class ShapesConfig(DatasetConfig):
     """Scenes of one to three coloured shapes. Lengths are in pixels of a 32×32 image and grow with `size`."""
 
     size: int = option(32, help="height and width of the images in pixels", ge=32, le=128)
@@ -51,6 +54,15 @@ class ShapesConfig(Config):
             raise OptionError("min_objects", self.min_objects, f"at most max_objects, {self.max_objects}")
         if not self.languages or len(set(self.languages)) < len(self.languages):
             raise OptionError("languages", self.languages, "one or more different languages")
+
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return SPLITS
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of every image."""
+        return (3, self.size, self.size)
 
 
 @attrs.frozen(kw_only=True)

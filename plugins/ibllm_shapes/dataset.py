@@ -11,10 +11,10 @@ import numpy.typing as npt
 from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.randomness import Stream
 from ibllm_shapes import grammar
-from ibllm_shapes.config import ShapesConfig
+from ibllm_shapes.config import SPLITS, ShapesConfig
 from ibllm_shapes.questions import ask
 from ibllm_shapes.render import render
-from ibllm_shapes.scenes import SPLITS, SceneSampler
+from ibllm_shapes.scenes import SceneSampler
 
 
 class ShapesDataset(Dataset):

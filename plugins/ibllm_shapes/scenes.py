@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm_core.randomness import Stream
-from ibllm_shapes.config import ShapesConfig
+from ibllm_shapes.config import SPLITS, ShapesConfig
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
 SIZES = ("large", "small")
 CELLS = ("top left", "top right", "bottom left", "bottom right")
 MAX_OBJECTS = 3
-SPLITS = ("train", "validation", "test", "novel", "novel-validation")
 
 #: Half the width of a shape of each size, in pixels at size 32.
 HALF_WIDTHS = (6.0, 3.5)
