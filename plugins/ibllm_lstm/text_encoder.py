@@ -1,0 +1,74 @@
+"""E_x as an LSTM. Shapes: b batch, t tokens, e embedding width, d latent width."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Latent, masked_mean
+from ibllm_core.interfaces.text import TextEncoder
+from ibllm_lstm.config import LSTMTextEncoderConfig, check_even
+
+
+def mirror(mask: Tensor) -> Tensor:
+    """mask (b t) → places (b t) that read each text from its own end; padding stays where it is."""
+    place, length = torch.arange(mask.shape[1], device=mask.device), mask.sum(1, keepdim=True)
+    return torch.where(place < length, length - 1 - place, place)
+
+
+class Layer(nn.Module):
+    """One LSTM layer. The backward direction reads each text from its own last token, so padding is never read before it."""
+
+    def __init__(self, inputs: int, width: int, bidirectional: bool) -> None:
+        super().__init__()
+        own = width // 2 if bidirectional else width
+        self.forwards = nn.LSTM(inputs, own, batch_first=True)
+        self.backwards = nn.LSTM(inputs, own, batch_first=True) if bidirectional else None
+
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        """x (b t e), places (b t) of `mirror` → (b t d)."""
+        read: Tensor = self.forwards(x)[0]
+        if self.backwards is None:
+            return read
+        back: Tensor = self.backwards(take(x, places))[0]
+        return torch.cat([read, take(back, places)], -1)
+
+
+def take(x: Tensor, places: Tensor) -> Tensor:
+    """x (b t e), places (b s) → (b s e)."""
+    return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+class LSTMTextEncoder(TextEncoder):
+    """Gives one vector a token; the pooled vector is each direction's last state, or the mean."""
+
+    def __init__(self, config: LSTMTextEncoderConfig, context: Context) -> None:
+        super().__init__()
+        assert context.tokenizer is not None
+        self.width, self.config = config.width or context.width, config
+        check_even(self.width, config.bidirectional)
+        embed = config.embed or self.width
+        self.embedding = nn.Embedding(context.tokenizer.size, embed)
+        inputs = [embed, *[self.width] * (config.layers - 1)]
+        self.layers = nn.ModuleList(Layer(given, self.width, config.bidirectional) for given in inputs)
+        self.drop = nn.Dropout(config.dropout)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        embeddings: Tensor = self.embedding(ids)
+        return embeddings
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        places, x = mirror(mask), embeddings
+        for number, layer in enumerate(self.layers):
+            x = layer(self.drop(x) if number else x, places)
+        x = x * mask.unsqueeze(-1)
+        return Latent(x, mask, masked_mean(x, mask) if self.config.pool == "mean" else self._last(x, places))
+
+    def _last(self, x: Tensor, places: Tensor) -> Tensor:
+        """(b d) the state after the last token read: the text's last one forwards, its first one backwards."""
+        last = take(x, places[:, :1]).squeeze(1)
+        if not self.config.bidirectional:
+            return last
+        half = self.width // 2
+        return torch.cat([last[:, :half], x[:, 0, half:]], -1)
