@@ -184,7 +184,7 @@ def _finish(axes: Axes, values: Sequence[float], percent: bool) -> None:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(lambda value, _: "")
     elif max(values) - min(values) < 1e-9 * max(1.0, abs(max(values))):
-        axes.set_ylim(values[0] - 1, values[0] + 1)
+        axes.set_ylim(values[0] - (abs(values[0]) or 1.0) / 2, values[0] + (abs(values[0]) or 1.0) / 2)
     axes.tick_params(length=3)
 
 
