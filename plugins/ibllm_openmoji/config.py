@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import DatasetConfig, option
+from ibllm_core.options import DatasetConfig, MetricConfig, option
 
 LANGUAGES = ("en", "zh", "de", "fr", "es", "pt", "it", "ru", "ja", "ko", "tr", "id", "ar", "fa")
 SPLITS = ("train", "tone", "tone-validation", "concept", "concept-validation")
@@ -61,3 +61,11 @@ class OpenmojiConfig(DatasetConfig):
     def image_shape(self) -> tuple[int, int, int]:
         """(c, h, w) of every image."""
         return (3, self.size, self.size)
+
+
+@attrs.frozen(kw_only=True)
+class NamesConfig(MetricConfig):
+    """Captions against the names of the drawings."""
+
+    def figures(self) -> tuple[str, ...]:
+        return ("caption_exact", "caption_base", "roundtrip_exact", "self_agreement")

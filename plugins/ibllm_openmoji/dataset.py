@@ -85,13 +85,13 @@ class OpenmojiDataset(Dataset):
     def __init__(self, config: OpenmojiConfig, context: Any) -> None:
         self.config = config
         self.image_shape = config.image_shape
-        self._collection = collect(config)
+        self.collection = collect(config)
 
     def sizes(self) -> Mapping[str, int]:
-        return {split: len(items) for split, items in self._collection.items.items()}
+        return {split: len(items) for split, items in self.collection.items.items()}
 
     def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
-        found = self._collection
+        found = self.collection
         if split not in found.items:
             raise KeyError(f"openmoji has no split {split!r}: expected one of {', '.join(found.items)}")
         indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))

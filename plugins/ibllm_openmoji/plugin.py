@@ -18,4 +18,11 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_openmoji.config:OpenmojiConfig",
             summary="the drawings of OpenMoji 17 with their human-written names in 14 languages; skin tones and concepts held out",
         ),
+        ComponentSpec(
+            kind="metric",
+            name="openmoji_names",
+            factory="ibllm_openmoji.metric:NamesMetric",
+            config="ibllm_openmoji.config:NamesConfig",
+            summary="captions that name the drawing in any language, and round trips read by the nearest drawing",
+        ),
     ]
