@@ -1,0 +1,115 @@
+"""Figures of generated images, by their pixels. Torch-free. Shapes: b items, k draws, m images of a gallery, h w c image."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.dataset import Dataset
+from ibllm_core.interfaces.metric import Metric
+from ibllm_metrics.config import DiversityConfig, RetrievalConfig
+
+if TYPE_CHECKING:
+    from ibllm_core.evaluation import Evaluation
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+#: Images of the training split that are read at once, and of the gallery that are compared at once.
+_CHUNK = 512
+
+
+def resized(images: Pixels, size: int) -> Floats:
+    """(b h w c) → (b size·size·3) in [0, 1], by area."""
+    if images.shape[1:3] != (size, size):
+        scaled = [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX)) for image in images]
+        images = np.stack(scaled) if scaled else np.zeros((0, size, size, 3), np.uint8)
+    return images.reshape(len(images), -1).astype(np.float32) * np.float32(1 / 255)
+
+
+def squared_distances(a: Floats, b: Floats) -> Floats:
+    """(b d), (m d) → (b m) ‖a − b‖²."""
+    parts = []
+    for start in range(0, len(b), _CHUNK):
+        some = b[start : start + _CHUNK]
+        parts.append(np.square(a).sum(1)[:, None] + np.square(some).sum(1)[None] - 2 * a @ some.T)
+    return np.concatenate(parts, 1) if parts else np.zeros((len(a), 0), np.float32)
+
+
+class Gallery:
+    """Different images, each once."""
+
+    def __init__(self) -> None:
+        self._places: dict[bytes, int] = {}
+        self._images: list[Pixels] = []
+
+    def add(self, images: Pixels) -> None:
+        for image in images:
+            if self._places.setdefault(image.tobytes(), len(self._images)) == len(self._images):
+                self._images.append(image)
+
+    def places(self, images: Pixels) -> npt.NDArray[np.int64]:
+        """(b) where each image is; −1 where it is not there."""
+        return np.array([self._places.get(image.tobytes(), -1) for image in images], dtype=np.int64)
+
+    def images(self) -> Pixels:
+        return np.stack(self._images)
+
+    def copy(self) -> Gallery:
+        other = Gallery()
+        other._places, other._images = dict(self._places), list(self._images)
+        return other
+
+
+class RetrievalMetric(Metric):
+    """The fraction of generated images whose nearest drawing (or one of the nearest five) is the one that the caption belongs to."""
+
+    def __init__(self, config: RetrievalConfig, context: Context) -> None:
+        self.config = config
+        self._training: tuple[Dataset, Gallery] | None = None
+
+    def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
+        gallery = self._gallery(evaluation)
+        distances = squared_distances(resized(evaluation.generated, self.config.size), resized(gallery.images(), self.config.size))
+        own = gallery.places(evaluation.real)
+        found = own >= 0
+        # A drawing outside the gallery is never found: its rank is beyond the last.
+        nearer = (distances < distances[np.arange(len(own)), np.maximum(own, 0)][:, None]).sum(1)
+        return {f"retrieval_top{k}": float((found & (nearer < k)).mean()) for k in (1, 5)}
+
+    def _gallery(self, evaluation: Evaluation) -> Gallery:
+        if self.config.among == "split":
+            gallery = Gallery()
+        else:
+            gallery = self._trained(evaluation.dataset).copy()
+        if self.config.among != "train":
+            gallery.add(evaluation.real)
+        return gallery
+
+    def _trained(self, dataset: Dataset) -> Gallery:
+        """The training split's images, read once a run."""
+        if self._training is None or self._training[0] is not dataset:
+            gallery = Gallery()
+            items = min(self.config.limit, dataset.sizes()["train"])
+            for start in range(0, items, _CHUNK):
+                images = dataset.samples("train", np.arange(start, min(start + _CHUNK, items), dtype=np.int64)).images
+                assert images is not None, "the dataset gives no images"
+                gallery.add(images)
+            self._training = (dataset, gallery)
+        return self._training[1]
+
+
+class DiversityMetric(Metric):
+    """Root mean square difference of the pixels of two drawings of one caption, in [0, 1], over all pairs of draws and all captions."""
+
+    def __init__(self, config: DiversityConfig, context: Context) -> None:
+        self.config = config
+
+    def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
+        draws = evaluation.draws(self.config.draws).astype(np.float32) / 255
+        pairs = itertools.combinations(range(len(draws)), 2)
+        return {"diversity": float(np.mean([np.sqrt(np.square(draws[i] - draws[j]).mean((1, 2, 3))).mean() for i, j in pairs]))}
