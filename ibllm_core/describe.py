@@ -10,7 +10,7 @@ import attrs
 
 from .options import Config
 
-_WORDS = {int: "integer", float: "number", str: "string", bool: "true or false", type(None): "nothing"}
+_WORDS = {int: "integer", float: "number", str: "string", bool: "true or false"}
 
 
 @attrs.frozen
@@ -49,14 +49,14 @@ def _row(field: attrs.Attribute[Any], hint: object) -> OptionRow:
 
 
 def type_in_words(hint: object) -> str:
-    """``int`` → integer, ``tuple[str, ...]`` → list of string, ``float | Ramp`` → number or table."""
+    """``int`` → integer, ``tuple[str, ...]`` → list of strings, ``float | Ramp`` → number or table."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return " or ".join(dict.fromkeys(type_in_words(argument) for argument in arguments if argument is not type(None)))
-    if origin is tuple:
+    if origin in (tuple, list):
         members = dict.fromkeys(type_in_words(argument) for argument in arguments if argument is not Ellipsis)
-        length = "" if Ellipsis in arguments else f" of {len(arguments)}"
-        return f"list{length}: {' or '.join(members)}"
+        length = "" if origin is list or Ellipsis in arguments else f"{len(arguments)} "
+        return f"list of {length}{' or '.join(f'{member}s' for member in members)}"
     if isinstance(hint, type) and attrs.has(hint):
         return "table"
     return _WORDS.get(hint, "table" if origin is not None else str(hint))  # type: ignore[call-overload, no-any-return]
