@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from abc import ABC, abstractmethod
-
 from torch import Tensor
 
 from ibllm_core.cycle import Cycle

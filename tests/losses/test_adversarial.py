@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
-
 from ibllm_adversarial.config import GradientPenaltyConfig, RelativisticConfig
 from ibllm_adversarial.loss import GradientPenalty, Relativistic
+from torch import Tensor
+
 from ibllm_core.cycle import Cycle
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent

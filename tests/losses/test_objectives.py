@@ -7,14 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.model import Model
-from ibllm_core.recipe.schema import Ramp
 from ibllm_objectives.config import (
     AnswerNLLConfig,
     ContrastiveConfig,
@@ -27,6 +19,14 @@ from ibllm_objectives.config import (
 from ibllm_objectives.contrastive import Contrastive, ContrastiveSigmoid, info_nce, pairwise_sigmoid
 from ibllm_objectives.joint import Joint
 from ibllm_objectives.likelihood import AnswerNLL, CycleNLL, ImageNLL, TextNLL
+from torch import Tensor, nn
+
+from ibllm_core.batch import Batch
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Latent
+from ibllm_core.model import Model
+from ibllm_core.recipe.schema import Ramp
 
 MakeCycle = Callable[..., Cycle]
 CONTEXT = Context(latents={"text_encoder": 5, "image_encoder": 5})

@@ -7,11 +7,11 @@ import math
 
 import pytest
 import torch
+from ibllm_optim.config import AdamConfig, AdamWConfig, SGDConfig
+from ibllm_optim.optimizer import SGD, Adam, AdamW
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.optimisation import Optimizer
-from ibllm_optim.config import AdamConfig, AdamWConfig, SGDConfig
-from ibllm_optim.optimizer import SGD, Adam, AdamW
 
 
 def walk(optimizer: Optimizer, gradients: list[float], start: float = 2.0, axes: int = 2) -> list[float]:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from ibllm_optim.config import ConstantConfig, CosineConfig, LinearConfig, StepConfig
+from ibllm_optim.schedule import Constant, Cosine, Linear, Step
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.optimisation import Schedule
-from ibllm_optim.config import ConstantConfig, CosineConfig, LinearConfig, StepConfig
-from ibllm_optim.schedule import Constant, Cosine, Linear, Step
 
 STEPS = 40
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ibllm_seed.config import SeedImageDecoderConfig, SeedImageEncoderConfig
+from ibllm_seed.image_decoder import SeedImageDecoder
+from ibllm_seed.image_encoder import SeedImageEncoder
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.noise import Rng
-from ibllm_seed.config import SeedImageDecoderConfig, SeedImageEncoderConfig
-from ibllm_seed.image_decoder import SeedImageDecoder
-from ibllm_seed.image_encoder import SeedImageEncoder
 
 CONTEXT = Context(image_shape=(3, 12, 16), width=8, latent=10)
 

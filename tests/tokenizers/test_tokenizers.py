@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from ibllm_tokenizers.bpe import BPETokenizer
 from ibllm_tokenizers.config import BPEConfig, WordConfig
 from ibllm_tokenizers.word import WordTokenizer, join, split
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 CORPUS = [
     "a large red circle at the top left",
