@@ -146,7 +146,7 @@ def join_prefix(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]
     ids = torch.cat([tokens.ids[:, :1], body, tokens.ids[:, 1:]], 1)
     mask = torch.cat([tokens.mask[:, :1], body_mask, tokens.mask[:, 1:]], 1)
     counted = torch.cat([torch.zeros_like(body_mask[:, :1]), torch.zeros_like(body_mask), tokens.mask[:, 1:]], 1)
-    order = (~mask).to(torch.int8).argsort(1, stable=True)
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
     ids = torch.where(mask, ids, PAD).gather(1, order)
     return ids, mask.gather(1, order), counted.gather(1, order)[:, 1:]
 
