@@ -72,6 +72,12 @@ def test_a_traceback_is_shown_on_demand(raising, capsys, monkeypatch):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_of_the_table_is_there_and_explains_itself(name, capsys):
+    assert cli.main([name, "--help"]) == 0
+    assert f"Usage: ibllm {name} " in capsys.readouterr().out
+
+
 def test_a_misspelt_command_gets_the_nearest(capsys):
     assert cli.main(["plugin"]) == 2
     assert "no command 'plugin'; did you mean 'plugins'?" in capsys.readouterr().err
