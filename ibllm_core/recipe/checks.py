@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from ..errors import nearest
 from ..options import Config, MetricConfig
 from .checks_losses import LOSS_RULES
 from .draft import Draft, needs, provider_of
@@ -25,13 +26,14 @@ def order_names_every_stage(draft: Draft) -> None:
     if draft.order is None:
         return
     stages = draft.names("stages")
+    meant = {nearest(name, stages) for name in draft.order if name not in stages}
     for name, count in Counter(draft.order).items():
         if name not in stages:
             draft.unknown(("order",), f'there is no stage "{name}"', name, stages)
         elif count > 1:
             draft.say(("order",), f'the stage "{name}" is named {count} times', expected="each stage once")
     for name in stages:
-        if name not in draft.order:
+        if name not in draft.order and name not in meant:
             draft.say(
                 ("stages", name),
                 "the stage is not in order",
@@ -46,17 +48,17 @@ def something_is_played(draft: Draft) -> None:
 
 
 def trained_parts_are_there(draft: Draft) -> None:
-    there = draft.names("model")
+    there = draft.parts_there()
     for name, stage in draft.stages.items():
         path = ("stages", name, "train")
         for part, count in Counter(stage.train).items():
             if part not in PARTS:
-                draft.unknown(path, f'there is no part "{part}"', part, [part for part in PARTS if part in there])
+                draft.unknown(path, f'there is no part "{part}"', part, there)
             elif part not in there:
                 draft.say(
                     path,
                     f"the model has no {part}",
-                    expected=listing([part for part in PARTS if part in there]),
+                    expected=listing(there),
                     hint=f"[model.{part}] would give it one",
                 )
             elif count > 1:
@@ -73,7 +75,7 @@ def needs_are_met(draft: Draft) -> None:
     for path, component in components.items():
         for need in sorted(needs(component.config)):
             part, _, ability = need.partition(".")
-            if part not in draft.names("model"):
+            if part not in draft.parts_there():
                 if not ability:
                     _part_is_missing(draft, path, component, part)
             elif ability and part in draft.parts and ability not in draft.parts[part].config.provides():
@@ -139,6 +141,11 @@ def splits_are_there(draft: Draft) -> None:
     splits = getattr(draft.data.config, "splits", None) if draft.data else None
     known: tuple[str, ...] | None = tuple(splits()) if splits else None
     reported = draft.evaluation.splits
+    where = (
+        draft.place("evaluation", "splits")
+        if draft.document.get("evaluation", "splits") is not None
+        else "evaluation.splits has it by default"
+    )
     for split in reported:
         if known is not None and split not in known:
             draft.unknown(("evaluation", "splits"), f'the data has no split "{split}"', split, known)
@@ -148,7 +155,7 @@ def splits_are_there(draft: Draft) -> None:
         elif validate.split in reported:
             draft.say(
                 (*path, "split"),
-                f'"{validate.split}" is reported ({draft.place("evaluation", "splits")}), so no choice may look at it',
+                f'"{validate.split}" is reported ({where}), so no choice may look at it',
                 expected="a split that is not in evaluation.splits",
             )
 
@@ -161,6 +168,8 @@ def figures_are_there(draft: Draft) -> None:
         for name in validate.metrics:
             if name not in draft.metrics:
                 draft.unknown((*path, "metrics"), f'there is no metric "{name}"', name, draft.metrics)
+        if any(name not in draft.metrics for name in validate.metrics):
+            continue
         used = {name: metric for name, metric in draft.metrics.items() if not validate.metrics or name in validate.metrics}
         figures = [figure for metric in used.values() if isinstance(metric.config, MetricConfig) for figure in metric.config.figures()]
         watched = {"figure": validate.figure} if validate.figure else {}
@@ -187,7 +196,7 @@ def losses_are_watched_downwards(draft: Draft) -> None:
 def inits_name_parts(draft: Draft) -> None:
     inits: dict[tuple[str, ...], Init | None] = {("init",): draft.init}
     inits |= {("stages", name, "init"): stage.init for name, stage in draft.stages.items()}
-    there = [part for part in PARTS if part in draft.names("model")]
+    there = draft.parts_there()
     for path, init in inits.items():
         for part in init.parts if init else ():
             if part not in there:

@@ -79,7 +79,7 @@ def losses_train_something(draft: Draft) -> None:
                 reached -= {"discriminator"}
             if players == ("critic",):
                 reached &= {"discriminator"}
-            if reached and not reached & set(stage.train) and all(part in draft.names("model") for part in reached):
+            if reached and not reached & set(stage.train) and reached <= set(draft.parts_there()):
                 some = " or ".join(part for part in PARTS if part in reached)
                 draft.say(
                     ("stages", stage.name, "losses", loss),
@@ -91,31 +91,23 @@ def losses_train_something(draft: Draft) -> None:
 def trained_parts_have_a_loss(draft: Draft) -> None:
     """A part that a stage names is reached by one of its losses; a discriminator by one that the critic plays."""
     for stage in _running(draft):
-        if draft.document.get("stages", stage.name, "train") in (None, "all") or len(list(_readable(draft, stage))) < len(stage.losses):
+        named = draft.document.get("stages", stage.name, "train") not in (None, "all")
+        if not named or not stage.losses or any(loss not in draft.losses for loss in stage.losses):
             continue
-        for part in stage.train:
-            if part not in draft.parts:
-                continue
+        for part in (part for part in stage.train if part in draft.parts):
             losses = [loss for loss in stage.losses if part in parts_of(draft, loss)]
+            path, hint = ("stages", stage.name, "train"), f"or leave {part} out"
             if part == "discriminator" and not any("critic" in players_of(draft, loss) for loss in losses):
-                what, expected = (
-                    "the discriminator is trained, but no loss of the stage is the critic's",
-                    "an adversarial loss in the stage",
-                )
+                what = "the discriminator is trained, but no loss of the stage is the critic's"
+                draft.say(path, what, expected="an adversarial loss in the stage", hint=hint)
             elif not losses:
-                what, expected = f"{part} is trained, but no loss of the stage reaches it", "a loss that needs it"
-            else:
-                continue
-            draft.say(("stages", stage.name, "train"), what, expected=expected, hint=f"or leave {part} out")
+                draft.say(path, f"{part} is trained, but no loss of the stage reaches it", expected="a loss that needs it", hint=hint)
 
 
 def parts_are_trained_before(draft: Draft) -> None:
     """What a loss goes through is trained in its stage, or was before, or came from another run."""
-    if (
-        draft.order is None
-        or set(draft.order) != set(draft.stages)
-        or len(draft.parts) < len([p for p in draft.names("model") if p in PARTS])
-    ):
+    unknown = any(set(stage.train) - set(PARTS) for stage in draft.stages.values())
+    if unknown or draft.order is None or set(draft.order) != set(draft.stages) or set(draft.parts) != set(draft.parts_there()):
         return
     ready = _given(draft, draft.init) | {name for name, component in draft.parts.items() if component.init}
     for stage in (draft.stages[name] for name in draft.order if draft.stages[name].steps):

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from ..errors import nearest
-from .errors import Mistakes
+from .errors import Mistakes, listing
 from .locate import Path, dotted
 from .schema import Place
 
@@ -59,9 +59,7 @@ def _overlay_table(base: Document, upper: Document, old: dict[str, Any], new: Ma
         here = (*path, key)
         if value is False and removable(here) and key not in old:
             known = [name for name, table in old.items() if isinstance(table, dict)] if len(here) == 2 else list(old)
-            mistakes.add(
-                upper.place(*here), "there is nothing to remove", expected="a name that the recipe has", nearest=nearest(key, known)
-            )
+            mistakes.add(upper.place(*here), "there is nothing to remove", expected=listing(known), nearest=nearest(key, known))
             continue
         before = old.get(key)
         if isinstance(before, dict) and isinstance(value, dict) and value.get("use", before.get("use")) == before.get("use"):

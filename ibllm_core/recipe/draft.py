@@ -13,12 +13,10 @@ from ..plugins import Manager, UnknownComponent
 from ..spec import KINDS
 from .document import Document
 from .errors import Mistakes, listing
-from .schema import Component, Compute, EvaluationPlan, Init, LossEntry, Place, PlayerEntry, Plugins, Seeds, Stage, Training
+from .schema import PARTS, Component, Compute, EvaluationPlan, Init, LossEntry, Place, PlayerEntry, Plugins, Seeds, Stage, Training
 from .structure import keys, show, structure
-from .tables import UseTable
 
 C = TypeVar("C", bound=Config)
-U = TypeVar("U", bound=UseTable)
 
 
 @attrs.define(kw_only=True)
@@ -50,6 +48,14 @@ class Draft:
         """The names that a table of the document has, whether they could be read or not."""
         table = self.document.get(*path)
         return tuple(table) if isinstance(table, Mapping) else ()
+
+    def parts_there(self) -> tuple[str, ...]:
+        """The parts that the model has or was meant to have: one whose name is misspelt is no missing part too."""
+        if "model" in self.document.data and not isinstance(self.document.data["model"], dict):
+            return PARTS
+        names = self.names("model")
+        meant = {nearest(name, PARTS) for name in names if name not in PARTS}
+        return tuple(part for part in PARTS if part in names or part in meant)
 
     def place(self, *path: str | int) -> Place:
         return self.document.place(*path)
@@ -86,7 +92,7 @@ class Draft:
             self.say((*path, *flaw.path), flaw.what, expected=flaw.expected, nearest=flaw.nearest, provider=provider)
         return None
 
-    def component(self, kind: str, path: tuple[str, ...], header: type[U], more: Iterable[str] = ()) -> tuple[Component, U] | None:
+    def component(self, kind: str, path: tuple[str, ...], header: type[C], more: Iterable[str] = ()) -> tuple[Component, C] | None:
         """The component that a table names, and the recipe's own keys beside its options; None once the mistakes are noted.
 
         Args:
@@ -95,10 +101,12 @@ class Draft:
         table = {key: value for key, value in self.table(*path).items() if key not in more}
         if not isinstance(self.document.get(*path), dict):
             return None
-        own = keys(header)
-        read = self.structure(header, {key: value for key, value in table.items() if key in own}, path)
+        own = ["use", *keys(header)]
+        read = self.structure(header, {key: value for key, value in table.items() if key in own and key != "use"}, path)
         use = table.get("use")
         if not isinstance(use, str):
+            what = f"{show(use)} has the wrong type" if "use" in table else "missing"
+            self.say((*path, "use"), what, expected=f"the name of {_article(kind)}: " + listing(self.manager.names(kind)))
             return None
         try:
             spec, provider = self.manager.get(kind, use), self.manager.provider(kind, use)
@@ -128,14 +136,9 @@ class Draft:
 
     def _no_such(self, error: UnknownComponent, path: tuple[str, ...]) -> None:
         elsewhere = [kind for kind in KINDS if error.name in self.manager.names(kind)]
-        hints = [f"{error.name} is the name of {' and '.join(map(_article, elsewhere))}"] if elsewhere else []
-        self.unknown(
-            (*path, "use"),
-            f"no {error.kind} is called {show(error.name)[:-11]}",
-            error.name,
-            error.known,
-            "; ".join([*hints, *error.hints]),
-        )
+        hints = [f"{error.name} is the name of {' and '.join(map(_article, elsewhere))}."] if elsewhere else []
+        what = f'no {error.kind} is called "{error.name}"'
+        self.unknown((*path, "use"), what, error.name, error.known, " ".join([*hints, *error.hints]))
 
 
 def describe_provider(kind: str, use: str, provider: tuple[str, str]) -> str:

@@ -11,11 +11,9 @@ from .schema import Place
 
 
 def listing(names: Iterable[str]) -> str:
-    """``one of a, b, c``; ``a`` when there is but one."""
+    """``one of a, b, c``; ``a`` when there is but one; empty when there is none."""
     known = list(names)
-    if len(known) < 2:
-        return known[0] if known else "nothing of the kind; the recipe has none"
-    return "one of " + ", ".join(known)
+    return "one of " + ", ".join(known) if len(known) > 1 else "".join(known)
 
 
 @attrs.frozen(kw_only=True)

@@ -13,8 +13,8 @@ from ..errors import nearest
 from .document import Document, overlay, removals
 from .errors import Mistakes
 from .locate import Path, dotted, locate
-from .schema import Place, Seeds
-from .structure import keys
+from .schema import FORMAT, Place, Seeds
+from .structure import keys, show
 
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -27,11 +27,29 @@ def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes) 
     """
     file = os.fspath(path)
     document = Document(file=file)
-    for layer in (*reversed(_chain(file, mistakes)), _overrides(file, sets, mistakes)):
+    layers = _chain(file, mistakes)
+    _check_formats(layers, mistakes)
+    for layer in (*reversed(layers), _overrides(file, sets, mistakes)):
         _spread_seed(document, layer)
         overlay(document, layer, mistakes)
     removals(document)
     return document
+
+
+def _check_formats(layers: Sequence[Document], mistakes: Mistakes) -> None:
+    """A file of another format cannot be read at all, so nothing else is said then."""
+    expected, stated = f"format = {FORMAT}", [layer for layer in layers if "format" in layer.data]
+    for layer in stated:
+        written, place = layer.data["format"], layer.place("format")
+        if type(written) is not int:
+            mistakes.add(place, f"{show(written)} has the wrong type", expected=expected)
+        elif written > FORMAT:
+            mistakes.add(place, f"format {written} is newer than this ibllm can read", expected=expected, hint="upgrade ibllm")
+        elif written < 1:
+            mistakes.add(place, f"there is no format {written}", expected=expected)
+    mistakes.throw()
+    if not stated:
+        mistakes.add(layers[0].place("format"), "missing", expected=expected)
 
 
 def _spread_seed(document: Document, layer: Document) -> None:
@@ -57,8 +75,8 @@ def _chain(file: str, mistakes: Mistakes) -> list[Document]:
             return layers
         said = layer.place("extends")
         if not isinstance(base, str):
-            mistakes.add(said, "wrong type", expected='a string, the path of a recipe relative to this file, e.g. extends = "base.toml"')
-            return layers
+            mistakes.add(said, f"{show(base)} has the wrong type", expected="a string, the path of a recipe relative to this file")
+            mistakes.throw()
         file = os.path.normpath(os.path.join(os.path.dirname(file), base))
 
 

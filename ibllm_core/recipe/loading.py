@@ -15,7 +15,7 @@ from .errors import Mistakes
 from .files import read
 from .resolve import to_toml
 from .schema import Place, Plugins, Recipe
-from .sections import check_format, read_sections
+from .sections import read_sections
 
 
 def load(path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | None = None, manager: plugins.Manager | None = None) -> Recipe:
@@ -35,8 +35,6 @@ def load(path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | Non
     document = read(path, overrides, mistakes)
     document.data.setdefault("name", pathlib.Path(path).stem)
     draft = Draft(document=document, manager=manager or plugins.manager(), mistakes=mistakes)
-    if not check_format(draft):
-        mistakes.throw()
     blocked = draft.structure(Plugins, draft.table("plugins"), ("plugins",))
     if blocked is not None:
         draft.plugins = blocked

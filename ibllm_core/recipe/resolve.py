@@ -31,9 +31,9 @@ def to_toml(data: Mapping[str, Any]) -> str:
 
 
 def _fill(into: C, table: Mapping[str, Any], depth: int) -> C:
-    """Values first, then short tables in one line, then tables of their own, as TOML's scopes ask for."""
+    """What stands in one line first, then tables of their own, as TOML's scopes ask for; else in the order given: losses add up in theirs."""
     lines = {key: _in_line(value, depth) for key, value in table.items()}
-    for key in sorted(table, key=lambda key: isinstance(table[key], Mapping) + (lines[key] is None)):
+    for key in sorted(table, key=lambda key: lines[key] is None):
         value = lines[key]
         into.add(key, _fill(tomlkit.table(), table[key], depth + 1) if value is None else value)
     return into

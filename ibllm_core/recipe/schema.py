@@ -134,7 +134,7 @@ class Validation(Config):
     items: int = option(256, help="items of the split", ge=1)
     metrics: tuple[str, ...] = option((), help="names of metrics to compute; empty for those that the watched figure needs")
     figure: str = option("", help="the figure to watch, e.g. scene_exact; empty for the stage's own loss")
-    mode: str = option("max", help="whether more is better", choices=("max", "min"))
+    mode: str = option("auto", help="whether more is better: auto for yes with a figure, no with the loss", choices=("auto", "max", "min"))
     best: bool = option(True, help="go on from the weights of the best validation")
     patience: int = option(0, help="stop the stage after so many validations without improvement; 0 for never", ge=0)
     plateau: Plateau | None = option(None, help="lower the learning rate on a plateau")

@@ -11,7 +11,6 @@ from ..options import Config, LossConfig
 from .draft import Draft
 from .errors import listing
 from .schema import (
-    FORMAT,
     PARTS,
     Component,
     Compute,
@@ -23,7 +22,7 @@ from .schema import (
     Training,
 )
 from .structure import keys, show
-from .tables import LossTable, ModelTable, PartTable, PlayerTable, StageTable, TopTable, UseTable
+from .tables import LossTable, ModelTable, PartTable, PlayerTable, StageTable, TopTable
 
 C = TypeVar("C", bound=Config)
 
@@ -34,23 +33,6 @@ TABLES = (
 )  # fmt: skip
 #: Who can play.
 PLAYERS = ("model", "critic")
-
-
-def check_format(draft: Draft) -> bool:
-    """False where the recipe has another format: it cannot be read at all, so nothing else is said of it."""
-    written = draft.document.data.get("format")
-    expected = f"format = {FORMAT}"
-    if written is None:
-        draft.say(("format",), "missing", expected=expected)
-    elif type(written) is not int:
-        draft.say(("format",), f"{show(written)} has the wrong type", expected=expected)
-    elif written > FORMAT:
-        draft.say(("format",), f"format {written} is newer than this ibllm can read", expected=expected, hint="upgrade ibllm")
-    elif written < 1:
-        draft.say(("format",), f"there is no format {written}", expected=expected)
-    else:
-        return True
-    return written is None
 
 
 def read_sections(draft: Draft) -> None:
@@ -92,7 +74,7 @@ def _top(draft: Draft) -> None:
 
 
 def _component(draft: Draft, kind: str, *path: str) -> Component | None:
-    found = draft.component(kind, path, UseTable) if draft.document.get(*path) is not None else None
+    found = draft.component(kind, path, Config) if draft.document.get(*path) is not None else None
     return found[0] if found else None
 
 
@@ -142,7 +124,7 @@ def _players(draft: Draft) -> None:
         rest = {key: value for key, value in draft.table("players", name).items() if key != "optimizer"}
         read = draft.structure(PlayerTable, rest, ("players", name), ("optimizer",))
         written = draft.document.get("players", name, "optimizer") is not None or "optimizer" in draft.document.data
-        plays = name == "model" or name in table or "discriminator" in draft.names("model")
+        plays = name == "model" or name in table or "discriminator" in draft.parts_there()
         if plays and not written:
             draft.say(("optimizer",), f"missing: the {name} has no optimizer", expected="a table that names an optimizer")
         if plays and read and (own or main):
@@ -195,7 +177,7 @@ def _trained(draft: Draft, name: str, read: StageTable) -> tuple[str, ...]:
         draft.say(("stages", name, "train"), f"{show(read.train)} has the wrong type", expected='"all" or an array of parts')
         return ()
     critic = any("critic" in players_of(draft, name) for name in read.losses)
-    return tuple(part for part in PARTS if part in draft.names("model") and (critic or part != "discriminator"))
+    return tuple(part for part in draft.parts_there() if critic or part != "discriminator")
 
 
 def players_of(draft: Draft, loss: str) -> tuple[str, ...]:

@@ -133,7 +133,7 @@ def _is_mapping(of: Any) -> bool:
 def _scalar(of: type, value: Any, _: object) -> Any:
     if of is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
-            raise WrongType(value, "a finite number")
+            raise OptionError("", value, "a finite number")
         return float(value)
     if type(value) is not of:
         raise WrongType(value, describe(of))

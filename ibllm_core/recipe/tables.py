@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import attrs
 
 from ..options import Config, option
-from .schema import Init, Validation, Weight
+from .schema import FORMAT, Init, Validation, Weight
 
 
 @attrs.frozen(kw_only=True)
 class TopTable(Config):
     """Top-level keys that are no tables of their own."""
 
-    format: int = option(help="version of the recipe format", ge=1)
+    format: int = option(FORMAT, help="version of the recipe format; some file of the chain must say it", ge=1)
     name: str = option("", help="name of the run; the file's name when left out")
     order: tuple[str, ...] = option(help="the stages in the order they are played, each once")
     init: Init | None = option(None, help="start from another run's weights")
@@ -28,21 +28,14 @@ class ModelTable(Config):
 
 
 @attrs.frozen(kw_only=True)
-class UseTable(Config):
-    """What every component's table has."""
-
-    use: str = option(help="name of the component, as `ibllm plugins` lists it")
-
-
-@attrs.frozen(kw_only=True)
-class PartTable(UseTable):
+class PartTable(Config):
     """``[model.PART]`` beside the part's own options."""
 
     init: Init | None = option(None, help="start from another run's weights")
 
 
 @attrs.frozen(kw_only=True)
-class LossTable(UseTable):
+class LossTable(Config):
     """``[losses.NAME]`` beside the loss's own options."""
 
     weight: Weight = option(1.0, help="a number, or a line over a stage's first steps; the stage's factor multiplies it")
