@@ -1,0 +1,91 @@
+"""D_y as a one-shot conditional generator.
+
+Shapes: b batch, c h w image, n latent places, m their width, g patches, p pixels a patch's side, d width, k noise.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.image import DrawingDecoder
+from ibllm_core.interfaces.latent import Latent
+from ibllm_gan.config import CrossAttentionGeneratorConfig
+
+#: Pixels that differ from the image's median by this much (of −1..1) in a channel are in focus, and so is what lies this near, in pixels.
+FOCUS_THRESHOLD, FOCUS_REACH = 0.2, 3
+
+
+class GeneratorLayer(nn.Module):
+    """Attention from the patches to the latent and a feed-forward part. Patches do not see each other: what binds them is the text."""
+
+    def __init__(self, width: int, heads: int, ratio: float, latent: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.hidden_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.memory, self.out = nn.Linear(width, width), nn.Linear(latent, 2 * width), nn.Linear(width, width)
+        self.hidden = nn.Sequential(nn.Linear(width, int(width * ratio)), nn.GELU(), nn.Linear(int(width * ratio), width))
+
+    def forward(self, x: Tensor, z: Latent) -> Tensor:
+        """x (b g d) → (b g d)."""
+        query = self.query(self.attention_norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key, value = self.memory(z.tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=z.mask[:, None, None, :])
+        x = x + self.out(read.transpose(1, 2).flatten(2))
+        out: Tensor = x + self.hidden(self.hidden_norm(x))
+        return out
+
+
+class CrossAttentionGenerator(DrawingDecoder):
+    """Draws all patches at once, each from what its query found in the text."""
+
+    def __init__(self, config: CrossAttentionGeneratorConfig, context: Context) -> None:
+        super().__init__()
+        self.config, self.noise_width = config, config.noise
+        width, latent = config.width or context.width, config.latent or context.latent
+        colours, height, wide = context.image_shape
+        if width % config.heads:
+            raise ValueError(f"heads = {config.heads}: expected a divisor of width = {width}")
+        if height % config.patch or wide % config.patch:
+            raise ValueError(f"patch = {config.patch}: expected a divisor of the image's height {height} and width {wide}")
+        self.rows = height // config.patch
+        # Unit size: queries that start small are alike, and then every patch learns the same mean image first.
+        self.queries = nn.Parameter(torch.randn(self.rows * (wide // config.patch), width))
+        self.enter = nn.Linear(config.noise, width, bias=False) if config.noise else None
+        self.layers = nn.ModuleList(GeneratorLayer(width, config.heads, config.ratio, latent) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.patches = nn.Linear(width, config.channels * config.patch**2)
+        self.joins = nn.ModuleList(nn.Conv2d(config.channels, config.channels, 3, padding=1) for _ in range(config.joins))
+        self.colour = nn.Conv2d(config.channels, colours, 3, padding=1)
+
+    def draw(self, z: Latent, noise: Tensor) -> Tensor:
+        x = self.queries.expand(len(z), -1, -1)
+        if self.enter is not None:
+            x = x + self.config.noise_scale * self.enter(noise).unsqueeze(1)
+        for layer in self.layers:
+            x = layer(x, z)
+        p = self.config.patch
+        x = self.patches(self.norm(x)).unflatten(1, (self.rows, -1)).unflatten(-1, (p, p, -1))
+        # (b rows columns p p c) → (b c h w), the channels last in memory, where convolutions are fastest.
+        x = x.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        for join in self.joins:
+            x = x + F.gelu(join(F.gelu(x)))
+        return self.colour(F.gelu(x)).tanh()
+
+    def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
+        scale = self.config.scale
+        error = (drawn - y).float()
+        terms = error.abs() / scale if self.config.likelihood == "laplace" else error.square() / (2 * scale**2)
+        if self.config.focus:
+            terms = terms * self._weights(y)
+        return terms.flatten(1).sum(1)
+
+    def _weights(self, y: Tensor) -> Tensor:
+        """(b 1 h w) weights of mean 1: pixels in focus weigh 1 + `focus` times the others."""
+        ground = y.flatten(2).median(-1).values[..., None, None]
+        seen = ((y - ground).abs().amax(1, keepdim=True) > FOCUS_THRESHOLD).to(y.dtype)
+        near = F.max_pool2d(seen, 2 * FOCUS_REACH + 1, stride=1, padding=FOCUS_REACH)
+        weights = 1 + self.config.focus * near
+        return weights / weights.mean((2, 3), keepdim=True)

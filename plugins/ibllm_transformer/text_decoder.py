@@ -1,0 +1,100 @@
+"""D_x as a transformer. Shapes: b batch, t tokens, n latent places, d width, l layers, h heads, e width of a head, v vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Latent
+from ibllm_core.interfaces.text import TextDecoder
+from ibllm_core.interfaces.tokenizer import BOS, UNK
+from ibllm_transformer.config import TransformerTextDecoderConfig
+from ibllm_transformer.layers import Attention, feed_forward, positions
+
+#: keys (b l h t e), values (b l h t e), latent keys (b l h n e), latent values (b l h n e), latent mask (b n), tokens so far (b).
+State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, attention to the latent, and a feed-forward part, each behind a norm and beside a residual."""
+
+    def __init__(self, width: int, heads: int, ratio: float, dropout: float, latent: int) -> None:
+        super().__init__()
+        self.own_norm, self.own = nn.LayerNorm(width), Attention(width, heads)
+        self.latent_norm, self.latent = nn.LayerNorm(width), Attention(width, heads, latent)
+        self.hidden_norm, self.hidden = nn.LayerNorm(width), feed_forward(width, ratio)
+        self.drop = nn.Dropout(dropout)
+
+    def rest(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """What follows the self-attention: x (b t d), the latent's keys and values (b h n e), mask (b n) → (b t d)."""
+        x = x + self.drop(self.latent(self.latent_norm(x), keys, values, mask))
+        return x + self.drop(self.hidden(self.hidden_norm(x)))
+
+    def forward(self, x: Tensor, z: Latent) -> Tensor:
+        """x (b t d) → (b t d), all places at once."""
+        normed = self.own_norm(x)
+        x = x + self.drop(self.own(normed, *self.own.keys_values(normed), causal=True))
+        return self.rest(x, *self.latent.keys_values(z.tokens), z.mask)
+
+
+class TransformerTextDecoder(TextDecoder):
+    """Writes a text token by token, attending to the image's latent in every layer."""
+
+    def __init__(self, config: TransformerTextDecoderConfig, context: Context) -> None:
+        super().__init__()
+        assert context.tokenizer is not None
+        width, latent = config.width or context.width, config.latent or context.latent
+        self.vocabulary, self.max_length = context.tokenizer.size, context.tokenizer.max_length
+        self.word_dropout = config.word_dropout
+        self.embedding = nn.Embedding(self.vocabulary, width)
+        # A prefix (a question) may come before the text, each of up to max_length tokens.
+        self.positions = positions(2 * self.max_length, width)
+        self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.ratio, config.dropout, latent) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, self.vocabulary)
+
+    def _layers(self) -> Iterator[DecoderLayer]:
+        for layer in self.layers:
+            assert isinstance(layer, DecoderLayer)
+            yield layer
+
+    def _thin(self, ids: Tensor) -> Tensor:
+        """Word dropout (Bowman et al. 2016, section 3.2)."""
+        if not (self.training and self.word_dropout):
+            return ids
+        dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
+        return torch.where(dropped & (ids != BOS), UNK, ids)
+
+    def logits(self, ids: Tensor, mask: Tensor, z: Latent) -> Tensor:
+        # Padding comes last and no place looks ahead, so the mask has nothing to add.
+        x = self.embedding(self._thin(ids)) + self.positions[: ids.shape[1]]
+        for layer in self._layers():
+            x = layer(x, z)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+    def begin(self, z: Latent) -> State:
+        pairs = [layer.latent.keys_values(z.tokens) for layer in self._layers()]
+        latent_keys, latent_values = (torch.stack(kept, 1) for kept in zip(*pairs, strict=True))
+        b, depth, heads, _, e = latent_keys.shape
+        empty = latent_keys.new_zeros(b, depth, heads, len(self.positions), e)
+        return empty, empty.clone(), latent_keys, latent_values, z.mask, z.mask.new_zeros(b, dtype=torch.long)
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        keys, values, latent_keys, latent_values, mask, length = state
+        place = torch.arange(keys.shape[3], device=ids.device)
+        here, seen = (place == length[:, None])[:, None, :, None], place <= length[:, None]
+        x = (self.embedding(ids) + self.positions[length]).unsqueeze(1)
+        kept_keys, kept_values = [], []
+        for number, layer in enumerate(self._layers()):
+            normed = layer.own_norm(x)
+            key, value = layer.own.keys_values(normed)
+            kept_keys.append(torch.where(here, key, keys[:, number]))
+            kept_values.append(torch.where(here, value, values[:, number]))
+            x = x + layer.own(normed, kept_keys[-1], kept_values[-1], seen)
+            x = layer.rest(x, latent_keys[:, number], latent_values[:, number], mask)
+        logits: Tensor = self.head(self.norm(x[:, 0]))
+        return logits, (torch.stack(kept_keys, 1), torch.stack(kept_values, 1), latent_keys, latent_values, mask, length + 1)

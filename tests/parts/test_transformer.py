@@ -1,0 +1,194 @@
+"""The transformer parts: what they promise of shapes, padding, caching and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from ibllm_transformer.config import TransformerTextDecoderConfig, TransformerTextEncoderConfig
+from ibllm_transformer.text_decoder import TransformerTextDecoder
+from ibllm_transformer.text_encoder import TransformerTextEncoder
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, Tokenizer
+
+WIDTH, LATENT = 16, 12
+
+
+class Letters(Tokenizer):
+    """Stands in for a tokenizer: parts need its sizes only."""
+
+    size, max_length = 20, 10
+
+    def train(self, texts: Sequence[str]) -> None: ...
+
+    def encode_one(self, text: str) -> Sequence[int]:
+        return [4 + ord(letter) % 16 for letter in text]
+
+    def decode_one(self, ids: Sequence[int]) -> str:
+        return str(ids)
+
+    def state(self) -> str:
+        return ""
+
+    def restore(self, state: str) -> None: ...
+
+
+def context() -> Context:
+    return Context(width=WIDTH, latent=LATENT, tokenizer=Letters())
+
+
+def encoder(**options: object) -> TransformerTextEncoder:
+    torch.manual_seed(0)
+    return TransformerTextEncoder(TransformerTextEncoderConfig(**options), context())
+
+
+def decoder(**options: object) -> TransformerTextDecoder:
+    torch.manual_seed(0)
+    return TransformerTextDecoder(TransformerTextDecoderConfig(**options), context())
+
+
+def tokens(lengths: Sequence[int], places: int) -> Tokens:
+    """Texts of these lengths, beginning and end included, padded to `places`."""
+    ids = torch.randint(4, Letters.size, (len(lengths), places), generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(places) < torch.tensor(lengths)[:, None]
+    ids[:, 0] = BOS
+    ids[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = EOS
+    return Tokens(torch.where(mask, ids, PAD), mask)
+
+
+def latent(b: int, n: int = 6) -> Latent:
+    made = torch.randn(b, n, LATENT, generator=torch.Generator().manual_seed(2))
+    mask = torch.ones(b, n, dtype=torch.bool)
+    mask[0, n - 2 :] = False
+    return Latent(made, mask, made.mean(1))
+
+
+def wider(x: Tokens, by: int) -> Tokens:
+    return Tokens(torch.nn.functional.pad(x.ids, (0, by)), torch.nn.functional.pad(x.mask, (0, by)))
+
+
+@pytest.mark.parametrize("b", [1, 3])
+@pytest.mark.parametrize("depth", [0, 2])
+def test_encoder_shapes(b: int, depth: int) -> None:
+    z = encoder(depth=depth)(tokens([7] * b, 7))
+    assert z.tokens.shape == (b, 7, WIDTH)
+    assert z.mask.shape == (b, 7)
+    assert z.pooled.shape == (b, WIDTH)
+
+
+def test_encoder_padding_changes_nothing() -> None:
+    part, x = encoder().eval(), tokens([4, 6], 6)
+    z, padded = part(x), part(wider(x, 3))
+    torch.testing.assert_close(padded.tokens[:, :6], z.tokens, atol=1e-6, rtol=0)
+    torch.testing.assert_close(padded.pooled, z.pooled, atol=1e-6, rtol=0)
+    assert not padded.tokens[:, 6:].any()
+
+
+def test_encoder_embeds_and_encodes_apart() -> None:
+    part, x = encoder().eval(), tokens([5], 5)
+    assert torch.equal(part.encode(part.embed(x.ids), x.mask).tokens, part(x).tokens)
+
+
+@pytest.mark.parametrize("b", [1, 3])
+def test_decoder_shapes(b: int) -> None:
+    part, x = decoder(), tokens([7] * b, 7)
+    assert part.logits(x.ids, x.mask, latent(b)).shape == (b, 7, Letters.size)
+    assert part.nll(x, latent(b)).shape == (b,)
+
+
+def test_decoder_padding_changes_nothing() -> None:
+    part, x = decoder().eval(), tokens([4, 6], 6)
+    torch.testing.assert_close(part.nll(wider(x, 4), latent(2)), part.nll(x, latent(2)), atol=1e-5, rtol=0)
+
+
+def test_decoder_sees_no_masked_latent_place() -> None:
+    part, x, z = decoder().eval(), tokens([6, 6], 6), latent(2)
+    other = Latent(torch.where(z.mask[..., None], z.tokens, 9.0), z.mask, z.pooled)
+    assert torch.equal(part.nll(x, other), part.nll(x, z))
+
+
+def test_decoder_steps_as_it_reads() -> None:
+    part, x, z = decoder().eval(), tokens([8, 8, 8], 8), latent(3)
+    whole, state = part.logits(x.ids, x.mask, z), part.begin(z)
+    for place in range(8):
+        logits, state = part.step(x.ids[:, place], state)
+        torch.testing.assert_close(logits, whole[:, place], atol=1e-5, rtol=0)
+
+
+def test_decoder_rows_may_stand_at_different_places() -> None:
+    part, z = decoder().eval(), latent(2)
+    prefix, text = tokens([3, 6], 6), tokens([5, 4], 5)
+    both = part.nll(text, z, prefix)
+    for row in range(2):
+        length = int(prefix.lengths()[row])
+        one = Latent(z.tokens[row : row + 1], z.mask[row : row + 1], z.pooled[row : row + 1])
+        alone = part.nll(
+            Tokens(text.ids[row : row + 1], text.mask[row : row + 1]),
+            one,
+            Tokens(prefix.ids[row : row + 1, :length], prefix.mask[row : row + 1, :length]),
+        )
+        torch.testing.assert_close(alone[0], both[row], atol=1e-5, rtol=0)
+    assert len(part.sample(z, prefix=prefix)) == 2
+
+
+def test_decoder_writes_what_it_finds_likeliest() -> None:
+    part, z = decoder().eval(), latent(2)
+    written = part.sample(z)
+    assert written.ids.shape[1] <= Letters.max_length
+    assert bool((written.ids[:, 0] == BOS).all())
+    logits = part.logits(written.ids, written.mask, z)
+    logits[..., [PAD, BOS]] = -torch.inf
+    follows = written.ids[:, 1:-1]
+    seen = follows != PAD
+    assert torch.equal(logits[:, :-2].argmax(-1)[seen], follows[seen])
+
+
+def test_word_dropout_is_for_training_only() -> None:
+    part, x, z = decoder(word_dropout=0.9), tokens([8, 8], 8), latent(2)
+    assert not torch.equal(part.nll(x, z), part.nll(x, z))
+    part.eval()
+    assert torch.equal(part.nll(x, z), part.nll(x, z))
+    coder = encoder(word_dropout=0.9)
+    assert not torch.equal(coder(x).tokens, coder(x).tokens)
+    coder.eval()
+    assert torch.equal(coder(x).tokens, coder(x).tokens)
+
+
+def test_every_parameter_learns() -> None:
+    coder, part = encoder(), decoder()
+    x = tokens([10, 10], 10)
+    prefix = tokens([10, 10], 10)  # so that all positions are used
+    z = coder(x)
+    seen = Latent(z.tokens[..., :LATENT], z.mask, z.pooled[..., :LATENT])
+    part.nll(x, seen, prefix).sum().backward()
+    for module in (coder, part):
+        for name, parameter in module.named_parameters():
+            assert parameter.grad is not None, name
+            # The last position and the end token are never read on; softmax hides keys' biases.
+            if "memory.bias" not in name:
+                assert bool(parameter.grad.any()), name
+
+
+def test_builds_and_walks_on_meta() -> None:
+    with torch.device("meta"):
+        coder, part = encoder(), decoder()
+        x = Tokens(torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.bool))
+        z = Latent(torch.zeros(2, 6, LATENT), torch.ones(2, 6, dtype=torch.bool), torch.zeros(2, LATENT))
+        assert coder(x).tokens.shape == (2, 5, WIDTH)
+        assert part.nll(x, z).shape == (2,)
+        logits, _ = part.step(x.ids[:, 0], part.begin(z))
+    assert logits.shape == (2, Letters.size)
+
+
+@pytest.mark.parametrize("config", [TransformerTextEncoderConfig, TransformerTextDecoderConfig])
+def test_heads_must_share_the_width(config: type) -> None:
+    with pytest.raises(ValueError, match="heads = 5: expected a divisor of width = 16"):
+        config(width=16, heads=5)
+
+
+def test_heads_must_share_the_model_width() -> None:
+    with pytest.raises(ValueError, match="heads = 5: expected a divisor of width = 16"):
+        encoder(heads=5)
