@@ -13,15 +13,18 @@ author = "The ibllm developers"
 copyright = "the ibllm developers"
 version = release = version_of("ibllm")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "generated"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
 exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes = False  # -- is an option, not a dash
 default_role = "code"  # docstrings write `name` for code
 autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False  # torch's own words on forward()
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"ibllm {release}"

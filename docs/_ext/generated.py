@@ -11,7 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import click
+
 from ibllm_core.capabilities import CAPABILITIES
+from ibllm_core.cli.main import COMMANDS, cli
 from ibllm_core.describe import OptionRow, options_of
 from ibllm_core.options import Config, MetricConfig
 from ibllm_core.plugins import manager
@@ -44,12 +47,9 @@ RECIPE: Mapping[str, tuple[type[Config], ...]] = {
 
 
 def kinds(_: str = "") -> str:
-    """Every kind with its axes and where a recipe names it."""
-    rows = []
-    for kind in KINDS.values():
-        module, _, cls = kind.interface.partition(":")
-        rows.append((f"[{kind.name}](components/{kind.name}.md)", _text(kind.summary), _text(kind.axes), f"`{module}.{cls}`"))
-    return _table(("kind", "what it is", "axes (einops notation)", "interface"), rows)
+    """Every kind with its axes."""
+    rows = [(f"[{kind.name}](components/{kind.name}.md)", _text(kind.summary), _text(kind.axes)) for kind in KINDS.values()]
+    return _table(("kind", "what it is", "axes"), rows)
 
 
 def capabilities(_: str = "") -> str:
@@ -66,14 +66,18 @@ def capabilities(_: str = "") -> str:
             word = need.partition(".")[2]
             if word:
                 asks[word].append(_link(kind, name))
-    rows = [(f"`{word}`", _text(promise), ", ".join(gives[word]) or "—", ", ".join(asks[word]) or "—") for word, promise in CAPABILITIES.items()]
-    return _table(("word", "what it promises", "provided by", "needed by"), rows)
+    return "\n\n".join(
+        f"`{word}`\n: {_text(promise)}\\\n  provided by {', '.join(gives[word]) or 'nobody yet'}; needed by {', '.join(asks[word]) or 'nobody yet'}"
+        for word, promise in CAPABILITIES.items()
+    )
 
 
 def components(kind: str) -> str:
     """Every component of a kind, with its options."""
     found = [name for of, name in own_components() if of == kind]
-    what = f"{_text(KINDS[kind].summary)}." + (f" Axes: {_text(KINDS[kind].axes)}." if KINDS[kind].axes else "")
+    module, _, cls = KINDS[kind].interface.partition(":")
+    axes = f"- axes: {_text(KINDS[kind].axes)}\n" if KINDS[kind].axes else ""
+    what = f"{_text(KINDS[kind].summary)}\n\n{axes}- [interface](../interfaces.md): `{module}.{cls}`"
     if not found:
         return f"{what}\n\nNone of the plugins that come with ibllm offers one; the kind is there for other packages."
     return "\n\n".join([what, *(component(kind, name) for name in found)])
@@ -116,12 +120,32 @@ def figures(_: str = "") -> str:
     return _table(("figure", "direction", "what it says", "metric"), rows)
 
 
+def commands(_: str = "") -> str:
+    """Every command of ibllm's own, from its help."""
+    return "\n\n".join(_command(cli.get_command(click.Context(cli), name), f"ibllm {name}") for name in COMMANDS)
+
+
+def _command(command: click.Command | None, path: str) -> str:
+    assert command is not None
+    context = click.Context(command, info_name=path)
+    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    lines = [f"## {path}", "", _text(inspect.cleandoc(command.help or "")), "", f"```text\n{usage}\n```", ""]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            value = "" if parameter.is_flag else f" {parameter.make_metavar(context)}"
+            lines += [f"`{', '.join(parameter.opts)}{value}`\n: {_text(parameter.help or '')}", ""]
+    if isinstance(command, click.Group):
+        lines += [_command(command.get_command(context, name), f"{path} {name}") for name in command.list_commands(context)]
+    return "\n".join(lines)
+
+
 def options(rows: Iterable[OptionRow]) -> str:
     """A list of options."""
     entries = []
     for row in rows:
-        default = "required" if row.required else f"default `{row.default}`"
-        entries.append(f"`{row.key}`\n: {', '.join(part for part in (_text(row.type), default, _text(row.range)) if part)}\n\n  {_text(row.help)}")
+        default = "required" if row.required else "may be left out" if row.default == "none" else f"default `{row.default}`"
+        facts = ", ".join(part for part in (_text(row.type), default, _text(row.range)) if part)
+        entries.append(f"`{row.key}`\n: {_text(row.help)}\\\n  *{facts}*")
     return "\n\n".join(entries) or "It has no options."
 
 
@@ -131,7 +155,7 @@ def own_components() -> list[tuple[str, str]]:
 
 
 #: What a page may ask for.
-GENERATORS: Mapping[str, Callable[[str], str]] = {f.__name__: f for f in (kinds, capabilities, components, recipe, figures)}
+GENERATORS: Mapping[str, Callable[[str], str]] = {f.__name__: f for f in (kinds, capabilities, components, recipe, figures, commands)}
 
 
 def expand(text: str) -> str:
@@ -143,7 +167,17 @@ def setup(app: Any) -> dict[str, bool]:
     def on_read(_: Any, __: str, source: list[str]) -> None:
         source[0] = expand(source[0])
 
+    def on_docstring(_: Any, __: str, ___: str, ____: object, _____: object, lines: list[str]) -> None:
+        # "(b) scores" is a shape to us and an item of a list to reStructuredText.
+        lines[:] = [re.sub(r"^(\s*)\((\w+)\) ", r"\1\\(\2) ", line) for line in lines]
+
+    def on_signature(_: Any, __: str, ___: str, ____: object, _____: object, signature: str | None, returned: str | None) -> Any:
+        # What torch's modules take says nothing of an interface.
+        return ("", returned) if signature and signature.startswith("(*args: ") else None
+
     app.connect("source-read", on_read)
+    app.connect("autodoc-process-docstring", on_docstring)
+    app.connect("autodoc-process-signature", on_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -24,7 +24,8 @@ from ibllm_core.recipe.schema import Recipe
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)]
 _FENCE = re.compile(
-    r"^```(?:\{(?P<directive>[\w-]+)\} ?)?(?P<language>\w*)\n(?::caption: (?P<caption>\S+)\n\n)?(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^```(?:\{(?P<directive>[\w-]+)\} ?)?(?P<language>\w*)\n(?::caption: (?P<caption>\S+)\n\n)?(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 _EXIT = re.compile(r"# exits with (\d+)")
 
@@ -96,7 +97,14 @@ def prepare(folder: Path) -> None:
 def call(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False, timeout=600
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=600,
     )
 
 
@@ -120,7 +128,7 @@ def check_command(command: Command, folder: Path) -> None:
     for line in command.expected:
         if line == "…":
             continue
-        before, found, rest = rest.partition(line)
+        _, found, rest = rest.partition(line)
         assert found, f"$ {command.text}\nexpected in this place: {line}\nthe output is:\n{output}"
 
 
@@ -135,9 +143,7 @@ def joint_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def cases() -> list[object]:
     pages = [page for page in PAGES if runnable(page)]
-    return [
-        pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.slow] if trains(page) else []) for page in pages
-    ]
+    return [pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.slow] if trains(page) else []) for page in pages]
 
 
 @pytest.mark.parametrize("page", cases())

@@ -40,10 +40,13 @@ def missing_texts(config: type[Config], text: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kind_has_its_page(kind: str):
-    text = page("reference/kinds.md")
+    text = page(f"reference/components/{kind}.md")
+    assert text.startswith(f"# {kind}\n")
     assert f"`{KINDS[kind].interface.replace(':', '.')}`" in text
     assert kind in (DOCS / "reference/components/index.md").read_text().split()
-    assert page(f"reference/components/{kind}.md").startswith(f"# {kind}\n")
+    assert f"[{kind}](components/{kind}.md)" in page("reference/kinds.md")
+    module, _, _ = KINDS[kind].interface.partition(":")
+    assert f"automodule:: {module}\n" in (DOCS / "reference/interfaces.md").read_text()
 
 
 @pytest.mark.parametrize(("kind", "name"), OWN)
@@ -60,7 +63,7 @@ def test_component_and_its_options_are_described(kind: str, name: str):
 
 @pytest.mark.parametrize("word", CAPABILITIES)
 def test_capability_is_listed(word: str):
-    assert f"| `{word}` | {generated._text(CAPABILITIES[word])}" in page("reference/kinds.md")
+    assert f"`{word}`\n: {generated._text(CAPABILITIES[word])}" in page("reference/kinds.md")
 
 
 def test_components_use_listed_capabilities_only():
@@ -110,22 +113,25 @@ def test_every_hook_is_documented():
         assert "Example" in doc
 
 
-def walk(command: click.Command) -> list[click.Command]:
+def walk(command: click.Command | None, path: str) -> list[tuple[str, click.Command]]:
+    """A command and those below it, with what one types."""
+    assert command is not None
     if not isinstance(command, click.Group):
-        return [command]
+        return [(path, command)]
     context = click.Context(command)
-    return [command, *(c for name in command.list_commands(context) for c in walk(command.get_command(context, name)))]  # type: ignore[arg-type]
+    below = [entry for name in command.list_commands(context) for entry in walk(command.get_command(context, name), f"{path} {name}")]
+    return [(path, command), *below]
 
 
 def test_every_command_is_documented():
-    """sphinx-click shows them all with their help; here: that there is help to show."""
-    text = (DOCS / "reference/cli.md").read_text()
-    assert ".. click:: ibllm_core.cli.main:cli" in text
-    assert ":nested: full" in text
+    text = page("reference/cli.md")
     for name in COMMANDS:
-        for command in walk(cli.get_command(click.Context(cli), name)):  # type: ignore[arg-type]
-            assert command.help, command.name
-            assert not [p.name for p in command.params if isinstance(p, click.Option) and not p.help], command.name
+        for path, command in walk(cli.get_command(click.Context(cli), name), f"ibllm {name}"):
+            assert f"\n## {path}\n" in text
+            assert command.help, path
+            for option in (p for p in command.params if isinstance(p, click.Option)):
+                assert option.help, f"{path} {option.name}"
+                assert f": {generated._text(option.help)}" in text
     variables = re.findall(r"IBLLM_[A-Z]+", "".join(p.read_text(encoding="utf-8") for p in (DOCS.parent / "ibllm_core").rglob("*.py")))
     assert {name for name in variables if f"`{name}`" not in text} == set()
 
