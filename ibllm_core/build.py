@@ -18,6 +18,7 @@ from .interfaces.optimisation import Optimizer, Schedule
 from .interfaces.tokenizer import Tokenizer
 from .interfaces.tracker import Tracker
 from .model import Model
+from .options import DatasetConfig, LossConfig
 from .plugins import manager
 from .randomness import derive_key
 from .recipe.schema import Component, Recipe, Stage
@@ -36,7 +37,7 @@ class BuildError(UserError):
         super().__init__(f"{component.place}: {key} = {component.use} (provided by {provider}): {problem}")
 
 
-def make(recipe: Recipe, component: Component, context: Context, expected: type[_T] | tuple[type[_T], ...], key: str) -> _T:
+def make(recipe: Recipe, component: Component, context: Context, expected: type[_T], key: str) -> _T:
     """Calls a component's factory. Raises `BuildError` with the component's name where it fails or gives something else."""
     try:
         made = manager(recipe.plugins.block).factory(component.kind, component.use)(component.config, context)
@@ -45,13 +46,12 @@ def make(recipe: Recipe, component: Component, context: Context, expected: type[
     except Exception as error:
         raise BuildError(component, key, f"{type(error).__name__}: {error}") from error
     if not isinstance(made, expected):
-        wanted = expected.__name__ if isinstance(expected, type) else " or ".join(e.__name__ for e in expected)
-        raise BuildError(component, key, f"its factory gave a {type(made).__name__}, not a {wanted}")
+        raise BuildError(component, key, f"its factory gave a {type(made).__name__}, not a {expected.__name__}")
     return made
 
 
 def build_dataset(recipe: Recipe) -> Dataset:
-    return make(recipe, recipe.data, Context(seed=recipe.seed.data), Dataset, "data")  # type: ignore[type-abstract]
+    return make(recipe, recipe.data, Context(seed=recipe.seed.data), Dataset, "data")
 
 
 def build_tokenizers(recipe: Recipe, dataset: Dataset | None = None, saved: Path | None = None) -> dict[str, Tokenizer]:
@@ -59,7 +59,7 @@ def build_tokenizers(recipe: Recipe, dataset: Dataset | None = None, saved: Path
     tokenizers: dict[str, Tokenizer] = {}
     for name, component in recipe.tokenizers.items():
         key = f"tokenizers.{name}"
-        tokenizer = make(recipe, component, Context(seed=recipe.seed.init), Tokenizer, key)  # type: ignore[type-abstract]
+        tokenizer = make(recipe, component, Context(seed=recipe.seed.init), Tokenizer, key)
         try:
             if saved is not None:
                 tokenizer.restore((saved / f"tokenizer-{name}.json").read_text(encoding="utf-8"))
@@ -84,7 +84,7 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
             seed=recipe.seed.init,
             image_shape=image_shape,
             width=recipe.width,
-            latent=recipe.latent_width(encoder) if encoder in recipe.parts else recipe.width,
+            latent=recipe.latent_width(encoder) if encoder is not None and encoder in recipe.parts else recipe.width,
             tokenizer=tokenizer,
         )
         with torch.random.fork_rng(devices=[]):
@@ -96,31 +96,34 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
 def build_losses(recipe: Recipe, names: Sequence[str]) -> dict[str, Loss | CriticLoss]:
     """Name → loss, each with its own parameters."""
     latents = {part: recipe.latent_width(part) for part in ("text_encoder", "image_encoder") if part in recipe.parts}
-    context = Context(seed=recipe.seed.init, width=recipe.width, latents=latents, image_shape=_image_shape(recipe))
+    context = Context(seed=recipe.seed.init, width=recipe.width, latents=latents, image_shape=image_shape(recipe))
     losses: dict[str, Loss | CriticLoss] = {}
     for name in names:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_key(recipe.seed.init, "loss", name))
-            losses[name] = make(recipe, recipe.losses[name].component, context, (Loss, CriticLoss), f"losses.{name}")  # type: ignore[type-abstract]
+            made = make(recipe, recipe.losses[name].component, context, nn.Module, f"losses.{name}")
+            if not isinstance(made, Loss | CriticLoss):
+                raise BuildError(recipe.losses[name].component, f"losses.{name}", "its factory gave no loss")
+            losses[name] = made
     return losses
 
 
 def build_metrics(recipe: Recipe) -> dict[str, Metric]:
-    context = Context(seed=recipe.seed.evaluation, image_shape=_image_shape(recipe))
-    return {name: make(recipe, c, context, Metric, f"metrics.{name}") for name, c in recipe.metrics.items()}  # type: ignore[type-abstract]
+    context = Context(seed=recipe.seed.evaluation, image_shape=image_shape(recipe))
+    return {name: make(recipe, c, context, Metric, f"metrics.{name}") for name, c in recipe.metrics.items()}
 
 
 def build_trackers(recipe: Recipe) -> dict[str, Tracker]:
-    return {name: make(recipe, c, Context(), Tracker, f"trackers.{name}") for name, c in recipe.trackers.items()}  # type: ignore[type-abstract]
+    return {name: make(recipe, c, Context(), Tracker, f"trackers.{name}") for name, c in recipe.trackers.items()}
 
 
 def build_optimizer(recipe: Recipe, player: str) -> Optimizer:
     component, key = recipe.players[player].optimizer, f"players.{player}.optimizer"
-    return make(recipe, component, Context(), Optimizer, key)  # type: ignore[type-abstract]
+    return make(recipe, component, Context(), Optimizer, key)
 
 
 def build_schedule(recipe: Recipe, stage: Stage) -> Schedule:
-    return make(recipe, stage.schedule, Context(steps=stage.steps), Schedule, f"stages.{stage.name}.schedule")  # type: ignore[type-abstract]
+    return make(recipe, stage.schedule, Context(steps=stage.steps), Schedule, f"stages.{stage.name}.schedule")
 
 
 def players_of(loss: Loss | CriticLoss) -> tuple[str, ...]:
@@ -134,11 +137,15 @@ def losses_with_terms(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
     """The losses `names` and the terms that composites among them are made of."""
     found = dict.fromkeys(names)
     for name in names:
-        terms = getattr(recipe.losses[name].component.config, "terms", tuple)()
-        found |= dict.fromkeys(terms)
+        config = recipe.losses[name].component.config
+        if isinstance(config, LossConfig):
+            found |= dict.fromkeys(config.terms())
     return tuple(found)
 
 
-def _image_shape(recipe: Recipe) -> tuple[int, int, int]:
-    shape: tuple[int, int, int] = recipe.data.config.image_shape  # type: ignore[attr-defined]
-    return shape
+def image_shape(recipe: Recipe) -> tuple[int, int, int]:
+    """(c, h, w) of the recipe's images, known before there is any data."""
+    config = recipe.data.config
+    if not isinstance(config, DatasetConfig):
+        raise BuildError(recipe.data, "data", "its config derives from no DatasetConfig")
+    return config.image_shape

@@ -74,9 +74,8 @@ class Report:
 def check(recipe: Recipe) -> Report:
     """Builds the recipe on the meta device, walks every part and every stage's losses. Raises `BuildError` at the first contract that is not kept."""
     tokenizers = build.build_tokenizers(recipe)
-    shape = recipe.data.config.image_shape  # type: ignore[attr-defined]
     with META:
-        model = build.build_model(recipe, tokenizers, shape)
+        model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
     batch = fabricate(model, ITEMS, META)
     rows = tuple(_part(recipe, model, batch, name) for name in model.parts)
     stages = tuple(_stage(recipe, model, stage) for stage in recipe.running())
@@ -89,7 +88,7 @@ def check(recipe: Recipe) -> Report:
 
 def _part(recipe: Recipe, model: Model, batch: Batch, name: str) -> PartRow:
     component, part = recipe.parts[name], model.parts[name]
-    counter = FlopCounterMode(display=False)
+    counter: Any = FlopCounterMode(display=False)
     with _blamed(recipe, name), counter, torch.no_grad():
         _WALKS.get(name, lambda *_: None)(recipe, model, batch)
     parameters = sum(p.numel() for p in part.parameters())
@@ -205,7 +204,7 @@ def _stage(recipe: Recipe, model: Model, stage: Stage) -> StageRow:
 @contextlib.contextmanager
 def _blamed(recipe: Recipe, name: str) -> Iterator[None]:
     """Whatever goes wrong within is the part's; where it reads another's latents, both are named."""
-    component, encoder = recipe.parts[name], READS.get(name)
+    component, encoder = recipe.parts[name], READS.get(name, "")
     try:
         yield
     except Exception as error:
@@ -231,5 +230,3 @@ def _shape(what: str, tensor: Any, axes: str, wanted: tuple[int | None, ...]) ->
 def _expect(true: bool, problem: str) -> None:
     if not true:
         raise UserError(problem)
-
-

@@ -229,7 +229,9 @@ def fabricate(model: Any, batch: int, device: torch.device, text_length: int = 0
         if part not in model.tokenizers:
             return None
         length = text_length or model.tokenizers[part].max_length
-        return Tokens(torch.ones(batch, length, dtype=torch.int64, device=device), torch.ones(batch, length, dtype=torch.bool, device=device))
+        return Tokens(
+            torch.ones(batch, length, dtype=torch.int64, device=device), torch.ones(batch, length, dtype=torch.bool, device=device)
+        )
 
     written = text("text_decoder")
     return Batch(

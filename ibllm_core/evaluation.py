@@ -50,16 +50,14 @@ class Evaluation:
     @cached_property
     def generated(self) -> Pixels:
         """(b h w c) drawn from the captions."""
-        return self.draws(1)[0]
+        drawn: Pixels = self.draws(1)[0]
+        return drawn
 
     def draws(self, count: int) -> npt.NDArray[np.uint8]:
         """(k b h w c) `count` drawings of each caption, each with noise of its own; the first is `generated`'s."""
         offset = np.int64(1) << 40
         return np.stack(
-            [
-                self.model.generate(self.captions, seed=self._seed, numbers=self.indices + k * offset, batch=self.batch)
-                for k in range(count)
-            ]
+            [self.model.generate(self.captions, seed=self._seed, numbers=self.indices + k * offset, batch=self.batch) for k in range(count)]
         )
 
     @cached_property

@@ -101,9 +101,7 @@ class Model(nn.Module):
         images = self.generate(captions, seed=seed)
         return images, self.caption(images)
 
-    def _write(
-        self, images: Pixels, questions: Sequence[str] | None, seed: int, temperature: float, top_p: float, batch: int
-    ) -> list[str]:
+    def _write(self, images: Pixels, questions: Sequence[str] | None, seed: int, temperature: float, top_p: float, batch: int) -> list[str]:
         self._check_images(images)
         encoder, decoder = cast(ImageEncoder, self.part("image_encoder")), cast(TextDecoder, self.part("text_decoder"))
         tokenizer = self.tokenizers["text_decoder"]

@@ -75,7 +75,8 @@ class Stream:
 
     def integers(self, high: int | npt.ArrayLike, *shape: int) -> I64:
         """(b *shape) integers in [0, high); `high` broadcasts against the result. The bias is below high / 2^53."""
-        return np.floor(self.uniform(*shape) * np.asarray(high)).astype(np.int64)
+        drawn: I64 = np.floor(self.uniform(*shape) * np.asarray(high)).astype(np.int64)
+        return drawn
 
     def normal(self, *shape: int) -> F64:
         """(b *shape) standard normal (Box and Muller 1958)."""

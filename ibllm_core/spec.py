@@ -34,14 +34,27 @@ _I = "ibllm_core.interfaces."
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("text_encoder", _I + "text:TextEncoder", "tokens → latent (E_x)", "ids (b t), mask (b t) → tokens (b n d), mask (b n), pooled (b d)"),
+        Kind(
+            "text_encoder",
+            _I + "text:TextEncoder",
+            "tokens → latent (E_x)",
+            "ids (b t), mask (b t) → tokens (b n d), mask (b n), pooled (b d)",
+        ),
         Kind("image_decoder", _I + "image:ImageDecoder", "latent (+ noise) → image (D_y)", "latent (b n d) → image (b c h w)"),
-        Kind("image_encoder", _I + "image:ImageEncoder", "image → latent (E_y)", "image (b c h w) → tokens (b n d), mask (b n), pooled (b d)"),
+        Kind(
+            "image_encoder", _I + "image:ImageEncoder", "image → latent (E_y)", "image (b c h w) → tokens (b n d), mask (b n), pooled (b d)"
+        ),
         Kind("text_decoder", _I + "text:TextDecoder", "latent → tokens (D_x)", "latent (b n d) → ids (b t), mask (b t)"),
         Kind("discriminator", _I + "discriminator:Discriminator", "image + latent → score (C)", "image (b c h w), latent (b n d) → (b)"),
         Kind("image_tokenizer", _I + "image_tokenizer:ImageTokenizer", "image ↔ discrete tokens", "image (b c h w) ↔ ids (b n)"),
         Kind("loss", _I + "loss:Loss", "what a player minimises", "cycle → () or (sum, count)", "loss"),
-        Kind("dataset", _I + "dataset:Dataset", "where captions and images come from", "indices (b) → images (b h w c) uint8, captions b", "data"),
+        Kind(
+            "dataset",
+            _I + "dataset:Dataset",
+            "where captions and images come from",
+            "indices (b) → images (b h w c) uint8, captions b",
+            "data",
+        ),
         Kind("tokenizer", _I + "tokenizer:Tokenizer", "text ↔ token numbers", "texts b ↔ ids (b t)", "tokenizer"),
         Kind("metric", _I + "metric:Metric", "a figure on held-out data", "evaluation → {name: float}", "metric"),
         Kind("optimizer", _I + "optimisation:Optimizer", "how parameters follow gradients", "", "optimizer"),

@@ -25,7 +25,12 @@ WEIGHTS = "weights.safetensors"
 
 
 def save_model(
-    folder: Path, recipe: Recipe, model: Model, weights: Mapping[str, Tensor], tokenizers: Mapping[str, Tokenizer], record: Mapping[str, Any]
+    folder: Path,
+    recipe: Recipe,
+    model: Model,
+    weights: Mapping[str, Tensor],
+    tokenizers: Mapping[str, Tokenizer],
+    record: Mapping[str, Any],
 ) -> None:
     """Writes a model folder whole or not at all; `record` (provenance, attribution) goes into model.json."""
     partial = folder.with_name(f".{folder.name}.partial")
@@ -52,7 +57,7 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
 
         recipe = load(folder / "recipe.toml")
     tokenizers = build.build_tokenizers(recipe, saved=folder)
-    model = build.build_model(recipe, tokenizers, recipe.data.config.image_shape)  # type: ignore[attr-defined]
+    model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
     weights = _read(folder / WEIGHTS)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if missing or unexpected:

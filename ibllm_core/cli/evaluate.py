@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import UserError, nearest
+from ..options import DatasetConfig
 
 
 @click.command(name="evaluate")
@@ -21,12 +22,13 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
 
     opened = Run(run)
     plan = opened.recipe.evaluation
-    known = opened.recipe.data.config.splits()  # type: ignore[attr-defined]
+    known = opened.recipe.data.config.splits() if isinstance(opened.recipe.data.config, DatasetConfig) else splits
     for split in splits:
         if split not in known:
             guess = nearest(split, known)
             raise UserError(
-                f"no split {split!r} in {opened.recipe.data.use}; " + (f"did you mean {guess!r}?" if guess else f"there are: {', '.join(known)}")
+                f"no split {split!r} in {opened.recipe.data.use}; "
+                + (f"did you mean {guess!r}?" if guess else f"there are: {', '.join(known)}")
             )
     from ..build import build_metrics
     from ..evaluation import evaluate

@@ -1,4 +1,7 @@
-"""What encoders hand to decoders, and the tensors that text becomes."""
+"""What encoders hand to decoders, and the tensors that text becomes.
+
+Both are plain classes that nobody changes; declared frozen, torch.compile could not trace them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False, slots=False)
 class Tokens:
     """Text as tensors.
 
@@ -30,7 +33,7 @@ class Tokens:
         return self.mask.sum(1)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False, slots=False)
 class Latent:
     """A joint representation of a caption or an image.
 

@@ -29,7 +29,8 @@ class Order:
         self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def _permute(self, epoch: int) -> npt.NDArray[np.int64]:
-        return Stream((*self._key, "order"), [epoch]).permutation(self.size)[0]
+        permutation: npt.NDArray[np.int64] = Stream((*self._key, "order"), [epoch]).permutation(self.size)[0]
+        return permutation
 
     def __call__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Positions in the endless sequence of epochs → item numbers."""

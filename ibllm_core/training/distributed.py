@@ -39,7 +39,7 @@ class Ranks:
             flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in bucket])
             dist.all_reduce(flat)
             flat /= self.count
-            for p, piece in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+            for p, piece in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
                 p.grad = piece.view_as(p).clone() if p.grad is None else p.grad.copy_(piece.view_as(p))
 
     def total(self, value: Tensor) -> Tensor:

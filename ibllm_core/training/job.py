@@ -13,7 +13,6 @@ import torch
 
 from .. import build
 from ..contracts import check
-from ..errors import UserError
 from ..recipe.schema import Recipe, Stage
 from ..run import MetricsFile, RunDirectory, write_text
 from ..storage import start_from
@@ -151,7 +150,8 @@ class Job:
         plan = self.recipe.evaluation
         if last or plan.after_stage == 0:
             return {}
-        started, figures = time.perf_counter(), {}
+        figures: dict[str, float] = {}
+        started = time.perf_counter()
         session.observer.evaluating(f"after stage {stage.name}")
         with session.averaged():
             for split in plan.splits:

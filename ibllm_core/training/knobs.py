@@ -34,7 +34,8 @@ class Knobs:
     def watch(self, plan: Validation, figures: Mapping[str, float], figure: str, step: int) -> bool:
         """Takes in one validation. True where it is the best so far."""
         value = figures[figure]
-        sign = 1.0 if plan.mode == "max" else -1.0
+        less = plan.mode == "min" or (plan.mode == "auto" and not plan.figure)
+        sign = -1.0 if less else 1.0
         better = math.isfinite(value) and (self.best is None or sign * value > sign * self.best)
         if better:
             self.best, self.best_step, self.waited, self.waited_rate = value, step, 0, 0

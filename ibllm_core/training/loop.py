@@ -6,20 +6,20 @@ import math
 import time
 from collections.abc import Mapping
 
-from .. import build
-from ..cycle import Cycle
+import numpy as np
+
 from ..batch import collate
+from ..cycle import Cycle
 from ..errors import UserError
 from ..evaluation import evaluate
 from ..interfaces.metric import Metric
+from ..options import MetricConfig
 from ..recipe.schema import Stage, Validation
 from . import checkpoint as checkpoints
 from .data import Feeder
 from .player import MODEL
 from .session import Session
 from .stage import StageTrainer
-
-import numpy as np
 
 
 class Interrupted(Exception):
@@ -62,7 +62,9 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
             if logs:
                 _log(session, stage, trainer, clock)
                 clock = time.perf_counter()
-            validates = stage.validate is not None and stage.validate.every > 0 and (step % stage.validate.every == 0 or step == stage.steps)
+            validates = (
+                stage.validate is not None and stage.validate.every > 0 and (step % stage.validate.every == 0 or step == stage.steps)
+            )
             if validates and stage.validate is not None:
                 if _validate(session, stage, stage.validate, trainer):
                     note = f"stopped early at step {step}: no improvement in {stage.validate.patience} validations"
@@ -137,8 +139,7 @@ def _wanted(session: Session, plan: Validation) -> dict[str, Metric]:
     names = set(plan.metrics)
     figures = {plan.figure} | ({plan.balance.text, plan.balance.image} if plan.balance else set())
     for name, component in session.recipe.metrics.items():
-        given = getattr(component.config, "figures", tuple)()
-        if figures & set(given):
+        if isinstance(component.config, MetricConfig) and figures & set(component.config.figures()):
             names.add(name)
     return {name: metric for name, metric in session.metrics.items() if name in names}
 

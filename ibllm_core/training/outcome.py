@@ -103,5 +103,3 @@ def choose_samples(evaluation: Evaluation, count: int) -> list[int]:
 
 def _write_png(path: Path, pixels: Pixels) -> None:
     Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]).save(path)
-
-

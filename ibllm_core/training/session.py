@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
-
 from torch import Tensor
 
 from .. import build
@@ -135,9 +134,7 @@ def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, st
     losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named)).items()}
     ranks.same([*model.state_dict().values(), *(t for loss in losses.values() for t in loss.state_dict().values())])
     averages = any(stage.training.ema > 0 for stage in recipe.running())
-    average = {
-        name: p.detach().clone() for name, p in model.named_parameters() if averages and not name.startswith("parts.discriminator.")
-    }
+    average = {name: p.detach().clone() for name, p in model.named_parameters() if averages and not name.startswith("parts.discriminator.")}
     return Session(
         recipe=recipe,
         directory=directory,
@@ -151,5 +148,3 @@ def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, st
         average=average,
         stopping=stopping,
     )
-
-

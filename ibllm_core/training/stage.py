@@ -48,7 +48,8 @@ class StageTrainer:
         self._schedule = build.build_schedule(recipe, stage)
         named = dict(model.named_parameters())
         trained = [name for name, p in named.items() if p.requires_grad and name in average]
-        self._averages, self._averaged = [average[name] for name in trained], [named[name] for name in trained]
+        self._averages: list[Tensor] = [average[name] for name in trained]
+        self._averaged: list[Tensor] = [named[name] for name in trained]
         self.sums: dict[str, Tensor] = {}
         self.plays: dict[str, int] = {}
 
