@@ -1,0 +1,60 @@
+"""What a validation steers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ibllm_core.recipe.schema import Balance, Plateau, Validation
+from ibllm_core.training.knobs import Knobs
+
+
+def feed(plan: Validation, values: list[float], figure: str = "f") -> Knobs:
+    knobs = Knobs()
+    for step, value in enumerate(values):
+        knobs.watch(plan, {figure: value}, figure, step)
+    return knobs
+
+
+@pytest.mark.parametrize(("figure", "mode", "best"), [("f", "auto", 1), ("f", "min", 3), ("", "auto", 3), ("f", "max", 1)])
+def test_the_best_step(figure: str, mode: str, best: int) -> None:
+    knobs = feed(Validation(figure=figure, mode=mode), [0.5, 0.9, 0.7, 0.1], figure or "loss")
+    assert knobs.best_step == best
+
+
+def test_a_figure_that_is_no_number_is_never_the_best() -> None:
+    assert feed(Validation(figure="f"), [math.nan, 0.1, math.inf]).best_step == 1
+
+
+def test_stopping_after_so_many_validations_without_improvement() -> None:
+    plan = Validation(figure="f", patience=2)
+    assert not feed(plan, [0.5, 0.4]).stop(plan)
+    assert feed(plan, [0.5, 0.4, 0.5]).stop(plan)
+    assert not feed(Validation(figure="f"), [0.5] * 9).stop(Validation(figure="f"))
+
+
+def test_a_plateau_lowers_the_rate_and_waits_again() -> None:
+    plan = Validation(figure="f", plateau=Plateau(factor=0.5, patience=2))
+    assert feed(plan, [0.5, 0.4, 0.4]).rate == 0.5
+    assert feed(plan, [0.5, 0.4, 0.4, 0.4]).rate == 0.5
+    assert feed(plan, [0.5, 0.4, 0.4, 0.4, 0.4]).rate == 0.25
+    assert feed(plan, [0.1, 0.2, 0.3, 0.4]).rate == 1
+
+
+def test_lambda_follows_the_module_that_lags() -> None:
+    plan = Validation(figure="f", balance=Balance(text="t", image="i", rate=0.5, limit=2.0))
+    knobs = Knobs()
+    knobs.watch(plan, {"f": 0, "t": 0.9, "i": 0.5}, "f", 0)
+    assert knobs.balance == pytest.approx(math.exp(0.2))
+    for step in range(20):
+        knobs.watch(plan, {"f": 0, "t": 1.0, "i": 0.0}, "f", step)
+    assert knobs.balance == 2.0
+    for step in range(40):
+        knobs.watch(plan, {"f": 0, "t": 0.0, "i": 1.0}, "f", step)
+    assert knobs.balance == 0.5
+
+
+def test_its_state_comes_back() -> None:
+    knobs = feed(Validation(figure="f"), [0.1, 0.3])
+    assert Knobs(**knobs.state()) == knobs

@@ -1,0 +1,167 @@
+"""One iteration: what is trained, what is averaged, and that nothing waits for the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ibllm_core.run import RunDirectory
+from ibllm_core.training.data import Feeder
+from ibllm_core.training.observer import Observer
+from ibllm_core.training.session import Session, open_session
+from ibllm_core.training.stage import StageTrainer
+
+
+def opened(recipe: Any, tmp_path: Path) -> Session:
+    return open_session(recipe, RunDirectory(tmp_path / "run"), Observer(), lambda: False, resume=False)
+
+
+def trainer_of(session: Session, name: str) -> StageTrainer:
+    return StageTrainer(session.recipe, session.recipe.stages[name], session.model, session.losses, session.average, session.ranks)
+
+
+def run(session: Session, trainer: StageTrainer, steps: int) -> None:
+    settings = trainer.stage.training
+    feeder = Feeder(session.dataset, session.model.tokenizers, batch=settings.batch, key=(0, "t"), micro=settings.accumulate)
+    try:
+        for _ in range(steps):
+            trainer.iterate(feeder.make(trainer.step))
+    finally:
+        feeder.close()
+
+
+def weights(session: Session) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in session.model.named_parameters()}
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize(
+    ("stage", "parts"),
+    [
+        ("text", {"text_encoder", "image_decoder"}),
+        ("image", {"image_encoder", "text_decoder", "image_decoder", "discriminator"}),
+        ("joint", {"text_encoder", "image_decoder", "image_encoder", "text_decoder", "discriminator"}),
+    ],
+)
+def test_a_stage_changes_the_parts_it_trains_and_no_other(tiny, tmp_path: Path, stage: str, parts: set[str]) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny(), tmp_path)
+    before = weights(session)
+    run(session, trainer_of(session, stage), 3)
+    assert changed(before, weights(session)) == parts
+
+
+def test_the_model_and_the_critic_have_steps_of_their_own(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny("players.critic.every=2"), tmp_path)
+    trainer = trainer_of(session, "joint")
+    run(session, trainer, 5)
+    assert {player.name: player.steps for player in trainer.players} == {"critic": 3, "model": 5}
+
+
+def test_micro_batches_give_the_same_gradients(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Captions differ in length, so a mean of means would not do."""
+    sets = (
+        "model.text_encoder.dropout=0.0",
+        "model.image_encoder.dropout=0.0",
+        "training.clip=0.0",
+        "optimizer={use='sgd', lr=0.1}",
+        "players.critic.optimizer={use='sgd', lr=0.1}",
+    )
+    results = []
+    for accumulate in (1, 3):
+        session = opened(tiny(*sets, f"training.accumulate={accumulate}"), tmp_path)
+        before = weights(session)
+        run(session, trainer_of(session, "joint"), 1)
+        results.append({name: before[name] - p for name, p in weights(session).items()})
+    whole, parts = results
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-6)
+
+
+def test_the_average_is_an_exponential_one(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny("training.ema=0.15"), tmp_path)
+    trainer = trainer_of(session, "text")
+    name = "parts.image_decoder.queries"
+    expected = weights(session)[name]
+    for step in range(1, 4):
+        run(session, trainer, 1)
+        decay = min(0.15, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights(session)[name]
+    torch.testing.assert_close(session.average[name], expected, rtol=1e-5, atol=1e-6)
+    raw = weights(session)[name]
+    with session.averaged():
+        torch.testing.assert_close(weights(session)[name], expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(weights(session)[name], raw)
+
+
+def test_nothing_is_read_from_the_device_between_log_steps(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny(), tmp_path)
+    trainer = trainer_of(session, "joint")
+    run(session, trainer, 1)  # the optimizers have made their state
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the loop waited for the device")
+
+    feeder = Feeder(session.dataset, session.model.tokenizers, batch=8, key=(0, "t"))
+    batch = feeder.make(1)
+    feeder.close()
+    for method in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
+        monkeypatch.setattr(Tensor, method, refuse)
+    trainer.iterate(batch)
+    monkeypatch.undo()
+    assert trainer.read()["model/joint"] > 0
+
+
+def test_a_frozen_part_has_its_dropout_off_and_gradients_flow_through_it(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny(), tmp_path)
+    trainer = trainer_of(session, "image")  # E_x is frozen there
+    assert not any(module.training for module in session.model.parts["text_encoder"].modules())
+    assert all(module.training for module in session.model.parts["image_encoder"].modules())
+    run(session, trainer, 1)
+    assert all(p.grad is None for p in session.model.parts["text_encoder"].parameters())
+
+
+def test_bf16_trains_and_keeps_fp32_weights(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny("compute.precision=bf16"), tmp_path)
+    trainer = trainer_of(session, "joint")
+    run(session, trainer, 2)
+    assert all(torch.isfinite(p).all() and p.dtype == torch.float32 for p in session.model.parameters())
+
+
+def test_precision_auto_is_fp32_on_a_cpu(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert opened(tiny("compute.device=cpu"), tmp_path).model.autocast is None
+
+
+@pytest.mark.slow
+def test_compiled_parts_give_the_same_numbers(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """With the backend that needs no compiler; what is tested is that every pass can be traced."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f: real(f, backend="aot_eager"))
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", real(self._call_impl, backend="aot_eager"))
+    )
+    values = []
+    for wanted in ("false", "true"):
+        session = opened(tiny(f"compute.compile={wanted}", "model.text_encoder.dropout=0.0", "model.image_encoder.dropout=0.0"), tmp_path)
+        trainer = trainer_of(session, "joint")
+        run(session, trainer, 2)
+        values.append(trainer.read())
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_text_module_learns(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny("training.batch=16", "training.clip=1.0", "stages.text.schedule={use='constant'}"), tmp_path)
+    trainer = trainer_of(session, "text")
+    run(session, trainer, 10)
+    first = trainer.read()["model/image_nll"]
+    run(session, trainer, 60)
+    trainer.read()
+    run(session, trainer, 10)
+    assert trainer.read()["model/image_nll"] < 0.7 * first
