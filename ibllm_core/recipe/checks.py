@@ -23,7 +23,7 @@ def check_all(draft: Draft) -> None:
 
 
 def order_names_every_stage(draft: Draft) -> None:
-    if draft.order is None:
+    if draft.order is None or not draft.is_table("stages"):
         return
     stages = draft.names("stages")
     meant = {nearest(name, stages) for name in draft.order if name not in stages}

@@ -12,7 +12,7 @@ from .sections import players_of
 
 def stages_name_losses(draft: Draft) -> None:
     for name, stage in draft.stages.items():
-        for loss in stage.losses:
+        for loss in stage.losses if draft.is_table("losses") else ():
             if loss not in draft.names("losses"):
                 draft.unknown(("stages", name, "losses", loss), "there is no such loss", loss, draft.names("losses"))
         if not stage.losses and stage.steps:
@@ -25,7 +25,7 @@ def stages_name_losses(draft: Draft) -> None:
 
 
 def losses_are_used(draft: Draft) -> None:
-    if len(draft.stages) < len(draft.names("stages")) or len(draft.losses) < len(draft.names("losses")):
+    if not draft.is_table("stages") or len(draft.stages) < len(draft.names("stages")) or len(draft.losses) < len(draft.names("losses")):
         return
     used = {loss for stage in draft.stages.values() for loss in stage.losses}
     used |= {term for loss in draft.losses for term in terms_of(draft, loss)}
@@ -107,7 +107,8 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
 def parts_are_trained_before(draft: Draft) -> None:
     """What a loss goes through is trained in its stage, or was before, or came from another run."""
     unknown = any(set(stage.train) - set(PARTS) for stage in draft.stages.values())
-    if unknown or draft.order is None or set(draft.order) != set(draft.stages) or set(draft.parts) != set(draft.parts_there()):
+    idle = any(stage.steps and not stage.train for stage in draft.stages.values())
+    if unknown or idle or draft.order is None or set(draft.order) != set(draft.stages) or set(draft.parts) != set(draft.parts_there()):
         return
     ready = _given(draft, draft.init) | {name for name, component in draft.parts.items() if component.init}
     for stage in (draft.stages[name] for name in draft.order if draft.stages[name].steps):
@@ -158,7 +159,8 @@ def _given(draft: Draft, init: Init | None) -> set[str]:
 
 
 def _running(draft: Draft) -> Iterable[Stage]:
-    return (stage for stage in draft.stages.values() if stage.steps)
+    """The stages that train something."""
+    return (stage for stage in draft.stages.values() if stage.steps and stage.train)
 
 
 def _readable(draft: Draft, stage: Stage) -> Iterable[str]:

@@ -49,9 +49,14 @@ class Draft:
         table = self.document.get(*path)
         return tuple(table) if isinstance(table, Mapping) else ()
 
+    def is_table(self, *path: str) -> bool:
+        """False where something else than a table stands: then nothing is said of what it lacks."""
+        value = self.document.get(*path)
+        return value is None or isinstance(value, dict)
+
     def parts_there(self) -> tuple[str, ...]:
         """The parts that the model has or was meant to have: one whose name is misspelt is no missing part too."""
-        if "model" in self.document.data and not isinstance(self.document.data["model"], dict):
+        if not self.is_table("model"):
             return PARTS
         names = self.names("model")
         meant = {nearest(name, PARTS) for name in names if name not in PARTS}
@@ -77,7 +82,8 @@ class Draft:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self.say(path, f"{show(value)} has the wrong type", expected="a table")
+            example = f' with use = "{value}"' if isinstance(value, str) else ""
+            self.say(path, f"{show(value)} has the wrong type", expected=f"a table{example}")
             return {}
         return value
 

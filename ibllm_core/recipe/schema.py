@@ -6,6 +6,7 @@ checked by the same code.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import attrs
@@ -193,6 +194,10 @@ class Compute(Config):
     )
     threads: int = option(0, help="CPU threads; 0 for the number of cores this process may use", ge=0)
     compile: bool = option(False, help="torch.compile each part's passes (the critic stays eager: its penalties differentiate twice)")
+
+    def __attrs_post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f'device = "{self.device}": expected auto, cpu, cuda or cuda:N')
 
 
 @attrs.frozen(kw_only=True)

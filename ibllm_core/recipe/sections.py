@@ -41,7 +41,7 @@ def read_sections(draft: Draft) -> None:
     draft.training = _options(draft, Training, "training")
     draft.compute = _options(draft, Compute, "compute")
     draft.evaluation = _options(draft, EvaluationPlan, "evaluation")
-    if not draft.names("data"):
+    if draft.document.get("data") is None:
         draft.say(("data",), "missing", expected="a table that names a dataset", hint='[data] with use = "shapes", for instance')
     draft.data = _component(draft, "dataset", "data")
     draft.tokenizers = _components(draft, "tokenizer", "tokenizers")
@@ -134,7 +134,7 @@ def _players(draft: Draft) -> None:
 def _stages(draft: Draft) -> None:
     draft.table("stages")
     default = _schedule(draft, "schedule") if "schedule" in draft.document.data else _constant(draft)
-    if not draft.names("stages"):
+    if not draft.names("stages") and draft.is_table("stages"):
         draft.say(("stages",), "missing", expected="at least one table [stages.NAME]")
     for name in draft.names("stages"):
         stage = _stage(draft, name, default)
@@ -152,13 +152,14 @@ def _stage(draft: Draft, name: str, default: Component | None) -> Stage | None:
     read = draft.structure(StageTable, own, path, (*settings, "schedule"))
     overrides = {key: value for key, value in table.items() if key in settings}
     training = draft.structure(Training, overrides, path)
-    if read is None or training is None or schedule is None:
+    train = _trained(draft, name, read) if read else None
+    if read is None or training is None or schedule is None or train is None:
         return None
     changed = {settings[key].name: getattr(training, settings[key].name) for key in overrides}
     return Stage(
         name=name,
         steps=read.steps,
-        train=_trained(draft, name, read),
+        train=train,
         losses=read.losses,
         lr=read.lr,
         schedule=schedule,
@@ -169,13 +170,13 @@ def _stage(draft: Draft, name: str, default: Component | None) -> Stage | None:
     )
 
 
-def _trained(draft: Draft, name: str, read: StageTable) -> tuple[str, ...]:
+def _trained(draft: Draft, name: str, read: StageTable) -> tuple[str, ...] | None:
     """``"all"`` is every part of the model; the discriminator only where a loss trains it, so that an adversary can be left out."""
     if not isinstance(read.train, str):
         return read.train
     if read.train != "all":
         draft.say(("stages", name, "train"), f"{show(read.train)} has the wrong type", expected='"all" or an array of parts')
-        return ()
+        return None
     critic = any("critic" in players_of(draft, name) for name in read.losses)
     return tuple(part for part in draft.parts_there() if critic or part != "discriminator")
 

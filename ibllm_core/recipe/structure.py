@@ -95,7 +95,7 @@ def describe(of: Any) -> str:
         return f"an array of {len(arguments)}: " + ", ".join(map(describe, arguments))
     if isinstance(of, type) and issubclass(of, Config):
         return "a table { " + ", ".join(keys(of)) + " }"
-    return f"a table of {_plural(describe(arguments[1]))}" if len(arguments) == 2 else "a value"
+    return f"a table, each value {describe(arguments[1])}" if len(arguments) == 2 else "a value"
 
 
 _WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "nothing"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+
 import pytest
 
 from ibllm_core import plugins
