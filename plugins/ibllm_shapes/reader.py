@@ -27,8 +27,8 @@ NEIGHBOURHOOD = 1.5
 #: The blur that must be refused: its standard deviation in pixels at size 32.
 BLUR = 0.8
 #: An object's form may deviate from the drawing by this much of what a Gaussian blur of `BLUR` leaves of the same shape and size. On such blurred
-#: renderings the least seen is 0.92; a mean over jitter of ±0.5 px stays below 0.7, over ±1 px it has its median at 0.8.
-FORM_LIMIT = 0.91
+#: renderings the least seen is 0.94; a mean over jitter of ±0.5 px stays below 0.7, over ±1 px it has its median at 0.8.
+FORM_LIMIT = 0.92
 #: The root mean squared error of an object's mean colour, of 0..1: an error of 0.05 passes; fading by a fifth, alone or blended with another
 #: scene, is 0.07 for the weakest colour, green, and up to 0.17.
 COLOUR_LIMIT = 0.065

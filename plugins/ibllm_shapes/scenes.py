@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm_core.randomness import Stream
-from ibllm_shapes.config import SPLITS, ShapesConfig
+from ibllm_shapes.config import ShapesConfig
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
