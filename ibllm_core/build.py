@@ -21,12 +21,9 @@ from .model import Model
 from .options import DatasetConfig, LossConfig
 from .plugins import manager
 from .randomness import derive_key
-from .recipe.schema import Component, Recipe, Stage
+from .recipe.schema import READS, Component, Recipe, Stage
 
 _T = TypeVar("_T")
-
-#: Part → the encoder whose latents it reads.
-READS: Mapping[str, str] = {"image_decoder": "text_encoder", "discriminator": "text_encoder", "text_decoder": "image_encoder"}
 
 
 class BuildError(UserError):

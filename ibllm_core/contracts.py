@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import build
 from .batch import Batch
-from .build import READS, BuildError
+from .build import BuildError
 from .cycle import Cycle, fabricate
 from .errors import UserError
 from .interfaces.image import DrawingDecoder, ImageDecoder
@@ -25,7 +25,7 @@ from .interfaces.text import TextDecoder
 from .interfaces.tokenizer import BOS
 from .model import Model
 from .noise import Rng
-from .recipe.schema import Recipe, Stage
+from .recipe.schema import READS, Recipe, Stage
 
 META = torch.device("meta")
 #: Items of the batch that is walked: more than one, so that batch and other axes cannot be mistaken for each other; prime for the same reason.
@@ -90,7 +90,7 @@ def _part(recipe: Recipe, model: Model, batch: Batch, name: str) -> PartRow:
     component, part = recipe.parts[name], model.parts[name]
     counter: Any = FlopCounterMode(display=False)
     with _blamed(recipe, name), counter, torch.no_grad():
-        _WALKS.get(name, lambda *_: None)(recipe, model, batch)
+        _WALKS.get(name, lambda *_: None)(recipe, model, batch)  # type: ignore[no-untyped-call]
     parameters = sum(p.numel() for p in part.parameters())
     weights = sum(t.numel() * t.element_size() for t in part.state_dict().values())
     return PartRow(

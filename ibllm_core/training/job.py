@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import platform
 import time
@@ -14,6 +15,7 @@ import torch
 from .. import build
 from ..contracts import check
 from ..recipe.schema import Recipe, Stage
+from ..report import render
 from ..run import MetricsFile, RunDirectory, write_text
 from ..storage import start_from
 from . import checkpoint as checkpoints
@@ -66,8 +68,8 @@ class Job:
         try:
             return self._run(session, resume)
         except BaseException as error:
-            if session.ranks.first and self.directory.recipe.exists():
-                self.directory.update(status="interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed")
+            if session.ranks.first and session.log is not None:
+                self._record_failure(error)
             raise
         finally:
             _close(session)
@@ -102,6 +104,15 @@ class Job:
                 start_from(session.model, component.init, (part,))
         _restart_average(session)
 
+    def _record_failure(self, error: BaseException) -> None:
+        """What there is so far is worth a page; the error that ends the run is worth more than one of writing it."""
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        with contextlib.suppress(OSError):
+            self.directory.update(
+                status="interrupted" if stopped else "failed", error="" if stopped else f"{type(error).__name__}: {error}"
+            )
+            render(self.directory.path)
+
     def _resume(self, session: Session) -> tuple[int, checkpoints.Checkpoint | None]:
         """The stage to go on in, and its checkpoint; from the start where the run did not get to its first one."""
         found = checkpoints.newest(self.directory.checkpoints)
@@ -112,7 +123,7 @@ class Job:
         checkpoint = found[1]
         session.restore(checkpoint)
         if session.ranks.first:
-            self.directory.update(status="running")
+            self.directory.update(status="running", error="")
         return int(checkpoint.state["stage"]), checkpoint if checkpoint.state["step"] > 0 else None
 
     def _stage(self, session: Session, stage: Stage, number: int, count: int, checkpoint: checkpoints.Checkpoint | None) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..evaluation import Evaluation, evaluate
 from ..model import Pixels
+from ..report import render
 from ..run import write_json
 from ..storage import save_model
 from .loop import Interrupted
@@ -53,8 +54,6 @@ def finish(session: Session) -> dict[str, float]:
     session.seconds["evaluation"] = session.seconds.get("evaluation", 0.0) + time.perf_counter() - started
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     directory.update(status="done", finished=finished, timings=session.seconds)
-    from ..report import render
-
     render(directory.path)
     return results
 

@@ -1,0 +1,73 @@
+"""The loop against the same mathematics written by hand on the same parts: at most 3 % on top, paired in one run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from ibllm_core.batch import Batch
+from ibllm_core.noise import Rng
+from ibllm_core.recipe import load
+from ibllm_core.run import RunDirectory
+from ibllm_core.training.data import Feeder
+from ibllm_core.training.observer import Observer
+from ibllm_core.training.session import Session, open_session
+from ibllm_core.training.stage import StageTrainer
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "joint.toml"
+STEPS, ROUNDS = 8, 9
+
+pytestmark = pytest.mark.benchmark
+
+
+def opened(tmp_path: Path) -> Session:
+    recipe = load(RECIPE, ("training.ema=0.0", "training.accumulate=1"))
+    return open_session(recipe, RunDirectory(tmp_path), Observer(), lambda: False, resume=False)
+
+
+def by_hand(session: Session, batches: list[list[Batch]]) -> None:
+    """Stage 1 as one would write it: no players, no cycle, no log."""
+    stage = session.recipe.stages["text"]
+    encoder, decoder = session.model.parts["text_encoder"], session.model.parts["image_decoder"]
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    from ibllm_core import build
+
+    optimizer = build.build_optimizer(session.recipe, "model").build(parameters)
+    for step, (batch,) in enumerate(batches):
+        z = encoder(batch.x)
+        drawn = decoder.draw(z, decoder.noise(Rng((0, "train", step), batch.numbers)))
+        loss = decoder.likelihood(batch.y, drawn).mean() / batch.y[0].numel()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if stage.training.clip:
+            torch.nn.utils.clip_grad_norm_(parameters, stage.training.clip)
+        optimizer.step()
+
+
+def by_loop(session: Session, batches: list[list[Batch]]) -> None:
+    trainer = StageTrainer(session.recipe, session.recipe.stages["text"], session.model, session.losses, session.average, session.ranks)
+    for batch in batches:
+        trainer.iterate(batch)
+    trainer.read()
+
+
+def test_the_loop_costs_at_most_three_percent(tmp_path: Path) -> None:
+    session = opened(tmp_path)
+    feeder = Feeder(session.dataset, session.model.tokenizers, batch=session.recipe.stages["text"].training.batch, key=(0, "b"))
+    batches = list(islice(iter(feeder), STEPS))
+    feeder.close()
+    ratios = []
+    for _ in range(ROUNDS):
+        seconds = []
+        for way in (by_hand, by_loop):
+            started = time.perf_counter()
+            way(session, batches)
+            seconds.append(time.perf_counter() - started)
+        ratios.append(seconds[1] / seconds[0])
+    print(f"loop / by hand: median {statistics.median(ratios):.3f} of {sorted(round(r, 3) for r in ratios)}")
+    assert statistics.median(ratios) <= 1.03
