@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from .interfaces.dataset import Dataset, Samples
 from .interfaces.metric import Metric
 from .model import Model, Pixels
+
+_T = TypeVar("_T")
 
 
 class Evaluation:
@@ -21,10 +24,18 @@ class Evaluation:
 
     def __init__(self, model: Model, dataset: Dataset, split: str, *, items: int, seed: int = 0, batch: int = 128) -> None:
         self.model, self.dataset, self.split, self.seed, self.batch = model, dataset, split, seed, batch
+        self._shared: dict[str, Any] = {}
         self.indices = np.arange(min(items, dataset.sizes()[split]), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def once(self, name: str, compute: Callable[[], _T]) -> _T:
+        """What metrics share: computed by the first that asks, under a name that begins with its plugin's."""
+        if name not in self._shared:
+            self._shared[name] = compute()
+        found: _T = self._shared[name]
+        return found
 
     @cached_property
     def samples(self) -> Samples:

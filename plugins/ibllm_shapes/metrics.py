@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +61,11 @@ def _truth(evaluation: Evaluation) -> Scenes:
     return truth
 
 
+def _drawn(evaluation: Evaluation) -> tuple[Bool, npt.NDArray[np.int64]]:
+    """`drawn_right` of the generated images; three figures need it."""
+    return evaluation.once("shapes.drawn", lambda: drawn_right(_truth(evaluation), evaluation.generated))
+
+
 class SceneMetric(Metric):
     """Text → image, read by the dataset's own reader: ``scene_exact`` and ``object_exact``."""
 
@@ -68,9 +73,11 @@ class SceneMetric(Metric):
         pass
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
-        truth = _truth(evaluation)
-        whole, single = drawn_right(truth, evaluation.generated)
-        return {"scene_exact": float(whole.mean()), "object_exact": float(single.sum() / truth.count.sum())}
+        whole, single = _drawn(evaluation)
+        return {"scene_exact": float(whole.mean()), "object_exact": float(single.sum() / _truth(evaluation).count.sum())}
+
+    def marks(self, evaluation: Evaluation) -> Mapping[str, Bool]:
+        return {"scene": _drawn(evaluation)[0]}
 
 
 class CaptionFactsMetric(Metric):
@@ -88,6 +95,9 @@ class CaptionFactsMetric(Metric):
             "caption_object_recall": recall,
         }
 
+    def marks(self, evaluation: Evaluation) -> Mapping[str, Bool]:
+        return {"caption": captioned_right(_truth(evaluation), evaluation.read)}
+
 
 class RoundTripMetric(Metric):
     """Text → image → text: ``roundtrip_exact`` where the reader and the captioner both find the caption's scene, ``self_agreement`` where the captioner does.
@@ -99,7 +109,13 @@ class RoundTripMetric(Metric):
         pass
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
-        truth = _truth(evaluation)
-        agrees = same_facts(truth.placement, evaluation.captions, evaluation.reread)
-        whole, _ = drawn_right(truth, evaluation.generated)
-        return {"roundtrip_exact": float((whole & agrees).mean()), "self_agreement": float(agrees.mean())}
+        agrees = self.agrees(evaluation)
+        return {"roundtrip_exact": float((_drawn(evaluation)[0] & agrees).mean()), "self_agreement": float(agrees.mean())}
+
+    def agrees(self, evaluation: Evaluation) -> Bool:
+        """(b) whether the captioner gives the caption's facts back."""
+        return same_facts(_truth(evaluation).placement, evaluation.captions, evaluation.reread)
+
+    def marks(self, evaluation: Evaluation) -> Mapping[str, Bool]:
+        agrees = self.agrees(evaluation)
+        return {"roundtrip": _drawn(evaluation)[0] & agrees, "self_agreement": agrees}

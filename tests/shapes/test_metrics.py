@@ -25,6 +25,7 @@ def evaluation(placement: str = "cells", **changes: Any) -> Any:
         "generated": samples.images,
         "read": samples.captions,
         "reread": samples.captions,
+        "once": lambda name, compute: compute(),
     }
     return SimpleNamespace(**(perfect | changes))
 
@@ -88,3 +89,15 @@ def test_other_data_is_refused() -> None:
     for metric in METRICS:
         with pytest.raises(ValueError, match="the dataset shapes"):
             metric.evaluate(other)
+
+
+def test_marks_say_item_by_item_what_the_figures_average() -> None:
+    right = evaluation()
+    moved = np.concatenate([right.generated[:75], np.roll(right.generated[75:], 1, axis=0)])
+    babble = ["nothing"] * 20 + list(right.captions)[20:]
+    judged = evaluation(generated=moved, reread=babble, read=babble)
+    marks = {name: values for metric in METRICS for name, values in metric.marks(judged).items()}
+    assert set(marks) == {"scene", "caption", "roundtrip", "self_agreement"}
+    assert marks["scene"].tolist() == [True] * 75 + [False] * 25
+    assert marks["caption"].tolist() == marks["self_agreement"].tolist() == [False] * 20 + [True] * 80
+    assert marks["roundtrip"].tolist() == [False] * 20 + [True] * 55 + [False] * 25
