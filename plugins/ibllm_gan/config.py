@@ -15,12 +15,14 @@ def check_heads(width: int | None, heads: int) -> None:
 
 @attrs.frozen(kw_only=True)
 class CrossAttentionGeneratorConfig(Config):
-    """D_y: learned queries, one a patch of the image, attend to the latent; each becomes its patch; convolutions join the patches."""
+    """D_y: learned queries, one a patch of the image, attend to the latent; one stream of them draws forms, another chooses colours."""
 
     latent: int | None = option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
-    width: int | None = option(None, help="width of its own layers; follows model.width when left out", ge=1)
-    patch: int = option(4, help="height and width of a patch in pixels; must divide the image's", ge=1)
-    depth: int = option(3, help="layers", ge=1)
+    width: int | None = option(None, help="width of the stream that draws forms; follows model.width when left out", ge=1)
+    shade_width: int | None = option(None, help="width of the stream that chooses colours; as the other when left out", ge=1)
+    palette: int = option(4, help="colours of a patch, which its pixels mix", ge=2)
+    patch: int = option(8, help="height and width of a patch in pixels; must divide the image's", ge=1)
+    depth: int = option(2, help="layers of each stream", ge=1)
     heads: int = option(4, help="attention heads", ge=1)
     ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
     noise: int = option(16, help="k, numbers of noise an image; 0 for a deterministic generator", ge=0)

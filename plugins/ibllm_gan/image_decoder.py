@@ -38,41 +38,64 @@ class GeneratorLayer(nn.Module):
         return out
 
 
+class Stream(nn.Module):
+    """Learned queries, one a patch, that read the text in every layer."""
+
+    def __init__(self, places: int, width: int, config: CrossAttentionGeneratorConfig, latent: int) -> None:
+        super().__init__()
+        if width % config.heads:
+            raise ValueError(f"heads = {config.heads}: expected a divisor of width = {width}")
+        self.noise_scale = config.noise_scale
+        # Unit size: queries that start small are alike, and then every patch learns the same mean image first.
+        self.queries = nn.Parameter(torch.randn(places, width))
+        self.enter = nn.Linear(config.noise, width, bias=False) if config.noise else None
+        self.layers = nn.ModuleList(GeneratorLayer(width, config.heads, config.ratio, latent) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, z: Latent, noise: Tensor) -> Tensor:
+        """latent (b n m), noise (b k) → (b g d)."""
+        x = self.queries.expand(len(z), -1, -1)
+        if self.enter is not None:
+            x = x + self.noise_scale * self.enter(noise).unsqueeze(1)
+        for layer in self.layers:
+            x = layer(x, z)
+        out: Tensor = self.norm(x)
+        return out
+
+
 class CrossAttentionGenerator(DrawingDecoder):
-    """Draws all patches at once, each from what its query found in the text."""
+    """Draws all patches at once: one stream says which colours a patch has, the other where in the patch each of them is.
+
+    What is where and in which colour meet only in the last, linear, step, so a shape and a colour never seen together can still be drawn
+    together. A patch is a soft mixture of its own few colours, as in images with a palette.
+    """
 
     def __init__(self, config: CrossAttentionGeneratorConfig, context: Context) -> None:
         super().__init__()
         self.config, self.noise_width = config, config.noise
         width, latent = config.width or context.width, config.latent or context.latent
-        colours, height, wide = context.image_shape
-        if width % config.heads:
-            raise ValueError(f"heads = {config.heads}: expected a divisor of width = {width}")
+        self.colours, height, wide = context.image_shape
         if height % config.patch or wide % config.patch:
             raise ValueError(f"patch = {config.patch}: expected a divisor of the image's height {height} and width {wide}")
-        self.rows = height // config.patch
-        # Unit size: queries that start small are alike, and then every patch learns the same mean image first.
-        self.queries = nn.Parameter(torch.randn(self.rows * (wide // config.patch), width))
-        self.enter = nn.Linear(config.noise, width, bias=False) if config.noise else None
-        self.layers = nn.ModuleList(GeneratorLayer(width, config.heads, config.ratio, latent) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(width)
+        self.rows, columns = height // config.patch, wide // config.patch
+        self.form = Stream(self.rows * columns, width, config, latent)
+        self.shade = Stream(self.rows * columns, config.shade_width or width, config, latent)
         self.patches = nn.Linear(width, config.channels * config.patch**2)
         self.joins = nn.ModuleList(nn.Conv2d(config.channels, config.channels, 3, padding=1) for _ in range(config.joins))
-        self.colour = nn.Conv2d(config.channels, colours, 3, padding=1)
+        self.mixture = nn.Conv2d(config.channels, config.palette, 3, padding=1)
+        self.palette = nn.Linear(config.shade_width or width, config.palette * self.colours)
 
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
-        x = self.queries.expand(len(z), -1, -1)
-        if self.enter is not None:
-            x = x + self.config.noise_scale * self.enter(noise).unsqueeze(1)
-        for layer in self.layers:
-            x = layer(x, z)
         p = self.config.patch
-        x = self.patches(self.norm(x)).unflatten(1, (self.rows, -1)).unflatten(-1, (p, p, -1))
+        x = self.patches(self.form(z, noise)).unflatten(1, (self.rows, -1)).unflatten(-1, (p, p, -1))
         # (b rows columns p p c) → (b c h w), the channels last in memory, where convolutions are fastest.
         x = x.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
         for join in self.joins:
             x = x + F.gelu(join(F.gelu(x)))
-        return self.colour(F.gelu(x)).tanh()
+        parts = self.mixture(F.gelu(x)).softmax(1)
+        palette = self.palette(self.shade(z, noise)).tanh().unflatten(-1, (-1, self.colours)).unflatten(1, (self.rows, -1))
+        mixed = torch.einsum("bkrpqs,brqkc->bcrpqs", parts.unflatten(3, (-1, p)).unflatten(2, (-1, p)), palette)
+        return mixed.flatten(4, 5).flatten(2, 3)
 
     def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
         scale = self.config.scale

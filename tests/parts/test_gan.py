@@ -67,10 +67,10 @@ def test_patches_lie_where_their_queries_say() -> None:
     part, z = generator((3, 16, 32), patch=8, joins=0), latent(1)
     before = part.sample(z, rng(1))
     with torch.no_grad():
-        part.queries[1 * 4 + 2] *= -1  # second row of patches, third column
+        part.form.queries[1 * 4 + 2] *= -1  # second row of patches, third column
     moved = (part.sample(z, rng(1)) - before).detach().abs().amax((0, 1)) > 1e-7
     rows, columns = moved.nonzero(as_tuple=True)
-    # The last convolution reaches one pixel beyond the patch.
+    # The last convolution reaches one pixel beyond the patch: into pixels whose own colours it mixes.
     assert 7 <= int(rows.min()) <= 8 and int(rows.max()) == 15
     assert 15 <= int(columns.min()) <= 16 and 23 <= int(columns.max()) <= 24
 
