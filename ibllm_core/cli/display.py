@@ -78,49 +78,50 @@ class Plain(Observer):
 
 
 class Live(Plain):
-    """A bar a stage with step, losses, throughput and time left; what is done stays above it as lines."""
+    """A bar a stage with step and time left, its losses and throughput below; what is done stays above as lines."""
 
     def __init__(self) -> None:
         super().__init__()
+        from rich.live import Live as Screen
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}", style="dim"),
-            refresh_per_second=4,
-        )
+        columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, TextColumn("left"), TimeRemainingColumn(), auto_refresh=False)
         self._task: Any = None
-        self._progress.start()
+        self._screen = Screen(self._progress, refresh_per_second=4)
+        self._screen.start()
 
     def stage_started(self, stage: Stage, number: int, count: int, step: int) -> None:
         self._started = (step, time.perf_counter())
-        self._task = self._progress.add_task(f"{number}/{count} {stage.name}", total=stage.steps, completed=step, values="")
+        self._task = self._progress.add_task(f"stage {number}/{count} {stage.name}", total=stage.steps, completed=step)
+        self._below("")
 
     def stepped(self, stage: Stage, step: int) -> None:
         self._progress.update(self._task, completed=step)
 
     def logged(self, stage: Stage, step: int, values: Mapping[str, float]) -> None:
-        self._progress.update(self._task, values=f"{losses(values)}  {values.get('samples_per_second', 0):.0f} items/s")
+        self._below(f"{losses(values)}  {values.get('samples_per_second', 0):.0f} items/s")
 
     def evaluating(self, what: str) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, values=f"measuring {what}")
+        self._below(f"measuring {what}")
 
     def stage_ended(self, stage: Stage, step: int, seconds: float, figures_: Mapping[str, float], note: str) -> None:
         self._progress.remove_task(self._task)
-        self._task = None
+        self._below("")
         super().stage_ended(stage, step, seconds, figures_, note)
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, soft_wrap=True)
+        self._screen.console.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        self._progress.stop()
+        self._below("")
+        self._screen.stop()
+
+    def _below(self, text: str) -> None:
+        from rich.console import Group
+        from rich.text import Text
+
+        self._screen.update(Group(self._progress, Text(text, style="dim", overflow="ellipsis", no_wrap=True)))
 
 
 def choose() -> Plain:
