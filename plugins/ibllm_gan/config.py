@@ -29,12 +29,14 @@ class CrossAttentionGeneratorConfig(Config):
     noise_scale: float = option(0.2, help="size of the noise beside the learned queries, which have unit size", ge=0)
     channels: int = option(16, help="channels a pixel while the patches are joined", ge=1)
     joins: int = option(1, help="residual 3×3 convolutions that join the patches", ge=0)
-    likelihood: str = option(
-        "laplace",
-        help="laplace: absolute error, its best guess is the median, which is sharp; gaussian: squared error, its best guess is the mean",
-        choices=("laplace", "gaussian"),
+    exponent: float = option(
+        2.0,
+        help="p of the likelihood exp(−|error / scale|^p / p): 2 is Gaussian, its best guess where the text leaves things open is the mean, which is soft; "
+        "1 is Laplace, the median, which is sharp but may be no form at all, and binds slowly",
+        ge=1,
+        le=4,
     )
-    scale: float = option(0.1, help="scale of the likelihood: b of laplace, σ of gaussian, in units of an image in [−1, 1]", gt=0)
+    scale: float = option(0.1, help="scale of the likelihood: σ for exponent 2, in units of an image in [−1, 1]", gt=0)
     focus: float = option(
         0.0,
         help="extra weight of the pixels on and around what differs from the image's median colour, so that small things on an empty ground count",

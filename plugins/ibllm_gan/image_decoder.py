@@ -98,9 +98,9 @@ class CrossAttentionGenerator(DrawingDecoder):
         return mixed.flatten(4, 5).flatten(2, 3)
 
     def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
-        scale = self.config.scale
-        error = (drawn - y).float()
-        terms = error.abs() / scale if self.config.likelihood == "laplace" else error.square() / (2 * scale**2)
+        """(b) a generalised normal distribution (Subbotin 1923) for every number of the image, weighted by `focus`."""
+        p = self.config.exponent
+        terms = ((drawn - y).float().abs() / self.config.scale).pow(p) / p
         if self.config.focus:
             terms = terms * self._weights(y)
         return terms.flatten(1).sum(1)

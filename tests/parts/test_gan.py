@@ -83,15 +83,15 @@ def test_noise_varies_the_image_unless_there_is_none() -> None:
     assert "noise" not in CrossAttentionGeneratorConfig(noise=0).provides()
 
 
-@pytest.mark.parametrize(("likelihood", "expected"), [("laplace", 0.5 / 0.1), ("gaussian", 0.25 / 0.02)])
-def test_likelihood_is_summed_over_the_image(likelihood: str, expected: float) -> None:
-    part = generator(likelihood=likelihood, scale=0.1)
+@pytest.mark.parametrize(("exponent", "expected"), [(1.0, 0.5 / 0.1), (2.0, 0.25 / 0.02), (1.5, 5**1.5 / 1.5)])
+def test_likelihood_is_summed_over_the_image(exponent: float, expected: float) -> None:
+    part = generator(exponent=exponent, scale=0.1)
     y = image(2)
     torch.testing.assert_close(part.likelihood(y, y + 0.5), torch.full((2,), expected * 3 * 32 * 32), rtol=1e-5, atol=0)
 
 
 def test_focus_weighs_what_stands_out() -> None:
-    part = generator(focus=4.0, likelihood="gaussian")
+    part = generator(focus=4.0)
     y = torch.full((1, 3, 32, 32), -0.8)
     y[:, :, 4:10, 4:10] = 0.9
     off_object, off_ground = y.clone(), y.clone()
@@ -99,7 +99,7 @@ def test_focus_weighs_what_stands_out() -> None:
     off_ground[:, :, 25, 25] -= 0.5
     assert float(part.likelihood(y, off_object) / part.likelihood(y, off_ground)) == pytest.approx(5, rel=1e-4)
     # Weights have mean 1, so an error that is everywhere alike counts the same with and without focus.
-    torch.testing.assert_close(part.likelihood(y, y + 0.3), generator(likelihood="gaussian").likelihood(y, y + 0.3), rtol=1e-4, atol=0)
+    torch.testing.assert_close(part.likelihood(y, y + 0.3), generator().likelihood(y, y + 0.3), rtol=1e-4, atol=0)
 
 
 def test_every_parameter_of_the_generator_learns() -> None:
@@ -159,3 +159,11 @@ def test_mistakes_are_named() -> None:
         generator(patch=5)
     with pytest.raises(ValueError, match="at least one stage"):
         MatchingAwareCriticConfig(channels=())
+
+
+@pytest.mark.parametrize("exponent", [1.0, 1.5, 2.0])
+def test_a_perfect_image_has_a_finite_gradient(exponent: float) -> None:
+    part, y = generator(exponent=exponent), image(1)
+    drawn = y.clone().requires_grad_()
+    part.likelihood(y, drawn).sum().backward()
+    assert drawn.grad is not None and not drawn.grad.any()
