@@ -86,7 +86,7 @@ def small(recipe: Recipe) -> str:
         if stage.training.batch != recipe.training.batch:
             lines.append(f"stages.{stage.name}.batch = 4")
         if stage.validate is not None:
-            lines += [f"stages.{stage.name}.validate.items = 4", f"stages.{stage.name}.validate.every = 2"]
+            lines += [f"stages.{stage.name}.validate.items = 4", f"stages.{stage.name}.validate.every = 1000"]
     return "\n".join(lines) + "\n"
 
 
