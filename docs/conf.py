@@ -17,7 +17,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "gener
 exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-smartquotes = False  # -- is an option, not a dash
 default_role = "code"  # docstrings write `name` for code
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False  # torch's own words on forward()

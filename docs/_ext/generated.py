@@ -107,17 +107,19 @@ def recipe(_: str = "") -> str:
 
 
 def figures(_: str = "") -> str:
-    """Every figure that the metrics give."""
-    rows = []
+    """Every figure with its meaning and the metrics that give it."""
+    given: dict[str, list[str]] = {}
     for kind, name in own_components():
         config = _default(kind, name)
-        if kind != "metric" or not isinstance(config, MetricConfig):
-            continue
-        for figure in config.figures():
-            known = KNOWN.get(figure)
-            meaning = _text(known.explanation + (f" ({known.caution})" if known.caution else "")) if known else "—"
-            rows.append((f"`{figure}`", known.direction if known else "—", meaning, _link(kind, name)))
-    return _table(("figure", "direction", "what it says", "metric"), rows)
+        for figure in config.figures() if isinstance(config, MetricConfig) else ():
+            given.setdefault(figure, []).append(_link(kind, name))
+    entries = []
+    for figure in [*(name for name in KNOWN if name in given), *(name for name in given if name not in KNOWN)]:
+        known = KNOWN.get(figure)
+        meaning = known.explanation + (f" It is {known.caution}." if known.caution else "") if known else ""
+        direction = known.direction if known else "direction not stated"
+        entries.append(f"`{figure}`\n: {_text(meaning)}\\\n  {direction}; given by {', '.join(given[figure])}")
+    return "\n\n".join(entries)
 
 
 def commands(_: str = "") -> str:
@@ -200,8 +202,8 @@ def _words(words: Iterable[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """Plain text as MyST: what stands in backticks is kept, elsewhere nothing is taken for a mark."""
-    pieces = re.split(r"(``?[^`]+``?)", text)
+    """Plain text as MyST: what stands in backticks is kept, a command's option is put into them, elsewhere nothing is taken for a mark."""
+    pieces = re.split(r"(``?[^`]+``?)", re.sub(r"(?<!\S)--[a-z-]+", r"`\g<0>`", text))
     return "".join(piece if piece.startswith("`") else re.sub(r"([<*|\\])", r"\\\1", piece) for piece in pieces)
 
 
