@@ -14,6 +14,7 @@ class CNNImageEncoderConfig(Config):
     width: int | None = option(None, help="d, width of the latent it gives; follows model.width when left out", ge=1)
     channels: tuple[int, ...] = option((32, 64, 96), help="channels of each stage; every stage halves height and width", ge=1)
     blocks: int = option(1, help="residual blocks of two 3×3 convolutions in each stage after the first", ge=0)
+    factored: bool = option(False, help="read forms off the local contrast, which has no colour, and colours off each place's mean")
     groups: int = option(8, help="groups of the group norms; must divide every number of channels", ge=1)
     dropout: float = option(0.0, help="probability that a number of the latent is dropped in training", ge=0, lt=1)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm_cnn.config import CNNImageEncoderConfig
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image import ImageEncoder
 from ibllm_core.interfaces.latent import Latent
+
+#: Local contrast: pixels around that count, and the distance (of −1..1) below which a difference is faint.
+REACH, FAINT = 4, 0.05
 
 
 class Residual(nn.Module):
@@ -31,13 +35,28 @@ class Residual(nn.Module):
         return out
 
 
+def contrast(y: Tensor) -> Tensor:
+    """y (b c h w) → (b 1 h w) in [0, 1): how far each pixel is from the image's median colour, relative to its surroundings.
+
+    Divisive local normalisation (as in Jarrett et al. 2009, section 2.1, with a maximum): what is drawn keeps its form and loses its colour.
+    """
+    ground = y.detach().flatten(2).median(-1).values[..., None, None]
+    distance = (y - ground).abs().amax(1, keepdim=True)
+    return distance / (F.max_pool2d(distance, 2 * REACH + 1, stride=1, padding=REACH) + FAINT)
+
+
 class CNNImageEncoder(ImageEncoder):
-    """One latent vector a place of the last map, each with a learned position; `pooled` is their mean."""
+    """One latent vector a place of the last map, each with a learned position; `pooled` is their mean.
+
+    With `factored`, the convolutions see the contrast alone, and as many more vectors say which colour each place has: forms are then
+    recognised whatever their colour, so a form and a colour never seen together can still be read together.
+    """
 
     def __init__(self, config: CNNImageEncoderConfig, context: Context) -> None:
         super().__init__()
-        self.width = config.width or context.width
-        before, height, width = context.image_shape
+        self.width, self.factored = config.width or context.width, config.factored
+        colours, height, width = context.image_shape
+        before = 1 if config.factored else colours
         stages: list[nn.Module] = []
         for number, channels in enumerate(config.channels):
             stages.append(nn.Conv2d(before, channels, 3, stride=2, padding=1))
@@ -46,12 +65,25 @@ class CNNImageEncoder(ImageEncoder):
             before, height, width = channels, (height + 1) // 2, (width + 1) // 2
         self.stages = nn.Sequential(*stages)
         self.project = nn.Linear(before, self.width)
-        self.positions = nn.Parameter(torch.randn(height * width, self.width) * 0.5)
+        self.grid = (height, width)
+        self.shade = (
+            nn.Sequential(nn.Linear(colours + 1, self.width), nn.GELU(), nn.Linear(self.width, self.width)) if config.factored else None
+        )
+        self.positions = nn.Parameter(torch.randn((2 if config.factored else 1) * height * width, self.width) * 0.5)
         self.norm = nn.LayerNorm(self.width)
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, y: Tensor) -> Latent:
+        seen = contrast(y) if self.factored else y
         # Convolutions run faster on CPUs and GPUs alike with the channels last.
-        features = self.stages(y.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
-        tokens = self.drop(self.norm(self.project(features) + self.positions))
+        tokens = self.project(self.stages(seen.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2))
+        if self.shade is not None:
+            tokens = torch.cat([tokens, self.shade(self._colours(y, seen))], 1)
+        tokens = self.drop(self.norm(tokens + self.positions))
         return Latent(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=y.device), tokens.mean(1))
+
+    def _colours(self, y: Tensor, seen: Tensor) -> Tensor:
+        """y (b c h w), contrast (b 1 h w) → (b n c+1): each place's mean colour, weighted by contrast, and its mean contrast."""
+        amount = F.adaptive_avg_pool2d(seen, self.grid)
+        colour = F.adaptive_avg_pool2d(y * seen, self.grid) / (amount + FAINT)
+        return torch.cat([colour, amount], 1).flatten(2).transpose(1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ibllm_cnn.config import CNNImageEncoderConfig
-from ibllm_cnn.image_encoder import CNNImageEncoder
+from ibllm_cnn.image_encoder import CNNImageEncoder, contrast
 
 from ibllm_core.interfaces.context import Context
 
@@ -60,3 +60,42 @@ def test_groups_must_divide_the_channels() -> None:
         CNNImageEncoderConfig(channels=(12,))
     with pytest.raises(ValueError, match="at least one stage"):
         CNNImageEncoderConfig(channels=())
+
+
+def test_factored_has_places_for_forms_and_for_colours() -> None:
+    z = encoder(factored=True)(torch.rand(2, 3, 32, 32) * 2 - 1)
+    assert z.tokens.shape == (2, 128, 12)
+    assert z.mask.shape == (2, 128)
+
+
+def square(colour: tuple[float, float, float]) -> torch.Tensor:
+    y = torch.full((1, 3, 32, 32), -0.8)
+    y[:, :, 10:20, 6:18] = torch.tensor(colour)[:, None, None]
+    return y
+
+
+def test_contrast_has_no_colour() -> None:
+    red, cyan = contrast(square((0.9, -0.8, -0.8))), contrast(square((-0.6, 0.7, 0.9)))
+    torch.testing.assert_close(red, cyan, atol=1e-6, rtol=0)
+    assert float(red.max()) > 0.9
+    assert float(red[..., 25:, 25:].max()) == 0
+
+
+def test_factored_reads_forms_without_colours_and_colours_beside_them() -> None:
+    part = encoder(factored=True).eval()
+    red, cyan = part(square((0.9, -0.8, -0.8))).tokens, part(square((-0.6, 0.7, 0.9))).tokens
+    torch.testing.assert_close(red[:, :64], cyan[:, :64], atol=1e-5, rtol=0)
+    assert float((red[:, 64:] - cyan[:, 64:]).detach().abs().max()) > 1e-2
+
+
+def test_every_parameter_of_the_factored_encoder_learns() -> None:
+    part = encoder(factored=True)
+    z = part(torch.rand(2, 3, 32, 32) * 2 - 1)
+    (z.tokens * torch.randn_like(z.tokens)).sum().backward()
+    for name, parameter in part.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.any()), name
+
+
+def test_factored_walks_on_meta() -> None:
+    with torch.device("meta"):
+        assert encoder(factored=True)(torch.zeros(2, 3, 32, 32)).tokens.shape == (2, 128, 12)
