@@ -59,6 +59,16 @@ KNOWN: Mapping[str, Meaning] = {
         TEXT_TO_IMAGE,
         "Generated images whose nearest drawing, pixel by pixel among all candidates, is the one their caption belongs to.",
     ),
+    "retrieval_top5": _fraction(
+        "right drawing among the nearest five",
+        TEXT_TO_IMAGE,
+        "Generated images whose caption's own drawing is among the five nearest, pixel by pixel among all candidates.",
+    ),
+    "caption_base": _fraction(
+        "captions right but for the skin tone",
+        IMAGE_TO_TEXT,
+        "Captions that are a name of the drawing, whatever skin tone they state.",
+    ),
     "diversity": Meaning(
         label="diversity",
         direction=TEXT_TO_IMAGE,
