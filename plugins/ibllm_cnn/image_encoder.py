@@ -13,6 +13,8 @@ from ibllm_core.interfaces.latent import Latent
 
 #: Local contrast: pixels around that count, and the distance (of −1..1) below which a difference is faint.
 REACH, FAINT = 4, 0.05
+#: The mean contrast below which a place shows nothing.
+EMPTY = 1e-3
 
 
 class Residual(nn.Module):
@@ -67,7 +69,7 @@ class CNNImageEncoder(ImageEncoder):
         self.project = nn.Linear(before, self.width)
         self.grid = (height, width)
         self.shade = (
-            nn.Sequential(nn.Linear(colours + 1, self.width), nn.GELU(), nn.Linear(self.width, self.width)) if config.factored else None
+            nn.Sequential(nn.Linear(colours, self.width), nn.GELU(), nn.Linear(self.width, self.width)) if config.factored else None
         )
         self.positions = nn.Parameter(torch.randn((2 if config.factored else 1) * height * width, self.width) * 0.5)
         self.norm = nn.LayerNorm(self.width)
@@ -83,7 +85,10 @@ class CNNImageEncoder(ImageEncoder):
         return Latent(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=y.device), tokens.mean(1))
 
     def _colours(self, y: Tensor, seen: Tensor) -> Tensor:
-        """y (b c h w), contrast (b 1 h w) → (b n c+1): each place's mean colour, weighted by contrast, and its mean contrast."""
-        amount = F.adaptive_avg_pool2d(seen, self.grid)
-        colour = F.adaptive_avg_pool2d(y * seen, self.grid) / (amount + FAINT)
-        return torch.cat([colour, amount], 1).flatten(2).transpose(1, 2)
+        """y (b c h w), contrast (b 1 h w) → (b n c): the mean colour of what each place shows, and next to nothing of its form.
+
+        The power leaves edges out, where colours are mixed with the ground's in a way that would tell the form.
+        """
+        weight = seen.pow(4)
+        colour = F.adaptive_avg_pool2d(y * weight, self.grid) / (F.adaptive_avg_pool2d(weight, self.grid) + EMPTY)
+        return colour.flatten(2).transpose(1, 2)
