@@ -88,3 +88,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def source():  # type: ignore[no-untyped-def]
     """The source of a plugin module with one component: ``source(kind=…, name=…, factory=…, config=…, api=…)``."""
     return plugin_source
+
+
+@pytest.fixture(scope="session")
+def device():  # type: ignore[no-untyped-def]
+    """CUDA where there is one: what can run there is tested there."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

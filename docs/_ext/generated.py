@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+import measured as measured_figures
+
 from ibllm_core.capabilities import CAPABILITIES
 from ibllm_core.cli.main import COMMANDS, cli
 from ibllm_core.describe import OptionRow, options_of
@@ -122,6 +124,11 @@ def figures(_: str = "") -> str:
     return "\n\n".join(entries)
 
 
+def measured(name: str) -> str:
+    """Figures of runs of a recipe that were really made."""
+    return measured_figures.table(name)
+
+
 def commands(_: str = "") -> str:
     """Every command of ibllm's own, from its help."""
     return "\n\n".join(_command(cli.get_command(click.Context(cli), name), f"ibllm {name}") for name in COMMANDS)
@@ -157,7 +164,7 @@ def own_components() -> list[tuple[str, str]]:
 
 
 #: What a page may ask for.
-GENERATORS: Mapping[str, Callable[[str], str]] = {f.__name__: f for f in (kinds, capabilities, components, recipe, figures, commands)}
+GENERATORS: Mapping[str, Callable[[str], str]] = {f.__name__: f for f in (kinds, capabilities, components, recipe, figures, measured, commands)}
 
 
 def expand(text: str) -> str:

@@ -25,6 +25,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import generated  # noqa: E402  # the extension of the documentation is no installed module
+import measured  # noqa: E402
 
 OWN = generated.own_components()
 
@@ -154,3 +155,9 @@ def test_links_of_the_readme_lead_somewhere():
         text = (DOCS.parent / name).read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
             assert (DOCS.parent / target).exists(), f"{name} → {target}"
+
+
+def test_the_readmes_figures_are_the_measured_ones() -> None:
+    text = measured.README.read_text(encoding="utf-8")
+    assert measured.readme(text) == text
+    assert "scene_exact" in text

@@ -16,17 +16,12 @@ TINY = Path(__file__).parent / "tiny.toml"
 
 
 @pytest.fixture(scope="session")
-def device() -> torch.device:
-    """CUDA where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.fixture(scope="session")
-def tiny():  # type: ignore[no-untyped-def]
-    """``tiny(*sets, seed=None)``: the tiny recipe with overrides."""
+def tiny(device: torch.device):  # type: ignore[no-untyped-def]
+    """``tiny(*sets, seed=None)``: the tiny recipe with overrides, on the `device` unless one says otherwise."""
 
     def make(*sets: str, seed: int | None = None) -> Recipe:
-        return load(TINY, sets, seed)
+        said = any(key.startswith("compute.device=") for key in sets)
+        return load(TINY, sets if said else (f"compute.device={device.type}", *sets), seed)
 
     return make
 

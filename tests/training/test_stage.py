@@ -57,6 +57,27 @@ def test_a_stage_changes_the_parts_it_trains_and_no_other(tiny, tmp_path: Path, 
     assert changed(before, weights(session)) == parts
 
 
+@pytest.mark.parametrize(
+    "swap",
+    [
+        "model.text_encoder={use='lstm', layers=1}",
+        "model.text_decoder={use='lstm', layers=1}",
+        "model.image_encoder={use='seed'}",
+        "model.image_decoder={use='seed'}",
+        "losses.image_nll={use='image_nll', per='sample'}",
+        "losses.text_nll={use='text_nll', per='sample'}",
+        "optimizer={use='sgd', lr=0.001, momentum=0.9}",
+    ],
+)
+def test_a_part_is_swapped_in_one_line_and_trains(tiny, tmp_path: Path, swap: str) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny(swap), tmp_path)
+    before = weights(session)
+    trainer = trainer_of(session, "joint")
+    run(session, trainer, 2)
+    assert changed(before, weights(session)) == set(session.model.parts)
+    assert all(torch.isfinite(p).all() for p in session.model.parameters())
+
+
 def test_the_model_and_the_critic_have_steps_of_their_own(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     session = opened(tiny("players.critic.every=2"), tmp_path)
     trainer = trainer_of(session, "joint")
