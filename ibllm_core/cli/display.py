@@ -27,8 +27,9 @@ def duration(seconds: float) -> str:
 
 def losses(values: Mapping[str, float]) -> str:
     """The losses of a log line: ``image_nll 0.42  critic: relativistic 0.69``."""
-    model = [f"{name.removeprefix('model/')} {value:.4g}" for name, value in values.items() if name.startswith("model/")]
-    critic = [f"{name.removeprefix('critic/')} {value:.4g}" for name, value in values.items() if name.startswith("critic/")]
+    found = {name.removeprefix("loss/"): f"{value:.4g}" for name, value in values.items() if name.startswith("loss/")}
+    critic = [f"{name.removeprefix('critic/')} {value}" for name, value in found.items() if name.startswith("critic/")]
+    model = [f"{name} {value}" for name, value in found.items() if not name.startswith("critic/")]
     return "  ".join(model) + ("  critic: " + "  ".join(critic) if critic else "")
 
 

@@ -40,9 +40,7 @@ def bands(files: RunFiles) -> list[Band]:
 def losses(files: RunFiles) -> list[Plot]:
     """One plot a loss, over all stages."""
     rows, stretches = files.of_kind("train"), bands(files)
-    return [
-        lines(name.removeprefix("loss/"), [_series(rows, name)], stretches) for name in _keys(rows, lambda key: key.startswith("loss/"))
-    ]
+    return [lines(_loss_title(name), [_series(rows, name)], stretches) for name in _keys(rows, lambda key: key.startswith("loss/"))]
 
 
 def training(files: RunFiles) -> list[Plot]:
@@ -73,7 +71,9 @@ def validation(files: RunFiles) -> list[Plot]:
             if figures.is_number(row.get(key)) and row["step"] == best.get(str(row.get("stage")))
         ]
         (fractions if about.percent else others).append(attrs.evolve(_series(rows, key), label=about.full_label, ringed=ringed))
-    together = [lines("Fractions during training", part, stretches, percent=True, markers=True) for part in _chunks(fractions)]
+    together = [
+        lines(_title("Fractions during training", part), part, stretches, percent=True, markers=True) for part in _chunks(fractions)
+    ]
     return together + [lines(one.label, [one], stretches, markers=True) for one in others]
 
 
@@ -110,7 +110,7 @@ def _after(split: str, keys: Sequence[str], measured: Mapping[str, Mapping[str, 
         if about.percent:
             series.append(Series(about.full_label, [[(float(k), found[key]) for k, found in enumerate(measured.values()) if key in found]]))
     names = list(measured)
-    plots = [stages(f"Fractions on {split or 'all'} after each stage", names, part, percent=True) for part in _chunks(series)]
+    plots = [stages(_title(f"Fractions on {split or 'all'} after each stage", part), names, part, percent=True) for part in _chunks(series)]
     return AfterStages(split=split, stages=names, rows=rows, plots=plots)
 
 
@@ -131,6 +131,17 @@ def _stage_figures(files: RunFiles) -> dict[str, dict[str, float]]:
     if names and not found[names[-1]]:
         found[names[-1]] = {key: float(value) for key, value in files.results.items() if figures.is_number(value)}
     return {name: values for name, values in found.items() if values}
+
+
+def _title(title: str, series: Sequence[Series]) -> str:
+    """A plot of one line has no legend, so its title says which line it is."""
+    return f"{title}: {series[0].label}" if len(series) == 1 else title
+
+
+def _loss_title(key: str) -> str:
+    """``loss/critic/adversarial`` → ``adversarial, the critic's side``."""
+    name = key.removeprefix("loss/")
+    return f"{name.removeprefix('critic/')}, the critic's side" if name.startswith("critic/") else name
 
 
 def _keys(rows: Iterable[Object], wanted: Callable[[str], bool]) -> list[str]:

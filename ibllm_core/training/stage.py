@@ -82,7 +82,7 @@ class StageTrainer:
                 for name, value in values.items():
                     totals[name] = totals.get(name, 0) + value / len(batches)
         for name, value in totals.items():
-            self._note(f"{player.name}/{name}", value)
+            self._note(f"loss/{name}" if player.name == MODEL else f"loss/{player.name}/{name}", value)
         self.ranks.average_gradients(player.parameters.values())
         clip = self.stage.training.clip
         if clip > 0:

@@ -136,7 +136,7 @@ def test_nothing_is_read_from_the_device_between_log_steps(tiny, tmp_path: Path,
         monkeypatch.setattr(Tensor, method, refuse)
     trainer.iterate(batch)
     monkeypatch.undo()
-    assert trainer.read()["model/joint"] > 0
+    assert trainer.read()["loss/joint"] > 0
 
 
 def test_a_frozen_part_has_its_dropout_off_and_gradients_flow_through_it(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -181,8 +181,8 @@ def test_the_text_module_learns(tiny, tmp_path: Path) -> None:  # type: ignore[n
     session = opened(tiny("training.batch=16", "training.clip=1.0", "stages.text.schedule={use='constant'}"), tmp_path)
     trainer = trainer_of(session, "text")
     run(session, trainer, 10)
-    first = trainer.read()["model/image_nll"]
+    first = trainer.read()["loss/image_nll"]
     run(session, trainer, 60)
     trainer.read()
     run(session, trainer, 10)
-    assert trainer.read()["model/image_nll"] < 0.7 * first
+    assert trainer.read()["loss/image_nll"] < 0.7 * first
