@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor
 
 from .. import build
@@ -124,6 +125,9 @@ class Session:
 
 def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, stopping: Callable[[], bool], resume: bool) -> Session:
     """Builds everything that a run needs, on its device."""
+    # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
+    # the setting when they are made, so it comes before the first operation that makes them.
+    torch.set_flush_denormal(True)
     dataset = build.build_dataset(recipe)
     saved = directory.checkpoints if resume else None
     tokenizers = build.build_tokenizers(recipe, dataset, saved)
