@@ -29,14 +29,16 @@ _T = TypeVar("_T")
 
 @attrs.frozen
 class Scale:
-    """How a loss's (sum, count) becomes this process's share of the mean over all ranks and micro-batches.
+    """How a loss's value becomes one share of the mean over all ranks and micro-batches, which may be unequal.
 
     Attributes:
         shares: ranks × micro-batches, over which gradients are averaged afterwards.
+        items: items over all of them; 0 where there is only one share.
         counts: loss name → the count over all of them; empty where there is only one share.
     """
 
     shares: int = 1
+    items: int = 0
     counts: Mapping[str, Tensor] = attrs.field(factory=dict)
 
 
@@ -192,7 +194,9 @@ class Cycle:
         if name not in self._values:
             loss = self._losses[name]
             assert isinstance(loss, Loss), f"{name} is no loss of the model"
-            self._values[name] = self.share(name, loss(self))
+            value = loss(self)
+            assert isinstance(value, Tensor) or not loss.composite, f"{name} is composite and gives a sum and its count"
+            self._values[name] = value if loss.composite and isinstance(value, Tensor) else self.share(name, value)
         return self._values[name]
 
     def critic_value(self, name: str) -> Tensor:
@@ -204,7 +208,7 @@ class Cycle:
     def share(self, name: str, value: Value) -> Tensor:
         """A loss's value as this process's share: the mean of all shares is the mean over all items."""
         if isinstance(value, Tensor):
-            return value
+            return value * (len(self) * self._scale.shares / self._scale.items) if self._scale.items else value
         total, count = value
         if name in self._scale.counts:
             return total * (self._scale.shares / self._scale.counts[name])

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
-
 import measured as measured_figures
 
 from ibllm_core.capabilities import CAPABILITIES
@@ -164,7 +163,9 @@ def own_components() -> list[tuple[str, str]]:
 
 
 #: What a page may ask for.
-GENERATORS: Mapping[str, Callable[[str], str]] = {f.__name__: f for f in (kinds, capabilities, components, recipe, figures, measured, commands)}
+GENERATORS: Mapping[str, Callable[[str], str]] = {
+    f.__name__: f for f in (kinds, capabilities, components, recipe, figures, measured, commands)
+}
 
 
 def expand(text: str) -> str:

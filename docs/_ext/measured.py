@@ -50,10 +50,10 @@ def keep(runs: Sequence[Path]) -> None:
         (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def table(name: str) -> str:
-    """A recipe's figures as a Markdown table: a row a figure and split, a column a seed, the mean last where there are several."""
+def table(name: str, only: str = "") -> str:
+    """A recipe's figures as a Markdown table: a row a figure and split (or of the split `only`), a column a seed, the mean last if there are several."""
     runs: list[Mapping[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["runs"]
-    keys = [key for key in runs[0]["results"] if not key.endswith("/items")]
+    keys = [key for key in runs[0]["results"] if not key.endswith("/items") and key.startswith(f"{only}/" if only else "")]
     splits = list(dict.fromkeys(key.split("/")[0] for key in keys))
     splits.sort(key=lambda split: split not in ("novel", "concept", "tone"))
     header = ["split", "figure", *(f"seed {run['seed']}" for run in runs), *(["mean"] if len(runs) > 1 else [])]
@@ -78,7 +78,7 @@ def table(name: str) -> str:
 
 def readme(text: str) -> str:
     """README's text with its table written anew."""
-    return _BLOCK.sub(lambda found: found[1] + table("joint") + "\n" + found[2], text)
+    return _BLOCK.sub(lambda found: found[1] + table("joint", "novel") + "\n" + found[2], text)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ class Loss(nn.Module, ABC):
 
     #: A factor that a stage's validation steers; a composite multiplies its λ with it.
     balance: float = 1.0
+    #: True where `forward` combines other losses' `Cycle.value`, which are this process's shares already.
+    composite: bool = False
 
     @abstractmethod
     def forward(self, cycle: Cycle) -> Value:

@@ -109,7 +109,7 @@ class StageTrainer:
             known = [count for count in found if count is not None]
             if known:
                 counts[name] = self.ranks.total(torch.stack(known).sum().float())
-        return Scale(shares, counts)
+        return Scale(shares, self.stage.training.batch, counts)
 
     def _note(self, name: str, value: Tensor) -> None:
         """Sums on the device; read at log steps only."""

@@ -14,6 +14,8 @@ from ibllm_objectives.config import JointConfig
 class Joint(Loss):
     """L_joint = L_text + λ·L_image, with L_text = −log p(y|x) and L_image = −log p(x|y)."""
 
+    composite = True
+
     def __init__(self, config: JointConfig, context: Context) -> None:
         super().__init__()
         self.config = config
