@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,8 +34,9 @@ class _Base(Optimizer):
     def __init__(self, config: AdamWConfig | AdamConfig | SGDConfig, context: Context) -> None:
         self.config, self.lr = config, config.lr
 
+    @abstractmethod
     def _options(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """What this optimizer's class takes beside parameters and rate."""
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         listed = list(parameters)
