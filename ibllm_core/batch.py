@@ -26,6 +26,8 @@ class Batch:
         x_out: the caption as D_x's tokenizer writes it.
         y: (b c h w) images in [−1, 1].
         question, answer: for D_x.
+        unpaired_x: captions of other data, as E_x's tokenizer reads them.
+        unpaired_y: (b c h w) images of other data.
     """
 
     numbers: npt.NDArray[np.int64]
@@ -34,6 +36,8 @@ class Batch:
     y: Tensor | None = None
     question: Tokens | None = None
     answer: Tokens | None = None
+    unpaired_x: Tokens | None = None
+    unpaired_y: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from .errors import UserError
-from .interfaces.context import Context
+from .interfaces.context import Context, ImageTokens
 from .interfaces.dataset import Dataset
+from .interfaces.image_tokenizer import ImageTokenizer
 from .interfaces.loss import AdversarialLoss, CriticLoss, Loss
 from .interfaces.metric import Metric
 from .interfaces.optimisation import Optimizer, Schedule
@@ -72,7 +73,9 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
     """The model, each part's weights keyed by (seed, part): swapping one leaves the others' first weights as they were."""
     parts: dict[str, nn.Module] = {}
     used: dict[str, Tokenizer] = {}
-    for name, component in recipe.parts.items():
+    image_tokens: ImageTokens | None = None
+    # The image tokenizer first: a token decoder's sizes follow its.
+    for name, component in sorted(recipe.parts.items(), key=lambda item: item[0] != "image_tokenizer"):
         tokenizer = tokenizers.get(getattr(component.config, "tokenizer", ""))
         if tokenizer is not None:
             used[name] = tokenizer
@@ -83,17 +86,27 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
             width=recipe.width,
             latent=recipe.latent_width(encoder) if encoder is not None and encoder in recipe.parts else recipe.width,
             tokenizer=tokenizer,
+            image_tokens=image_tokens,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_key(recipe.seed.init, "init", name))
-            parts[name] = make(recipe, component, context, nn.Module, f"model.{name}")
-    return Model(parts, used, image_shape)
+            parts[name] = part = make(recipe, component, context, nn.Module, f"model.{name}")
+        if isinstance(part, ImageTokenizer):
+            rows, columns = part.grid
+            image_tokens = ImageTokens(vocabulary=part.vocabulary, rows=rows, columns=columns)
+    return Model({name: parts[name] for name in recipe.parts}, used, image_shape)
 
 
-def build_losses(recipe: Recipe, names: Sequence[str]) -> dict[str, Loss | CriticLoss]:
-    """Name → loss, each with its own parameters."""
+def build_losses(recipe: Recipe, names: Sequence[str], model: Model) -> dict[str, Loss | CriticLoss]:
+    """Name → loss, each with its own parameters; their sizes follow the model's parts."""
     latents = {part: recipe.latent_width(part) for part in ("text_encoder", "image_encoder") if part in recipe.parts}
-    context = Context(seed=recipe.seed.init, width=recipe.width, latents=latents, image_shape=image_shape(recipe))
+    context = Context(
+        seed=recipe.seed.init,
+        width=recipe.width,
+        latents=latents,
+        image_shape=model.image_shape,
+        vocabularies={part: tokenizer.size for part, tokenizer in model.tokenizers.items()},
+    )
     losses: dict[str, Loss | CriticLoss] = {}
     for name in names:
         with torch.random.fork_rng(devices=[]):

@@ -11,5 +11,13 @@ CAPABILITIES: Mapping[str, str] = {
     "image_tokens": "an image decoder that works on the tokens of an image tokenizer",
     "soft_tokens": "a text encoder that can encode mixtures of embeddings",
     "prefix": "a text decoder that can go on from a given beginning (questions)",
+    "conditioning_augmentation": "an image decoder that draws its text condition from a Gaussian (interfaces.image.DrawingDecoder.gaussian)",
+    "caption_likelihood": "an image decoder that reads text and image as one sequence and gives both likelihoods",
+    "features": "a discriminator that shows what it sees on its way to the score",
+    "codebook": "an image tokenizer whose codes are learned and ask for a commitment",
+    "captions": "data with captions",
+    "images": "data with images",
+    "pairs": "data whose captions belong to their images",
+    "questions": "data with questions and answers about the images",
     "second_order": "a discriminator that can be differentiated twice by image and latent",
 }

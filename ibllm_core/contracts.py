@@ -19,7 +19,8 @@ from .batch import Batch
 from .build import BuildError
 from .cycle import Cycle, fabricate
 from .errors import UserError
-from .interfaces.image import DrawingDecoder, ImageDecoder
+from .interfaces.image import DrawingDecoder, ImageDecoder, TokenDecoder
+from .interfaces.image_tokenizer import ImageTokenizer, Reconstruction
 from .interfaces.latent import Latent
 from .interfaces.text import TextDecoder
 from .interfaces.tokenizer import BOS
@@ -123,11 +124,12 @@ def _walk_image_decoder(recipe: Recipe, model: Model, batch: Batch) -> None:
     decoder, z = model.parts["image_decoder"], _latent(recipe, "image_decoder")
     assert isinstance(decoder, ImageDecoder) and batch.y is not None
     rng = Rng((0,), batch.numbers, META)
-    _shape("nll", decoder(batch.y, z, rng), "b", (ITEMS,))
+    _declared(recipe, "image_decoder", "image_tokens", isinstance(decoder, TokenDecoder))
+    _declared(recipe, "image_decoder", "differentiable_draw", isinstance(decoder, DrawingDecoder))
+    y = model.tokenize(batch.y) if isinstance(decoder, TokenDecoder) else batch.y
+    _shape("nll", decoder(y, z, rng), "b", (ITEMS,))
     if isinstance(decoder, DrawingDecoder):
         _shape("draw", decoder.draw(z, decoder.noise(rng)), "b c h w", (ITEMS, *model.image_shape))
-    declared = "differentiable_draw" in recipe.parts["image_decoder"].config.provides()
-    _expect(declared == isinstance(decoder, DrawingDecoder), "its config's provides() and its class disagree on differentiable_draw")
 
 
 def _walk_text_decoder(recipe: Recipe, model: Model, batch: Batch) -> None:
@@ -141,7 +143,27 @@ def _walk_text_decoder(recipe: Recipe, model: Model, batch: Batch) -> None:
 
 
 def _walk_discriminator(recipe: Recipe, model: Model, batch: Batch) -> None:
-    _shape("scores", model.parts["discriminator"](batch.y, _latent(recipe, "discriminator")), "b", (ITEMS,))
+    scores = model.parts["discriminator"](batch.y, _latent(recipe, "discriminator"))
+    by_patch = isinstance(scores, Tensor) and scores.dim() == 2
+    _shape("scores", scores, "b p" if by_patch else "b", (ITEMS, None) if by_patch else (ITEMS,))
+
+
+def _walk_image_tokenizer(recipe: Recipe, model: Model, batch: Batch) -> None:
+    tokenizer = model.parts["image_tokenizer"]
+    assert isinstance(tokenizer, ImageTokenizer) and batch.y is not None
+    found = tokenizer(batch.y)
+    _expect(isinstance(found, Reconstruction), f"reconstruct gave a {type(found).__name__}, not a Reconstruction")
+    places = tokenizer.grid[0] * tokenizer.grid[1]
+    _shape("image", found.image, "b c h w", (ITEMS, *model.image_shape))
+    _shape("commitment", found.commitment, "b", (ITEMS,))
+    ids = tokenizer.encode(batch.y)
+    _shape("ids", ids, "b m", (ITEMS, places))
+    _shape("decode", tokenizer.decode(ids), "b c h w", (ITEMS, *model.image_shape))
+
+
+def _declared(recipe: Recipe, name: str, ability: str, able: bool) -> None:
+    declared = ability in recipe.parts[name].config.provides()
+    _expect(declared == able, f"its config's provides() and its class disagree on {ability}")
 
 
 _WALKS: dict[str, Callable[[Recipe, Model, Batch], None]] = {
@@ -150,6 +172,7 @@ _WALKS: dict[str, Callable[[Recipe, Model, Batch], None]] = {
     "image_decoder": _walk_image_decoder,
     "text_decoder": _walk_text_decoder,
     "discriminator": _walk_discriminator,
+    "image_tokenizer": _walk_image_tokenizer,
 }
 
 
@@ -171,7 +194,7 @@ def _stage(recipe: Recipe, model: Model, stage: Stage) -> StageRow:
 
     names = build.losses_with_terms(recipe, tuple(stage.losses))
     with META:
-        losses = build.build_losses(recipe, names)
+        losses = build.build_losses(recipe, names, model)
     set_trainable(model, stage.train)
     size = max(2, stage.training.batch // stage.training.accumulate)
     cycle = Cycle(model, fabricate(model, size, META), losses, (0,))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .batch import Batch
-from .interfaces.image import DrawingDecoder
+from .interfaces.image import DrawingDecoder, TokenDecoder
+from .interfaces.image_tokenizer import Reconstruction
 from .interfaces.latent import Latent, Tokens
 from .interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
 from .noise import Rng
@@ -92,6 +93,16 @@ class Cycle:
         return _there(self.batch.y, "images")
 
     @property
+    def texts(self) -> Tokens:
+        """Captions for losses that need no pairs, as E_x reads them: the unpaired ones where the recipe names such, else the pairs'."""
+        return self.x if self.batch.unpaired_x is None else self.batch.unpaired_x
+
+    @property
+    def images(self) -> Tensor:
+        """(b c h w) images for losses that need no pairs: the unpaired ones where the recipe names such, else the pairs'."""
+        return self.y if self.batch.unpaired_y is None else self.batch.unpaired_y
+
+    @property
     def question(self) -> Tokens:
         return _there(self.batch.question, "questions")
 
@@ -140,8 +151,19 @@ class Cycle:
         decoder = self.model.part("image_decoder")
         if isinstance(decoder, DrawingDecoder):
             return decoder.likelihood(self.y, self.y_fake)
-        nll: Tensor = decoder(self.y, self.z_x, self.rng("image_nll"))
+        y = self.image_ids if isinstance(decoder, TokenDecoder) else self.y
+        nll: Tensor = decoder(y, self.z_x, self.rng("image_nll"))
         return nll
+
+    @cached_property
+    def image_ids(self) -> Tensor:
+        """(b m) the real images as the image tokenizer's ids."""
+        return self.model.tokenize(self.y)
+
+    @cached_property
+    def reconstruction(self) -> Reconstruction:
+        """The images (unpaired ones too) through the image tokenizer and back."""
+        return cast(Reconstruction, self.model.part("image_tokenizer")(self.images))
 
     @cached_property
     def text_nll(self) -> Tensor:
@@ -245,4 +267,6 @@ def fabricate(model: Any, batch: int, device: torch.device, text_length: int = 0
         y=torch.zeros(batch, *model.image_shape, device=device),
         question=written,
         answer=written,
+        unpaired_x=text("text_encoder"),
+        unpaired_y=torch.zeros(batch, *model.image_shape, device=device),
     )

@@ -9,11 +9,13 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .batch import to_images, to_pixels, to_tokens
 from .errors import UserError
-from .interfaces.image import ImageDecoder, ImageEncoder
+from .interfaces.image import ImageDecoder, ImageEncoder, TokenDecoder
+from .interfaces.image_tokenizer import ImageTokenizer
+from .interfaces.latent import Latent
 from .interfaces.text import TextDecoder, TextEncoder
 from .interfaces.tokenizer import Tokenizer
 from .noise import Rng
@@ -47,6 +49,17 @@ class Model(nn.Module):
             raise UserError(f"this model has no {name}; it has {', '.join(self.parts)}")
         return self.parts[name]
 
+    def tokenize(self, y: Tensor) -> Tensor:
+        """y (b c h w) → ids (b m) of the image tokenizer, without a gradient."""
+        with torch.no_grad():
+            return cast(ImageTokenizer, self.part("image_tokenizer")).encode(y)
+
+    def sample_image(self, z: Latent, rng: Rng) -> Tensor:
+        """One image (b c h w) in [−1, 1] for each latent, through the image tokenizer where the decoder draws tokens."""
+        decoder = cast(ImageDecoder, self.part("image_decoder"))
+        drawn = decoder.sample(z, rng)
+        return cast(ImageTokenizer, self.part("image_tokenizer")).decode(drawn) if isinstance(decoder, TokenDecoder) else drawn
+
     @contextmanager
     def precision(self) -> Iterator[None]:
         """Autocast as the recipe asks."""
@@ -77,11 +90,11 @@ class Model(nn.Module):
             batch: items a forward pass; the result does not depend on it.
         """
         keys = np.arange(len(captions)) if numbers is None else np.asarray(numbers)
-        encoder, decoder = cast(TextEncoder, self.part("text_encoder")), cast(ImageDecoder, self.part("image_decoder"))
+        encoder = cast(TextEncoder, self.part("text_encoder"))
 
         def draw(rows: slice) -> Pixels:
             z = encoder(to_tokens(self.tokenizers["text_encoder"], captions[rows]).to(self.device))
-            return to_pixels(decoder.sample(z, Rng((seed, "generate"), keys[rows], self.device)))
+            return to_pixels(self.sample_image(z, Rng((seed, "generate"), keys[rows], self.device)))
 
         with self.inference():
             drawn = [draw(rows) for rows in _slices(len(captions), batch)]

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
+class ImageTokens:
+    """An image tokenizer's sizes: `vocabulary` different tokens on a grid of `rows` × `columns`."""
+
+    vocabulary: int
+    rows: int
+    columns: int
+
+
+@attrs.frozen(kw_only=True)
 class Context:
     """Facts from the neighbours and the recipe. What does not apply to a kind keeps its default.
 
@@ -22,6 +31,8 @@ class Context:
         latent: width d of the latents that the part reads (decoders, discriminators); 0 for parts that read none.
         latents: part name → width d of the latents it gives (losses that compare latents).
         tokenizer: of text encoders and text decoders.
+        image_tokens: of image decoders that work on an image tokenizer's tokens: its sizes.
+        vocabularies: part name → number of ids of its tokenizer (losses that predict tokens).
         steps: for schedules, the stage's number of steps.
     """
 
@@ -31,4 +42,6 @@ class Context:
     latent: int = 0
     latents: Mapping[str, int] = attrs.field(factory=dict)
     tokenizer: Tokenizer | None = None
+    image_tokens: ImageTokens | None = None
+    vocabularies: Mapping[str, int] = attrs.field(factory=dict)
     steps: int = 0

@@ -1,4 +1,4 @@
-"""C, the critic. Shapes: b batch, c h w image, d latent width."""
+"""C, the critic. Shapes: b batch, c h w image, d latent width, p patches."""
 
 from __future__ import annotations
 
@@ -14,4 +14,11 @@ class Discriminator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, y: Tensor, z: Latent) -> Tensor:
-        """y (b c h w) in [−1, 1], latent → scores (b). Twice differentiable in y and z."""
+        """y (b c h w) in [−1, 1], latent → scores (b), or (b p) of a critic that judges each patch by itself; losses average over them.
+
+        Twice differentiable in y and z where the capability ``second_order`` is declared. No item's score depends on the others of the batch.
+        """
+
+    def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
+        """What the critic sees on its way to the score, each (b …), first layer first (capability ``features``)."""
+        raise NotImplementedError("this critic declares no features")

@@ -1,6 +1,6 @@
 """Image parts: D_y (latent → image) and E_y (image → latent).
 
-Shapes: b batch, c h w image, n latent places, d latent width, k noise width. Images are floats in [−1, 1].
+Shapes: b batch, c h w image, n latent places, d latent width, k noise width, m image tokens. Images are floats in [−1, 1].
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from ..noise import Rng
-from .latent import Latent
+from .latent import Gaussian, Latent, Tokens
 
 
 class ImageEncoder(nn.Module, ABC):
@@ -21,7 +21,10 @@ class ImageEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, y: Tensor) -> Latent:
-        """y (b c h w) in [−1, 1] → latent: tokens (b n d), mask (b n), pooled (b d)."""
+        """y (b c h w) in [−1, 1] → latent: tokens (b n d), mask (b n), pooled (b d).
+
+        Where n is a square number the places are a grid's, row by row; a multiple of one (an encoder of several aspects) is one grid after the other.
+        """
 
 
 class ImageDecoder(nn.Module, ABC):
@@ -62,3 +65,29 @@ class DrawingDecoder(ImageDecoder):
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:
         return self.draw(z, self.noise(rng))
+
+    def gaussian(self, z: Latent) -> Gaussian:
+        """The distribution (b k') that the text's condition is drawn from, its noise being part of `noise` (capability ``conditioning_augmentation``)."""
+        raise NotImplementedError("this decoder declares no conditioning_augmentation")
+
+
+class TokenDecoder(ImageDecoder):
+    """A decoder over an image tokenizer's tokens (capability ``image_tokens``): where others say image, it says ids (b m).
+
+    The model puts the tokenizer before `nll` and after `sample`; the context's `image_tokens` says how many ids and places there are.
+    """
+
+    @abstractmethod
+    def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
+        """y ids (b m) → (b) −log p(ids | z) in nats, summed over the tokens, or a bound of it."""
+
+    @abstractmethod
+    def sample(self, z: Latent, rng: Rng) -> Tensor:
+        """ids (b m) of one image for each latent."""
+
+    def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
+        """(b) −log p(text) and (b) −log p(ids | text) in one pass, for decoders that read text and image as one sequence (capability ``caption_likelihood``).
+
+        `tokens` is the text that z was made from, y (b m) the ids.
+        """
+        raise NotImplementedError("this decoder declares no caption_likelihood")

@@ -135,7 +135,7 @@ def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, st
     device = prepare(model, recipe.compute)
     ranks = join(device)
     named = dict.fromkeys(loss for stage in recipe.running() for loss in build.losses_with_terms(recipe, tuple(stage.losses)))
-    losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named)).items()}
+    losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named), model).items()}
     ranks.same([*model.state_dict().values(), *(t for loss in losses.values() for t in loss.state_dict().values())])
     averages = any(stage.training.ema > 0 for stage in recipe.running())
     average = {name: p.detach().clone() for name, p in model.named_parameters() if averages and not name.startswith("parts.discriminator.")}
