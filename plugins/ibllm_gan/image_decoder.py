@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image import DrawingDecoder
 from ibllm_core.interfaces.latent import Latent
+from ibllm_core.likelihood import generalised_normal
 from ibllm_gan.config import CrossAttentionGeneratorConfig
-
-#: Pixels that differ from the image's median by this much (of −1..1) in a channel are in focus, and so is what lies this near, in pixels.
-FOCUS_THRESHOLD, FOCUS_REACH = 0.2, 3
 
 
 class GeneratorLayer(nn.Module):
@@ -98,17 +96,4 @@ class CrossAttentionGenerator(DrawingDecoder):
         return mixed.flatten(4, 5).flatten(2, 3)
 
     def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
-        """(b) a generalised normal distribution (Subbotin 1923) for every number of the image, weighted by `focus`."""
-        p = self.config.exponent
-        terms = ((drawn - y).float().abs() / self.config.scale).pow(p) / p
-        if self.config.focus:
-            terms = terms * self._weights(y)
-        return terms.flatten(1).sum(1)
-
-    def _weights(self, y: Tensor) -> Tensor:
-        """(b 1 h w) weights of mean 1: pixels in focus weigh 1 + `focus` times the others."""
-        ground = y.flatten(2).median(-1).values[..., None, None]
-        seen = ((y - ground).abs().amax(1, keepdim=True) > FOCUS_THRESHOLD).to(y.dtype)
-        near = F.max_pool2d(seen, 2 * FOCUS_REACH + 1, stride=1, padding=FOCUS_REACH)
-        weights = 1 + self.config.focus * near
-        return weights / weights.mean((2, 3), keepdim=True)
+        return generalised_normal(y, drawn, self.config.scale, self.config.exponent, self.config.focus)
