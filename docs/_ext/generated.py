@@ -128,6 +128,11 @@ def measured(name: str) -> str:
     return measured_figures.table(name)
 
 
+def families(_: str = "") -> str:
+    """Figures and costs of the recipes of every family, side by side."""
+    return measured_figures.families()
+
+
 def commands(_: str = "") -> str:
     """Every command of ibllm's own, from its help."""
     return "\n\n".join(_command(cli.get_command(click.Context(cli), name), f"ibllm {name}") for name in COMMANDS)

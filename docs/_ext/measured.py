@@ -1,7 +1,7 @@
 """Figures of runs that were really made: kept as JSON beside the docs, shown as tables, never typed.
 
 ``python docs/_ext/measured.py RUN [RUN …]`` takes finished run directories in (runs of one recipe replace what was kept of it) and writes README's
-table anew; ``% generated: measured NAME`` shows a recipe's table on a page.
+table anew; ``% generated: measured NAME`` shows a recipe's table on a page, ``% generated: families`` one row for each recipe of ``recipes/families/``.
 """
 
 from __future__ import annotations
@@ -9,16 +9,24 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import statistics
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ibllm
 from ibllm_core.report.figures import KNOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "measured"
 README = ROOT / "README.md"
+#: The recipes that are compared with each other, and the figures shown of them.
+FAMILIES = ROOT / "recipes" / "families"
+COMPARED = {"scene_exact": "drawn", "caption_exact": "read", "roundtrip_exact": "round trip"}
+#: Images drawn at once where drawing is timed, and how often.
+DRAWN, REPEATS = 32, 5
 _BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- /figures -->)", re.DOTALL)
 
 
@@ -34,8 +42,39 @@ def take(run: Path) -> dict[str, Any]:
         "parameters": sum(part["parameters"] for part in info["parts"]),
         "hardware": info["hardware"],
         "versions": info["versions"],
+        "command": info["command"],
+        "step_seconds": step_seconds(run, info),
+        "seconds_per_image": seconds_per_image(run),
         "results": json.loads((run / "results.json").read_text(encoding="utf-8")),
     }
+
+
+def step_seconds(run: Path, info: Mapping[str, Any]) -> dict[str, float]:
+    """Stage → median seconds an iteration, over the windows between log lines; validations are not in them."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    recipe = ibllm.open(run).recipe
+    found = {}
+    for stage in (stage["name"] for stage in info["stages"]):
+        speeds = [line["samples_per_second"] for line in lines if line["stage"] == stage and "samples_per_second" in line]
+        found[stage] = recipe.stages[stage].training.batch / statistics.median(speeds)
+    return found
+
+
+def seconds_per_image(run: Path) -> float | None:
+    """Median seconds to draw one image, `DRAWN` at once, with the run's own number of threads."""
+    import torch
+
+    opened = ibllm.open(run)
+    if "image_decoder" not in opened.recipe.parts:
+        return None
+    torch.set_num_threads(int(json.loads((run / "run.json").read_text(encoding="utf-8"))["hardware"]["threads"]))
+    texts = opened.dataset.corpus("train", DRAWN)[:DRAWN]
+    times = []
+    for _ in range(REPEATS + 1):
+        started = time.perf_counter()
+        opened.model.generate(texts, batch=DRAWN)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:]) / len(texts)
 
 
 def keep(runs: Sequence[Path]) -> None:
@@ -73,6 +112,37 @@ def table(name: str, only: str = "") -> str:
     machine = f"{first['hardware']['cores']} cores of {first['hardware']['cpu']}, torch {first['versions']['torch']}"
     note = f"{items}; {first['parameters']:,} parameters; {machine}; minutes from the first step to the report."
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+    return "\n".join([*lines, "", note])
+
+
+def families(split: str = "novel") -> str:
+    """A Markdown table with a row for each recipe of ``recipes/families/``: figures on one split over the seeds, and what they cost."""
+    header = ["recipe", *COMPARED.values(), "parameters", "step (ms)", "drawing (ms an image)", "minutes", "seeds"]
+    rows, machines = [], set()
+    for name in sorted(path.stem for path in FAMILIES.glob("*.toml")):
+        file = FOLDER / f"{name}.json"
+        if not file.exists():
+            rows.append([f"`{name}`", *["not measured"] * len(COMPARED), *[""] * 5])
+            continue
+        runs: list[Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["runs"]
+        row = [f"`{name}`"]
+        for figure in COMPARED:
+            values = [run["results"][f"{split}/{figure}"] for run in runs]
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            row.append(f"{statistics.mean(values):.3f}{spread}")
+        steps = {stage: statistics.mean(run["step_seconds"][stage] for run in runs) for stage in runs[0]["step_seconds"]}
+        drawing = statistics.mean(run["seconds_per_image"] for run in runs)
+        row += [
+            f"{runs[0]['parameters']:,}",
+            ", ".join(f"{stage} {1000 * seconds:.0f}" for stage, seconds in steps.items()),
+            f"{1000 * drawing:.1f}",
+            f"{statistics.mean(run['seconds'] for run in runs) / 60:.1f}",
+            ", ".join(str(run["seed"]) for run in runs),
+        ]
+        rows.append(row)
+        machines |= {f"{run['hardware']['threads']} threads of {run['hardware']['cpu']}, torch {run['versions']['torch']}" for run in runs}
+    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+    note = f"Mean ± standard deviation over the seeds, split `{split}`; {'; '.join(sorted(machines))}."
     return "\n".join([*lines, "", note])
 
 

@@ -94,9 +94,12 @@ def prepare(folder: Path) -> None:
     """The recipes under their own names, each scaled down."""
     shutil.copytree(RECIPES, folder / "full")
     (folder / "recipes").mkdir()
-    for path in (folder / "full").glob("*.toml"):
-        head = f'format = 1\nextends = "../full/{path.name}"\n'
-        (folder / "recipes" / path.name).write_text(head + small(load(path)), encoding="utf-8")
+    for path in (folder / "full").rglob("*.toml"):
+        scaled = folder / "recipes" / path.relative_to(folder / "full")
+        scaled.parent.mkdir(exist_ok=True)
+        up = "../" * len(scaled.parent.relative_to(folder).parts)
+        head = f'format = 1\nextends = "{up}full/{path.relative_to(folder / "full").as_posix()}"\n'
+        scaled.write_text(head + small(load(path)), encoding="utf-8")
 
 
 @attrs.frozen
