@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -13,12 +13,27 @@ if TYPE_CHECKING:
 class Optimizer(ABC):
     """Makes a torch optimizer for a player's parameters. Parameters with fewer than two axes get no weight decay."""
 
-    #: The rate that a schedule's factor multiplies.
-    lr: float
-
     @abstractmethod
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """A fresh optimizer."""
+    def build(self, parameters: Mapping[str, torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """A fresh optimizer for parameters by name (``parts.text_encoder.embedding.weight``).
+
+        The schedule's factor multiplies the rate ``lr`` that each of its parameter groups has now. Beside its state per parameter it may keep
+        numbers in its groups: checkpoints hold both.
+        """
+
+
+@runtime_checkable
+class Switching(Protocol):
+    """A torch optimizer that takes gradients at other weights than those to be used (schedule-free methods); `build` gives it in training mode.
+
+    Validated, kept and reported are the weights to be used, and a stage ends with them.
+    """
+
+    def eval(self) -> None:
+        """Puts the weights to be used into the parameters."""
+
+    def train(self) -> None:
+        """Puts back those at which gradients are taken, up to rounding; the loop itself keeps them bit for bit."""
 
 
 class Schedule(ABC):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import build
 from ..cycle import Cycle
 from ..interfaces.loss import CriticLoss, Loss
+from ..interfaces.optimisation import Switching
 from ..model import Model
 from ..recipe.schema import Recipe, Stage, Weight, weight_at
 
@@ -38,7 +39,8 @@ class Player:
         name: ``model`` or ``critic``.
         parameters: name → parameter.
         terms: what is summed.
-        optimizer, lr: a torch optimizer and the rate that factors multiply.
+        optimizer: of the parameters; its groups' rates are what factors multiply.
+        scale: a factor on these rates for the whole stage.
         every: plays on every n-th iteration.
     """
 
@@ -48,10 +50,11 @@ class Player:
         parameters: Mapping[str, nn.Parameter],
         terms: Sequence[Term],
         optimizer: torch.optim.Optimizer,
-        lr: float,
+        scale: float,
         every: int,
     ) -> None:
-        self.name, self.terms, self.optimizer, self.lr, self.every = name, terms, optimizer, lr, every
+        self.name, self.terms, self.optimizer, self.every = name, terms, optimizer, every
+        self._rates = [group["lr"] * scale for group in optimizer.param_groups]
         self.parameters = dict(parameters)
         self.steps = 0
 
@@ -73,8 +76,28 @@ class Player:
         return total, values
 
     def set_rate(self, factor: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * factor
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+
+    def settle(self) -> None:
+        """The parameters take the weights to be used, where the optimizer trains at others; the stage is over for this player."""
+        if isinstance(self.optimizer, Switching):
+            self.optimizer.eval()
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Within, the parameters have the weights to be used; afterwards, bit for bit, those that they had."""
+        if not isinstance(self.optimizer, Switching):
+            yield
+            return
+        held = [p.detach().clone() for p in self.parameters.values()]
+        self.optimizer.eval()
+        try:
+            yield
+        finally:
+            self.optimizer.train()
+            with torch.no_grad():
+                torch._foreach_copy_(list(self.parameters.values()), held)
 
     @contextmanager
     def alone(self, others: Sequence[Player]) -> Iterator[None]:
@@ -99,8 +122,7 @@ def make_players(recipe: Recipe, stage: Stage, model: Model, losses: Mapping[str
             continue
         entry = recipe.players[name]
         optimizer = build.build_optimizer(recipe, name)
-        made = optimizer.build(parameters.values())
-        players.append(Player(name, parameters, terms, made, optimizer.lr * stage.lr, entry.every))
+        players.append(Player(name, parameters, terms, optimizer.build(parameters), stage.lr, entry.every))
     return players
 
 

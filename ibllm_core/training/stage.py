@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -127,6 +128,19 @@ class StageTrainer:
         for player in self.players:
             means[f"lr/{player.name}"] = player.optimizer.param_groups[0]["lr"]
         return means
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Within, the model has the weights to be used where an optimizer trains at others (schedule-free methods)."""
+        with ExitStack() as stack:
+            for player in self.players:
+                stack.enter_context(player.settled())
+            yield
+
+    def settle(self) -> None:
+        """The model keeps the weights to be used: nothing is trained in this stage any more."""
+        for player in self.players:
+            player.settle()
 
     def steer(self) -> None:
         """Hands the steered λ to the composite."""

@@ -44,6 +44,44 @@ class SGDConfig(Config):
 
 
 @attrs.frozen(kw_only=True)
+class MuonConfig(Config):
+    """Jordan et al. 2024 for matrices, AdamW for everything else; needs torch 2.9. Tensors with fewer than two axes are not decayed."""
+
+    lr: float = option(1e-3, help="learning rate that the schedule's factor multiplies, as one would choose it for AdamW", gt=0)
+    momentum: float = option(0.95, help="decay of the average of a matrix's gradients", ge=0, lt=1)
+    nesterov: bool = option(True, help="look ahead along the momentum")
+    iterations: int = option(5, help="Newton–Schulz iterations that make an update orthogonal", ge=1, le=20)
+    scale: str = option(
+        "rms",
+        help="a matrix's rate by its shape a × b: rms for 0.2·√max(a, b), so that AdamW's rates fit (Liu et al. 2025); shape for √max(1, a/b)",
+        choices=("rms", "shape"),
+    )
+    others: float = option(1.0, help="AdamW's rate as a multiple of `lr`", gt=0)
+    adamw: tuple[str, ...] = option(
+        ("embedding", "positions", "queries", "head", "score"),
+        help="matrices that AdamW follows: those with one of these words in their names (tables of vectors, last layers)",
+    )
+    betas: tuple[float, float] = option((0.9, 0.999), help="AdamW's decay of the averages of gradients and of their squares", ge=0, lt=1)
+    eps: float = option(1e-8, help="added to the root of AdamW's average square", gt=0)
+    weight_decay: float = option(0.01, help="fraction of the rate by which weights shrink at each step", ge=0)
+
+
+@attrs.frozen(kw_only=True)
+class ScheduleFreeConfig(Config):
+    """Defazio et al. 2024. The schedule is left `constant`, with a warm-up if wished. Tensors with fewer than two axes are not decayed."""
+
+    lr: float = option(2.5e-3, help="learning rate that the schedule's factor multiplies", gt=0)
+    betas: tuple[float, float] = option(
+        (0.9, 0.999),
+        help="where gradients are taken, between the fast weights (0) and their average (1); decay of the average square",
+        gt=0,
+        lt=1,
+    )
+    eps: float = option(1e-8, help="added to the root of the average square", gt=0)
+    weight_decay: float = option(0.0, help="fraction of the rate by which weights shrink at each step", ge=0)
+
+
+@attrs.frozen(kw_only=True)
 class ConstantConfig(Config):
     """The full rate."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.optimisation import Optimizer
-from ibllm_optim.config import AdamConfig, AdamWConfig, SGDConfig
+from ibllm_optim.config import AdamConfig, AdamWConfig, ScheduleFreeConfig, SGDConfig
 
 
 def fusible(parameters: list[nn.Parameter]) -> bool:
@@ -32,15 +33,15 @@ class _Base(Optimizer):
     _class: type[torch.optim.Optimizer]
 
     def __init__(self, config: AdamWConfig | AdamConfig | SGDConfig, context: Context) -> None:
-        self.config, self.lr = config, config.lr
+        self.config = config
 
     @abstractmethod
     def _options(self) -> dict[str, Any]:
         """What this optimizer's class takes beside parameters and rate."""
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        listed = list(parameters)
-        options = {"lr": self.lr, "fused": fusible(listed) or None, **self._options()}
+    def build(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        listed = list(parameters.values())
+        options = {"lr": self.config.lr, "fused": fusible(listed) or None, **self._options()}
         return self._class(groups(listed, self.config.weight_decay), **options)
 
 
@@ -72,3 +73,20 @@ class SGD(_Base):
 
     def _options(self) -> dict[str, Any]:
         return {"momentum": self.config.momentum, "nesterov": self.config.nesterov}
+
+
+class ScheduleFree(Optimizer):
+    """`schedulefree.AdamWScheduleFree`: gradients at y = (1 − β₁)·z + β₁·x, steps of z, and the average x that is used (Defazio et al. 2024, eqs. 1–3)."""
+
+    def __init__(self, config: ScheduleFreeConfig, context: Context) -> None:
+        if importlib.util.find_spec("schedulefree") is None:
+            raise ValueError('the optimizer schedule_free needs the package schedulefree: pip install "ibllm[schedulefree]"')
+        self.config = config
+
+    def build(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        from schedulefree import AdamWScheduleFree
+
+        given, listed = self.config, list(parameters.values())
+        built = AdamWScheduleFree(groups(listed, given.weight_decay), lr=given.lr, betas=given.betas, eps=given.eps)
+        built.train()
+        return built

@@ -17,7 +17,7 @@ from ibllm_core.interfaces.optimisation import Optimizer
 def walk(optimizer: Optimizer, gradients: list[float], start: float = 2.0, axes: int = 2) -> list[float]:
     """Where one number goes under given gradients."""
     weight = torch.nn.Parameter(torch.full([1] * axes, start, dtype=torch.float64))
-    built = optimizer.build([weight])
+    built = optimizer.build({"weight": weight})
     places = []
     for gradient in gradients:
         weight.grad = torch.full_like(weight, gradient)
@@ -77,13 +77,13 @@ def test_only_tensors_with_two_axes_are_decayed(optimizer: Optimizer) -> None:
 
 
 def test_the_fused_step_is_used_on_the_cpu() -> None:
-    assert AdamW(AdamWConfig(), Context()).build([torch.nn.Parameter(torch.zeros(2, 2))]).defaults["fused"] is True
+    assert AdamW(AdamWConfig(), Context()).build({"weight": torch.nn.Parameter(torch.zeros(2, 2))}).defaults["fused"] is True
 
 
 def test_state_round_trip_goes_on_identically() -> None:
     def fresh() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
         weight = torch.nn.Parameter(torch.ones(3, 3))
-        return weight, AdamW(AdamWConfig(lr=0.1), Context()).build([weight])
+        return weight, AdamW(AdamWConfig(lr=0.1), Context()).build({"weight": weight})
 
     weight, optimizer = fresh()
     other, restored = fresh()
