@@ -69,6 +69,16 @@ def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
     return scaled.permute(0, 2, 3, 1).contiguous().to(torch.uint8).cpu().numpy()
 
 
+def add_unpaired(batch: Batch, found: Mapping[str, Samples], tokenizers: Mapping[str, Tokenizer]) -> Batch:
+    """The batch with the captions of the samples ``text`` and the images of the samples ``images``, where there are such."""
+    reads, text, images = tokenizers.get("text_encoder"), found.get("text"), found.get("images")
+    return attrs.evolve(
+        batch,
+        unpaired_x=None if reads is None or text is None or text.captions is None else to_tokens(reads, text.captions),
+        unpaired_y=None if images is None or images.images is None else to_images(images.images),
+    )
+
+
 def collate(samples: Samples, tokenizers: Mapping[str, Tokenizer], numbers: npt.NDArray[np.int64]) -> Batch:
     """Samples → tensors. `tokenizers` maps ``text_encoder`` and ``text_decoder`` to theirs; a part that is absent gets no text."""
     reads, writes = tokenizers.get("text_encoder"), tokenizers.get("text_decoder")

@@ -52,8 +52,16 @@ def build_dataset(recipe: Recipe) -> Dataset:
     return make(recipe, recipe.data, Context(seed=recipe.seed.data), Dataset, "data")
 
 
-def build_tokenizers(recipe: Recipe, dataset: Dataset | None = None, saved: Path | None = None) -> dict[str, Tokenizer]:
-    """Name → tokenizer: restored from the folder `saved`, or trained on the dataset's corpus, or untrained (for a check)."""
+def build_unpaired(recipe: Recipe) -> dict[str, Dataset]:
+    """``text`` and ``images`` → their datasets, where the recipe names such. Their seeds differ, so that one that draws its items draws others."""
+    return {
+        name: make(recipe, component, Context(seed=derive_key(recipe.seed.data, "unpaired", name)), Dataset, f"unpaired.{name}")
+        for name, component in recipe.unpaired.items()
+    }
+
+
+def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Path | None = None) -> dict[str, Tokenizer]:
+    """Name → tokenizer: restored from the folder `saved`, or trained on the sources' texts together, or untrained without any (for a check)."""
     tokenizers: dict[str, Tokenizer] = {}
     for name, component in recipe.tokenizers.items():
         key = f"tokenizers.{name}"
@@ -61,8 +69,8 @@ def build_tokenizers(recipe: Recipe, dataset: Dataset | None = None, saved: Path
         try:
             if saved is not None:
                 tokenizer.restore((saved / f"tokenizer-{name}.json").read_text(encoding="utf-8"))
-            elif dataset is not None:
-                tokenizer.train(dataset.corpus())
+            elif sources:
+                tokenizer.train([text for source in sources for text in source.corpus()])
         except (ValueError, OSError) as error:
             raise BuildError(component, key, str(error)) from error
         tokenizers[name] = tokenizer

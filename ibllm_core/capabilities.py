@@ -15,9 +15,9 @@ CAPABILITIES: Mapping[str, str] = {
     "caption_likelihood": "an image decoder that reads text and image as one sequence and gives both likelihoods",
     "features": "a discriminator that shows what it sees on its way to the score",
     "codebook": "an image tokenizer whose codes are learned and ask for a commitment",
-    "captions": "data with captions",
-    "images": "data with images",
-    "pairs": "data whose captions belong to their images",
+    "captions": "data with captions, or a table `[unpaired.text]` with such (`Cycle.texts`)",
+    "images": "data with images, or a table `[unpaired.images]` with such (`Cycle.images`)",
+    "pairs": "data with captions and images that belong together (`Cycle.x`, `Cycle.y`)",
     "questions": "data with questions and answers about the images",
     "second_order": "a discriminator that can be differentiated twice by image and latent",
 }

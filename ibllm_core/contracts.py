@@ -197,7 +197,7 @@ def _stage(recipe: Recipe, model: Model, stage: Stage) -> StageRow:
         losses = build.build_losses(recipe, names, model)
     set_trainable(model, stage.train)
     size = max(2, stage.training.batch // stage.training.accumulate)
-    cycle = Cycle(model, fabricate(model, size, META), losses, (0,))
+    cycle = Cycle(model, _as_given(recipe, fabricate(model, size, META)), losses, (0,))
     kept: dict[int, int] = {}
     own = {id(p) for p in model.parameters()}
 
@@ -222,6 +222,16 @@ def _stage(recipe: Recipe, model: Model, stage: Stage) -> StageRow:
     build.build_schedule(recipe, stage)
     trained = sum(p.numel() for player in players for p in player.parameters.values())
     return StageRow(stage.name, stage.steps, tuple(stage.losses), trained, sum(kept.values()))
+
+
+def _as_given(recipe: Recipe, batch: Batch) -> Batch:
+    """The batch without what the recipe's data do not give."""
+    given, missing = recipe.data.config.provides(), dict[str, Any]()
+    for ability, fields in {"captions": ("x", "x_out"), "images": ("y",), "questions": ("question", "answer")}.items():
+        missing |= dict.fromkeys(fields) if ability not in given else {}
+    for name, field in {"text": "unpaired_x", "images": "unpaired_y"}.items():
+        missing |= {field: None} if name not in recipe.unpaired else {}
+    return attrs.evolve(batch, **missing)
 
 
 @contextlib.contextmanager

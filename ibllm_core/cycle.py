@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .batch import Batch
+from .errors import UserError
+from .interfaces.discriminator import Discriminator
 from .interfaces.image import DrawingDecoder, TokenDecoder
 from .interfaces.image_tokenizer import Reconstruction
 from .interfaces.latent import Latent, Tokens
@@ -192,12 +194,16 @@ class Cycle:
     # What losses ask for.
 
     def score(self, y: Tensor, z: Latent) -> Tensor:
-        """(b) the critic's scores, computed anew at every call."""
+        """(b) or (b p) the critic's scores, computed anew at every call."""
         scores: Tensor = self.model.part("discriminator")(y, z)
         return scores
 
+    def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
+        """What the critic sees on its way to the score, each (b …), computed anew at every call."""
+        return cast(Discriminator, self.model.part("discriminator")).features(y, z)
+
     def score_twice_differentiable(self, y: Tensor, z: Latent) -> Tensor:
-        """(b) as `score`, for penalties: fused attention has no second derivative on a CPU, so the plain kernel is used."""
+        """As `score`, for penalties: fused attention has no second derivative on a CPU, so the plain kernel is used."""
         with sdpa_kernel(SDPBackend.MATH):
             return self.score(y, z)
 
@@ -239,11 +245,11 @@ class Cycle:
 
 def _there(found: _T | None, what: str) -> _T:
     if found is None:
-        raise MissingData(f"a loss asks for {what}, but the dataset gives none")
+        raise MissingData(f"it asks for {what}, but the data give none")
     return found
 
 
-class MissingData(ValueError):
+class MissingData(UserError):
     """The data lack what a loss asks for."""
 
 

@@ -58,6 +58,16 @@ class Evaluation:
         assert self.samples.images is not None, "the dataset gives no images"
         return self.samples.images
 
+    @property
+    def draws_captions(self) -> bool:
+        """True where there are captions and the model draws."""
+        return self.samples.captions is not None and {"text_encoder", "image_decoder"} <= set(self.model.parts)
+
+    @property
+    def reads_images(self) -> bool:
+        """True where there are images and the model reads."""
+        return self.samples.images is not None and {"image_encoder", "text_decoder"} <= set(self.model.parts)
+
     @cached_property
     def generated(self) -> Pixels:
         """(b h w c) drawn from the captions."""

@@ -95,13 +95,20 @@ class Config:
         return frozenset()
 
     def needs(self) -> frozenset[str]:
-        """What it asks of others: ``"image_decoder"`` (a part is there) or ``"image_decoder.differentiable_draw"``."""
+        """What it asks of others: ``"image_decoder"`` (a part is there), ``"image_decoder.differentiable_draw"`` (it can do that), ``"data.pairs"``."""
         return frozenset()
 
 
 @attrs.frozen(kw_only=True)
 class DatasetConfig(Config, ABC):
-    """The base of a dataset's options: what a recipe is checked against before any data is made."""
+    """The base of a dataset's options: what a recipe is checked against before any data is made.
+
+    A dataset provides ``captions`` and ``images``, ``pairs`` where they belong together, and ``questions`` where it asks any.
+    """
+
+    def provides(self) -> frozenset[str]:
+        """What it gives; by default captions and images that belong together."""
+        return frozenset({"captions", "images", "pairs"})
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
@@ -128,7 +135,10 @@ class LossConfig(Config):
 
 @attrs.frozen(kw_only=True)
 class MetricConfig(Config, ABC):
-    """The base of a metric's options."""
+    """The base of a metric's options.
+
+    A metric whose `needs` names no ``data.…`` is taken to compare captions with their images: it needs ``data.pairs``.
+    """
 
     @abstractmethod
     def figures(self) -> tuple[str, ...]:

@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ..errors import nearest
-from ..options import Config, MetricConfig
+from ..options import MetricConfig
+from .checks_data import DATA_RULES
 from .checks_losses import LOSS_RULES
-from .draft import Draft, needs, provider_of
+from .draft import Draft, offers, provider_of
 from .errors import listing
 from .schema import PARTS, READS, Component, Init, Validation
 
 
 def check_all(draft: Draft) -> None:
     """Applies every rule."""
-    for rule in (*RULES, *LOSS_RULES):
+    for rule in (*RULES, *DATA_RULES, *LOSS_RULES):
         rule(draft)
 
 
@@ -69,17 +70,15 @@ def trained_parts_are_there(draft: Draft) -> None:
 
 def needs_are_met(draft: Draft) -> None:
     """Parts that a component asks for are there, and can do what it asks."""
-    components = {("model", name): component for name, component in draft.parts.items()}
-    components |= {("losses", name): entry.component for name, entry in draft.losses.items()}
-    components |= {("metrics", name): component for name, component in draft.metrics.items()}
-    for path, component in components.items():
-        for need in sorted(needs(component.config)):
-            part, _, ability = need.partition(".")
-            if part not in draft.parts_there():
-                if not ability:
-                    _part_is_missing(draft, path, component, part)
-            elif ability and part in draft.parts and ability not in draft.parts[part].config.provides():
-                _part_cannot(draft, path, component, part, ability)
+    for path, component, need in draft.all_needs():
+        part, _, ability = need.partition(".")
+        if part == "data":
+            continue
+        if part not in draft.parts_there():
+            if not ability:
+                _part_is_missing(draft, path, component, part)
+        elif ability and part in draft.parts and ability not in draft.parts[part].config.provides():
+            _part_cannot(draft, path, component, part, ability)
 
 
 def _part_is_missing(draft: Draft, path: tuple[str, str], component: Component, part: str) -> None:
@@ -89,7 +88,7 @@ def _part_is_missing(draft: Draft, path: tuple[str, str], component: Component, 
 
 def _part_cannot(draft: Draft, path: tuple[str, str], component: Component, part: str, ability: str) -> None:
     held = draft.parts[part]
-    able = [name for name in draft.manager.names(part) if ability in _offers(draft, part, name)]
+    able = [name for name in draft.manager.names(part) if ability in offers(draft.manager, part, name)]
     draft.say(
         (*path, "use"),
         f"{component.use} needs {part}.{ability}, which {held.use} ({held.place}) does not provide",
@@ -98,15 +97,6 @@ def _part_cannot(draft: Draft, path: tuple[str, str], component: Component, part
         else f"another {part}; none that is installed provides it",
         provider=provider_of(held),
     )
-
-
-def _offers(draft: Draft, kind: str, name: str) -> frozenset[str]:
-    """What a component provides with its defaults; nothing where it has no defaults or cannot be imported."""
-    try:
-        config: Config = draft.manager.config_class(kind, name)()
-        return config.provides()
-    except (ValueError, TypeError):
-        return frozenset()
 
 
 def latents_fit(draft: Draft) -> None:

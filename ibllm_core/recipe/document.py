@@ -13,7 +13,7 @@ from .locate import Path, dotted
 from .schema import Place
 
 #: Tables whose members a recipe may remove with ``NAME = false``.
-REMOVABLE = ("losses", "metrics", "trackers", "stages", "model")
+REMOVABLE = ("losses", "metrics", "trackers", "stages", "model", "unpaired")
 
 
 @attrs.define

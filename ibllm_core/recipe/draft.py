@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
 
 from ..errors import UserError, nearest
-from ..options import Config, LossConfig
+from ..options import Config, LossConfig, MetricConfig
 from ..plugins import Manager, UnknownComponent
 from ..spec import KINDS
 from .document import Document
@@ -32,6 +32,7 @@ class Draft:
     init: Init | None = None
     width: int | None = None
     data: Component | None = None
+    unpaired: dict[str, Component] = attrs.field(factory=dict)
     tokenizers: dict[str, Component] = attrs.field(factory=dict)
     parts: dict[str, Component] = attrs.field(factory=dict)
     losses: dict[str, LossEntry] = attrs.field(factory=dict)
@@ -61,6 +62,15 @@ class Draft:
         names = self.names("model")
         meant = {nearest(name, PARTS) for name in names if name not in PARTS}
         return tuple(part for part in PARTS if part in names or part in meant)
+
+    def all_needs(self) -> Iterator[tuple[tuple[str, str], Component, str]]:
+        """The key path of every part, loss and metric, the component, and one thing that it asks of others."""
+        found = {("model", name): component for name, component in self.parts.items()}
+        found |= {("losses", name): entry.component for name, entry in self.losses.items()}
+        found |= {("metrics", name): component for name, component in self.metrics.items()}
+        for path, component in found.items():
+            for need in sorted(needs(component.config)):
+                yield path, component, need
 
     def place(self, *path: str | int) -> Place:
         return self.document.place(*path)
@@ -157,9 +167,21 @@ def provider_of(component: Component) -> str:
 
 
 def needs(config: Config) -> frozenset[str]:
-    """What a component asks of others; a critic's loss asks for a critic, whether it says so or not."""
+    """What a component asks of others; a critic's loss asks for a critic and a metric for some data, whether they say so or not."""
+    said = config.needs()
     critic = isinstance(config, LossConfig) and "critic" in config.players()
-    return config.needs() | ({"discriminator"} if critic else frozenset())
+    measures = isinstance(config, MetricConfig) and not any(need.startswith("data.") for need in said)
+    return said | ({"discriminator"} if critic else frozenset()) | ({"data.pairs"} if measures else frozenset())
+
+
+def offers(manager: Manager, kind: str, name: str) -> frozenset[str]:
+    """What a component provides at its defaults; nothing where it cannot be imported or has options without a default that are no strings."""
+    try:
+        cls = manager.config_class(kind, name)
+        required = {field.name: "" for field in keys(cls).values() if field.default is attrs.NOTHING}
+        return cls(**required).provides()
+    except (ValueError, TypeError):
+        return frozenset()
 
 
 def _article(kind: str) -> str:

@@ -66,6 +66,7 @@ def _recipe(draft: Draft, document: Document) -> Recipe:
         seed=draft.seed,
         order=draft.order,
         data=draft.data,
+        unpaired=draft.unpaired,
         tokenizers=draft.tokenizers,
         width=draft.width,
         parts=draft.parts,

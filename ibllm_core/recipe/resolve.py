@@ -19,7 +19,7 @@ C = TypeVar("C", Container, Table)
 WIDEST = 110
 #: The order of a resolved recipe's tables; others follow as they come.
 _ORDER = (
-    "format", "name", "order", "init", "seed", "plugins", "data", "tokenizers", "model", "losses", "metrics", "trackers",
+    "format", "name", "order", "init", "seed", "plugins", "data", "unpaired", "tokenizers", "model", "losses", "metrics", "trackers",
     "optimizer", "schedule", "players", "training", "stages", "compute", "evaluation",
 )  # fmt: skip
 
@@ -72,6 +72,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         "init": _init(recipe.init),
         "plugins": options(recipe.plugins),
         "data": component(recipe.data),
+        "unpaired": {name: component(found) for name, found in recipe.unpaired.items()},
         "tokenizers": {name: component(found) for name, found in recipe.tokenizers.items()},
         "model": {"width": recipe.width} | {name: _part(recipe, name) for name in recipe.parts},
         "losses": {

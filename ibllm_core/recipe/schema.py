@@ -18,6 +18,8 @@ from ..spec import ComponentSpec
 FORMAT = 1
 #: The kinds of part a model can have, one of each; also their names in ``[model.PART]``.
 PARTS = ("text_encoder", "image_decoder", "image_encoder", "text_decoder", "discriminator", "image_tokenizer")
+#: What ``[unpaired.NAME]`` may be, and what its dataset must give.
+UNPAIRED: Mapping[str, str] = {"text": "captions", "images": "images"}
 #: Part → the encoder whose latents it reads.
 READS: Mapping[str, str] = {"image_decoder": "text_encoder", "discriminator": "text_encoder", "text_decoder": "image_encoder"}
 
@@ -220,12 +222,16 @@ class Plugins(Config):
 
 @attrs.frozen(kw_only=True)
 class Recipe:
-    """A resolved recipe. `source` is the resolved TOML text that reads back to the same recipe."""
+    """A resolved recipe. `source` is the resolved TOML text that reads back to the same recipe.
+
+    `unpaired` maps ``text`` and ``images`` to further datasets, of which only the captions or only the images are used.
+    """
 
     name: str
     seed: Seeds
     order: tuple[str, ...]
     data: Component
+    unpaired: Mapping[str, Component]
     tokenizers: Mapping[str, Component]
     width: int
     parts: Mapping[str, Component]
@@ -245,6 +251,7 @@ class Recipe:
     def components(self) -> Mapping[str, Component]:
         """Key path → component, for provenance."""
         found: dict[str, Component] = {"data": self.data}
+        found |= {f"unpaired.{name}": c for name, c in self.unpaired.items()}
         found |= {f"tokenizers.{name}": c for name, c in self.tokenizers.items()}
         found |= {f"model.{name}": c for name, c in self.parts.items()}
         found |= {f"losses.{name}": entry.component for name, entry in self.losses.items()}

@@ -12,6 +12,7 @@ from .draft import Draft
 from .errors import listing
 from .schema import (
     PARTS,
+    UNPAIRED,
     Component,
     Compute,
     EvaluationPlan,
@@ -28,7 +29,7 @@ C = TypeVar("C", bound=Config)
 
 #: Top-level tables.
 TABLES = (
-    "seed", "plugins", "data", "tokenizers", "model", "losses", "metrics", "trackers",
+    "seed", "plugins", "data", "unpaired", "tokenizers", "model", "losses", "metrics", "trackers",
     "optimizer", "schedule", "players", "training", "stages", "compute", "evaluation",
 )  # fmt: skip
 #: Who can play.
@@ -44,6 +45,7 @@ def read_sections(draft: Draft) -> None:
     if draft.document.get("data") is None:
         draft.say(("data",), "missing", expected="a table that names a dataset", hint='[data] with use = "shapes", for instance')
     draft.data = _component(draft, "dataset", "data")
+    _unpaired(draft)
     draft.tokenizers = _components(draft, "tokenizer", "tokenizers")
     draft.metrics = _components(draft, "metric", "metrics")
     draft.trackers = _components(draft, "tracker", "trackers")
@@ -82,6 +84,16 @@ def _components(draft: Draft, kind: str, section: str) -> dict[str, Component]:
     draft.table(section)
     found = {name: _component(draft, kind, section, name) for name in draft.names(section)}
     return {name: component for name, component in found.items() if component is not None}
+
+
+def _unpaired(draft: Draft) -> None:
+    for name in draft.table("unpaired"):
+        if name not in UNPAIRED:
+            draft.unknown(("unpaired", name), "unknown key", name, UNPAIRED)
+            continue
+        component = _component(draft, "dataset", "unpaired", name)
+        if component is not None:
+            draft.unpaired[name] = component
 
 
 def _model(draft: Draft) -> None:

@@ -24,6 +24,7 @@ _ROLES = {
 }
 _PROVENANCE_GROUPS = {
     "data": "Data",
+    "unpaired": "Data",
     "tokenizers": "Tokenizers",
     "model": "Model",
     "losses": "Losses",

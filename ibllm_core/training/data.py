@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ..batch import Batch, collate
+from ..batch import Batch, add_unpaired, collate
 from ..interfaces.dataset import Dataset
 from ..interfaces.tokenizer import Tokenizer
 from ..randomness import Stream
@@ -49,6 +49,7 @@ class Feeder:
 
     Args:
         batch: items a draw, over all ranks and micro-batches.
+        unpaired: ``text`` and ``images`` → further datasets, of which each draw takes as many captions and images, in an order of their own.
         micro: micro-batches that this process's share is cut into.
         rank, ranks: which contiguous share of each draw is this process's.
     """
@@ -65,9 +66,11 @@ class Feeder:
         rank: int = 0,
         ranks: int = 1,
         ahead: int = 2,
+        unpaired: Mapping[str, Dataset] | None = None,
     ) -> None:
-        self._dataset, self._tokenizers = dataset, tokenizers
+        self._dataset, self._tokenizers, self._unpaired = dataset, tokenizers, unpaired or {}
         self._order = Order(dataset.sizes()["train"], key)
+        self._orders = {name: Order(other.sizes()["train"], (*key, "unpaired", name)) for name, other in self._unpaired.items()}
         self._batch = batch
         self._shares = np.array_split(np.arange(batch), ranks * micro)[rank * micro : (rank + 1) * micro]
         self._queue: queue.Queue[list[Batch] | BaseException] = queue.Queue(maxsize=ahead)
@@ -80,8 +83,10 @@ class Feeder:
         return [self._collate(draw, share) for share in self._shares]
 
     def _collate(self, draw: int, share: npt.NDArray[np.int64]) -> Batch:
-        indices = self._order(draw * self._batch + share)
-        return collate(self._dataset.samples("train", indices), self._tokenizers, share)
+        positions = draw * self._batch + share
+        batch = collate(self._dataset.samples("train", self._order(positions)), self._tokenizers, share)
+        found = {name: other.samples("train", self._orders[name](positions)) for name, other in self._unpaired.items()}
+        return add_unpaired(batch, found, self._tokenizers)
 
     def _prepare(self, draw: int) -> None:
         while not self._stopped.is_set():

@@ -135,7 +135,6 @@ class Job:
             trainer.restore(checkpoint.state, checkpoint.tensors)
         session.observer.stage_started(stage, number + 1, count, trainer.step)
         note = train_stage(session, stage, number, trainer)
-        trainer.settle()
         if session.best and trainer.knobs.best_step != trainer.step:
             session.return_to_best()
             note = note or f"went back to the best weights, step {trainer.knobs.best_step}"
@@ -190,7 +189,7 @@ class Job:
                 {"part": name, "component": str(recipe.parts[name]), "parameters": sum(p.numel() for p in part.parameters())}
                 for name, part in session.model.parts.items()
             ],
-            "attribution": session.dataset.attribution(),
+            "attribution": session.attribution(),
             "stages": [],
             "timings": {},
         }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..batch import collate
+from ..batch import add_unpaired, collate
 from ..cycle import Cycle
 from ..errors import UserError
 from ..evaluation import evaluate
@@ -47,6 +47,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
         micro=settings.accumulate,
         rank=ranks.rank,
         ranks=ranks.count,
+        unpaired=session.unpaired,
     )
     started = clock = time.perf_counter()
     before = session.seconds.get(stage.name, 0.0)
@@ -112,7 +113,7 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
 def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:
     """One validation and what it steers. True where the stage is to stop."""
     watched = plan.figure or "loss"
-    with trainer.settled(), session.averaged():
+    with session.averaged():
         figures = measure(session, plan.split, plan.items, _wanted(session, plan))
         if watched == "loss":
             figures["loss"] = _held_out_loss(session, stage, plan, trainer)
@@ -121,8 +122,7 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
     better = trainer.knobs.watch(plan, figures, watched, trainer.step)
     trainer.steer()
     if better and plan.best:
-        with trainer.settled():
-            session.remember_best()
+        session.remember_best()
     session.write("validation", stage.name, figures)
     session.observer.validated(stage, trainer.step, figures, better)
     return trainer.knobs.stop(plan)
@@ -146,15 +146,18 @@ def _wanted(session: Session, plan: Validation) -> dict[str, Metric]:
 
 
 def _held_out_loss(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> float:
-    """The model's weighted loss on the validation split."""
+    """The model's weighted loss on the validation split; unpaired data that have none are left out, so that the pairs' own items are taken."""
     model, size = session.model, session.recipe.evaluation.batch
     player = next(player for player in trainer.players if player.name == MODEL)
     count = min(plan.items, session.dataset.sizes()[plan.split])
     total = 0.0
+    others = {name: (other, other.sizes().get(plan.split, 0)) for name, other in session.unpaired.items()}
     with model.inference():
         for start in range(0, count, size):
             indices = np.arange(start, min(start + size, count))
-            batch = collate(session.dataset.samples(plan.split, indices), model.tokenizers, indices).to(model.device)
+            found = {name: other.samples(plan.split, indices % items) for name, (other, items) in others.items() if items}
+            pairs = collate(session.dataset.samples(plan.split, indices), model.tokenizers, indices)
+            batch = add_unpaired(pairs, found, model.tokenizers).to(model.device)
             key = (session.recipe.seed.evaluation, "validation", plan.split)
             cycle = Cycle(model, batch, session.losses, key, trainer.step)
             values = [term.at(trainer.step) * cycle.value(term.name) for term in player.terms]

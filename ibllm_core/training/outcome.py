@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,32 +60,36 @@ def finish(session: Session) -> dict[str, float]:
 
 
 def write_samples(session: Session, evaluation: Evaluation) -> None:
-    """A split's sample grid: PNGs and a list of what is what."""
+    """A split's sample grid: PNGs and a list of what is what, as far as the data give it and the model makes it."""
     folder = session.directory.samples
     folder.mkdir(exist_ok=True)
     rows = choose_samples(evaluation, session.recipe.evaluation.samples)
+    draws, reads = evaluation.draws_captions, evaluation.reads_images
+    texts: dict[str, Sequence[str] | None] = {
+        "caption": evaluation.samples.captions,
+        "language": evaluation.languages,
+        "read": evaluation.read if reads else None,
+        "reread": evaluation.reread if draws and reads else None,
+    }
+    pictures = {"real": evaluation.samples.images, "generated": evaluation.generated if draws else None}
+    shown = {name: pixels for name, pixels in pictures.items() if pixels is not None}
     marks = [metric.marks(evaluation) for metric in session.metrics.values()]
     items: list[dict[str, Any]] = []
     for row in rows:
         stem = f"{evaluation.split}-{int(evaluation.indices[row]):06d}"
-        _write_png(folder / f"{stem}-real.png", evaluation.real[row])
-        _write_png(folder / f"{stem}-generated.png", evaluation.generated[row])
+        for name, pixels in shown.items():
+            _write_png(folder / f"{stem}-{name}.png", pixels[row])
         items.append(
-            {
-                "index": int(evaluation.indices[row]),
-                "caption": evaluation.captions[row],
-                "language": evaluation.languages[row],
-                "real": f"{stem}-real.png",
-                "generated": f"{stem}-generated.png",
-                "read": evaluation.read[row],
-                "reread": evaluation.reread[row],
-                "right": {name: bool(values[row]) for found in marks for name, values in found.items()},
-            }
+            {"index": int(evaluation.indices[row])}
+            | {name: None if found is None else found[row] for name, found in texts.items()}
+            | {name: f"{stem}-{name}.png" if name in shown else None for name in pictures}
+            | {"right": {name: bool(values[row]) for found in marks for name, values in found.items()}}
         )
     write_json(folder / f"{evaluation.split}.json", {"split": evaluation.split, "items": items})
-    sheet = np.concatenate([np.concatenate([evaluation.real[row], evaluation.generated[row]]) for row in rows], axis=1)
-    for tracker in session.trackers.values():
-        tracker.image(f"samples/{evaluation.split}", sheet, session.step)
+    if shown and rows:
+        sheet = np.concatenate([np.concatenate([pixels[row] for pixels in shown.values()]) for row in rows], axis=1)
+        for tracker in session.trackers.values():
+            tracker.image(f"samples/{evaluation.split}", sheet, session.step)
 
 
 def choose_samples(evaluation: Evaluation, count: int) -> list[int]:

@@ -30,6 +30,7 @@ class Session:
     """One run while it runs.
 
     Attributes:
+        unpaired: ``text`` and ``images`` → further datasets, where the recipe names such.
         average: parameter name → averaged weight; empty where the recipe asks for none.
         best: the state of the model (and its average) at the stage's best validation; empty before it.
         records: one entry a finished stage, for run.json.
@@ -41,6 +42,7 @@ class Session:
     recipe: Recipe
     directory: RunDirectory
     dataset: Dataset
+    unpaired: Mapping[str, Dataset]
     tokenizers: Mapping[str, Tokenizer]
     model: Model
     losses: Mapping[str, Loss | CriticLoss]
@@ -64,6 +66,11 @@ class Session:
             self.log.write(step=self.step, stage=stage, time=time.time(), kind=kind, **values)
         for tracker in self.trackers.values():
             tracker.scalars({f"{stage}/{kind}/{name}": value for name, value in values.items()}, self.step)
+
+    def attribution(self) -> str | None:
+        """The credits that all the data ask for, each once."""
+        credits = [dataset.attribution() for dataset in (self.dataset, *self.unpaired.values())]
+        return "\n\n".join(dict.fromkeys(credit for credit in credits if credit)) or None
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -128,9 +135,10 @@ def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, st
     # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
     # the setting when they are made, so it comes before the first operation that makes them.
     torch.set_flush_denormal(True)
-    dataset = build.build_dataset(recipe)
+    dataset, unpaired = build.build_dataset(recipe), build.build_unpaired(recipe)
     saved = directory.checkpoints if resume else None
-    tokenizers = build.build_tokenizers(recipe, dataset, saved)
+    texts = [dataset, *(other for name, other in unpaired.items() if name == "text")]
+    tokenizers = build.build_tokenizers(recipe, texts, saved)
     model = build.build_model(recipe, tokenizers, dataset.image_shape)
     device = prepare(model, recipe.compute)
     ranks = join(device)
@@ -143,6 +151,7 @@ def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, st
         recipe=recipe,
         directory=directory,
         dataset=dataset,
+        unpaired=unpaired,
         tokenizers=tokenizers,
         model=model,
         losses=losses,

@@ -55,6 +55,9 @@ class ShapesConfig(DatasetConfig):
         if not self.languages or len(set(self.languages)) < len(self.languages):
             raise OptionError("languages", self.languages, "one or more different languages")
 
+    def provides(self) -> frozenset[str]:
+        return super().provides() | ({"questions"} if self.questions else frozenset())
+
     def splits(self) -> tuple[str, ...]:
         """The names of the splits."""
         return SPLITS
