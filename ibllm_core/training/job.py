@@ -135,6 +135,7 @@ class Job:
             trainer.restore(checkpoint.state, checkpoint.tensors)
         session.observer.stage_started(stage, number + 1, count, trainer.step)
         note = train_stage(session, stage, number, trainer)
+        trainer.settle()
         if session.best and trainer.knobs.best_step != trainer.step:
             session.return_to_best()
             note = note or f"went back to the best weights, step {trainer.knobs.best_step}"

@@ -113,7 +113,7 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
 def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:
     """One validation and what it steers. True where the stage is to stop."""
     watched = plan.figure or "loss"
-    with session.averaged():
+    with trainer.settled(), session.averaged():
         figures = measure(session, plan.split, plan.items, _wanted(session, plan))
         if watched == "loss":
             figures["loss"] = _held_out_loss(session, stage, plan, trainer)
@@ -122,7 +122,8 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
     better = trainer.knobs.watch(plan, figures, watched, trainer.step)
     trainer.steer()
     if better and plan.best:
-        session.remember_best()
+        with trainer.settled():
+            session.remember_best()
     session.write("validation", stage.name, figures)
     session.observer.validated(stage, trainer.step, figures, better)
     return trainer.knobs.stop(plan)
