@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm_cnn.config import CNNImageEncoderConfig
+from ibllm_cnn.layers import Residual
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image import ImageEncoder
 from ibllm_core.interfaces.latent import Latent
@@ -15,26 +16,6 @@ from ibllm_core.interfaces.latent import Latent
 REACH, FAINT = 4, 0.05
 #: The mean contrast below which a place shows nothing.
 EMPTY = 1e-3
-
-
-class Residual(nn.Module):
-    """Two 3×3 convolutions behind norms, beside a residual (pre-activation, He et al. 2016)."""
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.GroupNorm(groups, channels),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(groups, channels),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b c h w) → (b c h w)."""
-        out: Tensor = x + self.body(x)
-        return out
 
 
 def contrast(y: Tensor) -> Tensor:
