@@ -16,20 +16,38 @@ class FilesConfig(DatasetConfig):
     A table (.csv and .tsv with a header line, .jsonl) has the columns ``image`` (a path, relative to the table) and ``caption``, and may
     have ``language``, ``split`` (train, validation or test), ``question`` and ``answer``; an image may stand in several rows. In a
     folder every image, at any depth, has its captions in a .txt file of the same name, one a line.
+
+    With `holds` the data may be images alone (a table without captions, or a folder of images) or captions alone (a table without images, a
+    .txt file with one a line, or a folder of such files).
     """
 
     path: str = option(help="the table or the folder; relative to the working directory")
+    holds: str = option(
+        "pairs", help="pairs of images and captions, images alone, or captions alone", choices=("pairs", "images", "captions")
+    )
+    questions: bool = option(False, help="every row of the table has a question and its answer; losses on answers ask for it")
     size: int = option(64, help="height and width of the images in pixels", ge=8, le=1024)
     fit: str = option("crop", help="crop: the middle square; pad: the whole image, with bars of the background", choices=("crop", "pad"))
     background: tuple[int, int, int] = option((255, 255, 255), help="red, green and blue of bars and behind transparency", ge=0, le=255)
     language: str = option("en", help="language (ISO 639) of the captions that do not name theirs")
-    validation: float = option(0.1, help="fraction of the images for the split validation, where the table has no column split", ge=0, lt=1)
-    test: float = option(0.1, help="fraction of the images for the split test, where the table has no column split", ge=0, lt=1)
+    validation: float = option(
+        0.1,
+        help="fraction of the images (of the captions, where there are no images) for the split validation, where the table has no column split",
+        ge=0,
+        lt=1,
+    )
+    test: float = option(0.1, help="fraction of them for the split test, where the table has no column split", ge=0, lt=1)
     split_seed: int = option(0, help="seed of that division; apart from the run's seed, so that seeds compare on the same images", ge=0)
 
     def __attrs_post_init__(self) -> None:
         if self.validation + self.test >= 1:
             raise ValueError(f"validation + test = {self.validation + self.test:g}: expected less than 1")
+        if self.questions and self.holds == "captions":
+            raise ValueError('questions = true: expected false with holds = "captions", since questions are about images')
+
+    def provides(self) -> frozenset[str]:
+        held = {"pairs": {"captions", "images", "pairs"}}.get(self.holds, {self.holds})
+        return frozenset(held | ({"questions"} if self.questions else set()))
 
     def splits(self) -> tuple[str, ...]:
         """The names of the splits."""

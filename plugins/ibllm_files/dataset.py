@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+#: What a row has, by the option `holds`.
+HELD: Mapping[str, tuple[str, ...]] = {"pairs": ("image", "caption"), "images": ("image",), "captions": ("caption",)}
+
+
 @attrs.frozen(eq=False)
 class Folder:
-    """A config's files once read: images (n h w 3) uint8, and split → (row, its image's number)."""
+    """A config's files once read: images (n h w 3) uint8, and split → (row, its image's number; −1 where there are none)."""
 
     images: npt.NDArray[np.uint8]
     items: Mapping[str, Sequence[tuple[Row, int]]]
@@ -52,7 +56,8 @@ def load(rows: Sequence[Row], config: FilesConfig, problems: Problems) -> tuple[
         raise UserError("the dataset files needs the package pillow: pip install pillow") from None
     first: dict[Path, Row] = {}
     for row in rows:
-        first.setdefault(row.image, row)
+        if row.image is not None:
+            first.setdefault(row.image, row)
     images = np.empty((len(first), config.size, config.size, 3), dtype=np.uint8)
     for number, (path, row) in enumerate(first.items()):
         try:
@@ -70,45 +75,53 @@ def load(rows: Sequence[Row], config: FilesConfig, problems: Problems) -> tuple[
 def collect(config: FilesConfig, root: Path) -> Folder:
     """Reads, checks and divides everything; once for a config and process. Raises `UserError` that names all problems."""
     problems = Problems(root)
-    rows = read_rows(root, problems)
+    rows = read_rows(root, problems, HELD[config.holds])
     images, numbers = load(rows, config, problems)
-    _check_whole(rows, problems)
+    _check_whole(rows, problems, config.questions)
     problems.raise_any()
     images.setflags(write=False)
     base = root if root.is_dir() else root.parent
     items: dict[str, list[tuple[Row, int]]] = {split: [] for split in config.splits()}
     for row in rows:
-        items[row.split or drawn_split(row.image, base, config)].append((row, numbers[row.image]))
+        split = row.split or drawn_split(row.caption if row.image is None else row.image, base, config)
+        items[split].append((row, -1 if row.image is None else numbers[row.image]))
     if not items["train"]:
         raise UserError(f"{root}: no row is left for the split train")
     return Folder(images, items)
 
 
-def _check_whole(rows: Sequence[Row], problems: Problems) -> None:
-    """What is wrong between rows: columns filled in some rows only, and an image in two splits."""
+def _check_whole(rows: Sequence[Row], problems: Problems, asked: bool) -> None:
+    """What is wrong between rows: columns filled in some rows only, an image in two splits, no questions where the recipe promises them."""
     for column in ("split", "question"):
         bare = [row for row in rows if not getattr(row, column)]
         if 0 < len(bare) < len(rows):
             problems.add(bare[0].place, f"{column} is empty, but other rows give it: expected all or none")
+        elif bare and asked and column == "question":
+            problems.add(bare[0].place, "there is no question: expected one in every row with questions = true")
     seen: dict[Path, Row] = {}
-    for row in rows:
+    for row in (row for row in rows if row.image is not None):
+        assert row.image is not None
         other = seen.setdefault(row.image, row)
         if other.split != row.split and row.split and other.split:
             problems.add(row.place, f"the image {row.image} is in the split {row.split} here and in {other.split} at {other.place}")
 
 
-def drawn_split(image: Path, base: Path, config: FilesConfig) -> str:
-    """An image's split from its path relative to the table or folder, so that all its captions share it and new files move no other."""
-    relative = image.relative_to(base) if image.is_relative_to(base) else image
-    unit = derive_key("files", config.split_seed, relative.as_posix()) / 2.0**64
+def drawn_split(item: Path | str, base: Path, config: FilesConfig) -> str:
+    """An image's split from its path relative to the table or folder, so that all its captions share it and new files move no other.
+
+    Captions without images are divided by themselves, so that one that comes twice is not in two splits.
+    """
+    if isinstance(item, Path):
+        item = (item.relative_to(base) if item.is_relative_to(base) else item).as_posix()
+    unit = derive_key("files", config.split_seed, item) / 2.0**64
     return "test" if unit < config.test else "validation" if unit < config.test + config.validation else "train"
 
 
 class FilesDataset(Dataset):
-    """The user's own images and captions; an item is one row. All images are decoded once a process and kept (size² · 3 bytes each).
+    """The user's own images and captions, or images or captions alone; an item is one row.
 
-    The splits train, validation and test are those of the column ``split``, or drawn by image: a hash of its path. Nothing depends on
-    the run's seed.
+    All images are decoded once a process and kept (size² · 3 bytes each). The splits train, validation and test are those of the column
+    ``split``, or drawn by image: a hash of its path. Nothing depends on the run's seed.
     """
 
     def __init__(self, config: FilesConfig, context: Any) -> None:
@@ -126,12 +139,12 @@ class FilesDataset(Dataset):
         indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))
         items = [found.items[split][i] for i in indices.tolist()]
         rows = [row for row, _ in items]
-        asked = bool(rows) and bool(rows[0].question)
+        asked, held = bool(rows) and bool(rows[0].question), HELD[self.config.holds]
         return Samples(
             indices=indices,
-            images=found.images[np.array([number for _, number in items], dtype=np.int64)],
-            captions=[row.caption for row in rows],
-            languages=[row.language or self.config.language for row in rows],
+            images=found.images[np.array([number for _, number in items], dtype=np.int64)] if "image" in held else None,
+            captions=[row.caption for row in rows] if "caption" in held else None,
+            languages=[row.language or self.config.language for row in rows] if "caption" in held else None,
             questions=[row.question for row in rows] if asked else None,
             answers=[row.answer for row in rows] if asked else None,
         )

@@ -1,0 +1,63 @@
+"""Word–region attention. Shapes: i captions, j images (both the batch), t words, n regions, e width of the common space."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ibllm_agreement.config import DAMSMConfig
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Latent
+from ibllm_core.interfaces.loss import Loss
+
+
+def word_scores(words: Latent, regions: Latent, sharpness: float, pooling: float) -> Tensor:
+    """Captions (i t e), images (j n e) → (i j) R(image, caption), the attention-driven score: Xu et al. 2018 (AttnGAN), eqs. 7–10.
+
+    Keeps i·j·t·(n + e) numbers for the backward pass, more than once.
+    """
+    e, v = words.tokens, regions.tokens
+    word, region = words.mask[:, None, :, None], regions.mask[None, :, None, :]
+    products = torch.einsum("ite,jne->ijtn", e, v)  # eq. 7
+    shares = products.masked_fill(~word, -torch.inf).softmax(2)  # eq. 8: over the words
+    attention = (sharpness * shares).masked_fill(~region, -torch.inf).softmax(3)  # eq. 9
+    contexts = torch.einsum("ijtn,jne->ijte", attention, v)
+    relevance = F.cosine_similarity(contexts, e[:, None], dim=3)
+    return (pooling * relevance).masked_fill(~words.mask[:, None], -torch.inf).logsumexp(2) / pooling  # eq. 10
+
+
+def sentence_scores(words: Latent, regions: Latent) -> Tensor:
+    """(i j) cosines of the pooled vectors."""
+    return F.normalize(words.pooled, dim=-1) @ F.normalize(regions.pooled, dim=-1).T
+
+
+class DAMSM(Loss):
+    """L₁ʷ + L₂ʷ + L₁ˢ + L₂ˢ, the deep attentional multimodal similarity (Xu et al. 2018, eqs. 11–13), as means over the batch.
+
+    A word is a token that the caption's mask keeps, a region a place of the image's latent. With ``images = "generated"`` the images are those
+    drawn from the captions, which is how AttnGAN trains its generator (there times 5 to 50).
+    """
+
+    def __init__(self, config: DAMSMConfig, context: Context) -> None:
+        super().__init__()
+        self.config = config
+        text, image, width = context.latents["text_encoder"], context.latents["image_encoder"], config.width
+        if not width and text != image:
+            raise ValueError(f"width = 0: expected encoders of one width, but text_encoder gives {text}, image_encoder {image}")
+        self.text = nn.Linear(text, width, bias=False) if width else nn.Identity()
+        self.image = nn.Linear(image, width, bias=False) if width else nn.Identity()
+
+    def forward(self, cycle: Cycle) -> Tensor:
+        words = _project(self.text, cycle.z_x)
+        regions = _project(self.image, cycle.z_y if self.config.images == "real" else cycle.z_fake)
+        own = torch.arange(len(cycle), device=words.pooled.device)
+        by_word = word_scores(words, regions, self.config.word_sharpness, self.config.word_pooling)
+        scaled = [self.config.scale * scores for scores in (by_word, sentence_scores(words, regions))]
+        return torch.stack([F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own) for scores in scaled]).sum()
+
+
+def _project(by: nn.Module, z: Latent) -> Latent:
+    """In full precision, and outside autocast's reach: what follows are softmaxes of products."""
+    return Latent(by(z.tokens).float(), z.mask, by(z.pooled).float())

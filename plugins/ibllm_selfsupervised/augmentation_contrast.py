@@ -1,0 +1,56 @@
+"""Contrast between changed copies. Shapes: b batch, e width of the common space."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Tokens
+from ibllm_core.interfaces.loss import Loss
+from ibllm_core.noise import Rng
+from ibllm_selfsupervised.augmentation import crop, erase, shade
+from ibllm_selfsupervised.config import AugmentationContrastConfig
+from ibllm_selfsupervised.texts import hide, words
+
+
+def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Unit vectors (b e) of two copies of each item → (), the normalised temperature-scaled cross-entropy: Chen et al. 2020 (SimCLR), eq. 1."""
+    both = torch.cat([a, b])
+    number = torch.arange(len(both), device=both.device)
+    logits = (both @ both.T / temperature).masked_fill(number[:, None] == number, -torch.inf)
+    return F.cross_entropy(logits, number.roll(len(a)))
+
+
+class AugmentationContrast(Loss):
+    """Each copy finds the other copy of its item among all 2b copies of the batch (`nt_xent`), past a head that is thrown away afterwards."""
+
+    def __init__(self, config: AugmentationContrastConfig, context: Context) -> None:
+        super().__init__()
+        self.config, self.part = config, f"{config.of}_encoder"
+        width = context.latents[self.part]
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.width))
+
+    def image(self, y: Tensor, rng: Rng) -> Tensor:
+        """A changed copy of each image."""
+        config = self.config
+        cut = crop(y, config.crop, rng.fold("crop"))
+        return erase(shade(cut, config.brightness, config.contrast, rng.fold("shade")), config.erase, rng.fold("erase"))
+
+    def text(self, tokens: Tokens, rng: Rng) -> Tokens:
+        """A copy of each text without some of its words."""
+        return hide(tokens, words(tokens) & (rng.uniform(tokens.ids.shape[1]) < self.config.word_dropout))
+
+    def forward(self, cycle: Cycle) -> Tensor:
+        rngs = [cycle.rng(f"augmentation_contrast {self.config.of}").fold(copy) for copy in range(2)]
+        read: Tensor | Tokens
+        if self.config.of == "image":
+            read = torch.cat([self.image(cycle.images, rng) for rng in rngs])
+        else:
+            copies = [self.text(cycle.texts, rng) for rng in rngs]
+            read = Tokens(torch.cat([copy.ids for copy in copies]), torch.cat([copy.mask for copy in copies]))
+        z = cycle.model.part(self.part)(read)
+        a, b = F.normalize(self.head(z.pooled).float(), dim=-1).chunk(2)
+        return nt_xent(a, b, self.config.temperature)

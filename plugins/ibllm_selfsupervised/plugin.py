@@ -1,0 +1,22 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+
+def _spec(name: str, class_: str, summary: str) -> ComponentSpec:
+    factory, config = f"ibllm_selfsupervised.{name}:{class_}", f"ibllm_selfsupervised.config:{class_}Config"
+    return ComponentSpec(kind="loss", name=name, factory=factory, config=config, summary=summary)
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        _spec("masked_text", "MaskedText", "the text encoder tells hidden words from their surroundings (BERT); needs no images"),
+        _spec("masked_image", "MaskedImage", "the image encoder draws hidden patches from their surroundings (SimMIM); needs no captions"),
+        _spec("augmentation_contrast", "AugmentationContrast", "two changed copies of an image or a text find each other (SimCLR)"),
+    ]

@@ -1,0 +1,19 @@
+"""What may happen to the words of a text. Shapes: b batch, t tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ibllm_core.interfaces.latent import Tokens
+from ibllm_core.interfaces.tokenizer import SPECIAL, UNK
+
+
+def words(tokens: Tokens) -> Tensor:
+    """(b t) bool, True where a known word stands: no padding, beginning or end, and nothing unknown already."""
+    return tokens.mask & (tokens.ids >= len(SPECIAL))
+
+
+def hide(tokens: Tokens, hidden: Tensor) -> Tokens:
+    """The tokens with <unk> where `hidden` (b t) says so."""
+    return Tokens(torch.where(hidden, UNK, tokens.ids), tokens.mask)
