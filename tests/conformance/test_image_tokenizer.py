@@ -1,0 +1,10 @@
+"""Every image_tokenizer keeps its contract."""
+
+from __future__ import annotations
+
+from ibllm_core.testing import ImageTokenizerSuite, cover
+
+#: Component (or component/variant) → what its class says; sizes small enough to be quick.
+PRESETS: dict[str, dict[str, object]] = {}
+
+globals().update(cover(ImageTokenizerSuite, "ibllm", PRESETS))
