@@ -6,24 +6,84 @@ import attrs
 
 from ibllm_core.options import LossConfig, option
 
+_DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "discriminator"})
+
 
 @attrs.frozen(kw_only=True)
-class RelativisticConfig(LossConfig):
+class _AdversarialOptions(LossConfig):
+    def players(self) -> tuple[str, ...]:
+        return ("model", "critic")
+
+    def needs(self) -> frozenset[str]:
+        return _DRAWN
+
+
+@attrs.frozen(kw_only=True)
+class RelativisticConfig(_AdversarialOptions):
     """Relativistic pairing."""
 
     mismatched: float = option(
         0.0, help="weight of a second term for the critic: the real image with its own caption against it with another's", ge=0
     )
 
-    def players(self) -> tuple[str, ...]:
-        return ("model", "critic")
 
-    def needs(self) -> frozenset[str]:
-        return frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "discriminator"})
+@attrs.frozen(kw_only=True)
+class _AbsoluteOptions(_AdversarialOptions):
+    mismatched: float = option(
+        0.0,
+        help="share of what the critic must reject that is the real image with another's caption; the generated image has the rest",
+        ge=0,
+        le=1,
+    )
 
 
 @attrs.frozen(kw_only=True)
-class GradientPenaltyConfig(LossConfig):
+class HingeConfig(_AbsoluteOptions):
+    """The hinge loss; `mismatched = 0.5` is DF-GAN's."""
+
+
+@attrs.frozen(kw_only=True)
+class NonSaturatingConfig(_AbsoluteOptions):
+    """The logistic loss with the non-saturating generator; `mismatched = 0.5` is GAN-CLS."""
+
+
+@attrs.frozen(kw_only=True)
+class WGANGPConfig(_AbsoluteOptions):
+    """The Wasserstein loss with its gradient penalty, which is part of it: without one the critic's scores grow without bound."""
+
+    penalty: float = option(
+        10.0, help="λ on (‖∇‖ − 1)² at images between real and generated ones; 0 leaves the penalty out (an ablation)", ge=0
+    )
+
+    def needs(self) -> frozenset[str]:
+        return _DRAWN | ({"discriminator.second_order"} if self.penalty else set())
+
+
+@attrs.frozen(kw_only=True)
+class FeatureMatchingConfig(LossConfig):
+    """The generated image looks to the critic like the real one, layer by layer; trains the model alone."""
+
+    match: str = option(
+        "image",
+        help="each generated image with its own real one, by L1 ('image'), or the batch's means, squared ('mean')",
+        choices=("image", "mean"),
+    )
+
+    def needs(self) -> frozenset[str]:
+        return _DRAWN | {"discriminator.features"}
+
+
+@attrs.frozen(kw_only=True)
+class _PenaltyOptions(LossConfig):
+    def players(self) -> tuple[str, ...]:
+        return ("critic",)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "discriminator", "discriminator.second_order"})
+
+
+@attrs.frozen(kw_only=True)
+class GradientPenaltyConfig(_PenaltyOptions):
     """R1 + R2."""
 
     gamma: float = option(1.0, help="γ; R3GAN uses 0.05 for 32×32 photographs and up to 150 for 256×256 faces", ge=0)
@@ -36,9 +96,24 @@ class GradientPenaltyConfig(LossConfig):
         if not self.at or len(set(self.at)) < len(self.at):
             raise ValueError(f"at = {list(self.at)!r}: expected 'real', 'generated' or both, each once")
 
-    def players(self) -> tuple[str, ...]:
-        return ("critic",)
-
     def needs(self) -> frozenset[str]:
         drawn = {"image_decoder", "image_decoder.differentiable_draw"} if "generated" in self.at else set()
-        return frozenset({"text_encoder", "discriminator", "discriminator.second_order"} | drawn)
+        return super().needs() | drawn
+
+
+@attrs.frozen(kw_only=True)
+class MatchingAwarePenaltyConfig(_PenaltyOptions):
+    """DF-GAN's penalty."""
+
+    scale: float = option(2.0, help="k, the factor", ge=0)
+    exponent: float = option(6.0, help="p, the power of the gradient's norm", ge=2)
+    by: tuple[str, ...] = option(
+        ("tokens", "pooled"),
+        help="forms of the latent that the gradient is taken by, beside the image; one that the critic does not read counts nothing, "
+        "so that a critic of the pooled vector alone has DF-GAN's own penalty",
+        choices=("tokens", "pooled"),
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if not self.by or len(set(self.by)) < len(self.by):
+            raise ValueError(f"by = {list(self.by)!r}: expected 'tokens', 'pooled' or both, each once")

@@ -1,15 +1,18 @@
-"""A critic against the drawing decoder. Shapes: b batch, c h w image, n latent places, d latent width."""
+"""A critic against the drawing decoder. Shapes: b batch, c h w image, p patches of a critic that judges each by itself."""
 
 from __future__ import annotations
+
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ibllm_adversarial.config import GradientPenaltyConfig, RelativisticConfig
+from ibllm_adversarial.config import HingeConfig, NonSaturatingConfig, RelativisticConfig, WGANGPConfig
+from ibllm_adversarial.penalty import slopes
 from ibllm_core.cycle import Cycle
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.loss import AdversarialLoss, CriticLoss
+from ibllm_core.interfaces.loss import AdversarialLoss
 
 
 class Relativistic(AdversarialLoss):
@@ -17,6 +20,7 @@ class Relativistic(AdversarialLoss):
 
     Critic: softplus(−(C(y, z) − C(y_fake, z))), and with the weight `mismatched` softplus(−(C(y, z) − C(y, z'))) for the latent z'
     of another item of the batch (matching-aware: Reed et al. 2016). Model: softplus(−(C(y_fake, z) − C(y, z))).
+    A patch is compared with the same patch of the other image.
     """
 
     def __init__(self, config: RelativisticConfig, context: Context) -> None:
@@ -38,27 +42,93 @@ class Relativistic(AdversarialLoss):
         return F.softplus(real - cycle.score(cycle.y_fake, z)).mean()
 
 
-class GradientPenalty(CriticLoss):
-    """γ/2·(R1 + R2), R = E‖∇C‖² at real images (R1, Mescheder et al. 2018, eq. 9) and at generated ones (R2), as R3GAN adds them.
+class _Absolute(AdversarialLoss):
+    """A loss that judges each score by itself: accept(C(y, z)) + (1 − m)·reject(C(y_fake, z)) + m·reject(C(y, z')), m = `mismatched`.
 
-    ∇ is by the image, or by image and latent (tokens and pooled vector) together; norms are over everything of one item.
+    z' is the latent of another item of the batch (matching-aware: Reed et al. 2016). The two things to reject share the weight 1, so that
+    m moves the critic's attention and never its balance. The model minimises persuade(C(y_fake, z)).
+    Means are over items, and over patches where the critic judges each by itself.
     """
 
-    def __init__(self, config: GradientPenaltyConfig, context: Context) -> None:
+    def __init__(self, config: HingeConfig | NonSaturatingConfig | WGANGPConfig, context: Context) -> None:
         super().__init__()
-        self.config = config
+        self.mismatched = config.mismatched
+
+    @abstractmethod
+    def accept(self, scores: Tensor) -> Tensor:
+        """What the critic minimises at real images with their captions, score by score."""
+
+    @abstractmethod
+    def reject(self, scores: Tensor) -> Tensor:
+        """What the critic minimises at generated images and at mismatched ones, score by score."""
+
+    def persuade(self, scores: Tensor) -> Tensor:
+        """What the model minimises at generated images, score by score."""
+        return -scores
 
     def critic(self, cycle: Cycle) -> Tensor:
-        names = [{"real": "y", "generated": "y_fake"}[where] for where in self.config.at]
-        return self.config.gamma / 2 * torch.stack([self.squared_gradient(cycle, name).mean() for name in names]).sum()
+        z = cycle.z_x.detach()
+        value = self.accept(cycle.score(cycle.y, z)).mean()
+        if self.mismatched < 1:
+            value = value + (1 - self.mismatched) * self.reject(cycle.score(cycle.y_fake.detach(), z)).mean()
+        if self.mismatched:
+            value = value + self.mismatched * self.reject(cycle.score(cycle.y, z.roll())).mean()
+        return value
 
-    def squared_gradient(self, cycle: Cycle, image: str) -> Tensor:
-        """(b) ‖∇C‖² at the image `image` (``y`` or ``y_fake``), with its graph."""
-        y = cycle.leaf(image)
-        by_latent = self.config.by == "image+latent"
-        z = cycle.leaf_latent("z_x") if by_latent else cycle.z_x.detach()
-        wanted = [y, z.tokens, z.pooled] if by_latent else [y]
-        scores = cycle.score_twice_differentiable(y, z)
-        # A critic may read only one of the latent's two forms.
-        found = torch.autograd.grad(scores.sum(), wanted, create_graph=True, allow_unused=by_latent)
-        return torch.stack([gradient.square().flatten(1).sum(1) for gradient in found if gradient is not None]).sum(0)
+    def forward(self, cycle: Cycle) -> Tensor:
+        return self.persuade(cycle.score(cycle.y_fake, cycle.z_x.detach())).mean()
+
+
+class Hinge(_Absolute):
+    """Critic max(0, 1 − real) + max(0, 1 + rejected), model −generated (Lim and Ye 2017; SAGAN: Zhang et al. 2019, eq. 4).
+
+    With `mismatched` = ½ it is DF-GAN's (Tao et al. 2022, section 3.2; its penalty is `matching_aware_penalty`): the real image with its caption against
+    half the generated and half the mismatched ones.
+    """
+
+    def accept(self, scores: Tensor) -> Tensor:
+        return F.relu(1 - scores)
+
+    def reject(self, scores: Tensor) -> Tensor:
+        return F.relu(1 + scores)
+
+
+class NonSaturating(_Absolute):
+    """Critic −log σ(real) − log(1 − σ(rejected)), model −log σ(generated) instead of log(1 − σ(generated)) (Goodfellow et al. 2014, section 3).
+
+    −log σ(s) = softplus(−s) and −log(1 − σ(s)) = softplus(s). With `mismatched` = ½ the critic's side is GAN-CLS (Reed et al. 2016, algorithm 1).
+    """
+
+    def accept(self, scores: Tensor) -> Tensor:
+        return F.softplus(-scores)
+
+    def reject(self, scores: Tensor) -> Tensor:
+        return F.softplus(scores)
+
+    def persuade(self, scores: Tensor) -> Tensor:
+        return F.softplus(-scores)
+
+
+class WGANGP(_Absolute):
+    """Critic rejected − real + λ·E(‖∇C(ŷ, z)‖₂ − 1)², ŷ = ε·y + (1 − ε)·y_fake with ε uniform; model −generated (Gulrajani et al. 2017, eq. 3).
+
+    ε is drawn once for an image; the gradient is by the image, the norm over everything of one item.
+    """
+
+    def __init__(self, config: WGANGPConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.penalty = config.penalty
+
+    def accept(self, scores: Tensor) -> Tensor:
+        return -scores
+
+    def reject(self, scores: Tensor) -> Tensor:
+        return scores
+
+    def critic(self, cycle: Cycle) -> Tensor:
+        value = super().critic(cycle)
+        if not self.penalty:
+            return value
+        between = torch.lerp(cycle.y_fake.detach().to(cycle.y), cycle.y, cycle.rng("wgan_gp").uniform(1, 1, 1).to(cycle.y))
+        norms = torch.linalg.vector_norm(slopes(cycle, between.requires_grad_(True), cycle.z_x.detach()), dim=1)
+        return value + self.penalty * (norms - 1).square().mean()

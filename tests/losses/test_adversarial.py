@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from ibllm_adversarial.config import GradientPenaltyConfig, RelativisticConfig
-from ibllm_adversarial.loss import GradientPenalty, Relativistic
+from ibllm_adversarial.loss import Relativistic
+from ibllm_adversarial.penalty import GradientPenalty
 from torch import Tensor
 
 from ibllm_core.cycle import Cycle

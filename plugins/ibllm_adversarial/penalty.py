@@ -1,0 +1,66 @@
+"""Penalties on the critic's gradient. Shapes: b batch, c h w image, p patches, n latent places, d latent width, g numbers of a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ibllm_adversarial.config import GradientPenaltyConfig, MatchingAwarePenaltyConfig
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Latent
+from ibllm_core.interfaces.loss import CriticLoss
+
+
+def slopes(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = ()) -> Tensor:
+    """(b g) each item's gradient of its score by the image, and by the latent's `forms` (``tokens``, ``pooled``), flat, with its graph.
+
+    `y` and those forms want a gradient. A critic's score is the mean of its patches; a form that it does not read adds no numbers.
+    """
+    wanted = [y, *(getattr(z, form) for form in forms)]
+    scores = cycle.score_twice_differentiable(y, z)
+    # No item's score depends on another's, so one backward pass gives every item its own gradient.
+    total = scores.flatten(1).mean(1).sum() if scores.dim() > 1 else scores.sum()
+    found = torch.autograd.grad(total, wanted, create_graph=True, allow_unused=bool(forms))
+    wide = [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found if gradient is not None]
+    return torch.cat([gradient.flatten(1) for gradient in wide], 1)
+
+
+class GradientPenalty(CriticLoss):
+    """γ/2·(R1 + R2), R = E‖∇C‖² at real images (R1, Mescheder et al. 2018, eq. 9) and at generated ones (R2), as R3GAN adds them.
+
+    ∇ is by the image, or by image and latent (tokens and pooled vector) together; norms are over everything of one item.
+    """
+
+    def __init__(self, config: GradientPenaltyConfig, context: Context) -> None:
+        super().__init__()
+        self.config = config
+
+    def critic(self, cycle: Cycle) -> Tensor:
+        names = [{"real": "y", "generated": "y_fake"}[where] for where in self.config.at]
+        return self.config.gamma / 2 * torch.stack([self.squared_gradient(cycle, name).mean() for name in names]).sum()
+
+    def squared_gradient(self, cycle: Cycle, image: str) -> Tensor:
+        """(b) ‖∇C‖² at the image `image` (``y`` or ``y_fake``), with its graph."""
+        by_latent = self.config.by == "image+latent"
+        z = cycle.leaf_latent("z_x") if by_latent else cycle.z_x.detach()
+        return slopes(cycle, cycle.leaf(image), z, ("tokens", "pooled") if by_latent else ()).square().sum(1)
+
+
+class MatchingAwarePenalty(CriticLoss):
+    """k·E‖[∇_y C, ∇_z C]‖₂^p at real images with their own captions (DF-GAN: Tao et al. 2022, section 3.3; k = 2, p = 6).
+
+    The norm is that of both gradients together, as in the authors' code; the paper writes the sum of the two norms.
+
+    Real pairs are the only points where the critic's surface must be flat: a generated or mismatched pair finds a slope towards them.
+    """
+
+    def __init__(self, config: MatchingAwarePenaltyConfig, context: Context) -> None:
+        super().__init__()
+        self.config = config
+
+    def critic(self, cycle: Cycle) -> Tensor:
+        found = slopes(cycle, cycle.leaf("y"), cycle.leaf_latent("z_x"), self.config.by)
+        return self.config.scale * found.square().sum(1).pow(self.config.exponent / 2).mean()
