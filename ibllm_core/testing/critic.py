@@ -14,6 +14,9 @@ from .material import Material
 from .parts import PartSuite
 from .text import leaf
 
+#: Half of a finite difference: small, since ‖∇C‖² of a network of leaky rectifiers jumps wherever one of them changes sides.
+STEP = 3e-9
+
 
 class DiscriminatorSuite(PartSuite):
     """C: image and latent → score."""
@@ -69,15 +72,16 @@ class DiscriminatorSuite(PartSuite):
         parameters = [p for p in part.parameters() if p.requires_grad]
         directions = [torch.cos(3 + torch.arange(p.numel(), device=device, dtype=torch.float64)).view_as(p) for p in parameters]
         with sdpa_kernel(SDPBackend.MATH):
-            gradients = torch.autograd.grad(self._penalty(part, m), parameters, allow_unused=True)
+            penalty = self._penalty(part, m)
+            gradients = torch.autograd.grad(penalty, parameters, allow_unused=True)
             found = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True) if g is not None)
-            ends, size = [], 1e-6
+            ends = []
             for sign in (1, -1):
-                _move(parameters, directions, sign * size)
-                ends.append(float(self._penalty(part, m)))
-                _move(parameters, directions, -sign * size)
-        wanted = (ends[0] - ends[1]) / (2 * size)
-        known = abs(found - wanted) <= 1e-3 * max(abs(found), abs(wanted)) + 1e-7
+                _move(parameters, directions, sign * STEP)
+                ends.append(float(self._penalty(part, m).detach()))
+                _move(parameters, directions, -sign * STEP)
+        wanted, rounding = (ends[0] - ends[1]) / (2 * STEP), 1e-13 * float(penalty.detach()) / STEP
+        known = abs(found - wanted) <= 1e-3 * max(abs(found), abs(wanted)) + rounding + 1e-9
         expect(known, f"{self._name}: the derivative of ‖∇C‖² along a direction is {found:.6g}, finite differences give {wanted:.6g}")
 
     def _penalty(self, part: Any, m: Material) -> Tensor:
