@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from ibllm_core.options import Config, option
@@ -13,22 +15,34 @@ def check_heads(width: int | None, heads: int) -> None:
         raise ValueError(f"heads = {heads}: expected a divisor of width = {width}")
 
 
-@attrs.frozen(kw_only=True)
-class CrossAttentionGeneratorConfig(Config):
-    """D_y: learned queries, one a patch of the image, attend to the latent; one stream of them draws forms, another chooses colours."""
+def _check_groups(groups: int, channels: tuple[int, ...]) -> None:
+    uneven = [c for c in channels if c % groups]
+    if uneven:
+        raise ValueError(f"groups = {groups}: expected a divisor of every number of channels, and {uneven[0]} is none")
 
-    latent: int | None = option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
-    width: int | None = option(None, help="width of the stream that draws forms; follows model.width when left out", ge=1)
-    shade_width: int | None = option(None, help="width of the stream that chooses colours; as the other when left out", ge=1)
-    palette: int = option(4, help="colours of a patch, which its pixels mix", ge=2)
-    patch: int = option(8, help="height and width of a patch in pixels; must divide the image's", ge=1)
-    depth: int = option(2, help="layers of each stream", ge=1)
-    heads: int = option(4, help="attention heads", ge=1)
-    ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
+
+def _latent() -> Any:
+    return option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
+
+
+def _stages(default: tuple[int, ...], help: str) -> Any:
+    return option(default, help=help, ge=1)
+
+
+def _check_stages(channels: tuple[int, ...], least: int = 1) -> None:
+    if len(channels) < least:
+        raise ValueError(f"channels = {list(channels)!r}: expected at least {'one stage' if least == 1 else f'{least} stages'}")
+
+
+@attrs.frozen(kw_only=True)
+class OneShotOptions(Config):
+    """What every generator that draws in one pass can be told."""
+
+    latent: int | None = _latent()
     noise: int = option(16, help="k, numbers of noise an image; 0 for a deterministic generator", ge=0)
-    noise_scale: float = option(0.2, help="size of the noise beside the learned queries, which have unit size", ge=0)
-    channels: int = option(16, help="channels a pixel while the patches are joined", ge=1)
-    joins: int = option(1, help="residual 3×3 convolutions that join the patches", ge=0)
+    noise_scale: float = option(
+        0.2, help="size of the noise where it enters: 1 as in the papers; less where a likelihood is to be met", ge=0
+    )
     exponent: float = option(
         2.0,
         help="p of the likelihood exp(−|error / scale|^p / p): 2 is Gaussian, its best guess where the text leaves things open is the mean, which is soft; "
@@ -43,24 +57,166 @@ class CrossAttentionGeneratorConfig(Config):
         ge=0,
     )
 
-    def __attrs_post_init__(self) -> None:
-        check_heads(self.width, self.heads)
-
     def provides(self) -> frozenset[str]:
         return frozenset({"differentiable_draw"} | ({"noise"} if self.noise else set()))
 
 
 @attrs.frozen(kw_only=True)
-class MatchingAwareCriticConfig(Config):
+class CrossAttentionGeneratorConfig(OneShotOptions):
+    """D_y: learned queries, one a patch of the image, attend to the latent; one stream of them draws forms, another chooses colours."""
+
+    width: int | None = option(None, help="width of the stream that draws forms; follows model.width when left out", ge=1)
+    shade_width: int | None = option(None, help="width of the stream that chooses colours; as the other when left out", ge=1)
+    palette: int = option(4, help="colours of a patch, which its pixels mix", ge=2)
+    patch: int = option(8, help="height and width of a patch in pixels; must divide the image's", ge=1)
+    depth: int = option(2, help="layers of each stream", ge=1)
+    heads: int = option(4, help="attention heads", ge=1)
+    ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
+    channels: int = option(16, help="channels a pixel while the patches are joined", ge=1)
+    joins: int = option(1, help="residual 3×3 convolutions that join the patches", ge=0)
+
+    def __attrs_post_init__(self) -> None:
+        check_heads(self.width, self.heads)
+
+
+@attrs.frozen(kw_only=True)
+class ConditionedOptions(OneShotOptions):
+    """What the convolutional generators share: noise, and a text condition that may be drawn."""
+
+    augmentation: int = option(
+        0,
+        help="k', numbers of a text condition that is drawn from a Gaussian (conditioning augmentation), to be used with the loss kl; "
+        "0 for the pooled latent itself",
+        ge=0,
+    )
+
+    def provides(self) -> frozenset[str]:
+        drawn = {"noise", "conditioning_augmentation"} if self.augmentation else set()
+        return super().provides() | drawn
+
+
+@attrs.frozen(kw_only=True)
+class DCGANGeneratorConfig(ConditionedOptions):
+    """D_y: pooled latent and noise become a small map that transposed convolutions double to the image's size."""
+
+    channels: tuple[int, ...] = _stages(
+        (256, 128, 64), "channels of each map, the smallest first; each is doubled, so 2^stages must divide the image's height and width"
+    )
+    upsample: str = option(
+        "transposed",
+        help="how a map is doubled: a transposed 4×4 convolution, or its nearest pixel repeated before a 3×3 one",
+        choices=("transposed", "nearest"),
+    )
+    groups: int = option(8, help="groups of the group norms; must divide every number of channels", ge=1)
+
+    def __attrs_post_init__(self) -> None:
+        _check_stages(self.channels)
+        _check_groups(self.groups, self.channels)
+
+
+@attrs.frozen(kw_only=True)
+class DFGANGeneratorConfig(ConditionedOptions):
+    """D_y: noise becomes a small map that residual blocks double to the image's size; the text modulates every block before each convolution."""
+
+    channels: int = option(32, help="n_f, channels at the image's size; twice as many at half of it, and so on up to eight times", ge=1)
+    hidden: int = option(128, help="width of the hidden layers that turn the text into scales and shifts; 256 in the paper's code", ge=1)
+
+
+@attrs.frozen(kw_only=True)
+class AttnGANGeneratorConfig(ConditionedOptions):
+    """D_y: pooled latent and noise become a coarse map; then every place attends to the words each time before the map is refined and doubled."""
+
+    channels: int = option(32, help="n_g, channels of the maps whose places attend to words, and half as many in the last", ge=2)
+    stages: int = option(2, help="how many of the doublings up to the image's size have the words attended to first; the last ones", ge=1)
+    blocks: int = option(1, help="residual blocks after each attention; 2 in the paper", ge=0)
+    groups: int = option(8, help="groups of the group norms; must divide half of `channels`", ge=1)
+
+    def __attrs_post_init__(self) -> None:
+        if self.channels % 2 or self.channels // 2 % self.groups:
+            raise ValueError(f"groups = {self.groups}: expected a divisor of half of channels = {self.channels}")
+
+
+@attrs.frozen(kw_only=True)
+class CriticOptions(Config):
+    """What every critic of this plugin can be told, and can do."""
+
+    latent: int | None = _latent()
+
+    def provides(self) -> frozenset[str]:
+        return frozenset({"second_order", "features"})
+
+
+_HALVED = "channels of each stage; every stage halves height and width"
+
+
+@attrs.frozen(kw_only=True)
+class MatchingAwareCriticConfig(CriticOptions):
     """C: a convolutional network halves the image down to a small map, whose places attend to the latent before they are scored."""
 
-    latent: int | None = option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
-    channels: tuple[int, ...] = option((32, 64, 96), help="channels of each stage; every stage halves height and width", ge=1)
+    channels: tuple[int, ...] = _stages((32, 64, 96), _HALVED)
     width: int = option(96, help="width of the attention to the latent and of the scoring layer", ge=1)
 
     def __attrs_post_init__(self) -> None:
-        if not self.channels:
-            raise ValueError("channels = (): expected at least one stage")
+        _check_stages(self.channels)
 
-    def provides(self) -> frozenset[str]:
-        return frozenset({"second_order"})
+
+@attrs.frozen(kw_only=True)
+class DCGANCriticConfig(CriticOptions):
+    """C: strided convolutions halve the image; the pooled latent is laid beside every place of the last map, which is scored as a whole."""
+
+    channels: tuple[int, ...] = _stages((32, 64, 128), _HALVED)
+    width: int = option(64, help="width that the pooled latent is brought to beside the last map; 128 in the paper", ge=1)
+
+    def __attrs_post_init__(self) -> None:
+        _check_stages(self.channels)
+
+
+@attrs.frozen(kw_only=True)
+class PatchGANCriticConfig(CriticOptions):
+    """C: strided convolutions score every patch of the image by itself, each beside the pooled latent."""
+
+    channels: tuple[int, ...] = _stages(
+        (32, 64, 128),
+        "channels of each stage; every stage but the last halves height and width. A patch is 34 pixels wide with 3, 70 with 4",
+    )
+    width: int = option(64, help="width that the pooled latent is brought to beside every place", ge=1)
+
+    def __attrs_post_init__(self) -> None:
+        _check_stages(self.channels, 2)
+
+
+@attrs.frozen(kw_only=True)
+class ProjectionCriticConfig(CriticOptions):
+    """C: a residual network sums up the image in one vector; the text counts by its inner product with it."""
+
+    channels: tuple[int, ...] = _stages((32, 64, 128), _HALVED)
+    spectral_norm: bool = option(True, help="divide every weight by its largest singular value, as the paper does")
+
+    def __attrs_post_init__(self) -> None:
+        _check_stages(self.channels)
+
+
+@attrs.frozen(kw_only=True)
+class DFGANCriticConfig(CriticOptions):
+    """C: residual blocks halve the image down to a small map; the pooled latent is laid beside every place, and one score is given one way."""
+
+    channels: int = option(32, help="n_f, channels at the image's size; twice as many at half of it, and so on up to eight times", ge=1)
+
+
+@attrs.frozen(kw_only=True)
+class R3GANCriticConfig(CriticOptions):
+    """C: a modern residual network without norms, started as in Fix-up; the text counts by its inner product with what was seen."""
+
+    channels: tuple[int, ...] = _stages(
+        (32, 64, 128), "channels of each stage; every stage but the first begins with half the height and width"
+    )
+    blocks: int = option(1, help="residual blocks of each stage; 2 in the paper", ge=1)
+    expansion: int = option(2, help="width of a block's inside relative to the stage's channels", ge=1)
+    group: int = option(16, help="channels of one group of the grouped 3×3 convolutions; must divide expansion × channels", ge=1)
+    width: int = option(64, help="width of the space in which image and text are multiplied", ge=1)
+
+    def __attrs_post_init__(self) -> None:
+        _check_stages(self.channels)
+        uneven = [c for c in self.channels if c * self.expansion % self.group]
+        if uneven:
+            raise ValueError(f"group = {self.group}: expected a divisor of expansion × channels, and {uneven[0] * self.expansion} is none")

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import DrawingDecoder
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.likelihood import generalised_normal
+from ibllm_gan.conditioned import OneShotDecoder
 from ibllm_gan.config import CrossAttentionGeneratorConfig
 
 
@@ -61,7 +60,7 @@ class Stream(nn.Module):
         return out
 
 
-class CrossAttentionGenerator(DrawingDecoder):
+class CrossAttentionGenerator(OneShotDecoder):
     """Draws all patches at once: one stream says which colours a patch has, the other where in the patch each of them is.
 
     What is where and in which colour meet only in the last, linear, step, so a shape and a colour never seen together can still be drawn
@@ -69,8 +68,8 @@ class CrossAttentionGenerator(DrawingDecoder):
     """
 
     def __init__(self, config: CrossAttentionGeneratorConfig, context: Context) -> None:
-        super().__init__()
-        self.config, self.noise_width = config, config.noise
+        super().__init__(config)
+        self.config = config
         width, latent = config.width or context.width, config.latent or context.latent
         self.colours, height, wide = context.image_shape
         if height % config.patch or wide % config.patch:
@@ -94,6 +93,3 @@ class CrossAttentionGenerator(DrawingDecoder):
         palette = self.palette(self.shade(z, noise)).tanh().unflatten(-1, (-1, self.colours)).unflatten(1, (self.rows, -1))
         mixed = torch.einsum("bkrpqs,brqkc->bcrpqs", parts.unflatten(3, (-1, p)).unflatten(2, (-1, p)), palette)
         return mixed.flatten(4, 5).flatten(2, 3)
-
-    def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
-        return generalised_normal(y, drawn, self.config.scale, self.config.exponent, self.config.focus)
