@@ -1,0 +1,32 @@
+"""E_x as a bag of words. Shapes: b batch, t tokens, d width."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ibllm_bag.config import BagTextEncoderConfig
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Latent, masked_mean
+from ibllm_core.interfaces.text import TextEncoder
+
+
+class BagTextEncoder(TextEncoder):
+    """A token's latent place is its embedding, whatever stands around it; `pooled` is their mean."""
+
+    def __init__(self, config: BagTextEncoderConfig, context: Context) -> None:
+        super().__init__()
+        assert context.tokenizer is not None
+        self.width, self.word_dropout = config.width or context.width, config.word_dropout
+        self.embedding = nn.Embedding(context.tokenizer.size, self.width)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.embedding(ids)
+        return embedded
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        kept = mask
+        if self.training and self.word_dropout:
+            kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.word_dropout)
+        x = embeddings * kept.unsqueeze(-1)
+        return Latent(x, mask, masked_mean(x, kept))

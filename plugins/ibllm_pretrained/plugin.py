@@ -1,0 +1,28 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        ComponentSpec(
+            kind="tokenizer",
+            name="pretrained",
+            factory="ibllm_pretrained.tokenizer:PretrainedTokenizer",
+            config="ibllm_pretrained.config:PretrainedTokenizerConfig",
+            summary="the tokenizer of a Hugging Face model in a local folder or an installed package",
+        ),
+        ComponentSpec(
+            kind="text_encoder",
+            name="pretrained",
+            factory="ibllm_pretrained.text_encoder:PretrainedTextEncoder",
+            config="ibllm_pretrained.config:PretrainedTextEncoderConfig",
+            summary="a Hugging Face model in a local folder or an installed package: frozen, tuned, or with low-rank adapters",
+        ),
+    ]
