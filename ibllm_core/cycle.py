@@ -20,7 +20,7 @@ from .errors import UserError
 from .interfaces.discriminator import Discriminator
 from .interfaces.image import DrawingDecoder, TokenDecoder
 from .interfaces.image_tokenizer import Reconstruction
-from .interfaces.latent import Latent, Tokens
+from .interfaces.latent import Gaussian, Latent, Tokens
 from .interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
 from .noise import Rng
 
@@ -142,6 +142,13 @@ class Cycle:
         return z
 
     @cached_property
+    def z_images(self) -> Latent:
+        """E_y of the images, unpaired ones where the recipe names such."""
+        if self.batch.unpaired_y is None:
+            return self.z_y
+        return cast(Latent, self.model.part("image_encoder")(self.images))
+
+    @cached_property
     def z_fake(self) -> Latent:
         """E_y(y_fake)."""
         z: Latent = self.model.part("image_encoder")(self.y_fake)
@@ -154,8 +161,7 @@ class Cycle:
         if isinstance(decoder, DrawingDecoder):
             return decoder.likelihood(self.y, self.y_fake)
         y = self.image_ids if isinstance(decoder, TokenDecoder) else self.y
-        nll: Tensor = decoder(y, self.z_x, self.rng("image_nll"))
-        return nll
+        return cast(Tensor, decoder(y, self.z_x, self.rng("image_nll")))
 
     @cached_property
     def image_ids(self) -> Tensor:
@@ -192,6 +198,21 @@ class Cycle:
         return decoder
 
     # What losses ask for.
+
+    def image_nll_of(self, y: Tensor, z: Latent, purpose: str) -> Tensor:
+        """(b) −log p(y | z) for any images (b c h w) and latents, through the image tokenizer where the decoder works on tokens."""
+        decoder = self.model.part("image_decoder")
+        return cast(Tensor, decoder(self.model.tokenize(y) if isinstance(decoder, TokenDecoder) else y, z, self.rng(purpose)))
+
+    def draw_again(self, purpose: str) -> tuple[Tensor, Tensor]:
+        """Other noise (b k) than y_fake's for the same captions, and the images (b c h w) drawn with it."""
+        noise = self._drawer.noise(self.rng(purpose))
+        return noise, self._drawer.draw(self.z_x, noise)
+
+    @property
+    def condition(self) -> Gaussian:
+        """The distribution (b k') that the image decoder draws the captions' condition from."""
+        return self._drawer.gaussian(self.z_x)
 
     def score(self, y: Tensor, z: Latent) -> Tensor:
         """(b) or (b p) the critic's scores, computed anew at every call."""

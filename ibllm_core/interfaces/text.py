@@ -99,7 +99,8 @@ class TextDecoder(nn.Module, ABC):
                 ids = torch.where(ended, PAD, EOS)
             written.append(ids)
             ended = ended | (ids == EOS)
-            if place % 4 == 0 and bool(ended.all()):  # asking synchronises the device, so not at every token
+            # Asking synchronises the device, so not at every token; on the meta device nobody knows.
+            if place % 4 == 0 and not ended.is_meta and bool(ended.all()):
                 break
             logits, state = self.step(ids, state)
         out = torch.stack(written, 1)

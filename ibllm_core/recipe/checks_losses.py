@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..options import LossConfig
 from .draft import Draft, needs
 from .schema import PARTS, Init, Stage
-from .sections import players_of
+from .sections import parts_reached, players_of, terms_of
 
 
 def stages_name_losses(draft: Draft) -> None:
@@ -74,7 +73,7 @@ def losses_train_something(draft: Draft) -> None:
     """Every loss reaches a part that its stage trains."""
     for stage in _running(draft):
         for loss in _readable(draft, stage):
-            reached, players = set(parts_of(draft, loss)), players_of(draft, loss)
+            reached, players = set(parts_reached(draft, loss)), players_of(draft, loss)
             if "discriminator" not in players and "model" in players:
                 reached -= {"discriminator"}
             if players == ("critic",):
@@ -95,7 +94,7 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
         if not named or not stage.losses or any(loss not in draft.losses for loss in stage.losses):
             continue
         for part in (part for part in stage.train if part in draft.parts):
-            losses = [loss for loss in stage.losses if part in parts_of(draft, loss)]
+            losses = [loss for loss in stage.losses if part in parts_reached(draft, loss)]
             path, hint = ("stages", stage.name, "train"), f"or leave {part} out"
             if part == "discriminator" and not any("critic" in players_of(draft, loss) for loss in losses):
                 what = "the discriminator is trained, but no loss of the stage is the critic's"
@@ -140,16 +139,15 @@ def balances_steer_a_composite(draft: Draft) -> None:
             )
 
 
-def terms_of(draft: Draft, loss: str) -> tuple[str, ...]:
-    """The losses that a composite is made of."""
-    entry = draft.losses.get(loss)
-    return entry.component.config.terms() if entry and isinstance(entry.component.config, LossConfig) else ()
-
-
 def parts_of(draft: Draft, loss: str) -> tuple[str, ...]:
-    """The parts that a loss, or a term of it, goes through."""
-    entries = [draft.losses[name] for name in (loss, *terms_of(draft, loss)) if name in draft.losses]
-    found = {need.partition(".")[0] for entry in entries for need in needs(entry.component.config)}
+    """The parts that a loss goes through: those that it reaches, and those that these work on without passing a gradient (image tokens)."""
+    found = set(parts_reached(draft, loss))
+    todo = list(found)
+    while todo:
+        component = draft.parts.get(todo.pop())
+        more = {need.partition(".")[0] for need in needs(component.config)} - found if component else set()
+        found |= more
+        todo += more
     return tuple(part for part in PARTS if part in found)
 
 

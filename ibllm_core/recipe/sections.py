@@ -8,7 +8,7 @@ import attrs
 
 from ..errors import nearest
 from ..options import Config, LossConfig
-from .draft import Draft
+from .draft import Draft, needs
 from .errors import listing
 from .schema import (
     PARTS,
@@ -183,14 +183,19 @@ def _stage(draft: Draft, name: str, default: Component | None) -> Stage | None:
 
 
 def _trained(draft: Draft, name: str, read: StageTable) -> tuple[str, ...] | None:
-    """``"all"`` is every part of the model; the discriminator only where a loss trains it, so that an adversary can be left out."""
+    """``"all"`` is every part of the model; the discriminator only where the critic plays, so that an adversary can be left out, and the
+    image tokenizer only where a loss reaches it: its tokens pass no gradient."""
     if not isinstance(read.train, str):
         return read.train
     if read.train != "all":
         draft.say(("stages", name, "train"), f"{show(read.train)} has the wrong type", expected='"all" or an array of parts')
         return None
-    critic = any("critic" in players_of(draft, name) for name in read.losses)
-    return tuple(part for part in draft.parts_there() if critic or part != "discriminator")
+    away = set()
+    if not any("critic" in players_of(draft, loss) for loss in read.losses):
+        away.add("discriminator")
+    if not any("image_tokenizer" in parts_reached(draft, loss) for loss in read.losses):
+        away.add("image_tokenizer")
+    return tuple(part for part in draft.parts_there() if part not in away)
 
 
 def players_of(draft: Draft, loss: str) -> tuple[str, ...]:
@@ -199,6 +204,19 @@ def players_of(draft: Draft, loss: str) -> tuple[str, ...]:
     if entry is None:
         return ()
     return entry.component.config.players() if isinstance(entry.component.config, LossConfig) else ("model",)
+
+
+def terms_of(draft: Draft, loss: str) -> tuple[str, ...]:
+    """The losses that a composite is made of."""
+    entry = draft.losses.get(loss)
+    return entry.component.config.terms() if entry and isinstance(entry.component.config, LossConfig) else ()
+
+
+def parts_reached(draft: Draft, loss: str) -> tuple[str, ...]:
+    """The parts that the gradient of a loss, or of a term of it, reaches: those that it asks for itself."""
+    entries = [draft.losses[name] for name in (loss, *terms_of(draft, loss)) if name in draft.losses]
+    found = {need.partition(".")[0] for entry in entries for need in needs(entry.component.config)}
+    return tuple(part for part in PARTS if part in found)
 
 
 def _schedule(draft: Draft, *path: str) -> Component | None:

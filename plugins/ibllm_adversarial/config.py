@@ -6,7 +6,7 @@ import attrs
 
 from ibllm_core.options import LossConfig, option
 
-_DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "discriminator"})
+_DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "discriminator", "data.pairs"})
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +79,7 @@ class _PenaltyOptions(LossConfig):
         return ("critic",)
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"text_encoder", "discriminator", "discriminator.second_order"})
+        return frozenset({"text_encoder", "discriminator", "discriminator.second_order", "data.pairs"})
 
 
 @attrs.frozen(kw_only=True)

@@ -7,17 +7,91 @@ import attrs
 from ibllm_core.options import LossConfig, option
 from ibllm_core.recipe.schema import Weight
 
+_DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "data.pairs"})
+
 
 @attrs.frozen(kw_only=True)
-class ImageNLLConfig(LossConfig):
-    """−log p(y|x)."""
-
+class _ImageOptions(LossConfig):
     per: str = option(
         "dimension", help="divide by the c·h·w numbers of an image ('dimension'), or not ('sample')", choices=("dimension", "sample")
     )
 
+
+@attrs.frozen(kw_only=True)
+class ImageNLLConfig(_ImageOptions):
+    """−log p(y|x)."""
+
+    kind: str = option(
+        "own",
+        help="what p is: the image decoder's own, or around the drawn image a Laplace distribution (l1), a Gaussian (l2) "
+        "or a learned mixture of logistics over the 256 levels",
+        choices=("own", "l1", "l2", "logistic_mixture"),
+    )
+    scale: float = option(0.1, help="with l1 and l2: scale of the distribution, σ of l2, in units of an image in [−1, 1]", gt=0)
+    components: int = option(5, help="with logistic_mixture: logistics a channel of a pixel", ge=1)
+
     def needs(self) -> frozenset[str]:
-        return frozenset({"text_encoder", "image_decoder"})
+        return frozenset({"text_encoder", "image_decoder", "data.pairs"}) if self.kind == "own" else _DRAWN
+
+
+@attrs.frozen(kw_only=True)
+class CycleImageConfig(_ImageOptions):
+    """−log p(y | E_x(D_x(E_y(y)))). The two text parts must share a tokenizer."""
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_encoder", "text_decoder", "text_encoder", "text_encoder.soft_tokens", "image_decoder", "data.images"})
+
+
+@attrs.frozen(kw_only=True)
+class CycleLatentConfig(LossConfig):
+    """The latent read off the drawn image agrees with the caption's that it was drawn from."""
+
+    distance: str = option(
+        "cosine", help="of the pooled vectors: 1 − cosine, or the mean squared difference (l2)", choices=("cosine", "l2")
+    )
+
+    def needs(self) -> frozenset[str]:
+        return _DRAWN | {"image_encoder"}
+
+
+@attrs.frozen(kw_only=True)
+class KLConfig(LossConfig):
+    """KL of the image decoder's condition to the standard normal distribution."""
+
+    def needs(self) -> frozenset[str]:
+        return _DRAWN | {"image_decoder.conditioning_augmentation"}
+
+
+@attrs.frozen(kw_only=True)
+class ModeSeekingConfig(LossConfig):
+    """Two drawings of one caption differ as their noise does."""
+
+    epsilon: float = option(
+        1e-5,
+        help="ε in 1 / (ratio + ε): the loss's largest value is 1/ε; 1e-5 is the authors', 0.1 is gentler where noise counts little yet",
+        gt=0,
+    )
+
+    def needs(self) -> frozenset[str]:
+        return _DRAWN | {"image_decoder.noise"}
+
+
+@attrs.frozen(kw_only=True)
+class ReconstructionConfig(LossConfig):
+    """How much of an image survives the image tokenizer."""
+
+    kind: str = option("l2", help="mean absolute (l1) or mean squared (l2) error", choices=("l1", "l2"))
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_tokenizer", "data.images"})
+
+
+@attrs.frozen(kw_only=True)
+class VQCommitmentConfig(LossConfig):
+    """What a codebook asks of its encoder."""
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_tokenizer", "image_tokenizer.codebook", "data.images"})
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +104,7 @@ class TextNLLConfig(_TextOptions):
     """−log p(x|y)."""
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"image_encoder", "text_decoder"})
+        return frozenset({"image_encoder", "text_decoder", "data.pairs"})
 
 
 @attrs.frozen(kw_only=True)
@@ -38,7 +112,7 @@ class AnswerNLLConfig(_TextOptions):
     """−log p(answer | y, question)."""
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"image_encoder", "text_decoder", "text_decoder.prefix"})
+        return frozenset({"image_encoder", "text_decoder", "text_decoder.prefix", "data.questions"})
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +120,7 @@ class CycleNLLConfig(_TextOptions):
     """−log p(x | E_y(D_y(E_x(x))))."""
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "image_encoder", "text_decoder"})
+        return _DRAWN | {"image_encoder", "text_decoder"}
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +144,7 @@ class _ContrastiveOptions(LossConfig):
     width: int = option(64, help="width of the common space that both pooled latents are projected to", ge=1)
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"text_encoder", "image_encoder"})
+        return frozenset({"text_encoder", "image_encoder", "data.pairs"})
 
 
 @attrs.frozen(kw_only=True)

@@ -11,18 +11,32 @@ from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.loss import Loss, Value
 from ibllm_objectives.config import AnswerNLLConfig, CycleNLLConfig, ImageNLLConfig, TextNLLConfig
+from ibllm_objectives.pixels import LogisticMixture, gaussian_nll, laplace_nll
 
 
 class ImageNLL(Loss):
-    """L_text = −E log p(y|x), what the image decoder calls its own negative log-likelihood, in nats a dimension or an image."""
+    """L_text = −E log p(y|x), in nats a dimension or an image: what the image decoder calls its own, or a likelihood around the drawn image.
+
+    `l1` and `l2` are densities (`laplace_nll`, `gaussian_nll`), their constants included; a density's nats a dimension plus log 127.5 compare
+    with those of `logistic_mixture` (`LogisticMixture`), a probability of the 256 levels. The decoder's own may leave constants out.
+    """
 
     def __init__(self, config: ImageNLLConfig, context: Context) -> None:
         super().__init__()
-        self.per = config.per
+        self.kind, self.per, self.scale = config.kind, config.per, config.scale
+        self.mixture = LogisticMixture(context.image_shape[0], config.components) if config.kind == "logistic_mixture" else None
 
     def forward(self, cycle: Cycle) -> Value:
-        mean = cycle.image_nll.mean()
+        mean = self.nll(cycle).mean()
         return mean / cycle.image_dimensions if self.per == "dimension" else mean
+
+    def nll(self, cycle: Cycle) -> Tensor:
+        """(b) in nats an image."""
+        if self.mixture is not None:
+            return self.mixture.nll(cycle.y, cycle.y_fake)
+        if self.kind == "own":
+            return cycle.image_nll
+        return {"l1": laplace_nll, "l2": gaussian_nll}[self.kind](cycle.y, cycle.y_fake, self.scale)
 
 
 class _Text(Loss):

@@ -16,12 +16,23 @@ def _spec(name: str, module: str, class_: str, summary: str) -> ComponentSpec:
 @hookimpl
 def ibllm_components() -> Iterable[ComponentSpec]:
     return [
-        _spec("image_nll", "likelihood", "ImageNLL", "L_text = −log p(y|x), as the image decoder defines it"),
+        _spec("image_nll", "likelihood", "ImageNLL", "L_text = −log p(y|x), the image decoder's own or around the drawn image"),
         _spec("text_nll", "likelihood", "TextNLL", "L_image = −log p(x|y), the captioner's cross-entropy"),
         _spec("answer_nll", "likelihood", "AnswerNLL", "−log p(answer | y, question), the question as a prefix"),
         _spec(
             "cycle", "likelihood", "CycleNLL", "−log p(x | the image drawn from x), through image and captioner back to the text encoder"
         ),
+        _spec(
+            "cycle_image",
+            "round_trip",
+            "CycleImage",
+            "−log p(y | the caption written about y); gradients pass the choice of words straight through",
+        ),
+        _spec("cycle_latent", "round_trip", "CycleLatent", "the latent read off the drawn image agrees with the caption's"),
+        _spec("kl", "regulariser", "KL", "conditioning augmentation's divergence from the standard normal distribution"),
+        _spec("mode_seeking", "regulariser", "ModeSeeking", "two drawings of one caption differ as their noise does (diversity)"),
+        _spec("reconstruction", "tokens", "Reconstruction", "error of an image after the image tokenizer and back"),
+        _spec("vq_commitment", "tokens", "VQCommitment", "encoder outputs stay by the codes that they are rounded to"),
         _spec("joint", "joint", "Joint", "L_joint = L_text + λ·L_image, of two losses named in the recipe"),
         _spec("contrastive", "contrastive", "Contrastive", "captions and images find each other in the batch by softmax (InfoNCE, CLIP)"),
         _spec("contrastive_sigmoid", "contrastive", "ContrastiveSigmoid", "each pair of caption and image decided by itself (SigLIP)"),

@@ -1,0 +1,48 @@
+"""What keeps a condition near the normal distribution, and noise from being ignored. Shapes: b batch, k numbers of a condition or of noise."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.latent import Gaussian
+from ibllm_core.interfaces.loss import Loss
+from ibllm_objectives.config import KLConfig, ModeSeekingConfig
+
+
+def kl_to_normal(condition: Gaussian) -> Tensor:
+    """(b) KL(N(μ, σ²) ‖ N(0, 1)) = ½·Σ_k μ² + σ² − 1 − log σ², in nats (Kingma and Welling 2014, appendix B)."""
+    mean, log_variance = condition.mean, condition.log_variance
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+
+
+class KL(Loss):
+    """E KL of the condition that the image decoder draws from a caption to the standard normal distribution (`kl_to_normal`).
+
+    Conditioning augmentation's regulariser (StackGAN: Zhang et al. 2017, eq. 2), in nats a caption: summed over the condition's numbers, where
+    the authors' code takes their mean.
+    """
+
+    def __init__(self, config: KLConfig, context: Context) -> None:
+        super().__init__()
+
+    def forward(self, cycle: Cycle) -> Tensor:
+        return kl_to_normal(cycle.condition).mean()
+
+
+class ModeSeeking(Loss):
+    """1 / (ratio + ε), ratio = E|y_fake − y_fake'| / E|noise − noise'|: two drawings of one caption must differ as their noise does.
+
+    Mao et al. 2019 (MSGAN), section 3.2, as the inverse that the authors' code minimises; both means are over the whole batch, so that one pair
+    of like images does not make the loss explode.
+    """
+
+    def __init__(self, config: ModeSeekingConfig, context: Context) -> None:
+        super().__init__()
+        self.epsilon = config.epsilon
+
+    def forward(self, cycle: Cycle) -> Tensor:
+        noise, drawn = cycle.draw_again("mode_seeking")
+        ratio = (drawn - cycle.y_fake).abs().mean() / (noise - cycle.noise).abs().mean()
+        return 1 / (ratio + self.epsilon)
