@@ -67,14 +67,10 @@ def unpaired_data_fit(draft: Draft) -> None:
     if isinstance(own, DatasetConfig) and isinstance(main, DatasetConfig) and own.image_shape != main.image_shape:
         draft.say(
             ("unpaired", "images", "size" if hasattr(own, "size") else "use"),
-            f"its images are {_shape(own)}, those of the main data {_shape(main)}",
+            f"its images are (c h w) = {own.image_shape}, those of the main data {main.image_shape}",
             expected=f"images of one shape; [data] is {draft.data.use} ({draft.data.place})",
             provider=provider_of(images),
         )
-
-
-def _shape(config: DatasetConfig) -> str:
-    return "(c h w) = ({}, {}, {})".format(*config.image_shape)
 
 
 def held_out_losses_have_data(draft: Draft) -> None:

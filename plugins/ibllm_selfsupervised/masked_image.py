@@ -58,7 +58,7 @@ class MaskedImage(Loss):
     def draw(self, tokens: Tensor) -> Tensor:
         """Latent places (b n d) → (b r·s c·p·p), each patch's pixels."""
         grids, rows, columns = grid_of(tokens.shape[1], self.rows, self.columns)
-        maps = tokens.unflatten(1, (grids, rows, columns)).mean(1).permute(0, 3, 1, 2)
+        maps = tokens.reshape(len(tokens), grids, rows, columns, -1).mean(1).permute(0, 3, 1, 2)
         cells = F.adaptive_avg_pool2d(maps, (self.rows, self.columns)).flatten(2).transpose(1, 2)
         patches: Tensor = self.head(cells + self.places)
         return patches

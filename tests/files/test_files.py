@@ -160,3 +160,66 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     assert told(tmp_path / "rows.xlsx") == "rows.xlsx: expected a table ending in .csv, .tsv, .jsonl, or a folder"
     picture(tmp_path / "folder" / "a.png", (1, 2, 3))
     assert told(tmp_path / "folder") == "folder/a.png: its caption is missing: expected the file a.txt beside it"
+
+
+def alone(path: Path, holds: str, **more: object) -> FilesDataset:
+    return FilesDataset(FilesConfig(path=str(path), size=16, holds=holds, **{"validation": 0.0, "test": 0.0, **more}), None)  # type: ignore[arg-type]
+
+
+def test_images_alone_come_from_a_folder_or_a_table(tmp_path: Path) -> None:
+    picture(tmp_path / "x" / "a.png", (255, 0, 0))
+    picture(tmp_path / "x" / "b.png", (0, 0, 255))
+    (tmp_path / "rows.csv").write_text("image,split\nx/b.png,train\n")
+    (tmp_path / "more.csv").write_text("image,caption\nx/b.png,\n")
+    for path, items in ((tmp_path / "x", 2), (tmp_path / "rows.csv", 1), (tmp_path / "more.csv", 1)):
+        data = alone(path, "images")
+        found = data.samples("train", np.arange(items))
+        assert data.sizes()["train"] == items and found.captions is None and found.languages is None and not data.corpus()
+        assert found.images is not None and (found.images[-1] == (0, 0, 255)).all()
+        assert data.config.provides() == {"images"}
+
+
+def test_captions_alone_come_from_a_text_a_folder_or_a_table(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "one.txt").write_text("a red thing\n\na  blue thing\n")
+    (tmp_path / "rows.csv").write_text("caption,image\na red thing,gone.png\na blue thing,gone.png\n")
+    for path in (tmp_path / "deep" / "one.txt", tmp_path, tmp_path / "rows.csv"):
+        data = alone(path, "captions")
+        found = data.samples("train", np.arange(2))
+        assert found.captions == ["a red thing", "a blue thing"] and found.images is None and found.languages == ["en", "en"]
+        assert data.config.provides() == {"captions"} and data.corpus() == found.captions
+
+
+def test_a_caption_that_comes_twice_is_in_one_split(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("".join(f"number {n % 100}\n" for n in range(300)))
+    data = alone(tmp_path / "texts.txt", "captions", validation=0.3, test=0.3)
+    splits = [set(data.samples(split, np.arange(size)).captions or ()) for split, size in data.sizes().items()]
+    assert all(splits) and sum(map(len, splits)) == 100
+
+
+@pytest.mark.parametrize(
+    ("holds", "text", "message"),
+    [
+        ("images", "caption\nred\n", "captions.csv:1: expected one column 'image' in the header, found 0"),
+        ("captions", "caption\n\n,\n", "captions.csv:3: 2 cells where the header has 1"),
+        ("captions", "caption,split\n,train\n", "captions.csv:2: the caption is empty"),
+        ("captions", "", "captions.csv:1: the table is empty; expected a header line with caption"),
+    ],
+)
+def test_a_mistake_in_data_of_one_kind_is_told(tmp_path: Path, holds: str, text: str, message: str) -> None:
+    (tmp_path / "captions.csv").write_text(text)
+    with pytest.raises(UserError) as caught:
+        alone(tmp_path / "captions.csv", holds)
+    assert str(caught.value).replace(f"{tmp_path}/", "") == message
+
+
+def test_questions_that_the_recipe_promises_are_there(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", (255, 0, 0))
+    (tmp_path / "rows.csv").write_text("image,caption\na.png,red\n")
+    with pytest.raises(UserError, match=r"rows.csv:2: there is no question: expected one in every row with questions = true"):
+        alone(tmp_path / "rows.csv", "pairs", questions=True)
+    (tmp_path / "rows.csv").write_text("image,caption,question,answer\na.png,red,which colour,red\n")
+    data = alone(tmp_path / "rows.csv", "pairs", questions=True)
+    assert data.samples("train", np.arange(1)).answers == ["red"] and data.config.provides() == {"captions", "images", "pairs", "questions"}
+    with pytest.raises(ValueError, match="questions = true: expected false"):
+        FilesConfig(path="x", holds="captions", questions=True)
