@@ -102,7 +102,9 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
         if isinstance(part, ImageTokenizer):
             rows, columns = part.grid
             image_tokens = ImageTokens(vocabulary=part.vocabulary, rows=rows, columns=columns)
-    return Model({name: parts[name] for name in recipe.parts}, used, image_shape)
+    model = Model({name: parts[name] for name in recipe.parts}, used, image_shape)
+    model.beams, model.length_exponent = recipe.evaluation.beams, recipe.evaluation.length_exponent
+    return model
 
 
 def build_losses(recipe: Recipe, names: Sequence[str], model: Model) -> dict[str, Loss | CriticLoss]:

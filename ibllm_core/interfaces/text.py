@@ -79,17 +79,30 @@ class TextDecoder(nn.Module, ABC):
 
     @torch.no_grad()
     def sample(
-        self, z: Latent, rng: Rng | None = None, *, prefix: Tokens | None = None, temperature: float = 0.0, top_p: float = 1.0
+        self,
+        z: Latent,
+        rng: Rng | None = None,
+        *,
+        prefix: Tokens | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        beams: int = 1,
+        length_exponent: float = 0.0,
     ) -> Tokens:
         """Writes a text for each latent; `temperature` 0 takes the likeliest token, otherwise `rng` draws within the nucleus `top_p`.
+
+        With more than one of `beams`, the likeliest text that `search` finds.
 
         Returns tokens without the prefix: beginning, text, end.
         """
         assert temperature == 0 or rng is not None, "drawing needs a generator"
+        assert beams == 1 or temperature == 0, "either drawing or searching"
         state = self.begin(z)
         logits, state = self.step(torch.full((len(z),), BOS, device=z.tokens.device), state)
         if prefix is not None:
             logits, state = self._read_prefix(prefix, logits, state)
+        if beams > 1:
+            return self.search(logits, state, beams, length_exponent)
         written = [torch.full((len(z),), BOS, device=z.tokens.device)]
         ended = torch.zeros(len(z), dtype=torch.bool, device=z.tokens.device)
         for place in range(1, self.max_length):
@@ -105,6 +118,40 @@ class TextDecoder(nn.Module, ABC):
             logits, state = self.step(ids, state)
         out = torch.stack(written, 1)
         return Tokens(out, out != PAD)
+
+    def search(self, logits: Tensor, state: Any, beams: int, length_exponent: float) -> Tokens:
+        """Beam search from logits (b v) of the first token and the state (rows b) before it: for each row the best text found.
+
+        Best is log p(text) / t^length_exponent over t tokens, the end among them: the likeliest for exponent 0; larger ones make up for
+        what every further token costs. A text that ends is kept apart and takes no beam. The search ends when no text that is still
+        open can become better, since log p only falls.
+        """
+        b, v = logits.shape
+        first, last = torch.arange(b, device=logits.device), self.max_length - 1
+        logits, state = logits.repeat_interleave(beams, 0), take_tree(first.repeat_interleave(beams), state)
+        total = torch.full((b, beams), -torch.inf, device=logits.device)
+        total[:, 0] = 0.0  # all beams are alike, so the others wait until there is something to choose from
+        written = first.new_full((b, beams, self.max_length), PAD)
+        written[..., 0] = BOS
+        best, best_score = written[:, 0].clone(), total.new_full((b,), -torch.inf)
+        for place in range(1, self.max_length):
+            scores = total.unsqueeze(-1) + logits.float().log_softmax(-1).view(b, beams, v)
+            ended, beam = scores[..., EOS].max(1)
+            score, text = ended / place**length_exponent, written[first, beam]
+            text[:, place] = EOS
+            best = torch.where((score > best_score).unsqueeze(-1), text, best)
+            best_score = torch.maximum(score, best_score)
+            if place == last:
+                break
+            scores[..., [PAD, BOS, EOS]] = -torch.inf
+            total, chosen = scores.flatten(1).topk(beams)
+            origin, ids = chosen // v, chosen % v
+            if place % 4 == 0 and bool((best_score >= total[:, 0] / last**length_exponent).all()):  # asking synchronises the device
+                break
+            written = written[first.unsqueeze(-1), origin]
+            written[..., place] = ids
+            logits, state = self.step(ids.flatten(), take_tree((first.unsqueeze(-1) * beams + origin).flatten(), state))
+        return Tokens(best, best != PAD)
 
     def _read_prefix(self, prefix: Tokens, logits: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Feeds a prefix whose rows differ in length: rows that ended keep their state."""
@@ -150,6 +197,17 @@ def join_prefix(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
     ids = torch.where(mask, ids, PAD).gather(1, order)
     return ids, mask.gather(1, order), counted.gather(1, order)[:, 1:]
+
+
+def take_tree(rows: Tensor, tree: Any) -> Any:
+    """The rows (b') of every tensor of a tree with the batch as first axis."""
+    if isinstance(tree, Tensor):
+        return tree.index_select(0, rows)
+    if isinstance(tree, dict):
+        return {key: take_tree(rows, value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(take_tree(rows, value) for value in tree)
+    return tree
 
 
 def where_tree(keep: Tensor, new: Any, old: Any) -> Any:

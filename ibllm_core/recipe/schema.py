@@ -211,6 +211,12 @@ class EvaluationPlan(Config):
     after_stage: int = option(256, help="items measured after each stage but the last; 0 for none", ge=0)
     samples: int = option(8, help="items of each split in the sample grid", ge=1)
     batch: int = option(128, help="items a forward pass", ge=1)
+    beams: int = option(
+        1, help="texts followed at once to find the likeliest caption or answer; 1 takes the likeliest word each time", ge=1
+    )
+    length_exponent: float = option(
+        0.0, help="with beams, texts are compared by log p / length^exponent; more than 0 favours longer ones", ge=0
+    )
 
 
 @attrs.frozen(kw_only=True)
