@@ -27,4 +27,4 @@ class Tracker(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Everything is on disk."""
+        """Everything is on disk. May be called again, and where nothing was opened."""

@@ -148,7 +148,7 @@ class Suite:
         expect(not strange, f"{self._name} provides {', '.join(strange)}: no words of ibllm_core.capabilities ({', '.join(CAPABILITIES)})")
         for need in needs(config):
             part, _, ability = need.partition(".")
-            known = part in KINDS and (not ability or ability in CAPABILITIES)
+            known = part in (*KINDS, "data") and (not ability or ability in CAPABILITIES)
             expect(known, f"{self._name} needs {need!r}: expected a kind, or kind.word with a word of ibllm_core.capabilities")
 
     # Helpers.

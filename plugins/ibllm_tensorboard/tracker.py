@@ -43,5 +43,6 @@ class TensorBoardTracker(Tracker):
         self.writer.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        self.writer.close()
+        if self._writer is not None:
+            self._writer.close()
         self._writer = None

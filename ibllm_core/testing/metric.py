@@ -1,0 +1,135 @@
+"""What metrics are asked, on a model of stand-ins that was never trained."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import plugins
+from ..evaluation import Evaluation
+from ..interfaces.context import Context
+from ..interfaces.dataset import Dataset
+from ..interfaces.metric import Metric
+from ..model import Model
+from ..options import Config, MetricConfig
+from ..recipe.structure import structure
+from ..report.figures import KNOWN
+from .checks import expect
+from .dataset import SquaresDataset
+from .loss import stand_ins
+from .neighbours import LetterTokenizer
+from .suite import LATENT, Suite
+
+#: Items that are measured.
+ITEMS = 12
+#: What `Metric.marks` may be about.
+MARKS = ("scene", "caption", "roundtrip", "self_agreement")
+
+
+class MetricSuite(Suite):
+    """A figure on held-out data.
+
+    Attributes:
+        dataset: (name, options) of the dataset whose truth it reads; empty for a stand-in.
+        split: the split that is measured.
+        may_be_nan: figure → when there is none.
+        ordered: why the items' order may matter; empty where it may not.
+    """
+
+    kind = "metric"
+    dataset: tuple[str, Mapping[str, Any]] = ("", MappingProxyType({}))
+    split: str = "test"
+    may_be_nan: Mapping[str, str] = MappingProxyType({})
+    ordered: str = ""
+
+    def data(self) -> Dataset:
+        name, options = self.dataset
+        if not name:
+            return SquaresDataset()
+        manager = plugins.manager()
+        config = structure(manager.config_class("dataset", name), options)
+        assert isinstance(config, Config), config
+        made: Dataset = manager.factory("dataset", name)(config, Context())
+        return made
+
+    def model(self, device: torch.device, shape: tuple[int, int, int]) -> Model:
+        """Stand-ins of every part, with a tokenizer that can spell."""
+        context = Context(image_shape=shape, width=LATENT, latent=LATENT, tokenizer=LetterTokenizer(max_length=12))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            return stand_ins(context).to(device)
+
+    def evaluation(self, device: torch.device, batch: int = 5) -> Evaluation:
+        """The first items of the split."""
+        data = self.data()
+        items = min(ITEMS, data.sizes()[self.split])
+        return Evaluation(self.model(device, data.image_shape), data, self.split, items=items, batch=batch)
+
+    def _figures(self, evaluation: Evaluation) -> dict[str, float]:
+        found: dict[str, float] = self.make().evaluate(evaluation)
+        return found
+
+    def test_figures_are_as_declared(self, device: torch.device) -> None:
+        """The config, a MetricConfig, names the figures; `evaluate` gives all of them, and others only as qualified ones (``bleu/zh``)."""
+        config, metric = self.config(), self.make()
+        expect(isinstance(config, MetricConfig), f"{self._name}: its config derives from no ibllm_core.options.MetricConfig")
+        assert isinstance(config, MetricConfig)
+        expect(isinstance(metric, Metric), f"{self._name}: its factory gives a {type(metric).__name__}, no Metric")
+        found, declared = self._figures(self.evaluation(device)), config.figures()
+        expect(len(set(declared)) == len(declared) > 0, f"{self._name}: figures() is {declared}: expected one or more different names")
+        missing = sorted(set(declared) - set(found))
+        expect(not missing, f"{self._name}: figures() names {', '.join(missing)}, which evaluate does not give")
+        stray = [name for name in found if name not in declared and not set(name.split("/")) & set(declared)]
+        expect(not stray, f"{self._name}: evaluate gives {', '.join(stray)}, which figures() does not name")
+
+    def test_figures_are_numbers(self, device: torch.device) -> None:
+        """Floats, finite (or none of it where the class says why in `may_be_nan`); fractions in [0, 1]."""
+        for name, value in self._figures(self.evaluation(device)).items():
+            expect(isinstance(value, float | int), f"{self._name}: {name} is a {type(value).__name__}, expected a float")
+            expect(
+                math.isfinite(value) or name in self.may_be_nan,
+                f"{self._name}: {name} is {value}; where there is no figure, say when in may_be_nan",
+            )
+            known = KNOWN.get(name)
+            if known is not None and known.percent and math.isfinite(value):
+                expect(0 <= value <= 1, f"{self._name}: {name} is {value}: a fraction is in [0, 1]")
+
+    def test_the_same_evaluation_gives_the_same_figures(self, device: torch.device) -> None:
+        """Another metric object on another evaluation of the same model, in batches of another size: the same figures."""
+        first = self._figures(self.evaluation(device))
+        torch.manual_seed(99)
+        np.random.seed(99)  # what a metric must not draw from
+        second = self._figures(self.evaluation(device, batch=100))
+        _equal(first, second, f"{self._name}: the same model on the same items gives other figures (batch size, global generators)")
+
+    def test_the_order_of_items_does_not_matter(self, device: torch.device) -> None:
+        """The items backwards give the same figures."""
+        if self.ordered:
+            return
+        backwards = self.evaluation(device)
+        backwards.indices = backwards.indices[::-1].copy()
+        found = self._figures(self.evaluation(device)), self._figures(backwards)
+        _equal(*found, f"{self._name}: the order of the items matters; if it must, say why in `ordered`")
+
+    def test_marks_are_one_for_each_item(self, device: torch.device) -> None:
+        """`marks` gives (b) booleans under known names; `record`, plain values that can be written as JSON."""
+        evaluation, metric = self.evaluation(device), self.make()
+        metric.evaluate(evaluation)
+        for name, marks in metric.marks(evaluation).items():
+            expect(name in MARKS, f"{self._name}: marks are about {name!r}: expected one of {', '.join(MARKS)}")
+            well = marks.dtype == np.bool_ and marks.shape == (len(evaluation),)
+            expect(well, f"{self._name}: marks of {name} are {marks.dtype} {marks.shape}: expected bool ({len(evaluation)})")
+        record = dict(metric.record(evaluation))
+        expect(json.loads(json.dumps(record)) == record, f"{self._name}: record gives {record}: expected strings and numbers")
+
+
+def _equal(first: Mapping[str, float], second: Mapping[str, float], problem: str) -> None:
+    for name, value in first.items():
+        near = math.isclose(value, second[name], rel_tol=1e-4, abs_tol=1e-6) or (math.isnan(value) and math.isnan(second[name]))
+        expect(near, f"{problem}: {name} is {value:.6g} and {second[name]:.6g}")

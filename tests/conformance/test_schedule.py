@@ -1,0 +1,15 @@
+"""Every schedule keeps its contract."""
+
+from __future__ import annotations
+
+from ibllm_core.testing import ScheduleSuite, cover
+
+#: Component (or component/variant) → what its class says; sizes small enough to be quick.
+PRESETS: dict[str, dict[str, object]] = {
+    "constant/warmup": {"options": {"warmup": 5}},
+    "cosine/warmup": {"options": {"warmup": 5, "final": 0.1}},
+    "linear/warmup": {"options": {"warmup": 5}},
+    "step/every": {"options": {"every": 3}},
+}
+
+globals().update(cover(ScheduleSuite, "ibllm", PRESETS))
