@@ -39,7 +39,9 @@ class PretrainedTextEncoderConfig(Config):
     )
     rank: int = option(8, help="r of the adapters W + alpha/r · B A (Hu et al. 2022, section 4.1); for lora", ge=1)
     alpha: float = option(16.0, help="scale of the adapters; for lora", gt=0)
-    targets: tuple[str, ...] = option((), help="names of the layers that get adapters; those usual for the architecture when left out; for lora")
+    targets: tuple[str, ...] = option(
+        (), help="names of the layers that get adapters; those usual for the architecture when left out; for lora"
+    )
 
     def provides(self) -> frozenset[str]:
         return frozenset({"soft_tokens"})

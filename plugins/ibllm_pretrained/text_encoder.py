@@ -29,7 +29,9 @@ class PretrainedTextEncoder(TextEncoder):
         super().__init__()
         tokenizer = context.tokenizer
         if not isinstance(tokenizer, PretrainedTokenizer):
-            raise ValueError(f'tokenizer = {config.tokenizer!r}: expected a tokenizer with use = "pretrained", which says where the model is')
+            raise ValueError(
+                f'tokenizer = {config.tokenizer!r}: expected a tokenizer with use = "pretrained", which says where the model is'
+            )
         self.width, self.frozen = config.width or context.width, config.mode == "frozen"
         self.backbone = load(tokenizer)
         if config.mode == "lora":

@@ -124,9 +124,7 @@ class PretrainedTokenizer(Tokenizer):
 
     def state(self) -> str:
         kept = self.vocabulary
-        return json.dumps(
-            {"special": kept.special, "model": kept.model, "tokenizer": json.loads(kept.coder.to_str())}, ensure_ascii=False
-        )
+        return json.dumps({"special": kept.special, "model": kept.model, "tokenizer": json.loads(kept.coder.to_str())}, ensure_ascii=False)
 
     def restore(self, state: str) -> None:
         kept = json.loads(state)
