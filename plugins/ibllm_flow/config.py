@@ -1,0 +1,46 @@
+"""The options of the flow. Torch-free."""
+
+from __future__ import annotations
+
+import attrs
+
+from ibllm_core.options import Config, option
+
+
+@attrs.frozen(kw_only=True)
+class FlowConfig(Config):
+    """D_y: a transformer over patches carries noise to an image along learned velocities."""
+
+    latent: int | None = option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
+    width: int | None = option(None, help="width of its layers; follows model.width when left out", ge=1)
+    patch: int = option(4, help="height and width of a patch in pixels; must divide the image's", ge=1)
+    depth: int = option(4, help="layers", ge=1)
+    heads: int = option(4, help="attention heads", ge=1)
+    ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
+    predict: str = option(
+        "image",
+        help="what the network says: 'image', the end of the way, from which the velocity follows, easier where a patch has more numbers than the width; "
+        "'velocity' itself",
+        choices=("image", "velocity"),
+    )
+    times: str = option(
+        "logit_normal",
+        help="how training draws t: 'uniform', or 'logit_normal', the sigmoid of a normal number, which dwells in the middle of the way",
+        choices=("uniform", "logit_normal"),
+    )
+    times_mean: float = option(0.0, help="mean of the normal number; below 0, times near the noise are drawn more often")
+    times_scale: float = option(1.0, help="standard deviation of the normal number", gt=0)
+    noise_scale: float = option(1.0, help="standard deviation of the noise at t = 0, in units of an image in [−1, 1]", gt=0)
+    null: float = option(0.1, help="probability that training replaces the latent by the null condition", ge=0, lt=1)
+    guidance: float = option(1.0, help="s of classifier-free guidance, null + s · (conditional − null); 1 for none", ge=0)
+    solver: str = option("euler", help="how sampling integrates; 'heun' costs two evaluations a step", choices=("euler", "heun"))
+    steps: int = option(8, help="steps of sampling", ge=1)
+
+    def __attrs_post_init__(self) -> None:
+        if self.width is not None and self.width % self.heads:
+            raise ValueError(f"heads = {self.heads}: expected a divisor of width = {self.width}")
+        if self.guidance != 1 and not self.null:
+            raise ValueError(f"guidance = {self.guidance:g}: expected 1 where null = 0, since the null condition is then never learned")
+
+    def provides(self) -> frozenset[str]:
+        return frozenset({"noise"})

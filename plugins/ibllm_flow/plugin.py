@@ -1,0 +1,21 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        ComponentSpec(
+            kind="image_decoder",
+            name="flow",
+            factory="ibllm_flow.image_decoder:FlowDecoder",
+            config="ibllm_flow.config:FlowConfig",
+            summary="rectified flow: a patch transformer carries noise to an image in a few steps",
+        )
+    ]

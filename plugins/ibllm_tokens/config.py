@@ -1,0 +1,59 @@
+"""The options of the image tokenizers. Torch-free."""
+
+from __future__ import annotations
+
+import attrs
+
+from ibllm_core.options import Config, option
+
+
+@attrs.frozen(kw_only=True)
+class _AutoencoderOptions(Config):
+    patch: int = option(4, help="height and width in pixels of the patches that the first layer takes in and the last one gives out", ge=1)
+    channels: tuple[int, ...] = option(
+        (64,),
+        help="channels of each stage; every stage after the first halves height and width, so a token has patch · 2^(stages − 1) pixels a side",
+        ge=1,
+    )
+    blocks: int = option(2, help="residual blocks of each stage, in the encoder as in the decoder", ge=0)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.channels:
+            raise ValueError("channels = (): expected at least one stage")
+
+    @property
+    def stride(self) -> int:
+        """Pixels a token's side."""
+        return self.patch * 2 ** (len(self.channels) - 1)
+
+
+@attrs.frozen(kw_only=True)
+class VQConfig(_AutoencoderOptions):
+    """Vector quantisation: each place of the encoder's map becomes the nearest vector of a learned codebook."""
+
+    codes: int = option(512, help="vectors in the codebook, the vocabulary", ge=2)
+    code_width: int = option(8, help="numbers in a code", ge=1)
+    commitment: float = option(0.25, help="β, weight of the squared distance between the encoder's output and its code", ge=0)
+    decay: float = option(0.98, help="γ, what each training step keeps of the codes' moving averages", ge=0, lt=1)
+    restart: int = option(
+        20, help="training steps after which a code that no place chose is moved onto a place of the batch; 0 for never", ge=0
+    )
+
+    def provides(self) -> frozenset[str]:
+        return frozenset({"codebook"})
+
+
+@attrs.frozen(kw_only=True)
+class FSQConfig(_AutoencoderOptions):
+    """Finite scalar quantisation: each of a few numbers of a place is rounded to its own number of levels; there is no codebook to learn."""
+
+    levels: tuple[int, ...] = option(
+        (8, 5, 5, 5),
+        help="levels of each number of a code; their product is the vocabulary. With 2, a number would hardly have a gradient",
+        ge=3,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if not self.levels:
+            raise ValueError("levels = (): expected at least one number")

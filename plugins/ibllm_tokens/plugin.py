@@ -1,0 +1,28 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        ComponentSpec(
+            kind="image_tokenizer",
+            name="vq",
+            factory="ibllm_tokens.image_tokenizer:VQTokenizer",
+            config="ibllm_tokens.config:VQConfig",
+            summary="convolutional autoencoder over a learned codebook, whose dead codes are restarted (VQ-VAE)",
+        ),
+        ComponentSpec(
+            kind="image_tokenizer",
+            name="fsq",
+            factory="ibllm_tokens.image_tokenizer:FSQTokenizer",
+            config="ibllm_tokens.config:FSQConfig",
+            summary="convolutional autoencoder whose few numbers a place are rounded to levels, without a codebook (FSQ)",
+        ),
+    ]
