@@ -77,8 +77,10 @@ class TextDecoderSuite(PartSuite):
 
     def samples(self, part: Any, m: Material) -> dict[str, Tensor]:
         found = {"greedy": part.sample(m.z), "drawn": part.sample(m.z, m.rng("sample"), temperature=1.0, top_p=0.9)}
+        found["searched"] = part.sample(m.z, beams=3)
         if "prefix" in self.config().provides():
             found["greedy after a prefix"] = part.sample(m.z, prefix=m.other)
+            found["searched after a prefix"] = part.sample(m.z, prefix=m.other, beams=3)
         return {name: torch.nn.functional.pad(t.ids, (0, part.max_length - t.ids.shape[1]), value=PAD) for name, t in found.items()}
 
     def check_shapes(self, part: Any, m: Material) -> None:

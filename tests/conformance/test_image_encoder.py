@@ -5,6 +5,9 @@ from __future__ import annotations
 from ibllm_core.testing import ImageEncoderSuite, cover
 
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
-PRESETS: dict[str, dict[str, object]] = {}
+PRESETS: dict[str, dict[str, object]] = {
+    "cnn/factored": {"options": {"channels": [8, 16], "factored": True}},
+    "resnet/18": {"options": {"channels": [8, 8, 16], "blocks": [2, 2, 2], "stem": 7, "pool": True, "dropout": 0.1}},
+}
 
 globals().update(cover(ImageEncoderSuite, "ibllm", PRESETS))
