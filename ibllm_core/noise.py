@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -48,3 +50,10 @@ class Rng:
     def integers(self, high: int, *shape: int) -> Tensor:
         """(b *shape) int64 in [0, high)."""
         return self._place(self._stream.integers(high, *shape))
+
+
+@functools.cache
+def leave_uncompiled() -> None:
+    """Has `torch.compile` step around the making of numbers: it cannot trace numpy's unsigned integers, and would gain nothing."""
+    for name in ("fold", "normal", "uniform", "integers"):
+        setattr(Rng, name, torch.compiler.disable(getattr(Rng, name)))  # type: ignore[no-untyped-call]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .. import plugins
 from .suite import Suite
 
 
-def cover(suite: type[Suite], distribution: str, presets: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, type[Suite]]:
+def cover(
+    suite: type[Suite], distribution: str, presets: Mapping[str, Mapping[str, Any]] | None = None, but: Collection[str] = ()
+) -> dict[str, type[Suite]]:
     """Class name → a subclass of `suite` for each component, for a test module's ``globals().update(…)``.
 
     Args:
         distribution: the package whose components are tested.
         presets: component, or ``component/variant`` for a second set of options → attributes of its class (``options``, ``never_trained``, …).
+        but: components whose classes are written by hand.
     """
     own = [row.name for row in plugins.manager().rows() if (row.kind, row.distribution, row.status) == (suite.kind, distribution, "ok")]
     given = dict(presets or {})
     unknown = {name.partition("/")[0] for name in given} - set(own)
     assert not unknown, f"presets for {', '.join(sorted(unknown))}, which {distribution} does not offer as {suite.kind}: {', '.join(own)}"
-    wanted = {name: given.get(name, {}) for name in [*own, *given]}
+    wanted = {name: given.get(name, {}) for name in [*own, *given] if name not in but}
     return {
         f"Test_{name.replace('/', '_')}": type(
             f"Test_{name.replace('/', '_')}", (suite,), {"component": name.partition("/")[0], **attributes}

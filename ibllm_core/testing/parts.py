@@ -18,6 +18,7 @@ from ..interfaces.context import Context
 from ..interfaces.image import DrawingDecoder
 from ..interfaces.text import TextDecoder
 from ..model import Model
+from ..noise import leave_uncompiled
 from ..training.player import set_trainable
 from .checks import expect, finite, floats, near, round_trip, same, unreached
 from .material import Material, fabricate
@@ -229,6 +230,7 @@ class PartSuite(Suite):
         logging.getLogger("torch.__trace").propagate = False  # pages of it would be shown beside a failure
         eager, m = self._ready(device)
         compiled = self.make(self.context(), device=device).eval()
+        leave_uncompiled()
         # The passes that `compute.compile` compiles.
         which = "draw" if isinstance(compiled, DrawingDecoder) else "logits" if isinstance(compiled, TextDecoder) else "forward"
         setattr(compiled, which, torch.compile(getattr(compiled, which), backend="aot_eager"))

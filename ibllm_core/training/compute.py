@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..interfaces.image import DrawingDecoder
 from ..interfaces.text import TextDecoder
 from ..model import Model
+from ..noise import leave_uncompiled
 from ..recipe.schema import Compute
 
 
@@ -58,6 +59,7 @@ def prepare(model: Model, compute: Compute) -> torch.device:
 
 def compile_parts(model: Model) -> None:
     """Compiles the passes that training spends its time in. The critic stays eager: a compiled pass has no second derivative."""
+    leave_uncompiled()
     for name, part in model.parts.items():
         if name == "discriminator":
             continue
