@@ -34,6 +34,9 @@ class Matching(Loss):
     one transformer side by side rather than by cross-attention, one logit replaces two classes, and the similarity has projections of its
     own, trained by InfoNCE on the pooled latents detached: drawing hard mismatches adds no contrastive objective to the encoders, nor
     anything to the value.
+
+    Mismatches that are much alike teach little before the encoders agree at all: train it beside a contrastive loss or `damsm`, or with
+    ``mismatches = "any"`` at first.
     """
 
     def __init__(self, config: MatchingConfig, context: Context) -> None:

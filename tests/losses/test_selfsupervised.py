@@ -9,11 +9,17 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from ibllm_cnn.config import CNNImageEncoderConfig
+from ibllm_cnn.image_encoder import CNNImageEncoder
 from ibllm_selfsupervised.augmentation import crop, erase, shade
 from ibllm_selfsupervised.augmentation_contrast import AugmentationContrast, nt_xent
 from ibllm_selfsupervised.config import AugmentationContrastConfig, MaskedImageConfig, MaskedTextConfig
 from ibllm_selfsupervised.masked_image import MaskedImage, grid_of, hide
 from ibllm_selfsupervised.masked_text import MaskedText
+from ibllm_tokenizers.config import WordConfig
+from ibllm_tokenizers.word import WordTokenizer
+from ibllm_transformer.config import TransformerTextEncoderConfig
+from ibllm_transformer.text_encoder import TransformerTextEncoder
 from torch import Tensor
 
 from ibllm_core.batch import Batch
@@ -21,6 +27,7 @@ from ibllm_core.cycle import Cycle
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.loss import Loss
 from ibllm_core.model import Model
 from ibllm_core.noise import Rng
 
@@ -49,7 +56,7 @@ def test_masked_text_is_the_cross_entropy_of_the_chosen_words(cycle: MakeCycle, 
                 z = model.part("text_encoder").table(torch.tensor(read[place]))  # type: ignore[operator]
                 expected -= float(loss.head(z).detach().log_softmax(0)[word])
                 number += 1
-    assert float(total[0]) == pytest.approx(expected, rel=1e-5) and int(total[1]) == number == int(loss.count(made))
+    assert float(total[0].detach()) == pytest.approx(expected, rel=1e-5) and int(total[1]) == number == int(loss.count(made))
 
 
 def test_only_known_words_are_chosen_and_one_a_text_at_least(model: Model) -> None:
@@ -251,3 +258,57 @@ def test_what_is_erased_is_a_rectangle_of_grey() -> None:
     assert torch.equal(gone.sum((1, 2)), rows * columns)
     assert 0 < int(rows.max()) <= 4 and 0 < int(columns.max()) <= 6
     assert torch.equal(erase(y, 0.0, Rng((0,), np.arange(200))), y)
+
+
+# Learning something.
+
+
+def learn(model: Model, loss: Loss, make: Callable[[np.random.Generator], Batch], steps: int) -> float:
+    """The mean value over the last tenth of the steps."""
+    generator, values = np.random.default_rng(0), []
+    optimizer = torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=1e-2)
+    for step in range(steps):
+        value = Cycle(model, make(generator), {"loss": loss}, (0, step)).value("loss")
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    return float(np.mean(values[-steps // 10 :]))
+
+
+def twins(generator: np.random.Generator) -> Batch:
+    """Texts that say one of five words twice."""
+    return Batch(numbers=np.arange(16), x=tokens([[1, word, word, 2] for word in generator.integers(4, 9, 16).tolist()]))
+
+
+def plain(generator: np.random.Generator) -> Batch:
+    """Images of one colour each."""
+    return Batch(numbers=np.arange(16), y=torch.from_numpy(generator.uniform(-1, 1, (16, 3, 1, 1))).float().expand(16, 3, 16, 16))
+
+
+def image_model() -> tuple[Model, Context]:
+    torch.manual_seed(0)
+    context = Context(image_shape=(3, 16, 16), width=16, latents={"image_encoder": 16})
+    encoder = CNNImageEncoder(CNNImageEncoderConfig(channels=(8, 16), groups=1), context)
+    return Model({"image_encoder": encoder}, {}, (3, 16, 16)), context
+
+
+def test_a_hidden_word_is_told_from_its_twin() -> None:
+    torch.manual_seed(0)
+    tokenizer = WordTokenizer(WordConfig(size=IDS, max_length=8), Context())
+    context = Context(width=16, latents={"text_encoder": 16}, vocabularies={"text_encoder": IDS}, tokenizer=tokenizer)
+    model = Model({"text_encoder": TransformerTextEncoder(TransformerTextEncoderConfig(depth=1, heads=2), context)}, {}, SHAPE)
+    value = learn(model, MaskedText(MaskedTextConfig(ratio=0.01, unknown=1.0, random=0.0), context), twins, 100)
+    assert value < 0.3, f"{value} nats a word, where guessing takes {math.log(5):.2f}"
+
+
+def test_a_hidden_patch_is_drawn_from_what_is_left() -> None:
+    model, context = image_model()
+    value = learn(model, MaskedImage(MaskedImageConfig(patch=4, ratio=0.5), context), plain, 100)
+    assert value < 0.2, f"{value}, where a grey guess is 0.5 away from a colour"
+
+
+def test_changed_copies_find_each_other() -> None:
+    model, context = image_model()
+    value = learn(model, AugmentationContrast(AugmentationContrastConfig(), context), plain, 60)
+    assert value < math.log(31) - 0.7, f"{value}, where guessing takes {math.log(31):.2f}"
