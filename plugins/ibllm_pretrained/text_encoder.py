@@ -114,13 +114,20 @@ def check(settings: Any, max_length: int) -> None:
 
 
 def add_adapters(backbone: Any, config: PretrainedTextEncoderConfig) -> None:
-    """Puts W + alpha/rank · B A in the place of some weights W (Hu et al. 2022, eq. 3). B starts at zero, so at first nothing changes."""
+    """Puts W + alpha/rank · B A in the place of some weights W (Hu et al. 2022, eq. 3). B starts at zero, so at first nothing changes.
+
+    Raises `ValueError` where the model has no such layers.
+    """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise ValueError('mode = "lora" needs the package peft: pip install "ibllm[pretrained]"') from None
     settings = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets) or None)
-    inject_adapter_in_model(settings, backbone)
+    try:
+        inject_adapter_in_model(settings, backbone)
+    except ValueError as error:
+        kind = backbone.config.model_type
+        raise ValueError(f"targets = {config.targets}: expected names of layers of model_type {kind!r}; {error}") from error
 
 
 def keep_as_buffers(backbone: nn.Module) -> None:
