@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -91,6 +92,16 @@ class Evaluation:
         """b captions read off the generated images."""
         return self.model.caption(self.generated, batch=self.batch)
 
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """Beginnings of the SHA-256 of the items' captions and images: equal where figures were measured against the same."""
+        found = {}
+        if self.samples.captions is not None:
+            found["captions"] = hashlib.sha256("\n".join(self.samples.captions).encode()).hexdigest()[:16]
+        if self.samples.images is not None:
+            found["images"] = hashlib.sha256(self.samples.images.tobytes()).hexdigest()[:16]
+        return found
+
     @property
     def _seed(self) -> int:
         from .randomness import derive_key
@@ -121,3 +132,8 @@ def evaluate(
         if checkpoint is not None:
             checkpoint()
     return figures, evaluation
+
+
+def records(metrics: Mapping[str, Metric], evaluation: Evaluation) -> dict[str, dict[str, str | int | float]]:
+    """Metric name → how its figures came about."""
+    return {name: dict(metric.record(evaluation)) for name, metric in metrics.items()}

@@ -31,8 +31,10 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
                 + (f"did you mean {guess!r}?" if guess else f"there are: {', '.join(known)}")
             )
     from ..build import build_metrics
-    from ..evaluation import evaluate
+    from ..evaluation import evaluate, records
+    from ..report.figures import told
 
+    measured: dict[str, str] = {}
     results: dict[str, float] = {}
     metrics = build_metrics(opened.recipe)
     for split in splits or plan.splits:
@@ -47,6 +49,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
         )
         results |= {f"{split}/{name}": value for name, value in figures.items()}
         results[f"{split}/items"] = float(len(evaluation))
+        measured |= {f"{split} {name}": told(record) for name, record in records(metrics, evaluation).items()}
     if as_json:
         import json
 
@@ -54,7 +57,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     else:
         from rich.console import Console
 
-        from ..report.terminal import results_table
+        from ..report.terminal import records_table, results_table
 
-        Console().print(results_table(results))
+        Console().print(results_table(results), records_table(measured))
     return 0

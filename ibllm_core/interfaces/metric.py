@@ -20,6 +20,13 @@ class Metric(ABC):
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         """Figure name → value. Fractions are in [0, 1]."""
 
+    def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
+        """How the figures came about, for the run's record: what extracted them, its sizes, n, and what they were compared with.
+
+        By default n and the hashes of the split's captions and images. Asked after `evaluate`; a metric adds what else its figures depend on.
+        """
+        return {"n": len(evaluation), **evaluation.hashes}
+
     def marks(self, evaluation: Evaluation) -> Mapping[str, npt.NDArray[np.bool_]]:
         """What is right or wrong item by item, for sample grids: ``scene``, ``caption``, ``roundtrip`` → (b). By default nothing."""
         return {}

@@ -13,6 +13,8 @@ DIRECTIONS = (TEXT_TO_IMAGE, IMAGE_TO_TEXT, ROUND_TRIP, OTHER)
 
 #: To be said wherever self-agreement is shown.
 NOT_INDEPENDENT = "not independent: the captioner's gradients trained the generator"
+#: The same of figures that the model's reading half gives of its drawing half.
+JUDGED_BY_ITSELF = "not independent: judged by parts whose gradients may have trained the generator"
 
 
 @attrs.frozen(kw_only=True)
@@ -88,13 +90,67 @@ KNOWN: Mapping[str, Meaning] = {
     "bleu": Meaning(
         label="BLEU",
         direction=IMAGE_TO_TEXT,
-        explanation="Overlap of word sequences with the reference captions, 0–100. Wording counts, so a right caption in other words loses points.",
+        explanation="Overlap of word sequences with the reference captions, 0–1. Wording counts, so a right caption in other words loses points.",
     ),
     "chrf": Meaning(
         label="chrF",
         direction=IMAGE_TO_TEXT,
-        explanation="Overlap of character sequences with the reference captions, 0–100; kinder to near misses than BLEU.",
+        explanation="Overlap of character sequences with the reference captions, 0–1; kinder to near misses than BLEU.",
     ),
+    "cider": Meaning(
+        label="CIDEr-D",
+        direction=IMAGE_TO_TEXT,
+        explanation="Overlap of word sequences with the reference captions, rare ones counting more, 0–10. Wording counts here too.",
+    ),
+    **{
+        f"{found}_recall_{k}": Meaning(
+            label=label.format(k),
+            direction=IMAGE_TO_TEXT,
+            explanation=f"{what} is {place} of a pool, as the model itself scores them.",
+            percent=True,
+        )
+        for found, label, what in (
+            ("image", "image found for its caption, R@{}", "Captions whose real image"),
+            ("caption", "caption found for its image, R@{}", "Real images whose caption"),
+        )
+        for k, place in ((1, "the best"), (5, "among the five best"), (10, "among the ten best"))
+    },
+    "r_precision": _fraction(
+        "R-precision",
+        TEXT_TO_IMAGE,
+        "Generated images whose own caption is scored above 99 others of other words.",
+        None,
+        caution=JUDGED_BY_ITSELF,
+    ),
+    "r_precision_times_chance": Meaning(
+        label="R-precision × chance",
+        direction=TEXT_TO_IMAGE,
+        explanation="R-precision over what guessing would give; 1 is chance.",
+        caution=JUDGED_BY_ITSELF,
+    ),
+    "r_precision_shuffled": _fraction(
+        "R-precision, shuffled captions",
+        TEXT_TO_IMAGE,
+        "The control: each image judged as if it were another caption's. It must come out at chance, 1 % with 100 captions.",
+        None,
+    ),
+    **{
+        f"{kind}_{space}": Meaning(
+            label=f"{label} distance, {space}",
+            direction=TEXT_TO_IMAGE,
+            explanation=f"{text} of generated from real images by {features}; less is better. Comparable only with the same data and number of items.",
+            caution=JUDGED_BY_ITSELF if space == "encoder" else "",
+        )
+        for kind, label, text in (
+            ("frechet", "Fréchet", "Distance of means and covariances"),
+            ("kernel", "kernel", "Squared mean discrepancy"),
+        )
+        for space, features in (
+            ("pixels", "their pixels, made few"),
+            ("random", "features of a network with random weights"),
+            ("encoder", "the image encoder's own latents"),
+        )
+    },
     "roundtrip_exact": _fraction(
         "round trips right",
         ROUND_TRIP,
@@ -133,6 +189,11 @@ def meaning(figure: str) -> Meaning:
             # How many items a qualified figure was taken over is not known, so it has no interval.
             return attrs.evolve(KNOWN[word], label=f"{KNOWN[word].label}, {' '.join(words[:k] + words[k + 1 :])}", counted=None)
     return Meaning(label=figure.replace("_", " ").replace("/", ", "))
+
+
+def told(record: Mapping[str, Any]) -> str:
+    """How a figure came about, as one line: ``n 512, extractor random, features 64``."""
+    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in record.items())
 
 
 def is_number(value: object) -> bool:

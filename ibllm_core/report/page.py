@@ -106,6 +106,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "recipe": coloured(files.recipe_text),
         "machine": _machine(run),
         "provenance": _provenance(run),
+        "measured": _measured(run),
         "attribution": run.get("attribution"),
     }
 
@@ -221,6 +222,16 @@ def _provenance(run: Object) -> list[tuple[str, list[tuple[str, str, str]]]]:
             row = (str(place), str(entry.get("component", "—")), f"{entry.get('distribution', '?')}=={entry.get('version', '?')}")
             groups.setdefault(_PROVENANCE_GROUPS.get(str(place).split(".")[0], "Other"), []).append(row)
     return list(groups.items())
+
+
+def _measured(run: Object) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(split, [(metric, how its figures came about)])."""
+    found = run.get("metrics")
+    return [
+        (str(split), [(str(name), figures.told(entry)) for name, entry in metrics.items() if isinstance(entry, Mapping)])
+        for split, metrics in (found.items() if isinstance(found, Mapping) else ())
+        if isinstance(metrics, Mapping)
+    ]
 
 
 def _moment(value: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..evaluation import Evaluation, evaluate
+from ..evaluation import Evaluation, evaluate, records
 from ..model import Pixels
 from ..report import render
 from ..run import write_json
@@ -28,6 +28,7 @@ def finish(session: Session) -> dict[str, float]:
     record = {"provenance": info["provenance"], "attribution": info["attribution"], "versions": info["versions"]}
     save_model(directory.model, recipe, session.model, session.weights(), session.tokenizers, record)
     results: dict[str, float] = {}
+    measured: dict[str, Any] = {}
     plan = recipe.evaluation
 
     def checkpoint() -> None:
@@ -49,12 +50,13 @@ def finish(session: Session) -> dict[str, float]:
             )
             results |= {f"{split}/{name}": value for name, value in figures.items()}
             results[f"{split}/items"] = float(len(evaluation))
+            measured[split] = records(session.metrics, evaluation)
             write_samples(session, evaluation)
     write_json(directory.results, results)
     session.write("result", "end", results)
     session.seconds["evaluation"] = session.seconds.get("evaluation", 0.0) + time.perf_counter() - started
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    directory.update(status="done", finished=finished, timings=session.seconds)
+    directory.update(status="done", finished=finished, timings=session.seconds, metrics=measured)
     render(directory.path)
     return results
 

@@ -43,6 +43,98 @@ class ChrFConfig(_TextOptions):
 
 
 @attrs.frozen(kw_only=True)
+class CIDErConfig(_TextOptions):
+    """CIDEr-D of Vedantam et al. 2015, one reference a caption."""
+
+    order: int = option(4, help="longest n-grams that are compared; names of one or two words have no longer ones", ge=1, le=4)
+    frequencies: str = option(
+        "split",
+        help="captions that tell how common an n-gram is: the measured items' own, or the training split's",
+        choices=("split", "train"),
+    )
+    limit: int = option(8192, help="with `train`: items of the training split that are looked at, from its beginning", ge=1)
+
+    def figures(self) -> tuple[str, ...]:
+        return self._named("cider")
+
+
+#: Places of the list that the right answer may take.
+RECALLS = (1, 5, 10)
+
+
+@attrs.frozen(kw_only=True)
+class _SpaceOptions(MetricConfig):
+    space: str = option(
+        "latent",
+        help="how a caption and an image are scored: likelihood for log p(caption | image) by D_x; "
+        "latent for the cosine of E_x's and E_y's pooled latents after a canonical correlation analysis",
+        choices=("likelihood", "latent"),
+    )
+    candidates: int = option(100, help="captions, or images, to choose from, the right one among them", ge=2)
+    limit: int = option(200, help="items of the split that are measured, from its beginning", ge=2)
+    fit: int = option(2048, help="with `latent`: items of the training split that the analysis is fitted to, from its beginning", ge=8)
+    ridge: float = option(1e-2, help="with `latent`: what is added to latents' covariances, as a fraction of their mean variance", gt=0)
+
+    def _scoring(self) -> set[str]:
+        return {"image_encoder", "text_decoder" if self.space == "likelihood" else "text_encoder"}
+
+
+@attrs.frozen(kw_only=True)
+class RecallConfig(_SpaceOptions):
+    """R@1, R@5 and R@10 among the split's own captions and real images. Same captions, and same images, count as one."""
+
+    def figures(self) -> tuple[str, ...]:
+        return tuple(f"{what}_recall_{k}" for what in ("image", "caption") for k in RECALLS)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset(self._scoring())
+
+
+@attrs.frozen(kw_only=True)
+class RPrecisionConfig(_SpaceOptions):
+    """The protocol of Xu et al. 2018 (AttnGAN): one true caption against 99 others, the best one counts."""
+
+    def figures(self) -> tuple[str, ...]:
+        return ("r_precision", "r_precision_times_chance", "r_precision_shuffled")
+
+    def needs(self) -> frozenset[str]:
+        return frozenset(self._scoring() | {"text_encoder", "image_decoder"})
+
+
+@attrs.frozen(kw_only=True)
+class _FeatureOptions(MetricConfig):
+    extractor: str = option(
+        "random",
+        help="what images are compared by: pixels for a smaller picture; random for a convolutional network with fixed random weights; "
+        "encoder for E_y's pooled latents, which are not independent of the model",
+        choices=("pixels", "random", "encoder"),
+    )
+    size: int = option(8, help="with `pixels`: height and width of the smaller picture", ge=1)
+    width: int = option(64, help="with `random`: number of features", ge=1)
+    seed: int = option(0, help="with `random`: seed of the weights; figures of different seeds cannot be compared", ge=0)
+
+    def needs(self) -> frozenset[str]:
+        needed = {"text_encoder", "image_decoder"}
+        return frozenset(needed | {"image_encoder"} if self.extractor == "encoder" else needed)
+
+
+@attrs.frozen(kw_only=True)
+class FrechetConfig(_FeatureOptions):
+    """Heusel et al. 2017, with features that need no download: compare runs of one dataset, size and number of items, not papers."""
+
+    def figures(self) -> tuple[str, ...]:
+        return (f"frechet_{self.extractor}",)
+
+
+@attrs.frozen(kw_only=True)
+class KernelConfig(_FeatureOptions):
+    """Bińkowski et al. 2018 (KID), with features that need no download: compare runs of one dataset, not papers."""
+
+    def figures(self) -> tuple[str, ...]:
+        return (f"kernel_{self.extractor}",)
+
+
+@attrs.frozen(kw_only=True)
 class RetrievalConfig(MetricConfig):
     """Nearest drawing by L2 in RGB. Drawings that are the same pixel by pixel count as one."""
 

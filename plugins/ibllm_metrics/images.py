@@ -24,10 +24,11 @@ _CHUNK = 512
 
 
 def resized(images: Pixels, size: int) -> Floats:
-    """(b h w c) → (b size·size·3) in [0, 1], by area."""
+    """(b h w c) → (b size·size·c) in [0, 1], by area."""
     if images.shape[1:3] != (size, size):
-        scaled = [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX)) for image in images]
-        images = np.stack(scaled) if scaled else np.zeros((0, size, size, 3), np.uint8)
+        plain = images[..., 0] if images.shape[-1] == 1 else images
+        scaled = [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX)) for image in plain]
+        images = np.stack(scaled) if scaled else np.zeros((0, size, size, images.shape[-1]), np.uint8)
     return images.reshape(len(images), -1).astype(np.float32) * np.float32(1 / 255)
 
 

@@ -18,6 +18,11 @@ def ibllm_components() -> Iterable[ComponentSpec]:
     return [
         _spec("bleu", "text", "BLEU", "BLEU of the captions read off images (sacrebleu)"),
         _spec("chrf", "text", "ChrF", "chrF of the captions read off images (sacrebleu)"),
+        _spec("cider", "text", "CIDEr", "CIDEr-D of the captions read off images"),
+        _spec("recall", "matching", "Recall", "whether captions and real images find each other, by the model's own scores"),
+        _spec("r_precision", "matching", "RPrecision", "whether a generated image is scored nearest to its own caption"),
+        _spec("frechet", "distances", "Frechet", "Fréchet distance of generated and real images in a stated feature space"),
+        _spec("kernel", "distances", "Kernel", "kernel distance of generated and real images in a stated feature space"),
         _spec("retrieval", "images", "Retrieval", "whether the drawing nearest to a generated image is its own"),
         _spec("diversity", "images", "Diversity", "how much several drawings of one caption differ"),
     ]

@@ -1,4 +1,4 @@
-"""Figures that compare captions with what was written, by sacrebleu (Post 2018). Torch-free.
+"""Figures that compare captions with what was written; words are told apart by sacrebleu (Post 2018). Torch-free.
 
 Each language is scored by itself, since what a word is differs; the figure is the mean over languages, weighted by their items.
 """
@@ -6,57 +6,114 @@ Each language is scored by itself, since what a word is differs; the figure is t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.metric import Metric
-from ibllm_metrics.config import BLEUConfig, ChrFConfig
+from ibllm_metrics.cider import Frequencies, cider_d
+from ibllm_metrics.config import BLEUConfig, ChrFConfig, CIDErConfig
 
 if TYPE_CHECKING:
     from ibllm_core.evaluation import Evaluation
 
 #: Language → sacrebleu's tokenizer; 13a (mteval's) for the others. Japanese by character: its own needs a dictionary to be installed.
 TOKENIZERS = {"zh": "zh", "ja": "char"}
+#: Items of the training split that are read at once.
+_CHUNK = 1024
 
 
 class _TextMetric(Metric):
-    def __init__(self, config: BLEUConfig | ChrFConfig, context: Context) -> None:
+    def __init__(self, config: BLEUConfig | ChrFConfig | CIDErConfig, context: Context) -> None:
         self.config = config
 
     @abstractmethod
-    def score(self, written: Sequence[str], captions: Sequence[str], language: str) -> float:
-        """A corpus score in [0, 1] for texts of one language."""
+    def score(self, written: Sequence[str], captions: Sequence[str], language: str, evaluation: Evaluation) -> tuple[float, str]:
+        """A corpus score for texts of one language, and how it came about."""
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
+        scores = self._scores(evaluation)
+        total = sum(count * value for count, value, _ in scores.values())
+        return {self.config.figures()[0]: total / max(1, len(evaluation.captions))}
+
+    def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
+        return {**super().record(evaluation), **{f"signature {code}": how for code, (_, _, how) in self._scores(evaluation).items()}}
+
+    def _scores(self, evaluation: Evaluation) -> Mapping[str, tuple[int, float, str]]:
+        """Language → items, score, how it came about."""
+        return evaluation.once(f"metrics.{self.config}", lambda: self._by_language(evaluation))
+
+    def _by_language(self, evaluation: Evaluation) -> Mapping[str, tuple[int, float, str]]:
         written = evaluation.read if self.config.images == "real" else evaluation.reread
         rows = list(zip(evaluation.languages, written, evaluation.captions, strict=True))
-        total = 0.0
+        found = {}
         for language in sorted(set(evaluation.languages)):
             own = [(text, caption) for code, text, caption in rows if code == language]
-            total += len(own) * self.score([text for text, _ in own], [caption for _, caption in own], language)
-        return {self.config.figures()[0]: total / max(1, len(rows))}
+            found[language] = (len(own), *self.score([text for text, _ in own], [caption for _, caption in own], language, evaluation))
+        return found
 
 
 class BLEUMetric(_TextMetric):
-    """Corpus BLEU with sacrebleu's default (exponential) smoothing."""
+    """Corpus BLEU with sacrebleu's default (exponential) smoothing, in [0, 1]."""
 
     config: BLEUConfig
 
-    def score(self, written: Sequence[str], captions: Sequence[str], language: str) -> float:
+    def score(self, written: Sequence[str], captions: Sequence[str], language: str, evaluation: Evaluation) -> tuple[float, str]:
         from sacrebleu.metrics.bleu import BLEU
 
         metric = BLEU(max_ngram_order=self.config.order, tokenize=TOKENIZERS.get(language, "13a"))
-        return float(metric.corpus_score(written, [captions]).score) / 100
+        value = float(metric.corpus_score(written, [captions]).score) / 100
+        return value, f"{metric.get_signature()}|order:{self.config.order}"
 
 
 class ChrFMetric(_TextMetric):
-    """Corpus chrF: the F-score (β = 2) of character n-grams, and of word n-grams if asked for."""
+    """Corpus chrF in [0, 1]: the F-score (β = 2) of character n-grams, and of word n-grams if asked for."""
 
     config: ChrFConfig
 
-    def score(self, written: Sequence[str], captions: Sequence[str], language: str) -> float:
+    def score(self, written: Sequence[str], captions: Sequence[str], language: str, evaluation: Evaluation) -> tuple[float, str]:
         from sacrebleu.metrics.chrf import CHRF
 
         metric = CHRF(char_order=self.config.order, word_order=self.config.words)
-        return float(metric.corpus_score(written, [captions]).score) / 100
+        value = float(metric.corpus_score(written, [captions]).score) / 100
+        return value, str(metric.get_signature())
+
+
+class CIDErMetric(_TextMetric):
+    """Mean CIDEr-D (`ibllm_metrics.cider`), in [0, 10]. Words are sacrebleu's, in lower case and without stemming; punctuation counts."""
+
+    config: CIDErConfig
+
+    def score(self, written: Sequence[str], captions: Sequence[str], language: str, evaluation: Evaluation) -> tuple[float, str]:
+        import sacrebleu
+
+        words = _splitter(language)
+        corpus = captions if self.config.frequencies == "split" else _training_captions(evaluation, language, self.config.limit)
+        frequencies = Frequencies.of(map(words, corpus), self.config.order)
+        scores = [cider_d(words(a), words(b), frequencies, self.config.order) for a, b in zip(written, captions, strict=True)]
+        how = f"nrefs:1|case:lc|tok:{TOKENIZERS.get(language, '13a')}|order:{self.config.order}|sigma:6"
+        how += f"|frequencies:{self.config.frequencies}|documents:{frequencies.documents}|sacrebleu:{sacrebleu.__version__}"
+        return float(np.mean(scores)), how
+
+
+def _splitter(language: str) -> Callable[[str], list[str]]:
+    """A text's words as BLEU compares them, in lower case."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    tokenizer = BLEU(tokenize=TOKENIZERS.get(language, "13a")).tokenizer
+    return lambda text: tokenizer(text.lower().strip()).split()
+
+
+def _training_captions(evaluation: Evaluation, language: str, limit: int) -> list[str]:
+    """The captions in one language among the training split's first `limit` items."""
+    dataset = evaluation.dataset
+    items = min(limit, dataset.sizes()["train"])
+    captions: list[str] = []
+    for start in range(0, items, _CHUNK):
+        samples = dataset.samples("train", np.arange(start, min(start + _CHUNK, items), dtype=np.int64))
+        assert samples.captions is not None, "the dataset gives no captions"
+        codes = samples.languages if samples.languages is not None else ["und"] * len(samples)
+        captions += [caption for caption, code in zip(samples.captions, codes, strict=True) if code == language]
+    return captions

@@ -43,6 +43,12 @@ class Stated:
     def __init__(self, **facts: Any) -> None:
         self.__dict__.update(facts)
 
+    def __len__(self) -> int:
+        return len(self.captions)  # type: ignore[attr-defined]
+
+    def once(self, name: str, compute: Any) -> Any:
+        return self.__dict__.setdefault(name, compute())
+
     def draws(self, count: int) -> Pixels:
         return self.many[:count]  # type: ignore[no-any-return, attr-defined]
 
@@ -83,6 +89,16 @@ def test_chinese_is_compared_by_character_and_languages_by_themselves() -> None:
     mixed = metric.evaluate(texts([*WRITTEN, *written], [*CAPTIONS, *captions], ["en", "en", "zh"]))["bleu"]
     english = bleu([(w.split(), c.split()) for w, c in zip(WRITTEN, CAPTIONS, strict=True)])
     assert mixed == pytest.approx((2 * english + chinese) / 3)
+
+
+def test_the_record_says_how_words_were_compared() -> None:
+    stated = texts([*WRITTEN, "一个"], [*CAPTIONS, "一个"], ["en", "en", "zh"], hashes={"captions": "f00d"})
+    found = BLEUMetric(BLEUConfig(order=2), Context()).record(stated)
+    assert (found["n"], found["captions"]) == (3, "f00d")
+    assert "tok:13a" in str(found["signature en"])
+    assert "tok:zh" in str(found["signature zh"])
+    assert str(found["signature en"]).endswith("order:2")
+    assert "nrefs:1" in str(ChrFMetric(ChrFConfig(), Context()).record(stated)["signature en"])
 
 
 def test_short_names_are_compared_by_their_own_length() -> None:

@@ -34,6 +34,7 @@ RUN: dict[str, Any] = {
         {"name": "image", "steps": 40, "done": 40, "seconds": 72.0, "best_step": -1, "figures": {}, "note": ""},
     ],
     "timings": {"text": 12.5, "image": 72.0, "evaluation": 3.0},
+    "metrics": {"novel": {"bleu": {"n": 512, "signature en": HOSTILE}, "kernel": {"n": 512, "extractor": "random", "ridge": 0.01}}},
     "attribution": "Drawings by somebody, CC BY-SA 4.0",
 }
 RESULTS = {

@@ -136,6 +136,11 @@ def test_fractions_have_intervals_where_the_number_of_items_is_known(page: Page)
     assert "something else" in page.text
 
 
+def test_how_figures_were_measured_is_told(page: Page) -> None:
+    assert "n 512, extractor random, ridge 0.01" in page.text
+    assert "signature en <script>" in page.text
+
+
 def test_the_run_is_accounted_for(page: Page) -> None:
     text = page.text
     for piece in (

@@ -1,0 +1,55 @@
+"""What images are compared by. Shapes: b images, h w c image, d features, k channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from ibllm_core.batch import to_images
+from ibllm_core.randomness import Stream
+from ibllm_metrics.config import FrechetConfig, KernelConfig
+from ibllm_metrics.images import resized
+from ibllm_metrics.spaces import pooled_images
+
+if TYPE_CHECKING:
+    from ibllm_core.evaluation import Evaluation
+
+Pixels = npt.NDArray[np.uint8]
+Features = npt.NDArray[np.float64]
+#: Convolutions of the random network; each halves height and width.
+_LAYERS = 3
+
+
+def extract(config: FrechetConfig | KernelConfig, evaluation: Evaluation, images: Pixels) -> Features:
+    """images (b h w c) → (b d)."""
+    if config.extractor == "pixels":
+        return resized(images, config.size).astype(np.float64)
+    if config.extractor == "encoder":
+        return pooled_images(evaluation.model, images, evaluation.batch)
+    return random_features(images, config.width, config.seed, evaluation.batch)
+
+
+def random_features(images: Pixels, width: int, seed: int, batch: int) -> Features:
+    """images (b h w c) → (b width): three 4 × 4 convolutions of stride 2 with `width` channels, leaky ReLUs after each, and the mean over places.
+
+    Weights are standard normal, scaled by √(2 / inputs) (He et al. 2015), keyed by seed and layer, the same on every machine. Random
+    networks tell distributions of images apart without having seen any (Naeem et al. 2020, section 3.3).
+    """
+    weights = []
+    inputs = images.shape[-1]
+    for layer in range(_LAYERS):
+        drawn = Stream((seed, "metrics.random", layer), range(width)).normal(inputs, 4, 4)
+        weights.append(torch.from_numpy(drawn * np.sqrt(2 / (inputs * 16))).float())
+        inputs = width
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(images), batch):
+            y = to_images(images[start : start + batch])
+            for weight in weights:
+                y = F.leaky_relu(F.conv2d(y, weight, stride=2, padding=1), 0.2)
+            found.append(y.mean((2, 3)).double().numpy())
+    return np.concatenate(found)

@@ -1,0 +1,126 @@
+"""How well captions and images belong together, by the model's own parts. Shapes: n images, m candidates, d, e latents, k canonical directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ibllm_core.batch import to_images, to_tokens
+from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.model import Model
+
+if TYPE_CHECKING:
+    from ibllm_core.evaluation import Evaluation
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+#: Pairs of a caption and an image that D_x reads at once.
+_PAIRS = 512
+
+
+def pooled_images(model: Model, images: Pixels, batch: int) -> Floats:
+    """images (b h w c) → (b e) E_y's pooled latents."""
+    encoder, found = model.part("image_encoder"), []
+    with model.inference():
+        for start in range(0, len(images), batch):
+            z: Latent = encoder(to_images(images[start : start + batch]).to(model.device))
+            found.append(z.pooled.double().cpu().numpy())
+    return np.concatenate(found)
+
+
+def pooled_captions(model: Model, captions: Sequence[str], batch: int) -> Floats:
+    """b captions → (b d) E_x's pooled latents."""
+    encoder, found = model.part("text_encoder"), []
+    with model.inference():
+        for start in range(0, len(captions), batch):
+            z: Latent = encoder(to_tokens(model.tokenizers["text_encoder"], captions[start : start + batch]).to(model.device))
+            found.append(z.pooled.double().cpu().numpy())
+    return np.concatenate(found)
+
+
+@attrs.frozen(eq=False)
+class Canonical:
+    """A linear canonical correlation analysis of x (b d) and y (b e).
+
+    Attributes:
+        x_mean, y_mean: (d), (e).
+        x_map, y_map: (d k), (e k) onto directions of unit variance, those of x and y paired.
+        correlations: (k) of the pairs, falling.
+    """
+
+    x_mean: Floats
+    y_mean: Floats
+    x_map: Floats
+    y_map: Floats
+    correlations: Floats
+
+    def cosines(self, x: Floats, y: Floats) -> Floats:
+        """x (… d), y (… e) → (…) cosine in the canonical directions, each weighted by its correlation: noise pairs count for nothing."""
+        weight = np.sqrt(self.correlations)
+        u, v = (x - self.x_mean) @ self.x_map * weight, (y - self.y_mean) @ self.y_map * weight
+        lengths: Floats = np.linalg.norm(u, axis=-1) * np.linalg.norm(v, axis=-1)
+        return (u * v).sum(-1) / np.maximum(lengths, np.finfo(np.float64).tiny)
+
+
+def fit_canonical(x: Floats, y: Floats, ridge: float) -> Canonical:
+    """Hotelling 1936, with `ridge` × mean variance added to both covariances (Vinod 1976).
+
+    With Σ_xx = L_x L_xᵀ and Σ_yy = L_y L_yᵀ, the singular vectors of L_x⁻¹ Σ_xy L_y⁻ᵀ are the directions, its singular values the correlations.
+    """
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    a, b = x - x_mean, y - y_mean
+
+    def root(part: Floats) -> Floats:
+        covariance = part.T @ part / len(part)
+        level = ridge * max(np.trace(covariance) / len(covariance), np.finfo(np.float64).tiny)
+        return np.linalg.cholesky(covariance + level * np.eye(len(covariance)))
+
+    x_root, y_root = root(a), root(b)
+    between = np.linalg.solve(y_root, np.linalg.solve(x_root, a.T @ b / len(a)).T).T
+    left, correlations, right = np.linalg.svd(between, full_matrices=False)
+    return Canonical(x_mean, y_mean, np.linalg.solve(x_root.T, left), np.linalg.solve(y_root.T, right.T), correlations)
+
+
+def latent_scores(evaluation: Evaluation, images: Pixels, candidates: Places, fit: int, ridge: float) -> Floats:
+    """images (n h w c), candidates (n m) items of the split → (n m): how near each candidate's caption is to the image.
+
+    The analysis is fitted to the training split's captions and real images.
+    """
+    model, batch = evaluation.model, evaluation.batch
+
+    def analysis() -> Canonical:
+        dataset = evaluation.dataset
+        samples = dataset.samples("train", np.arange(min(fit, dataset.sizes()["train"]), dtype=np.int64))
+        assert samples.captions is not None and samples.images is not None, "the dataset gives no pairs"
+        return fit_canonical(pooled_captions(model, samples.captions, batch), pooled_images(model, samples.images, batch), ridge)
+
+    canonical = evaluation.once(f"metrics.canonical.{fit}.{ridge}", analysis)
+    captions = evaluation.once("metrics.captions", lambda: pooled_captions(model, evaluation.captions, batch))
+    return canonical.cosines(captions[candidates], pooled_images(model, images, batch)[:, None])
+
+
+def likelihood_scores(evaluation: Evaluation, images: Pixels, candidates: Places) -> Floats:
+    """images (n h w c), candidates (n m) items of the split → (n m) log p(caption | image) in nats by D_x.
+
+    Among captions of one image, short and common ones have an advantage that images of one caption have not. Dividing by p(caption), as
+    the mean over some hundred images, would be worse: that mean is all but one image's share, and whichever image came nearest would win.
+    """
+    model, m = evaluation.model, candidates.shape[1]
+    encoder, decoder = model.part("image_encoder"), model.part("text_decoder")
+    tokens = to_tokens(model.tokenizers["text_decoder"], evaluation.captions).to(model.device)
+    rows = max(1, _PAIRS // m)
+    found = []
+    with model.inference():
+        for start in range(0, len(images), rows):
+            chosen = torch.from_numpy(candidates[start : start + rows]).to(model.device)
+            z: Latent = encoder(to_images(images[start : start + rows]).to(model.device))
+            pairs = Tokens(tokens.ids[chosen.flatten()], tokens.mask[chosen.flatten()])
+            nll: torch.Tensor = decoder(pairs, z.repeat(m))
+            found.append(-nll.double().cpu().numpy().reshape(len(chosen), m))
+    return np.concatenate(found)
