@@ -15,6 +15,7 @@ from ibllm_metrics.features import random_features
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.randomness import Stream
+from ibllm_core.report.figures import KNOWN
 
 Floats = npt.NDArray[np.float64]
 
@@ -128,3 +129,10 @@ def test_one_image_has_no_distribution() -> None:
     one: Any = Drawn(np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="at least 2 items"):
         FrechetMetric(FrechetConfig(), Context()).evaluate(one)
+
+
+def test_every_figure_that_options_give_has_a_meaning() -> None:
+    for extractor in ("pixels", "random", "encoder"):
+        for config in (FrechetConfig(extractor=extractor), KernelConfig(extractor=extractor)):
+            assert set(config.figures()) <= set(KNOWN)
+            assert ("image_encoder" in config.needs()) == bool(KNOWN[config.figures()[0]].caution)
