@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -24,9 +25,8 @@ def cover(
     unknown = {name.partition("/")[0] for name in given} - set(own)
     assert not unknown, f"presets for {', '.join(sorted(unknown))}, which {distribution} does not offer as {suite.kind}: {', '.join(own)}"
     wanted = {name: given.get(name, {}) for name in [*own, *given] if name not in but}
-    return {
-        f"Test_{name.replace('/', '_')}": type(
-            f"Test_{name.replace('/', '_')}", (suite,), {"component": name.partition("/")[0], **attributes}
-        )
-        for name, attributes in wanted.items()
-    }
+    classes = {}
+    for name, attributes in wanted.items():
+        title = "Test_" + re.sub(r"\W+", "_", name)
+        classes[title] = type(title, (suite,), {"component": name.partition("/")[0], **attributes})
+    return classes

@@ -6,7 +6,18 @@ from ibllm_core.testing import ImageDecoderSuite, cover
 
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {
+    "attngan": {"options": {"channels": 8, "groups": 4, "noise": 6}},
+    "attngan/augmentation": {"options": {"channels": 8, "groups": 4, "noise": 6, "augmentation": 5, "stages": 1}},
+    "cnn": {"options": {"channels": [16, 8]}},
     "cnn/noise": {"options": {"channels": [16, 8], "blocks": 1, "noise": 5, "exponent": 1.0, "focus": 2.0}},
+    "cross_attention": {"options": {"depth": 1, "channels": 4}},
+    "cross_attention/no noise": {"options": {"depth": 1, "channels": 4, "noise": 0, "joins": 0, "shade_width": 8}},
+    "dcgan": {"options": {"channels": [16, 8]}},
+    "dcgan/augmentation": {"options": {"channels": [16, 8], "upsample": "nearest", "augmentation": 5, "noise": 0}},
+    "dfgan": {"options": {"channels": 4, "hidden": 8}},
+    "dfgan/augmentation": {"options": {"channels": 4, "hidden": 8, "augmentation": 5}},
+    "flow": {"options": {"depth": 1, "patch": 8, "steps": 2}},
+    "flow/guided": {"options": {"depth": 1, "patch": 8, "steps": 2, "predict": "velocity", "solver": "heun", "guidance": 2.0, "null": 0.4}},
 }
 
 globals().update(cover(ImageDecoderSuite, "ibllm", PRESETS))

@@ -6,7 +6,9 @@ from ibllm_core.testing import ImageEncoderSuite, cover
 
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {
-    "cnn/factored": {"options": {"channels": [8, 16], "factored": True}},
+    "cnn": {"options": {"channels": [8, 16]}},
+    "cnn/factored": {"options": {"channels": [8, 16], "factored": True, "dropout": 0.1}},
+    "resnet": {"options": {"channels": [8, 16], "blocks": [1, 1]}},
     "resnet/18": {"options": {"channels": [8, 8, 16], "blocks": [2, 2, 2], "stem": 7, "pool": True, "dropout": 0.1}},
 }
 
