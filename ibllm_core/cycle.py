@@ -215,9 +215,9 @@ class Cycle:
         return self._drawer.gaussian(self.z_x)
 
     def score(self, y: Tensor, z: Latent) -> Tensor:
-        """(b) or (b p) the critic's scores, computed anew at every call."""
+        """(b) or (b p) the critic's scores in at least float32, computed anew at every call."""
         scores: Tensor = self.model.part("discriminator")(y, z)
-        return scores
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
     def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
         """What the critic sees on its way to the score, each (b …), computed anew at every call."""

@@ -12,7 +12,7 @@ from ..errors import nearest
 from ..options import MetricConfig
 from .checks_data import DATA_RULES
 from .checks_losses import LOSS_RULES
-from .draft import Draft, offers, provider_of
+from .draft import Draft, at_defaults, offers, provider_of, switches
 from .errors import listing
 from .schema import PARTS, READS, Component, Init, Validation
 
@@ -88,15 +88,23 @@ def _part_is_missing(draft: Draft, path: tuple[str, str], component: Component, 
 
 def _part_cannot(draft: Draft, path: tuple[str, str], component: Component, part: str, ability: str) -> None:
     held = draft.parts[part]
-    able = [name for name in draft.manager.names(part) if ability in offers(draft.manager, part, name)]
+    able = [f'"{name}"{way}' for name in draft.manager.names(part) if (way := _way(draft, part, name, ability)) is not None]
+    turned_on = [f"model.{part}.{switch}" for switch in switches(held.config, ability)]
+    others = [f"[model.{part}] with use = " + " or ".join(able)] if able else []
     draft.say(
         (*path, "use"),
         f"{component.use} needs {part}.{ability}, which {held.use} ({held.place}) does not provide",
-        expected=f"[model.{part}] with use = " + " or ".join(f'"{name}"' for name in able)
-        if able
-        else f"another {part}; none that is installed provides it",
+        expected=", or ".join(turned_on or others) or f"another {part}; none that is installed provides it",
         provider=provider_of(held),
     )
+
+
+def _way(draft: Draft, part: str, name: str, ability: str) -> str | None:
+    """How a component provides an ability: as it is, ``""``, or with an option; None where it does not."""
+    if ability in offers(draft.manager, part, name):
+        return ""
+    options = switches(at_defaults(draft.manager, part, name), ability)
+    return f" ({options[0]})" if options else None
 
 
 def latents_fit(draft: Draft) -> None:

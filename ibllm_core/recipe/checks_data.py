@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
-from ..options import Config, DatasetConfig
-from .draft import Draft, offers, provider_of
+from ..options import DatasetConfig
+from .draft import Draft, offers, provider_of, switches
 from .schema import UNPAIRED, Component
 
 
@@ -23,29 +21,16 @@ def data_needs_are_met(draft: Draft) -> None:
 
 
 def _data_cannot(draft: Draft, path: tuple[str, str], component: Component, data: Component, ability: str) -> None:
-    switches = [f"data.{name} = true" for name in _switches(data.config, ability)]
+    turned_on = [f"data.{switch}" for switch in switches(data.config, ability)]
     able = [name for name in draft.manager.names("dataset") if ability in offers(draft.manager, "dataset", name)]
     others = ["[data] with use = " + " or ".join(f'"{name}"' for name in able)] if able else []
     tables = [f"a table [unpaired.{name}]" for name, given in UNPAIRED.items() if given == ability]
     draft.say(
         (*path, "use"),
         f"{component.use} needs data.{ability}, which {data.use} ({data.place}) does not provide",
-        expected=", or ".join([*switches, *others, *tables]) or "another dataset; none that is installed provides it",
+        expected=", or ".join([*turned_on, *others, *tables]) or "another dataset; none that is installed provides it",
         provider=provider_of(data),
     )
-
-
-def _switches(config: Config, ability: str) -> list[str]:
-    """The options that are off and, once on, would give it."""
-    off = [field for field in attrs.fields(type(config)) if getattr(config, field.name) is False]
-    return [field.metadata.get("key") or field.name for field in off if _gives(config, field.name, ability)]
-
-
-def _gives(config: Config, switch: str, ability: str) -> bool:
-    try:
-        return ability in attrs.evolve(config, **{switch: True}).provides()
-    except ValueError:
-        return False
 
 
 def unpaired_data_fit(draft: Draft) -> None:

@@ -174,14 +174,36 @@ def needs(config: Config) -> frozenset[str]:
     return said | ({"discriminator"} if critic else frozenset()) | ({"data.pairs"} if measures else frozenset())
 
 
-def offers(manager: Manager, kind: str, name: str) -> frozenset[str]:
-    """What a component provides at its defaults; nothing where it cannot be imported or has options without a default that are no strings."""
+def at_defaults(manager: Manager, kind: str, name: str) -> Config | None:
+    """A component's options as they are by default; None where it cannot be imported or has options without a default that are no strings."""
     try:
         cls = manager.config_class(kind, name)
-        required = {field.name: "" for field in keys(cls).values() if field.default is attrs.NOTHING}
-        return cls(**required).provides()
+        return cls(**{field.name: "" for field in keys(cls).values() if field.default is attrs.NOTHING})
     except (ValueError, TypeError):
-        return frozenset()
+        return None
+
+
+def offers(manager: Manager, kind: str, name: str) -> frozenset[str]:
+    """What a component provides at its defaults."""
+    config = at_defaults(manager, kind, name)
+    return config.provides() if config else frozenset()
+
+
+def switches(config: Config | None, ability: str) -> list[str]:
+    """The options that are off and, once on, would give an ability: ``questions = true``, ``augmentation > 0``."""
+    found = []
+    for key, field in keys(type(config)).items() if config else ():
+        off = getattr(config, field.name)
+        if (off is False or (type(off) is int and off == 0)) and _would_give(config, field.name, type(off)(1), ability):
+            found.append(f"{key} = true" if off is False else f"{key} > 0")
+    return found
+
+
+def _would_give(config: Config | None, name: str, value: object, ability: str) -> bool:
+    try:
+        return config is not None and ability in attrs.evolve(config, **{name: value}).provides()
+    except ValueError:
+        return False
 
 
 def _article(kind: str) -> str:
