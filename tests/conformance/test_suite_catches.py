@@ -1,0 +1,583 @@
+"""The suites themselves: sound stand-ins pass every check, and a part that is broken on purpose is caught by the check that is meant for it."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.dataset import Samples
+from ibllm_core.interfaces.image import DrawingDecoder
+from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.loss import AdversarialLoss, Loss, Value
+from ibllm_core.interfaces.optimisation import Optimizer, Schedule
+from ibllm_core.interfaces.text import TextDecoder
+from ibllm_core.noise import Rng
+from ibllm_core.options import Config, DatasetConfig, LossConfig, option
+from ibllm_core.testing import (
+    DatasetSuite,
+    DiscriminatorSuite,
+    ImageDecoderSuite,
+    ImageEncoderSuite,
+    ImageTokenizerSuite,
+    LossSuite,
+    OptimizerSuite,
+    ScheduleSuite,
+    Suite,
+    TextDecoderSuite,
+    TextEncoderSuite,
+    TokenizerSuite,
+    neighbours,
+)
+from ibllm_core.testing.dataset import SquaresDataset
+
+
+@attrs.frozen(kw_only=True)
+class Plain(Config):
+    """No options but one; the capabilities are set on a subclass."""
+
+    words = frozenset[str]()
+    asks = frozenset[str]()
+    knob: int = option(1, help="nothing", ge=0)
+
+    def provides(self) -> frozenset[str]:
+        return type(self).words
+
+    def needs(self) -> frozenset[str]:
+        return type(self).asks
+
+
+def config(provides: Sequence[str] = (), needs: Sequence[str] = (), base: type[Config] = Plain) -> type[Config]:
+    words = {"words": frozenset(provides), "asks": frozenset(needs), "__doc__": "A test's."}
+    return attrs.frozen(kw_only=True)(type("Given", (base,), words))
+
+
+def suite(base: type[Suite], factory: Callable[[Any, Context], Any], options: type[Config], **more: Any) -> Suite:
+    """A suite that tests what `factory` makes instead of an installed component."""
+    given = {
+        "component": "broken",
+        "factory": lambda self: factory,
+        "config_class": lambda self: options,
+        "torch_free_modules": lambda self: (),
+    }
+    made: Suite = type("Tested", (base,), given | more)()
+    return made
+
+
+def checks(of: Suite) -> list[str]:
+    return [name for name in dir(of) if name.startswith("test_")]
+
+
+def run(of: Suite, check: str, tmp_path: Path | None = None) -> None:
+    call = getattr(of, check)
+    given = {"device": torch.device("cpu"), "tmp_path": tmp_path}
+    call(**{name: given[name] for name in inspect.signature(call).parameters})
+
+
+# Sound ones.
+
+
+def size(context: Context) -> int:
+    assert context.tokenizer is not None
+    return context.tokenizer.size
+
+
+def text_encoder(_: Any, context: Context) -> nn.Module:
+    return neighbours.TinyTextEncoder(size(context), context.width)
+
+
+def text_decoder(_: Any, context: Context) -> nn.Module:
+    return neighbours.TinyTextDecoder(size(context), 10, context.latent)
+
+
+def image_encoder(_: Any, context: Context) -> nn.Module:
+    return neighbours.TinyImageEncoder(context.image_shape[0], context.width)
+
+
+def drawer(_: Any, context: Context) -> nn.Module:
+    return neighbours.TinyDrawer(context.latent, context.image_shape)
+
+
+def token_drawer(_: Any, context: Context) -> nn.Module:
+    assert context.image_tokens is not None
+    return neighbours.TinyTokenDrawer(context.latent, context.image_tokens, size(context))
+
+
+def critic(_: Any, context: Context) -> nn.Module:
+    return neighbours.TinyCritic(context.latent, context.image_shape[0])
+
+
+def image_tokenizer(_: Any, context: Context) -> nn.Module:
+    return neighbours.TinyImageTokenizer(context.image_shape)
+
+
+@attrs.frozen(kw_only=True)
+class Squares(DatasetConfig):
+    """A test's."""
+
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "test")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (3, 32, 32)
+
+    def provides(self) -> frozenset[str]:
+        return frozenset({"captions", "images", "pairs", "questions"})
+
+
+DRAWS = config(["differentiable_draw", "noise", "conditioning_augmentation"])
+TOKENS = config(["image_tokens", "noise", "exact_likelihood", "caption_likelihood"], ["image_tokenizer"])
+SOUND: Mapping[str, Suite] = {
+    "text_encoder": suite(TextEncoderSuite, text_encoder, config(["soft_tokens"])),
+    "text_decoder": suite(TextDecoderSuite, text_decoder, config(["exact_likelihood", "prefix"])),
+    "image_encoder": suite(ImageEncoderSuite, image_encoder, config()),
+    "drawer": suite(ImageDecoderSuite, drawer, DRAWS),
+    "token_drawer": suite(ImageDecoderSuite, token_drawer, TOKENS),
+    "critic": suite(DiscriminatorSuite, critic, config(["second_order", "features"])),
+    "image_tokenizer": suite(ImageTokenizerSuite, image_tokenizer, config(["codebook"])),
+    "tokenizer": suite(TokenizerSuite, lambda *_: neighbours.LetterTokenizer(), config()),
+}
+
+
+@pytest.mark.parametrize(("name", "check"), [(name, check) for name, sound in SOUND.items() for check in checks(sound)])
+def test_sound_parts_pass(name: str, check: str) -> None:
+    run(SOUND[name], check)
+
+
+# Broken ones: each does what the sound one does but for one thing.
+
+
+class TooWide(neighbours.TinyTextEncoder):
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        z = super().encode(embeddings, mask)
+        return Latent(torch.cat([z.tokens, z.tokens], -1), z.mask, z.pooled)
+
+
+class Leaky(neighbours.TinyTextEncoder):
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        z = super().encode(embeddings, mask)
+        return Latent(z.tokens, z.mask, z.pooled + embeddings.mean(1))
+
+
+class Mutating(neighbours.TinyTextEncoder):
+    def forward(self, tokens: Tokens) -> Latent:
+        tokens.ids[:, 0] = 3
+        return super().forward(tokens)
+
+
+class Crowded(neighbours.TinyTextEncoder):
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        z = super().encode(embeddings, mask)
+        return Latent(z.tokens, z.mask, z.pooled - z.pooled.mean(0, keepdim=True))
+
+
+class Unseeded(neighbours.TinyTextEncoder):
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        return super().encode(embeddings + 0.1 * torch.randn_like(embeddings), mask)
+
+
+class Hidden(neighbours.TinyTextEncoder):
+    """Keeps a random table where no state dict sees it."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__(vocabulary, width)
+        self.secret = [torch.randn(width)]
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        return super().encode(embeddings + self.secret[0], mask)
+
+
+class Idle(neighbours.TinyTextEncoder):
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__(vocabulary, width)
+        self.spare = nn.Linear(width, width)
+
+
+class Reading(neighbours.TinyTextEncoder):
+    """Asks a tensor for its value, which the meta device has not."""
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        longest = int(mask.sum(1).max())
+        return super().encode(embeddings * min(longest, 1), mask)
+
+
+class Summing(neighbours.TinyTextEncoder):
+    """Loses everything below a half under bf16."""
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        z = super().encode(embeddings, mask)
+        return Latent(z.tokens, z.mask, z.pooled + (1.0 if torch.is_autocast_enabled(embeddings.device.type) else 0.0))
+
+
+class Branching(neighbours.TinyTextEncoder):
+    def forward(self, tokens: Tokens) -> Latent:
+        z = super().forward(tokens)
+        return Latent(z.tokens, z.mask, z.pooled * (2 if torch.compiler.is_compiling() else 1))
+
+
+class Severed(neighbours.TinyImageEncoder):
+    def forward(self, y: Tensor) -> Latent:
+        return super().forward(y.detach())
+
+
+class Ahead(neighbours.TinyTextDecoder):
+    """Looks at the token that it is to tell."""
+
+    def logits(self, ids: Tensor, mask: Tensor, z: Latent) -> Tensor:
+        return super().logits(ids, mask, z) + nn.functional.one_hot(ids.roll(-1, 1), self.vocabulary)
+
+
+class Unnormalised(neighbours.TinyTextDecoder):
+    def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
+        return 0.9 * super().nll(tokens, z, prefix)
+
+
+class Counting(neighbours.TinyTextDecoder):
+    """Counts the prefix too."""
+
+    def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
+        return super().nll(tokens, z) if prefix is None else super().nll(tokens, z, prefix) + 0.1 * tokens.ids[:, 1]
+
+
+class Endless(neighbours.TinyTextDecoder):
+    def sample(self, z: Latent, rng: Rng | None = None, **more: Any) -> Tokens:
+        written = super().sample(z, rng, **more)
+        return Tokens(written.ids.clamp(min=3), written.mask)
+
+
+class Loud(neighbours.TinyDrawer):
+    def draw(self, z: Latent, noise: Tensor) -> Tensor:
+        return 3 * super().draw(z, noise)
+
+
+class Deaf(neighbours.TinyDrawer):
+    def draw(self, z: Latent, noise: Tensor) -> Tensor:
+        return super().draw(z, torch.zeros_like(noise))
+
+
+class LatentLeak(neighbours.TinyDrawer):
+    def draw(self, z: Latent, noise: Tensor) -> Tensor:
+        return super().draw(Latent(z.tokens, z.mask, z.pooled + z.tokens.mean(1)), noise)
+
+
+class NoDoubleBackward(torch.autograd.Function):
+    """x → x, whose gradient forgets that it depends on anything."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return (2 * ctx.saved_tensors[0] * gradients[0]).detach()
+
+
+class FirstOrder(neighbours.TinyCritic):
+    def forward(self, y: Tensor, z: Latent) -> Tensor:
+        return super().forward(y, z) + NoDoubleBackward.apply(self.features(y, z)[0]).mean((1, 2))  # type: ignore[no-untyped-call]
+
+
+class Stubborn(neighbours.TinyImageTokenizer):
+    """Decodes otherwise than it reconstructs."""
+
+    def decode(self, ids: Tensor) -> Tensor:
+        return super().decode(ids) * 0.5
+
+
+class Uncommitted(neighbours.TinyImageTokenizer):
+    def reconstruct(self, y: Tensor) -> Any:
+        found = super().reconstruct(y)
+        found.commitment = torch.zeros_like(found.commitment)
+        return found
+
+
+class Forgetful(neighbours.LetterTokenizer):
+    def decode_one(self, ids: Sequence[int]) -> str:
+        return super().decode_one(ids).replace(" ", "")
+
+
+def reader(cls: type[neighbours.TinyTextEncoder]) -> Suite:
+    return suite(TextEncoderSuite, lambda _, context: cls(size(context), context.width), config(["soft_tokens"]))
+
+
+def writer(cls: type[TextDecoder]) -> Suite:
+    made: Any = cls
+    return suite(TextDecoderSuite, lambda _, context: made(size(context), 10, context.latent), config(["exact_likelihood", "prefix"]))
+
+
+def drawing(cls: type[DrawingDecoder], options: type[Config] = DRAWS) -> Suite:
+    made: Any = cls
+    return suite(ImageDecoderSuite, lambda _, context: made(context.latent, context.image_shape), options)
+
+
+def seeing(cls: type[nn.Module], options: type[Config]) -> Suite:
+    return suite(ImageTokenizerSuite, lambda _, context: cls(context.image_shape), options)
+
+
+CODES = config(["codebook"])
+BROKEN: Sequence[tuple[Suite, str, str]] = (
+    (reader(TooWide), "test_shapes_are_as_declared", r"tokens has shape .*the interface says \(b n d\)"),
+    (reader(Leaky), "test_padding_never_changes_a_result", "pooled differs by .* what the masks leave out"),
+    (reader(Mutating), "test_inputs_are_not_changed", "text ids differs by"),
+    (reader(Crowded), "test_the_batch_never_changes_a_result", "pooled differs by .* other items of a batch"),
+    (reader(Unseeded), "test_the_same_seed_gives_the_same_result", "global generator"),
+    (reader(Hidden), "test_its_state_dict_is_all_there_is", "not in its state dict"),
+    (reader(Idle), "test_gradients_reach_every_parameter", "no gradient reached spare.bias, spare.weight"),
+    (reader(Reading), "test_it_is_built_and_walked_on_the_meta_device", "meta"),
+    (reader(Summing), "test_bf16_gives_nearly_the_same", "pooled is off by"),
+    (reader(Branching), "test_compiled_it_gives_the_same", "torch.compile must not change"),
+    (
+        suite(ImageEncoderSuite, lambda _, c: Severed(c.image_shape[0], c.width), config()),
+        "test_gradients_pass_through_when_it_is_frozen",
+        "nothing that its passes give has a gradient",
+    ),
+    (writer(Ahead), "test_steps_give_what_reading_the_whole_gives", "steps and logits must agree"),
+    (writer(Unnormalised), "test_probabilities_sum_to_one", "sums to"),
+    (writer(Counting), "test_a_prefix_conditions_and_is_not_counted", "the chain rule does not hold"),
+    (writer(Endless), "test_written_texts_are_texts", r"expected beginning \(1\)"),
+    (drawing(Loud), "test_shapes_are_as_declared", r"images in \[−1, 1\]"),
+    (drawing(Deaf), "test_noise_does_what_is_declared", "two samples with different rng are equal"),
+    (drawing(LatentLeak), "test_padding_never_changes_a_result", "drawn differs by|nll differs by"),
+    (
+        drawing(neighbours.TinyDrawer, config(["differentiable_draw", "conditioning_augmentation"])),
+        "test_noise_does_what_is_declared",
+        "vary",
+    ),
+    (drawing(neighbours.TinyDrawer, config(["noise"])), "test_its_class_agrees_with_its_capabilities", "lacks differentiable_draw"),
+    (drawing(neighbours.TinyDrawer, config(["differentiable_draw", "noise"])), "test_conditioning_augmentation", "not declared"),
+    (drawing(neighbours.TinyDrawer, config(["draws nicely"])), "test_capabilities_are_known_words", "draws nicely: no words of"),
+    (drawing(neighbours.TinyDrawer, config((), ["kitchen"])), "test_capabilities_are_known_words", "needs 'kitchen'"),
+    (
+        suite(DiscriminatorSuite, lambda _, c: FirstOrder(c.latent, c.image_shape[0]), config(["second_order", "features"])),
+        "test_second_order",
+        "finite differences give",
+    ),
+    (suite(DiscriminatorSuite, critic, config(["second_order"])), "test_features", "not declared"),
+    (seeing(Stubborn, CODES), "test_reconstructing_is_encoding_and_decoding", "the two ways must agree"),
+    (seeing(Uncommitted, CODES), "test_the_commitment_is_what_is_declared", "trains nothing"),
+    (seeing(neighbours.TinyImageTokenizer, config()), "test_the_commitment_is_what_is_declared", "codebook is not declared"),
+    (suite(TokenizerSuite, lambda *_: Forgetful(), config()), "test_its_corpus_comes_back", "did not come back"),
+)
+
+
+@pytest.mark.parametrize(
+    ("broken", "check", "words"), BROKEN, ids=lambda value: value if isinstance(value, str) and value.startswith("test_") else ""
+)
+def test_broken_parts_are_caught(broken: Suite, check: str, words: str) -> None:
+    with pytest.raises((AssertionError, RuntimeError), match=words):
+        run(broken, check)
+
+
+# Losses.
+
+
+@attrs.frozen(kw_only=True)
+class Adversarial(LossConfig):
+    """A test's."""
+
+    def players(self) -> tuple[str, ...]:
+        return ("model", "critic")
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw"})
+
+
+@attrs.frozen(kw_only=True)
+class Reads(LossConfig):
+    """A test's."""
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_encoder", "text_decoder"})
+
+
+class Attached(AdversarialLoss):
+    """Its critic's side trains the generator."""
+
+    def critic(self, cycle: Cycle) -> Value:
+        return (cycle.score(cycle.y_fake, cycle.z_x) - cycle.score(cycle.y, cycle.z_x)).mean()
+
+    def forward(self, cycle: Cycle) -> Value:
+        return -cycle.score(cycle.y_fake, cycle.z_x.detach()).mean()
+
+
+class PerItem(Attached):
+    def forward(self, cycle: Cycle) -> Value:
+        return -cycle.score(cycle.y_fake, cycle.z_x)
+
+
+class Straying(Loss):
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.mean() + cycle.image_nll.mean()
+
+
+class Miscounting(Loss):
+    def count(self, cycle: Cycle) -> Tensor:
+        return cycle.x_out.mask.sum()
+
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.sum(), cycle.x_out.mask[:, 1:].sum()
+
+
+class Dicing(Loss):
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.mean() * torch.rand(())
+
+
+class Useless(Loss):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.mean()
+
+
+class Single(Loss):
+    """Has no value for one item."""
+
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.mean() / (len(cycle) - 1)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "check", "words"),
+    [
+        (Attached, Adversarial, "test_the_critics_side_leaves_the_model_alone", "gives gradients to image_decoder, text_encoder"),
+        (PerItem, Adversarial, "test_values_are_finite_and_of_the_right_shape", "has shape"),
+        (Straying, Reads, "test_gradients_reach_what_it_needs_and_nothing_else", "reach image_decoder, text_encoder"),
+        (Straying, Adversarial, "test_it_is_a_loss_of_the_players_it_names", "played by"),
+        (Miscounting, Reads, "test_its_count_is_what_it_divides_by", "forward counts"),
+        (Dicing, Reads, "test_the_same_key_gives_the_same_value", "draw from cycle.rng"),
+        (Useless, Reads, "test_its_own_parameters_are_reached", "its own scale"),
+        (Single, Reads, "test_values_are_finite_and_of_the_right_shape", "not finite for 1 items"),
+    ],
+)
+def test_broken_losses_are_caught(cls: type[Loss], options: type[Config], check: str, words: str) -> None:
+    with pytest.raises(AssertionError, match=words):
+        run(suite(LossSuite, lambda *_: cls(), options), check)
+
+
+# Data, optimizers, schedules.
+
+
+class Restless(SquaresDataset):
+    """An item depends on what else is asked for."""
+
+    def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
+        found = super().samples(split, indices)
+        return attrs.evolve(found, captions=[f"{caption} {len(indices)}" for caption in found.captions or ()])
+
+
+class Silent(SquaresDataset):
+    def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
+        return attrs.evolve(super().samples(split, indices), questions=None, answers=None)
+
+
+class Lenient(SquaresDataset):
+    def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
+        return super().samples("train", indices)
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "words"),
+    [
+        (Restless, "test_an_item_is_a_function_of_its_number", "an item alone"),
+        (Silent, "test_it_gives_what_it_provides", "provides.. has questions, samples lack"),
+        (Lenient, "test_an_unknown_split_is_refused", "KeyError"),
+    ],
+)
+def test_broken_data_are_caught(cls: type[SquaresDataset], check: str, words: str) -> None:
+    run(suite(DatasetSuite, lambda *_: SquaresDataset(), Squares), check)
+    with pytest.raises(AssertionError, match=words):
+        run(suite(DatasetSuite, lambda *_: cls(), Squares), check)
+
+
+class Decaying(Optimizer):
+    """Decays everything, gains and biases too."""
+
+    def build(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(list(parameters.values()), lr=0.1, weight_decay=0.5)
+
+
+class Averse(Schedule):
+    def factor(self, step: int, steps: int) -> float:
+        return 1 - 2 * step / steps
+
+
+def test_broken_optimisation_is_caught() -> None:
+    with pytest.raises(AssertionError, match="fewer than two axes decays"):
+        run(suite(OptimizerSuite, lambda *_: Decaying(), config()), "test_vectors_do_not_decay")
+    with pytest.raises(AssertionError, match="the factor of step"):
+        run(suite(ScheduleSuite, lambda *_: Averse(), config()), "test_it_is_defined_for_every_step")
+
+
+# A stranger's package, installed, tested as its author would.
+
+PLUGIN = """
+{first}
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.spec import ComponentSpec
+
+@hookimpl
+def ibllm_components():
+    return [ComponentSpec("text_encoder", "pile", "pile.part:make", "pile.config:PileConfig", "words on a pile")]
+"""
+CONFIG = '''
+import attrs
+from ibllm_core.options import Config, option
+
+@attrs.frozen(kw_only=True)
+class PileConfig(Config):
+    """Words on a pile."""
+
+    tokenizer: str = option("text", help="whose tokens it reads")
+    height: float = option(1.0, help="how high", gt=0)
+
+    def provides(self):
+        return frozenset({"soft_tokens"})
+'''
+PART = """
+from ibllm_core.testing.neighbours import TinyTextEncoder
+
+def make(config, context):
+    return TinyTextEncoder(context.tokenizer.size, context.width)
+"""
+TESTS = """
+from ibllm_core.testing import TextEncoderSuite, cover
+
+class TestPile(TextEncoderSuite):
+    component = "pile"
+    options = {"height": 2.5}
+
+globals().update(cover(TextEncoderSuite, "pile", {"pile/high": {"options": {"height": 9.0}}}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "failed"), [("", 0), ("import torch", 3)])
+def test_a_strangers_package_is_tested_the_same_way(site: Any, tmp_path: Path, first: str, failed: int) -> None:
+    modules = {"pile.plugin": PLUGIN.format(first=first), "pile.config": CONFIG, "pile.part": PART, "pile.__init__": ""}
+    site.install("pile", {"pile": "pile.plugin"}, modules)
+    (tmp_path / "test_pile.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers -p ibllm_core.testing.plugin -p no:cacheprovider\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "test_pile.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=site.environment(), capture_output=True, text=True, check=False)
+    each = len(checks(TextEncoderSuite())) - 1  # the one that compiles is slow
+    passed = f"{3 * each - failed} passed"
+    assert passed in done.stdout, done.stdout
+    assert (f"{failed} failed" in done.stdout) == (failed > 0), done.stdout
+    assert done.stdout.count("must be importable without torch") >= failed, done.stdout
