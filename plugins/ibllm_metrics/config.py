@@ -62,14 +62,20 @@ class CIDErConfig(_TextOptions):
 RECALLS = (1, 5, 10)
 
 
-@attrs.frozen(kw_only=True)
-class _SpaceOptions(MetricConfig):
-    space: str = option(
-        "latent",
-        help="how a caption and an image are scored: likelihood for log p(caption | image) by D_x; "
-        "latent for the cosine of E_x's and E_y's pooled latents after a canonical correlation analysis",
+def _space(default: str) -> str:
+    """An option: how captions and images are scored."""
+    chosen: str = option(
+        default,
+        help="how a caption and an image are scored: likelihood for log p(caption | image) by D_x; latent for the cosine of E_x's and E_y's "
+        "pooled latents after a canonical correlation analysis of the training split",
         choices=("likelihood", "latent"),
     )
+    return chosen
+
+
+@attrs.frozen(kw_only=True)
+class _SpaceOptions(MetricConfig):
+    space: str
     candidates: int = option(100, help="captions, or images, to choose from, the right one among them", ge=2)
     limit: int = option(200, help="items of the split that are measured, from its beginning", ge=2)
     fit: int = option(2048, help="with `latent`: items of the training split that the analysis is fitted to, from its beginning", ge=8)
@@ -81,7 +87,13 @@ class _SpaceOptions(MetricConfig):
 
 @attrs.frozen(kw_only=True)
 class RecallConfig(_SpaceOptions):
-    """R@1, R@5 and R@10 among the split's own captions and real images. Same captions, and same images, count as one."""
+    """R@1, R@5 and R@10 among the split's own captions and real images. Same captions, and same images, count as one.
+
+    With `latent` it tells what a linear map finds in the latents: it learns from the training split's pairs, so even encoders that have
+    learned nothing are far above chance.
+    """
+
+    space: str = _space("likelihood")
 
     def figures(self) -> tuple[str, ...]:
         return tuple(f"{what}_recall_{k}" for what in ("image", "caption") for k in RECALLS)
@@ -92,7 +104,13 @@ class RecallConfig(_SpaceOptions):
 
 @attrs.frozen(kw_only=True)
 class RPrecisionConfig(_SpaceOptions):
-    """The protocol of Xu et al. 2018 (AttnGAN): one true caption against 99 others, the best one counts."""
+    """The protocol of Xu et al. 2018 (AttnGAN): one true caption against 99 others, the best one counts.
+
+    Their judge is a network of its own; here it is the model's encoders with a linear map fitted to real pairs, or the captioner. With
+    `likelihood` it costs some hundred captions read off each image.
+    """
+
+    space: str = _space("latent")
 
     def figures(self) -> tuple[str, ...]:
         return ("r_precision", "r_precision_times_chance", "r_precision_shuffled")

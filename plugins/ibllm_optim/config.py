@@ -45,7 +45,10 @@ class SGDConfig(Config):
 
 @attrs.frozen(kw_only=True)
 class MuonConfig(Config):
-    """Jordan et al. 2024 for matrices, AdamW for everything else; needs torch 2.9. Tensors with fewer than two axes are not decayed."""
+    """Jordan et al. 2024 for matrices, AdamW for everything else; needs torch 2.9. Tensors with fewer than two axes are not decayed.
+
+    Its iterations run in bfloat16, which takes a CPU without such units longer than the rest of a small model's step.
+    """
 
     lr: float = option(1e-3, help="learning rate that the schedule's factor multiplies, as one would choose it for AdamW", gt=0)
     momentum: float = option(0.95, help="decay of the average of a matrix's gradients", ge=0, lt=1)

@@ -194,7 +194,7 @@ def test_same_captions_count_as_one() -> None:
 
 def test_pools_share_nothing_and_the_record_tells_their_size() -> None:
     found = evaluation()
-    metric = RecallMetric(RecallConfig(candidates=7, limit=20), Context())
+    metric = RecallMetric(RecallConfig(space="latent", candidates=7, limit=20), Context())
     pools = metric._pools(found)
     assert pools.shape == (2, 7)
     assert len(set(pools.flatten().tolist())) == 14
