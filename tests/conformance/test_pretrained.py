@@ -44,7 +44,7 @@ def folder() -> Path:
 
 class TestTokenizer(TokenizerSuite):
     component = "pretrained"
-    options = property(lambda suite: {"folder": str(folder()), "max_length": 12})  # type: ignore[assignment]
+    options = property(lambda suite: {"model": str(folder()), "max_length": 12})  # type: ignore[assignment]
 
 
 class TestFrozen(TextEncoderSuite):

