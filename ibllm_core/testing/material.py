@@ -36,6 +36,7 @@ class Material:
         other: other texts, for questions and prefixes.
         y: (b c h w) images in [−1, 1].
         z: latents of the context's width.
+        z_x: latents of the same width whose places belong to the tokens of `x`.
         ids: (b m) image tokens.
     """
 
@@ -44,6 +45,7 @@ class Material:
     other: Tokens
     y: Tensor
     z: Latent
+    z_x: Latent
     ids: Tensor
 
     def __len__(self) -> int:
@@ -68,13 +70,15 @@ class Material:
         found = {"images": self.y, "image tokens": self.ids}
         for name, tokens in (("text", self.x), ("other text", self.other)):
             found |= {f"{name} ids": tokens.ids, f"{name} mask": tokens.mask}
-        return found | {"latent tokens": self.z.tokens, "latent mask": self.z.mask, "latent pooled": self.z.pooled}
+        for name, z in (("latent", self.z), ("text's latent", self.z_x)):
+            found |= {f"{name} tokens": z.tokens, f"{name} mask": z.mask, f"{name} pooled": z.pooled}
+        return found
 
     def padded(self, longest: int) -> Material:
         """The same items with more padding, all of it holding junk; texts up to `longest` tokens."""
-        return attrs.evolve(
-            self, x=_padded_tokens(self.x, longest), other=_padded_tokens(self.other, longest), z=_padded_latent(self.z, places=2)
-        )
+        x, other = _padded_tokens(self.x, longest), _padded_tokens(self.other, longest)
+        z_x = _padded_latent(self.z_x, places=x.ids.shape[1] - self.x.ids.shape[1])
+        return attrs.evolve(self, x=x, other=other, z=_padded_latent(self.z, places=2), z_x=z_x)
 
     def batch(self) -> Batch:
         """As a loss sees it, unpaired data included."""
@@ -93,27 +97,43 @@ class Material:
         def tokens(of: Tokens) -> Tokens:
             return Tokens(change(of.ids), change(of.mask))
 
-        z = Latent(change(self.z.tokens), change(self.z.mask), change(self.z.pooled))
-        return Material(numbers=numbers, x=tokens(self.x), other=tokens(self.other), y=change(self.y), z=z, ids=change(self.ids))
+        def latent(of: Latent) -> Latent:
+            return Latent(change(of.tokens), change(of.mask), change(of.pooled))
+
+        return Material(
+            numbers=numbers,
+            x=tokens(self.x),
+            other=tokens(self.other),
+            y=change(self.y),
+            z=latent(self.z),
+            z_x=latent(self.z_x),
+            ids=change(self.ids),
+        )
 
 
 def fabricate(context: Context, items: int = ITEMS, seed: int = 0) -> Material:
     """`items` items on the CPU, a function of the context's sizes and of `seed`."""
     random = torch.Generator().manual_seed(seed)
     kept = torch.tensor([_KEPT[n % len(_KEPT)] for n in range(items)])
-    places, d = max(_KEPT), context.latent or context.width
-    mask = torch.arange(places) < kept[:, None]
-    z = Latent(torch.randn(items, places, d, generator=random) * mask.unsqueeze(-1), mask, torch.randn(items, d, generator=random))
+    mask, d = torch.arange(max(_KEPT)) < kept[:, None], context.latent or context.width
+    x = _texts(context, kept, random)
     tokens = context.image_tokens
     high, count = (tokens.vocabulary, tokens.rows * tokens.columns) if tokens is not None else (2, 1)
     return Material(
         numbers=np.arange(11, 11 + items),
-        x=_texts(context, kept, random),
+        x=x,
         other=_texts(context, kept.flip(0), random),
         y=_images(items, context.image_shape, random),
-        z=z,
+        z=_latent(mask, d, random),
+        z_x=_latent(x.mask, d, random),
         ids=torch.randint(high, (items, count), generator=random),
     )
+
+
+def _latent(mask: Tensor, d: int, random: torch.Generator) -> Latent:
+    """mask (b n) → a latent of width d, empty where it is masked."""
+    b, n = mask.shape
+    return Latent(torch.randn(b, n, d, generator=random) * mask.unsqueeze(-1), mask, torch.randn(b, d, generator=random))
 
 
 def _texts(context: Context, kept: Tensor, random: torch.Generator) -> Tokens:

@@ -46,6 +46,19 @@ class TextEncoderSuite(PartSuite):
         has_shape("mask", z.mask, "b t", m.x.mask.shape)
         expect(bool((z.mask == m.x.mask).all()), f"{self._name}: the latent's mask must be the text's (b t)")
 
+    def test_it_looks_back_alone_where_it_says_so(self, device: torch.device) -> None:
+        """Capability ``causal``: later tokens change no earlier place."""
+        if "causal" not in self.config().provides():
+            return
+        part, m = self._ready(device)
+        half = m.x.ids.shape[1] // 2
+        later = torch.arange(m.x.ids.shape[1], device=device) >= half
+        other = Tokens(torch.where(later & m.x.mask, len(SPECIAL), m.x.ids), m.x.mask)
+        with torch.no_grad():
+            found, wanted = part(other).tokens[:, :half], part(m.x).tokens[:, :half]
+        kept = m.x.mask[:, :half].unsqueeze(-1)
+        same({"tokens": found * kept}, {"tokens": wanted * kept}, f"{self._name}: causal is declared, so later tokens must not matter")
+
     def test_soft_tokens(self, device: torch.device) -> None:
         """Capability ``soft_tokens``: mixtures of embeddings can be encoded, and gradients reach them and nothing that is masked."""
         if "soft_tokens" not in self.config().provides():
