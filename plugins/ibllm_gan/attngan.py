@@ -17,7 +17,7 @@ from ibllm_gan.config import AttnGANGeneratorConfig
 def glu(x: Tensor) -> Tensor:
     """(b 2c h w) → (b c h w), gated linear units (Dauphin et al. 2017): half of the channels gate the others.
 
-    Written out, because torch's own has a wrong gradient when it is compiled with the channels last (torch 2.13, backend aot_eager).
+    Written out, because torch's own after a group norm with the channels last has a wrong gradient when compiled (torch 2.13, aot_eager).
     """
     signal, gate = x.chunk(2, 1)
     return signal * gate.sigmoid()
