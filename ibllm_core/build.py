@@ -81,6 +81,9 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
     """The model, each part's weights keyed by (seed, part): swapping one leaves the others' first weights as they were."""
     parts: dict[str, nn.Module] = {}
     used: dict[str, Tokenizer] = {}
+    vocabularies = {
+        name: tokenizers[key].size for name, part in recipe.parts.items() if (key := getattr(part.config, "tokenizer", "")) in tokenizers
+    }
     image_tokens: ImageTokens | None = None
     # The image tokenizer first: a token decoder's sizes follow its.
     for name, component in sorted(recipe.parts.items(), key=lambda item: item[0] != "image_tokenizer"):
@@ -95,6 +98,7 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
             latent=recipe.latent_width(encoder) if encoder is not None and encoder in recipe.parts else recipe.width,
             tokenizer=tokenizer,
             image_tokens=image_tokens,
+            vocabularies=vocabularies,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_key(recipe.seed.init, "init", name))

@@ -10,6 +10,7 @@ CAPABILITIES: Mapping[str, str] = {
     "noise": "a decoder whose images vary with noise",
     "image_tokens": "an image decoder that works on the tokens of an image tokenizer",
     "soft_tokens": "a text encoder that can encode mixtures of embeddings",
+    "causal": "a text encoder whose latent place i is made of the tokens up to i alone",
     "prefix": "a text decoder that can go on from a given beginning (questions)",
     "conditioning_augmentation": "an image decoder that draws its text condition from a Gaussian (interfaces.image.DrawingDecoder.gaussian)",
     "caption_likelihood": "an image decoder that reads text and image as one sequence and gives both likelihoods",

@@ -32,7 +32,7 @@ class Context:
         latents: part name → width d of the latents it gives (losses that compare latents).
         tokenizer: of text encoders and text decoders.
         image_tokens: of image decoders that work on an image tokenizer's tokens: its sizes.
-        vocabularies: part name → number of ids of its tokenizer (losses that predict tokens).
+        vocabularies: part name → number of ids of its tokenizer (for what predicts a text that another part reads).
         steps: for schedules, the stage's number of steps.
     """
 

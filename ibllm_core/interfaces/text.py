@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..noise import Rng
+from ..sampling import nucleus
 from .latent import Latent, Tokens
 from .tokenizer import BOS, EOS, PAD
 
@@ -165,18 +166,13 @@ class TextDecoder(nn.Module, ABC):
 
 
 def choose(logits: Tensor, rng: Rng | None, temperature: float, top_p: float) -> Tensor:
-    """logits (b v) → ids (b). Padding and beginning are never chosen. Nucleus: Holtzman et al. 2020, eq. 2."""
+    """logits (b v) → ids (b). Padding and beginning are never chosen."""
     logits = logits.float().clone()
     logits[:, [PAD, BOS]] = -torch.inf
     if temperature == 0:
         return logits.argmax(-1)
     assert rng is not None
-    p, order = (logits / temperature).softmax(-1).sort(-1, descending=True)
-    cumulated = p.cumsum(-1)
-    p = torch.where(cumulated - p < top_p, p, 0.0)
-    threshold = rng.uniform(1).to(p) * p.sum(-1, keepdim=True)
-    place = (p.cumsum(-1) <= threshold).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
-    return order.gather(-1, place).squeeze(-1)
+    return nucleus(logits, rng.uniform(1).squeeze(-1), temperature, top_p)
 
 
 def prefix_body(prefix: Tokens) -> tuple[Tensor, Tensor]:

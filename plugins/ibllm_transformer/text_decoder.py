@@ -12,32 +12,10 @@ from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.text import TextDecoder
 from ibllm_core.interfaces.tokenizer import BOS, UNK
 from ibllm_transformer.config import TransformerTextDecoderConfig
-from ibllm_transformer.layers import Attention, feed_forward, positions
+from ibllm_transformer.layers import DecoderLayer, positions
 
 #: keys (b l h t e), values (b l h t e), latent keys (b l h n e), latent values (b l h n e), latent mask (b n), tokens so far (b).
 State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-
-
-class DecoderLayer(nn.Module):
-    """Self-attention, attention to the latent, and a feed-forward part, each behind a norm and beside a residual."""
-
-    def __init__(self, width: int, heads: int, ratio: float, dropout: float, latent: int) -> None:
-        super().__init__()
-        self.own_norm, self.own = nn.LayerNorm(width), Attention(width, heads)
-        self.latent_norm, self.latent = nn.LayerNorm(width), Attention(width, heads, latent)
-        self.hidden_norm, self.hidden = nn.LayerNorm(width), feed_forward(width, ratio)
-        self.drop = nn.Dropout(dropout)
-
-    def rest(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """What follows the self-attention: x (b t d), the latent's keys and values (b h n e), mask (b n) → (b t d)."""
-        x = x + self.drop(self.latent(self.latent_norm(x), keys, values, mask))
-        return x + self.drop(self.hidden(self.hidden_norm(x)))
-
-    def forward(self, x: Tensor, z: Latent) -> Tensor:
-        """x (b t d) → (b t d), all places at once."""
-        normed = self.own_norm(x)
-        x = x + self.drop(self.own(normed, *self.own.keys_values(normed), causal=True))
-        return self.rest(x, *self.latent.keys_values(z.tokens), z.mask)
 
 
 class TransformerTextDecoder(TextDecoder):

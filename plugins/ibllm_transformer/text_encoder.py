@@ -9,36 +9,23 @@ from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, masked_mean
 from ibllm_core.interfaces.text import TextEncoder
 from ibllm_transformer.config import TransformerTextEncoderConfig
-from ibllm_transformer.layers import Attention, feed_forward, positions
-
-
-class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward part, each behind a norm and beside a residual (pre-norm, Xiong et al. 2020)."""
-
-    def __init__(self, width: int, heads: int, ratio: float, dropout: float) -> None:
-        super().__init__()
-        self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width, heads)
-        self.hidden_norm, self.hidden = nn.LayerNorm(width), feed_forward(width, ratio)
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (b t d), mask (b t) → (b t d)."""
-        normed = self.attention_norm(x)
-        x = x + self.drop(self.attention(normed, *self.attention.keys_values(normed), mask))
-        return x + self.drop(self.hidden(self.hidden_norm(x)))
+from ibllm_transformer.layers import EncoderLayer, looking_back, positions, rotation
 
 
 class TransformerTextEncoder(TextEncoder):
-    """Every token's latent place sees the whole text; `pooled` is their mean."""
+    """Every token's latent place sees the whole text, or with `causal` what comes before it; `pooled` is their mean."""
 
     def __init__(self, config: TransformerTextEncoderConfig, context: Context) -> None:
         super().__init__()
         assert context.tokenizer is not None
         self.width = config.width or context.width
-        self.word_dropout = config.word_dropout
+        self.word_dropout, self.causal = config.word_dropout, config.causal
         self.embedding = nn.Embedding(context.tokenizer.size, self.width)
-        self.positions = positions(context.tokenizer.max_length, self.width)
+        places, rotary = context.tokenizer.max_length, config.positions == "rotary"
+        self.positions = None if rotary else positions(places, self.width)
         self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
+        self.turn: Tensor | None
+        self.register_buffer("turn", rotation(places, self.width // config.heads) if rotary else None, persistent=False)
         self.norm = nn.LayerNorm(self.width)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -49,9 +36,12 @@ class TransformerTextEncoder(TextEncoder):
         if self.training and self.word_dropout:
             kept = torch.rand(mask.shape, device=mask.device) >= self.word_dropout
             embeddings = embeddings * kept.unsqueeze(-1)
-        x = embeddings + self.positions[: embeddings.shape[1]]
+        places = embeddings.shape[1]
+        x = embeddings if self.positions is None else embeddings + self.positions[:places]
+        turn = None if self.turn is None else self.turn[:, :places]
+        seen = looking_back(mask) if self.causal else mask
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, seen, turn)
         # Nobody should see numbers at the places that padding holds.
         x = self.norm(x) * mask.unsqueeze(-1)
         return Latent(x, mask, masked_mean(x, mask))

@@ -18,6 +18,11 @@ PRESETS: dict[str, dict[str, object]] = {
     "dfgan/augmentation": {"options": {"channels": 4, "hidden": 8, "augmentation": 5}},
     "flow": {"options": {"depth": 1, "patch": 8, "steps": 2}},
     "flow/guided": {"options": {"depth": 1, "patch": 8, "steps": 2, "predict": "velocity", "solver": "heun", "guidance": 2.0, "null": 0.4}},
+    "maskgit": {"options": {"depth": 1, "steps": 3}},
+    "maskgit/plain": {"options": {"depth": 1, "steps": 2, "temperature": 0.0, "choice": 0.0, "null": 0.0, "guidance": 1.0}},
+    "vq_transformer": {"options": {"depth": 1}},
+    "vq_transformer/caption": {"options": {"depth": 1, "caption": True, "top_p": 0.9, "dropout": 0.1}},
+    "vq_transformer/likeliest": {"options": {"depth": 1, "temperature": 0.0, "null": 0.0, "guidance": 1.0}},
 }
 
 globals().update(cover(ImageDecoderSuite, "ibllm", PRESETS))

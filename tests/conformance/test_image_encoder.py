@@ -10,6 +10,8 @@ PRESETS: dict[str, dict[str, object]] = {
     "cnn/factored": {"options": {"channels": [8, 16], "factored": True, "dropout": 0.1}},
     "resnet": {"options": {"channels": [8, 16], "blocks": [1, 1]}},
     "resnet/18": {"options": {"channels": [8, 8, 16], "blocks": [2, 2, 2], "stem": 7, "pool": True, "dropout": 0.1}},
+    "vit": {"options": {"depth": 1}},
+    "vit/dropout": {"options": {"depth": 1, "patch": 4, "dropout": 0.1}},
 }
 
 globals().update(cover(ImageEncoderSuite, "ibllm", PRESETS))

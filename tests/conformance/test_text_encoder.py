@@ -10,6 +10,8 @@ PRESETS: dict[str, dict[str, object]] = {
     "cnn/gelu": {"options": {"activation": "gelu", "pool": "max", "kernel": 5, "embed": 6, "dropout": 0.1}},
     "lstm/one way": {"options": {"bidirectional": False, "pool": "mean", "embed": 6, "layers": 1}},
     "transformer/dropout": {"options": {"depth": 1, "dropout": 0.1, "word_dropout": 0.3}},
+    "transformer/causal": {"options": {"depth": 1, "causal": True}},
+    "transformer/rotary": {"options": {"depth": 1, "positions": "rotary"}},
 }
 
 globals().update(cover(TextEncoderSuite, "ibllm", PRESETS, but=("pretrained",)))

@@ -1,0 +1,96 @@
+"""D_y as masked token modelling (Chang et al. 2022, MaskGIT). Shapes: b batch, n latent places, m image tokens, d width, v vocabulary."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.image import TokenDecoder
+from ibllm_core.interfaces.latent import Latent
+from ibllm_core.noise import Rng
+from ibllm_core.sampling import nucleus
+from ibllm_transformer.config import MaskGITConfig
+from ibllm_transformer.guidance import doubled, guided, thinned
+from ibllm_transformer.layers import DecoderLayer, GridPositions
+
+
+def schedule(tokens: int, steps: int) -> list[int]:
+    """Tokens still masked after each step, ⌊m·cos(π/2 · i/steps)⌋ (Chang et al. 2022, section 3.3), at least one fewer each time, 0 at last."""
+    left = [tokens]
+    for step in range(1, steps):
+        left.append(min(math.floor(tokens * math.cos(math.pi / 2 * step / steps)), left[-1] - 1))
+    return [number for number in left[1:] if number > 0] + [0]
+
+
+def smallest(values: Tensor, number: int | Tensor) -> Tensor:
+    """values (b m), number, one for all or (b 1) → (b m) bool, True at each row's `number` smallest values."""
+    return values.argsort(1).argsort(1) < number
+
+
+class MaskGIT(TokenDecoder):
+    """Predicts masked tokens from the others and the latent.
+
+    Its nll is a bound, −log p(y|x) ≤ E_k[m/k · E_S[Σ_{i∈S} −log p(y_i | y_∖S, x)]] with k uniform on 1…m and S any k of the m places: the
+    average over all orders of writing the tokens one by one (Uria et al. 2014, eq. 8; Hoogeboom et al. 2022, eq. 6), which is the bound of absorbing
+    diffusion, E_t[1/t · Σ_masked] with t uniform on 0…1 (Austin et al. 2021, section 4), with its variance in the number of masked tokens
+    taken out. One draw of k and S a call: m times the mean of what the masked tokens cost, so its size does not change with k.
+    """
+
+    def __init__(self, config: MaskGITConfig, context: Context) -> None:
+        super().__init__()
+        assert context.image_tokens is not None
+        self.config, sizes = config, context.image_tokens
+        width, latent = config.width or context.width, config.latent or context.latent
+        self.places, self.unknown = sizes.rows * sizes.columns, sizes.vocabulary
+        self.embedding = nn.Embedding(sizes.vocabulary + 1, width)  # the last stands for a masked token
+        self.positions = GridPositions(sizes.rows, sizes.columns, width)
+        #: A latent place that is always there, so that there is something to attend to where all others are hidden.
+        self.null = nn.Parameter(torch.randn(latent))
+        self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.ratio, config.dropout, latent) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, sizes.vocabulary)
+
+    def logits(self, y: Tensor, z: Latent) -> Tensor:
+        """y (b m), masked tokens as `unknown` → (b m v)."""
+        read = Latent(torch.cat([self.null.expand(len(z), 1, -1), z.tokens], 1), F.pad(z.mask, (1, 0), value=True), z.pooled)
+        x = self.embedding(y) + self.positions()
+        for layer in self.layers:
+            x = layer(x, read, causal=False)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+    def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
+        number = rng.fold("number").integers(self.places, 1) + 1
+        masked = smallest(rng.fold("places").uniform(self.places), number)
+        if self.training and self.config.null:
+            z = Latent(z.tokens, thinned(z.mask, self.config.null, rng.fold("null")), z.pooled)
+        logits = self.logits(torch.where(masked, self.unknown, y), z)
+        losses = F.cross_entropy(logits.transpose(1, 2).float(), y, reduction="none")
+        return (losses * masked).sum(1) * (self.places / number.squeeze(1))
+
+    @torch.no_grad()
+    def sample(self, z: Latent, rng: Rng) -> Tensor:
+        """In each step all masked tokens are drawn and the most confident stay; noise on the confidence falls from step to step to 0."""
+        config, guide = self.config, self.config.guidance != 1
+        both = doubled(z) if guide else z
+        y = torch.full((len(z), self.places), self.unknown, device=z.tokens.device)
+        counts = schedule(self.places, config.steps)
+        for step, left in enumerate(counts, 1):
+            logits = self.logits(y.repeat(2, 1) if guide else y, both)
+            logits = guided(logits, config.guidance) if guide else logits.float()
+            draws = rng.fold("step", step)
+            drawn = torch.where(y == self.unknown, nucleus(logits, draws.uniform(self.places), config.temperature, 1.0), y)
+            confidence = logits.log_softmax(-1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+            confidence = confidence + config.choice * (1 - step / len(counts)) * gumbel(draws.uniform(self.places))
+            again = smallest(confidence.masked_fill(y != self.unknown, torch.inf), left)
+            y = torch.where(again, self.unknown, drawn)
+        return y
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise of uniform numbers in [0, 1)."""
+    return -(-uniform.clamp(min=1e-9).log()).log()

@@ -1,0 +1,147 @@
+"""D_y as one causal transformer over text and image tokens (Ramesh et al. 2021, DALL-E).
+
+Shapes: b batch, n latent places, m image tokens, l layers, h heads, e width of a head, d width, v image vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.image import TokenDecoder
+from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.noise import Rng
+from ibllm_core.sampling import nucleus
+from ibllm_transformer.config import VQTransformerConfig
+from ibllm_transformer.guidance import doubled, guided, thinned
+from ibllm_transformer.layers import EncoderLayer, GridPositions, looking_back
+
+
+@attrs.define(eq=False)
+class Cache:
+    """What was read so far.
+
+    Attributes:
+        keys, values: (l b h n+m e), allocated whole and written in place.
+        seen: (b n+m) bool, which places the image's see.
+        length: places read.
+    """
+
+    keys: Tensor
+    values: Tensor
+    seen: Tensor
+    length: int = 0
+
+
+class VQTransformer(TokenDecoder):
+    """Reads the latent's places, then writes the image's tokens row by row: log p(y|x) = Σ_i log p(y_i | y_<i, x), exact.
+
+    The latent's places bring their positions along and see those before them only. The null condition hides them from the image, so the text's
+    own likelihood does not depend on it.
+    """
+
+    def __init__(self, config: VQTransformerConfig, context: Context) -> None:
+        super().__init__()
+        assert context.image_tokens is not None
+        self.config, sizes = config, context.image_tokens
+        width = config.width or context.width
+        self.places = sizes.rows * sizes.columns
+        self.enter = nn.Linear(config.latent or context.latent, width)
+        self.first = nn.Parameter(torch.randn(width))
+        self.embedding = nn.Embedding(sizes.vocabulary, width)
+        #: Of the token that a place predicts, not of the one it reads.
+        self.positions = GridPositions(sizes.rows, sizes.columns, width)
+        self.layers = nn.ModuleList(EncoderLayer(width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, sizes.vocabulary)
+        self.words = nn.Linear(width, context.vocabularies["text_encoder"]) if config.caption else None
+
+    def _layers(self) -> Iterator[EncoderLayer]:
+        for layer in self.layers:
+            assert isinstance(layer, EncoderLayer)
+            yield layer
+
+    def _sequence(self, ids: Tensor, z: Latent) -> Tensor:
+        """The tokens read ids (b k) → the layers' input (b n+1+k d): latent, beginning, tokens."""
+        first = self.first.expand(len(z), 1, -1)
+        image = torch.cat([first, self.embedding(ids)], 1) + self.positions()[: ids.shape[1] + 1]
+        return torch.cat([self.enter(z.tokens), image], 1)
+
+    def _mask(self, own: Tensor, read: Tensor, places: int) -> Tensor:
+        """Latent places as they see each other, own (b n), and as image places see them, read (b n) → (b n+places n+places)."""
+        n = own.shape[1]
+        before = looking_back(F.pad(own, (0, places), value=True))
+        image = torch.arange(n + places, device=own.device) >= n
+        return before & ~(image[:, None] & F.pad(~read, (0, places))[:, None])
+
+    def _read(self, ids: Tensor, z: Latent, read: Tensor) -> tuple[Tensor, Tensor]:
+        """ids (b m), read (b n) → what the last layer knows at the latent's places (b n d) and at the image's (b m d)."""
+        x, mask = self._sequence(ids[:, :-1], z), self._mask(z.mask, read, self.places)
+        for layer in self._layers():
+            x = layer(x, mask)
+        n = z.tokens.shape[1]
+        return self.norm(x[:, :n]), self.norm(x[:, n:])
+
+    def _shown(self, z: Latent, rng: Rng) -> Tensor:
+        """(b n) the latent places that the image sees: none where training hides the text."""
+        return thinned(z.mask, self.config.null, rng.fold("null")) if self.training and self.config.null else z.mask
+
+    def _image_nll(self, hidden: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(self.head(hidden).transpose(1, 2).float(), y, reduction="none").sum(1)
+
+    def logits(self, y: Tensor, z: Latent) -> Tensor:
+        """y (b m) → (b m v): place i predicts token i from those before it."""
+        logits: Tensor = self.head(self._read(y, z, z.mask)[1])
+        return logits
+
+    def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
+        return self._image_nll(self._read(y, z, self._shown(z, rng))[1], y)
+
+    def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
+        """The text's is a likelihood where z is a causal encoder's: place i then predicts token i + 1 from those up to i."""
+        if self.words is None:
+            return super().caption_nll(tokens, y, z, rng)
+        if z.tokens.shape[1] != tokens.ids.shape[1]:
+            raise ValueError(f"the latent has {z.tokens.shape[1]} places for {tokens.ids.shape[1]} tokens; expected one a token")
+        text, image = self._read(y, z, self._shown(z, rng))
+        losses = F.cross_entropy(self.words(text[:, :-1]).transpose(1, 2).float(), tokens.ids[:, 1:], reduction="none")
+        return (losses * tokens.mask[:, 1:]).sum(1), self._image_nll(image, y)
+
+    def begin(self, z: Latent) -> tuple[Tensor, Cache]:
+        """Reads the latent: the logits (b v) of the first token, and the cache. Without gradients."""
+        x, mask = self._sequence(z.tokens.new_empty(len(z), 0, dtype=torch.long), z), self._mask(z.mask, z.mask, 1)
+        key, _ = next(self._layers()).attention.keys_values(x[:, :1])  # autocast has its say on the type
+        keys = key.new_zeros(len(self.layers), len(z), key.shape[1], z.tokens.shape[1] + self.places, key.shape[-1])
+        cache = Cache(keys, keys.clone(), F.pad(z.mask, (0, self.places), value=True))
+        return self._advance(x, mask, cache), cache
+
+    def step(self, ids: Tensor, cache: Cache) -> Tensor:
+        """ids (b) → the logits (b v) of the token after it. Without gradients."""
+        place = cache.length + 1 - (cache.seen.shape[1] - self.places)
+        x = (self.embedding(ids) + self.positions()[place - 1]).unsqueeze(1)
+        return self._advance(x, cache.seen[:, : cache.length + 1], cache)
+
+    def _advance(self, x: Tensor, mask: Tensor, cache: Cache) -> Tensor:
+        for number, layer in enumerate(self._layers()):
+            x = layer.cached(x, cache.keys[number], cache.values[number], cache.length, mask)
+        cache.length += x.shape[1]
+        logits: Tensor = self.head(self.norm(x[:, -1]))
+        return logits
+
+    @torch.no_grad()
+    def sample(self, z: Latent, rng: Rng) -> Tensor:
+        config, uniform = self.config, rng.uniform(self.places)
+        guide = config.guidance != 1
+        logits, cache = self.begin(doubled(z) if guide else z)
+        written: list[Tensor] = []
+        for place in range(self.places):
+            if place:
+                logits = self.step(written[-1].repeat(2) if guide else written[-1], cache)
+            logits = guided(logits, config.guidance) if guide else logits
+            written.append(nucleus(logits, uniform[:, place], config.temperature, config.top_p))
+        return torch.stack(written, 1)
