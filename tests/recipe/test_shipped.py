@@ -1,0 +1,56 @@
+"""The recipes that come with the package: each fits together, and between them they use every component there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ibllm_core.cli.main import main
+from ibllm_core.plugins import manager
+from ibllm_core.recipe import load
+from ibllm_core.spec import KINDS
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml"))
+FAMILIES = ("attngan", "flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
+#: Components that a shipped recipe cannot use, and why.
+ELSEWHERE = {
+    ("dataset", "files"): "it reads the user's own files",
+}
+#: Overrides that train next to nothing.
+SHORT = ["training.batch=4", "evaluation.items=4", "evaluation.samples=2", "compute.threads=1"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_recipe_fits_together(name: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["check", str(RECIPES / name)]) == 0
+    assert "no mistakes; the parts fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_recipe_is_named_like_its_file(name: str):
+    assert load(RECIPES / name).name == Path(name).stem
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family_is_there(family: str):
+    assert f"families/{family}.toml" in ALL
+
+
+def test_every_component_is_used_by_a_recipe():
+    used = {(c.kind, c.use) for name in ALL for c in load(RECIPES / name).components().values()}
+    ours = {(kind, name) for kind in KINDS for name in manager().names(kind) if manager().provider(kind, name)[0] == "ibllm"}
+    assert ours - used == set(ELSEWHERE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["vq_transformer", "attngan"])
+def test_family_runs(family: str, tmp_path: Path):
+    path = RECIPES / "families" / f"{family}.toml"
+    steps = [f"stages.{stage.name}.steps=3" for stage in load(path).running()]
+    quiet = [f"stages.{stage.name}.validate.items=4" for stage in load(path).running() if stage.validate is not None]
+    overrides = [word for value in [*SHORT, *steps, *quiet] for word in ("--set", value)]
+    assert main(["run", str(path), "--run-dir", str(tmp_path / "run"), *overrides]) == 0
+    for leaves in ("results.json", "report.html", "model/weights.safetensors"):
+        assert (tmp_path / "run" / leaves).is_file()
