@@ -1,0 +1,240 @@
+"""Every pair of image decoder × loss, text encoder × image decoder, image encoder × text decoder takes three finite training steps, or is refused
+by the loader with a message that says which capability is missing and which parts have it. There is no third outcome.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ibllm_core import build
+from ibllm_core.batch import Batch, collate
+from ibllm_core.interfaces.tokenizer import Tokenizer
+from ibllm_core.options import Config, LossConfig
+from ibllm_core.plugins import manager
+from ibllm_core.recipe import load
+from ibllm_core.recipe.draft import needs
+from ibllm_core.recipe.errors import RecipeErrors
+from ibllm_core.recipe.resolve import to_toml
+from ibllm_core.recipe.schema import PARTS, READS, Recipe
+from ibllm_core.recipe.structure import structure
+from ibllm_core.training.distributed import Ranks
+from ibllm_core.training.stage import StageTrainer
+
+#: Component (or component/variant, where an option gives another capability) → options that make it small.
+SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    "text_encoder": {
+        "lstm": {"layers": 1},
+        "transformer": {"depth": 1},
+        "transformer/causal": {"depth": 1, "causal": True},
+    },
+    "image_decoder": {
+        "attngan": {"channels": 8, "groups": 4},
+        "cnn": {"channels": [16, 8]},
+        "cross_attention": {"depth": 1, "channels": 4},
+        "dcgan": {"channels": [16, 8]},
+        "dcgan/augmentation": {"channels": [16, 8], "augmentation": 5},
+        "dfgan": {"channels": 4, "hidden": 8},
+        "flow": {"depth": 1, "patch": 8, "steps": 2},
+        "maskgit": {"depth": 1},
+        "vq_transformer": {"depth": 1},
+        "vq_transformer/caption": {"depth": 1, "caption": True},
+    },
+    "image_encoder": {
+        "cnn": {"channels": [8, 16]},
+        "resnet": {"channels": [8, 16], "blocks": [1, 1]},
+        "vit": {"depth": 1, "patch": 8},
+    },
+    "text_decoder": {"lstm": {"layers": 1}, "transformer": {"depth": 1}},
+    "discriminator": {"matching_aware": {"channels": [8, 16], "width": 8}},
+    "image_tokenizer": {"vq": {"patch": 8, "channels": [8], "blocks": 1, "codes": 16, "code_width": 4}},
+    "loss": {
+        "augmentation_contrast": {"width": 16},
+        "contrastive": {"width": 16},
+        "damsm": {"width": 16},
+        "damsm/generated": {"width": 16, "images": "generated"},
+        "matching": {"width": 16, "depth": 1},
+    },
+}
+#: What stands beside a pair: the first that can do what is asked of it, or the first.
+BESIDE = {
+    "text_encoder": ("bag", "transformer/causal"),
+    "image_decoder": ("dcgan/augmentation",),
+    "image_encoder": ("cnn",),
+    "text_decoder": ("lstm",),
+    "discriminator": ("matching_aware",),
+    "image_tokenizer": ("vq",),
+}
+BATCH, STEPS = 4, 3
+
+
+def walked(kind: str) -> list[str]:
+    """Every component of ours of a kind, and the variants above."""
+    own = [row.name for row in manager().rows() if (row.kind, row.distribution, row.status) == (kind, "ibllm", "ok")]
+    return sorted({*own, *(name for name in SMALL.get(kind, {}) if name.partition("/")[0] in own)})
+
+
+def table(kind: str, name: str) -> dict[str, Any]:
+    """The component as a recipe's table."""
+    return {"use": name.partition("/")[0], **SMALL.get(kind, {}).get(name, {})}
+
+
+def config(kind: str, given: Mapping[str, Any]) -> Config:
+    """A table's options."""
+    rest = {key: value for key, value in given.items() if key not in ("use", "weight")}
+    found = structure(manager().config_class(kind, given["use"]), rest)
+    assert not isinstance(found, list), found
+    return found
+
+
+def asked(losses: Iterable[Mapping[str, Any]], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The parts that losses and parts ask for, with the abilities asked of them, and the encoders whose latents they read."""
+    configs = [*(config("loss", loss) for loss in losses), *(config(kind, part) for kind, part in parts.items())]
+    found: dict[str, set[str]] = {part: set() for part in parts}
+    for need in sorted({need for one in configs for need in needs(one)}):
+        part, _, ability = need.partition(".")
+        if part in PARTS:
+            found.setdefault(part, set()).update({ability} - {""})
+    return {READS[part]: set() for part in found if part in READS} | found
+
+
+def neighbour(part: str, abilities: set[str]) -> dict[str, Any]:
+    tables = [table(part, name) for name in BESIDE[part]]
+    return next((one for one in tables if abilities <= config(part, one).provides()), tables[0])
+
+
+def recipe_text(losses: Mapping[str, dict[str, Any]], parts: Mapping[str, dict[str, Any]], bert: str = "") -> str:
+    """A recipe whose last stage plays the losses on the pair and whatever both ask for; an image tokenizer has a stage of its own before."""
+    whole, stated, order = dict(parts), dict(losses), ["only"]
+    composed = {term for loss in losses.values() if isinstance(made := config("loss", loss), LossConfig) for term in made.terms()}
+    while missing := {part: abilities for part, abilities in asked(losses.values(), whole).items() if part not in whole}:
+        whole |= {part: neighbour(part, abilities) for part, abilities in missing.items()}
+    stages: dict[str, dict[str, Any]] = {
+        "only": {"steps": STEPS, "train": "all", "losses": {name: 1.0 for name in losses if name not in composed}}
+    }
+    if "image_tokenizer" in whole:
+        stated["codes"], order = {"use": "reconstruction"}, ["codes", "only"]
+        stages["codes"] = {"steps": 1, "train": ["image_tokenizer"], "losses": {"codes": 1.0}}
+    tokenizers: dict[str, dict[str, Any]] = {"text": {"use": "word", "size": 96, "max_length": 40}}
+    if whole.get("text_encoder", {}).get("use") == "pretrained":
+        whole["text_encoder"] |= {"tokenizer": "bert"}
+        tokenizers["bert"] = {"use": "pretrained", "model": bert, "max_length": 40}
+    return to_toml(
+        {
+            "format": 1,
+            "order": order,
+            "data": {"use": "shapes", "questions": True, "train_size": 64},
+            "tokenizers": tokenizers,
+            "model": {"width": 16, **{part: whole[part] for part in PARTS if part in whole}},
+            "losses": stated,
+            "optimizer": {"use": "adamw", "lr": 1e-3},
+            "training": {"batch": BATCH, "log_every": 1},
+            "stages": stages,
+        }
+    )
+
+
+@functools.cache
+def surroundings(source: str) -> tuple[dict[str, Tokenizer], tuple[Batch, ...]]:
+    """Tokenizers and batches of a recipe's data, made once for all recipes that say the same of them."""
+    recipe = _RECIPES[source]
+    dataset = build.build_dataset(recipe)
+    tokenizers = build.build_tokenizers(recipe, [dataset])
+    used = {part: tokenizers[getattr(c.config, "tokenizer")] for part, c in recipe.parts.items() if hasattr(c.config, "tokenizer")}  # noqa: B009
+    numbers = np.arange(BATCH * STEPS, dtype=np.int64).reshape(STEPS, BATCH)
+    both = {part: used.get(part, tokenizers["text"]) for part in ("text_encoder", "text_decoder")}
+    return tokenizers, tuple(collate(dataset.samples("train", rows), both, rows) for rows in numbers)
+
+
+_RECIPES: dict[str, Recipe] = {}
+
+
+def three_steps(recipe: Recipe, device: torch.device) -> list[dict[str, float]]:
+    """What each of the steps logged."""
+    source = str([component for path, component in recipe.components().items() if path.startswith(("data", "tokenizers"))])
+    source += str([getattr(component.config, "tokenizer", "") for component in recipe.parts.values()])
+    _RECIPES[source] = recipe
+    tokenizers, batches = surroundings(source)
+    model = build.build_model(recipe, tokenizers, build.image_shape(recipe)).to(device)
+    stage = recipe.stages["only"]
+    losses = build.build_losses(recipe, build.losses_with_terms(recipe, tuple(stage.losses)), model)
+    for loss in losses.values():
+        loss.to(device)
+    trainer = StageTrainer(recipe, stage, model, losses, {}, Ranks())
+    logged = []
+    for batch in batches:
+        trainer.iterate([batch])
+        logged.append(trainer.read())
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values() if tensor.is_floating_point())
+    return logged
+
+
+def justified(error: RecipeErrors) -> None:
+    """Every mistake says what is missing, of which part, and names parts or options that have it, and those really do."""
+    for mistake in error.mistakes:
+        found = re.fullmatch(r"(\S+) needs (\w+)\.(\w+), which (\S+) \(.*\) does not provide", mistake.what)
+        assert found, f"refused, but not for a capability: {mistake}"
+        _, part, ability, held = found.groups()
+        ways = re.findall(r'"(\w+)"(?: \((\w+) ([=>]) ([^)]+)\))?', mistake.expected)
+        ways += [(held, *way) for way in re.findall(rf"model\.{part}\.(\w+) ([=>]) (\S+)", mistake.expected)]
+        assert ways or "none that is installed provides it" in mistake.expected, f"it names no part that has {ability}: {mistake}"
+        for name, key, sign, value in ways:
+            switched = {key: tomllib.loads(f"x = {value}")["x"] if sign == "=" else int(value) + 1} if key else {}
+            given = {**table(part, name), **switched}
+            assert ability in config(part, given).provides(), f"{name} with {switched} is said to have {ability}: {mistake}"
+
+
+def outcome(text: str, tmp_path: Path, device: torch.device, name: str) -> None:
+    path = tmp_path / "pair.toml"
+    path.write_text(text, encoding="utf-8")
+    try:
+        recipe = load(path)
+    except RecipeErrors as error:
+        justified(error)
+        return
+    for step, figures in enumerate(three_steps(recipe, device)):
+        played = [key for key in figures if key.startswith("loss/") and key.endswith(f"/{name}")]
+        assert played, f"{name} was not played at step {step}: {sorted(figures)}"
+        wrong = {key: value for key, value in figures.items() if not math.isfinite(value)}
+        assert not wrong, f"step {step}: {wrong}"
+
+
+@pytest.mark.parametrize("loss", walked("loss"))
+@pytest.mark.parametrize("decoder", walked("image_decoder"))
+def test_image_decoder_and_loss(decoder: str, loss: str, tmp_path: Path, device: torch.device) -> None:
+    parts, losses = {"image_decoder": table("image_decoder", decoder)}, {"pair": table("loss", loss)}
+    options = config("loss", losses["pair"])
+    assert isinstance(options, LossConfig)
+    losses |= {term: table("loss", term) for term in options.terms()}
+    if not options.terms() and not any(need.startswith("image_decoder") for need in options.needs()):
+        losses["beside"] = table("loss", "image_nll")  # so that the decoder is trained as well
+    if "discriminator" in options.needs() and "critic" not in options.players():
+        losses["adversary"] = table("loss", "hinge")  # so that there is a critic to be looked at
+    outcome(recipe_text(losses, parts), tmp_path, device, "pair")
+
+
+@pytest.mark.parametrize("decoder", walked("image_decoder"))
+@pytest.mark.parametrize("encoder", walked("text_encoder"))
+def test_text_encoder_and_image_decoder(
+    encoder: str, decoder: str, tmp_path: Path, device: torch.device, request: pytest.FixtureRequest
+) -> None:
+    parts = {"text_encoder": table("text_encoder", encoder), "image_decoder": table("image_decoder", decoder)}
+    model = str(request.getfixturevalue("bert")) if encoder.startswith("pretrained") else ""
+    outcome(recipe_text({"pair": table("loss", "image_nll")}, parts, model), tmp_path, device, "pair")
+
+
+@pytest.mark.parametrize("decoder", walked("text_decoder"))
+@pytest.mark.parametrize("encoder", walked("image_encoder"))
+def test_image_encoder_and_text_decoder(encoder: str, decoder: str, tmp_path: Path, device: torch.device) -> None:
+    parts = {"image_encoder": table("image_encoder", encoder), "text_decoder": table("text_decoder", decoder)}
+    losses = {"pair": table("loss", "text_nll"), "answer": table("loss", "answer_nll")}
+    outcome(recipe_text(losses, parts), tmp_path, device, "pair")
