@@ -69,6 +69,7 @@ class Cycle:
         self.model, self.batch, self.step = model, batch, step
         self._losses, self._key, self._scale = losses or {}, key, scale or Scale()
         self._values: dict[str, Tensor] = {}
+        self._seen: dict[tuple[int, bool], tuple[Tensor, Any]] = {}
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -215,9 +216,17 @@ class Cycle:
         return self._drawer.gaussian(self.z_x)
 
     def score(self, y: Tensor, z: Latent) -> Tensor:
-        """(b) or (b p) the critic's scores in at least float32, computed anew at every call."""
-        scores: Tensor = self.model.part("discriminator")(y, z)
+        """(b) or (b p) the critic's scores in at least float32; it looks at an image once a play, whatever texts it is scored with."""
+        critic = cast(Discriminator, self.model.part("discriminator"))
+        key = (id(y), torch.is_grad_enabled())
+        if key not in self._seen:
+            self._seen[key] = y, critic.look(y)  # with the image, so that no other one can have its id
+        scores = critic.judge(self._seen[key][1], z)
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+    def begin_play(self) -> None:
+        """Forgets what the critic saw: from one player's turn to the next its weights change."""
+        self._seen = {}
 
     def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
         """What the critic sees on its way to the score, each (b …), computed anew at every call."""

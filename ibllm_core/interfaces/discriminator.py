@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,6 +19,18 @@ class Discriminator(nn.Module, ABC):
 
         Twice differentiable in y and z where the capability ``second_order`` is declared. No item's score depends on the others of the batch.
         """
+
+    def look(self, y: Tensor) -> Any:
+        """What the critic sees in an image before it reads a text: kept while one player plays, so that a second text costs no second look.
+
+        By default the image itself.
+        """
+        return y
+
+    def judge(self, seen: Any, z: Latent) -> Tensor:
+        """Scores of what `look` gave: ``judge(look(y), z)`` is ``forward(y, z)``."""
+        scores: Tensor = self(seen, z)
+        return scores
 
     def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
         """What the critic sees on its way to the score, each (b …), first layer first (capability ``features``)."""

@@ -63,6 +63,7 @@ class Player:
 
     def loss(self, cycle: Cycle, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum (), and each term's value () without its weight."""
+        cycle.begin_play()
         total: Tensor | None = None
         values: dict[str, Tensor] = {}
         for term in self.terms:

@@ -31,10 +31,17 @@ class TrunkCritic(Discriminator):
         """The last stage's map (b c h w), latent → scores."""
 
     def forward(self, y: Tensor, z: Latent) -> Tensor:
-        return self.judge(self.features(y, z)[-1], z)
+        return self.judge(self.look(y), z)
+
+    def look(self, y: Tensor) -> Tensor:
+        """The last stage's map (b c h w)."""
+        return self._maps(y)[-1]
 
     def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
         """The map (b c h w) that each stage gives."""
+        return self._maps(y)
+
+    def _maps(self, y: Tensor) -> tuple[Tensor, ...]:
         # Convolutions run faster on CPUs and GPUs alike with the channels last.
         x = y.contiguous(memory_format=torch.channels_last)
         maps = []

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ibllm_core.cycle import Cycle
 from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.discriminator import Discriminator
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.loss import AdversarialLoss
 from ibllm_core.model import Model
@@ -50,7 +51,7 @@ def test_relativistic_closed_form(cycle: MakeCycle, model: Model, mismatched: fl
     assert loss(made).item() == pytest.approx(sum(softplus(r - f) for r, f in zip(real, fake, strict=True)) / 3)
 
 
-class Dictated(nn.Module):
+class Dictated(Discriminator):
     """A critic that says what it is told: real, mismatched (b) or (b p); everything else is generated."""
 
     def __init__(self, made: Cycle, real: Tensor, fake: Tensor, wrong: Tensor) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ibllm_core.cycle import Cycle
 from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.discriminator import Discriminator
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.model import Model
 
@@ -44,7 +45,7 @@ def one(z: Latent, i: int) -> Latent:
     return Latent(z.tokens[i : i + 1].clone(), z.mask[i : i + 1], z.pooled[i : i + 1].clone())
 
 
-class Linear(nn.Module):
+class Linear(Discriminator):
     """C(y, z) = w·y + 2·Σ pooled: its gradient is w everywhere."""
 
     def __init__(self, norm: float) -> None:
@@ -100,7 +101,7 @@ def test_matching_aware_penalty_of_a_linear_critic(cycle: MakeCycle, model: Mode
     assert float(value.detach()) == pytest.approx(2 * (9 + 4 * 5) ** 3)  # the pooled vector has 5 numbers, each with slope 2
 
 
-class Patches(nn.Module):
+class Patches(Discriminator):
     """Four scores an image, each of its own row of pixels; and what a critic of their mean would say."""
 
     def __init__(self, averaged: bool) -> None:
@@ -155,7 +156,7 @@ def test_the_penaltys_own_gradient_equals_finite_differences(cycle: MakeCycle, m
 
 
 def test_a_critic_that_reads_only_one_form_of_the_latent_is_penalised_too(cycle: MakeCycle, model: Model) -> None:
-    class Pooled(torch.nn.Module):
+    class Pooled(Discriminator):
         def forward(self, y: Tensor, z: Latent) -> Tensor:
             return y.flatten(1).sum(1) * 2 + z.pooled.sum(1)
 
