@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from ibllm_transformer.config import TransformerTextDecoderConfig, TransformerTextEncoderConfig
+from ibllm_transformer.config import TransformerTextDecoderConfig, TransformerTextEncoderConfig, ViTImageEncoderConfig
+from ibllm_transformer.image_encoder import ViTImageEncoder
+from ibllm_transformer.layers import rotation, turned
 from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 
@@ -192,3 +194,65 @@ def test_heads_must_share_the_width(config: type) -> None:
 def test_heads_must_share_the_model_width() -> None:
     with pytest.raises(ValueError, match="heads = 5: expected a divisor of width = 16"):
         encoder(heads=5)
+
+
+def test_turned_queries_and_keys_meet_by_their_distance_alone() -> None:
+    query, key = torch.randn(2, 1, 1, 1, 6, generator=torch.Generator().manual_seed(0))
+    turn = rotation(12, 6)
+    products = (turned(query.expand(1, 1, 12, 6), turn) @ turned(key.expand(1, 1, 12, 6), turn).transpose(-1, -2))[0, 0]
+    for distance in range(-11, 12):
+        diagonal = products.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-5, rtol=0)
+    assert not torch.isclose(products[0, 0], products[0, 1])
+    # As rotations of the complex plane (Su et al. 2021, eq. 12): Re⟨q e^{iθm}, k e^{iθn}⟩.
+    angles = torch.polar(torch.ones(3), (3 - 7) * 10000.0 ** (-torch.arange(0, 6, 2) / 6))
+    q, k = (torch.complex(*x[0, 0, 0].chunk(2)) for x in (query, key))
+    torch.testing.assert_close(products[3, 7], (q * angles * k.conj()).real.sum(), atol=1e-5, rtol=0)
+
+
+def test_a_rotary_encoder_sees_distances_not_places() -> None:
+    """A text moved to the right gives the same latent; with learned positions it does not."""
+    x = tokens([5], 5)
+    moved = Tokens(torch.nn.functional.pad(x.ids, (3, 0)), torch.nn.functional.pad(x.mask, (3, 0)))
+    rotary, learned = encoder(positions="rotary").eval(), encoder().eval()
+    torch.testing.assert_close(rotary(moved).tokens[:, 3:], rotary(x).tokens, atol=1e-5, rtol=0)
+    assert not torch.allclose(learned(moved).tokens[:, 3:], learned(x).tokens, atol=1e-2)
+    backwards = x.ids.clone()
+    backwards[0, 1:4] = x.ids[0, 1:4].flip(0)
+    assert not torch.allclose(rotary(Tokens(backwards, x.mask)).pooled, rotary(x).pooled, atol=1e-3)  # the order still counts
+
+
+def test_rotary_positions_need_layers_and_even_heads() -> None:
+    with pytest.raises(ValueError, match="positions = 'rotary': expected at least one layer"):
+        TransformerTextEncoderConfig(positions="rotary", depth=0)
+    with pytest.raises(ValueError, match="heads: expected heads of an even width for rotary positions, not 3"):
+        encoder(positions="rotary", width=6, heads=2)
+
+
+@pytest.mark.parametrize("options", [{"causal": True}, {"causal": True, "positions": "rotary"}, {"depth": 0}])
+def test_a_causal_encoder_sees_no_later_token(options: dict[str, object]) -> None:
+    part, x = encoder(**options).eval(), tokens([6, 6], 6)
+    assert "causal" in TransformerTextEncoderConfig(**options).provides()
+    other = x.ids.clone()
+    other[:, 4:] = 5
+    first, second = part(x).tokens, part(Tokens(other, x.mask)).tokens
+    torch.testing.assert_close(second[:, :4], first[:, :4], atol=1e-6, rtol=0)
+    assert not torch.allclose(second[:, 4:], first[:, 4:], atol=1e-2)
+
+
+def test_patches_are_places_row_by_row() -> None:
+    torch.manual_seed(0)
+    part = ViTImageEncoder(ViTImageEncoderConfig(patch=4, depth=0), Context(width=WIDTH, image_shape=(1, 8, 12))).eval()
+    y = torch.zeros(1, 1, 8, 12)
+    z, other = part(y), y.clone()
+    assert z.tokens.shape == (1, 6, WIDTH) and z.mask.all()
+    torch.testing.assert_close(z.pooled, z.tokens.mean(1))
+    other[0, 0, 5, 9] = 1  # row 1, column 2 of 2 × 3 patches
+    changed = (part(other).tokens != z.tokens).any(-1)
+    assert changed.tolist() == [[False] * 5 + [True]]
+    assert len(z.tokens[0].unique(dim=0)) == 6  # each place has its position
+
+
+def test_a_patch_must_divide_the_image() -> None:
+    with pytest.raises(ValueError, match="patch = 5: expected a divisor of the image's height 32 and width 32"):
+        ViTImageEncoder(ViTImageEncoderConfig(patch=5), Context(width=WIDTH))

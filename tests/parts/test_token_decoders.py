@@ -1,0 +1,275 @@
+"""The decoders over image tokens: likelihoods against brute force, caching, guidance, schedules, and that something is learned."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
+from ibllm_transformer.guidance import doubled, guided
+from ibllm_transformer.loss import CaptionImageNLL
+from ibllm_transformer.maskgit import MaskGIT, gumbel, schedule, smallest
+from ibllm_transformer.text_encoder import TransformerTextEncoder
+from ibllm_transformer.vq_transformer import VQTransformer
+from torch import Tensor
+
+from ibllm_core.batch import Batch
+from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.context import Context, ImageTokens
+from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
+from ibllm_core.model import Model
+from ibllm_core.noise import Rng
+from ibllm_core.sampling import nucleus
+from ibllm_core.testing.neighbours import LetterTokenizer, TinyImageTokenizer
+
+WIDTH, LATENT, WORDS = 16, 12, 9
+
+
+def context(vocabulary: int = 5, rows: int = 2, columns: int = 3) -> Context:
+    return Context(
+        width=WIDTH,
+        latent=LATENT,
+        tokenizer=LetterTokenizer(size=WORDS, max_length=8),
+        vocabularies={"text_encoder": WORDS},
+        image_tokens=ImageTokens(vocabulary=vocabulary, rows=rows, columns=columns),
+    )
+
+
+def causal(where: Context | None = None, **options: Any) -> VQTransformer:
+    torch.manual_seed(0)
+    return VQTransformer(VQTransformerConfig(**{"depth": 2, **options}), where or context()).eval()
+
+
+def masked(where: Context | None = None, **options: Any) -> MaskGIT:
+    torch.manual_seed(0)
+    return MaskGIT(MaskGITConfig(**{"depth": 2, **options}), where or context()).eval()
+
+
+def latent(b: int = 3, n: int = 4) -> Latent:
+    tokens = torch.randn(b, n, LATENT, generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(n) < torch.tensor([n, 2, 1])[torch.arange(b) % 3, None]
+    return Latent(tokens * mask.unsqueeze(-1), mask, tokens.mean(1))
+
+
+def random_ids(vocabulary: int, b: int, m: int) -> Tensor:
+    return torch.randint(vocabulary, (b, m), generator=torch.Generator().manual_seed(2))
+
+
+def rng(b: int, *words: int | str) -> Rng:
+    return Rng((0, *words), np.arange(b))
+
+
+def everything(vocabulary: int, m: int) -> Tensor:
+    """(vocabulary^m m) all there is."""
+    return torch.tensor(list(itertools.product(range(vocabulary), repeat=m)))
+
+
+# The causal one.
+
+
+@torch.no_grad()
+def test_steps_through_the_cache_add_up_to_the_likelihood() -> None:
+    part, z, ids = causal(), latent(), random_ids(5, 3, 6)
+    whole = part.logits(ids, z)
+    logits, cache = part.begin(z)
+    total = torch.zeros(3)
+    for place in range(6):
+        torch.testing.assert_close(logits, whole[:, place], atol=1e-5, rtol=0)
+        total -= logits.log_softmax(-1).gather(1, ids[:, place : place + 1]).squeeze(1)
+        if place < 5:
+            logits = part.step(ids[:, place], cache)
+    torch.testing.assert_close(part.nll(ids, z, rng(3)), total, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{"guidance": 1.0}, {"guidance": 3.0, "top_p": 0.8, "temperature": 0.7}, {"temperature": 0.0}])
+def test_drawing_with_the_cache_is_drawing_without(options: dict[str, float]) -> None:
+    part, z = causal(**options), latent()
+    config = part.config
+    uniform, ids = rng(3).uniform(6), torch.zeros(3, 6, dtype=torch.long)
+    for place in range(6):
+        cond = part.logits(ids, z)[:, place]
+        null = part.logits(ids, Latent(z.tokens, torch.zeros_like(z.mask), z.pooled))[:, place]
+        logits = null + (cond - null) * config.guidance
+        ids[:, place] = nucleus(logits, uniform[:, place], config.temperature, config.top_p)
+    assert torch.equal(part.sample(z, rng(3)), ids)
+
+
+@torch.no_grad()
+def test_probabilities_of_all_images_sum_to_one() -> None:
+    part, ids = causal(context(4, 1, 2)), everything(4, 2)
+    nll = part.nll(ids, latent(1).repeat(len(ids)), rng(len(ids)))
+    torch.testing.assert_close(nll.neg().exp().sum(), torch.tensor(1.0), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_null_condition_hides_the_text_from_the_image_only() -> None:
+    part, ids = causal(caption=True, null=0.999), random_ids(5, 3, 6)
+    text = Tokens(torch.tensor([[BOS, 5, 6, EOS]] * 3), torch.ones(3, 4, dtype=torch.bool))
+    z = Latent(latent().tokens, text.mask, latent().pooled)
+    other = Latent(z.tokens.flip(0), z.mask, z.pooled)
+    words, image = part.caption_nll(text, ids, z, rng(3))
+    part.train()
+    assert torch.equal(part.nll(ids, z, rng(3)), part.nll(ids, other, rng(3)))
+    hidden_words, hidden_image = part.caption_nll(text, ids, z, rng(3))
+    assert torch.equal(hidden_words, words)
+    assert not torch.isclose(hidden_image, image).any()
+
+
+@torch.no_grad()
+def test_text_and_image_are_one_distribution() -> None:
+    """The probabilities of all ways to go on for two tokens sum to 1, and so do those of all images after one of them."""
+    where = context(3, 1, 2)
+    part = causal(where, caption=True)
+    coder = TransformerTextEncoder(TransformerTextEncoderConfig(width=LATENT, depth=1, heads=2, causal=True), where).eval()
+    images = everything(3, 2)
+    rest = everything(WORDS, 2)
+    ids = torch.cat([torch.full((len(rest), 1), BOS), rest], 1)
+    texts = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+    z = coder(texts)
+    words, _ = part.caption_nll(texts, images[:1].expand(len(ids), -1), z, rng(len(ids)))
+    torch.testing.assert_close(words.neg().exp().sum(), torch.tensor(1.0), atol=1e-5, rtol=0)
+    one = Latent(z.tokens[7:8], z.mask[7:8], z.pooled[7:8]).repeat(len(images))
+    same = Tokens(ids[7:8].expand(len(images), -1), texts.mask[7:8].expand(len(images), -1))
+    _, image = part.caption_nll(same, images, one, rng(len(images)))
+    torch.testing.assert_close(image.neg().exp().sum(), torch.tensor(1.0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(image, part.nll(images, one, rng(len(images))), atol=1e-5, rtol=0)
+
+
+def test_a_latent_of_other_places_than_the_text_is_refused() -> None:
+    text = Tokens(torch.tensor([[BOS, 5, EOS]]), torch.ones(1, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="4 places for 3 tokens"):
+        causal(caption=True).caption_nll(text, random_ids(5, 1, 6), latent(1), rng(1))
+
+
+def test_caption_image_nll_weighs_means_over_tokens() -> None:
+    where = context(8, 4, 4)
+    coder = TransformerTextEncoder(TransformerTextEncoderConfig(width=LATENT, depth=0), where).eval()
+    part, tokenizer = causal(where, caption=True), TinyImageTokenizer((3, 8, 8), 8)
+    model = Model({"text_encoder": coder, "image_decoder": part, "image_tokenizer": tokenizer}, {}, (3, 8, 8))
+    ids = torch.tensor([[BOS, 5, 6, EOS], [BOS, 7, EOS, PAD]])
+    x, y = Tokens(ids, ids != PAD), torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    value = CaptionImageNLL(CaptionImageNLLConfig(image_weight=3.0), where)(Cycle(model, Batch(numbers=np.arange(2), x=x, y=y)))
+    words, image = part.caption_nll(x, tokenizer.encode(y), coder(x), rng(2))
+    wanted = sum((words[i] / count + 3 * image[i] / 16) / 4 for i, count in enumerate((3, 2))) / 2
+    torch.testing.assert_close(value, wanted, atol=1e-6, rtol=0)
+
+
+# The masked one.
+
+
+@torch.no_grad()
+def in_order(part: MaskGIT, ids: Tensor, z: Latent, order: tuple[int, ...]) -> float:
+    """−log p of writing the tokens (1 m) one by one in an order."""
+    known, total = torch.full_like(ids, part.unknown), 0.0
+    for place in order:
+        total -= float(part.logits(known, z).log_softmax(-1)[0, place, ids[0, place]])
+        known[0, place] = ids[0, place]
+    return total
+
+
+@torch.no_grad()
+def test_the_bound_is_the_mean_over_all_orders() -> None:
+    """Every mask of k of m tokens, each k as likely: the expectation of nll by brute force, by chance, and as the orders' mean, which is a bound."""
+    where = context(3, 1, 3)
+    part, z, m = masked(where), latent(1), 3
+    ids = random_ids(3, 1, m)
+    orders = [in_order(part, ids, z, order) for order in itertools.permutations(range(m))]
+    expectation = 0.0
+    for k in range(1, m + 1):
+        for hidden in itertools.combinations(range(m), k):
+            read = ids.clone()
+            read[0, list(hidden)] = part.unknown
+            cost = -part.logits(read, z).log_softmax(-1)[0, list(hidden)].gather(1, ids[0, list(hidden)].unsqueeze(1)).sum()
+            expectation += float(cost) * m / k / math.comb(m, k) / m
+    assert expectation == pytest.approx(np.mean(orders), abs=1e-5)
+    draws = part.nll(ids.expand(4000, -1), z.repeat(4000), rng(4000))
+    assert abs(float(draws.mean()) - expectation) < 4 * float(draws.std()) / math.sqrt(4000)
+    # The model that draws an order first: its likelihood is the mean of the orders', and the bound is above.
+    assert expectation >= -math.log(np.mean(np.exp(np.negative(orders)))) - 1e-6
+
+
+@torch.no_grad()
+def test_every_order_is_a_distribution() -> None:
+    part, z = masked(context(3, 1, 2)), latent(1)
+    total = sum(math.exp(-in_order(part, ids.unsqueeze(0), z, (1, 0))) for ids in everything(3, 2))
+    assert total == pytest.approx(1, abs=1e-5)
+
+
+def test_the_schedule_is_a_cosine_that_ends_with_nothing_masked() -> None:
+    assert schedule(64, 4) == [59, 45, 24, 0]
+    assert schedule(64, 1) == [0]
+    assert schedule(4, 8) == [3, 2, 1, 0]
+    assert schedule(1, 8) == [0]
+
+
+def test_the_least_confident_are_masked_again() -> None:
+    assert smallest(torch.tensor([[0.3, 0.1, 0.2], [5.0, 4.0, 6.0]]), 2).tolist() == [[False, True, True], [True, True, False]]
+
+
+def test_gumbel_noise_has_its_mean_and_variance() -> None:
+    drawn = gumbel(rng(1000).uniform(50)).double()
+    assert torch.isfinite(gumbel(torch.zeros(1))).all()
+    assert float(drawn.mean()) == pytest.approx(0.5772, abs=0.02)
+    assert float(drawn.var()) == pytest.approx(math.pi**2 / 6, abs=0.05)
+
+
+@torch.no_grad()
+def test_one_step_draws_each_token_by_itself() -> None:
+    """In a single step nothing is masked again, so each token follows its own marginal given nothing."""
+    part, z, b = masked(steps=1, guidance=1.0), latent(1), 4000
+    drawn = part.sample(z.repeat(b), rng(b))
+    p = part.logits(torch.full((1, 6), part.unknown), z).softmax(-1)[0]
+    found = torch.nn.functional.one_hot(drawn, 5).double().mean(0)
+    torch.testing.assert_close(found, p.double(), atol=0.035, rtol=0)
+
+
+# Both.
+
+
+def test_guidance_moves_from_the_null_condition_past_the_condition() -> None:
+    cond, null = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    both = torch.cat([cond, null])
+    torch.testing.assert_close(guided(both, 3.0), null + (cond - null) * 3.0)
+    torch.testing.assert_close(guided(both, 1.0), cond)
+    torch.testing.assert_close(guided(both, 0.0), null)
+    assert not doubled(latent()).mask[3:].any()
+
+
+@pytest.mark.parametrize("make", [causal, masked])
+def test_guidance_of_a_condition_never_hidden_is_refused(make: Any) -> None:
+    with pytest.raises(ValueError, match=r"guidance = 3.0: expected 1 where null = 0"):
+        make(null=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [causal, masked])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_two_conditions_draw_their_own_images(make: Any, guidance: float) -> None:
+    """Each condition has two images, as likely; half of their tokens are common to all. After training, images drawn are such."""
+    where = context(6, 2, 2)
+    part = make(where, guidance=guidance, null=0.2 if guidance != 1 else 0.0).train()
+    images = torch.tensor([[[0, 1, 2, 3], [0, 1, 3, 2]], [[0, 1, 4, 5], [0, 1, 5, 4]]])
+    condition = torch.arange(32) % 2
+    tokens = torch.randn(2, 1, LATENT, generator=torch.Generator().manual_seed(3))[condition]
+    z = Latent(tokens, torch.ones(32, 1, dtype=torch.bool), tokens[:, 0])
+    optimizer = torch.optim.Adam(part.parameters(), lr=5e-3)
+    for step in range(150):
+        draws = rng(32, step)
+        ids = images[condition, draws.integers(2)]
+        loss = part.nll(ids, z, draws).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    part.eval()
+    drawn = part.sample(z.repeat(8), rng(256, "drawn"))
+    own = (drawn.unsqueeze(1) == images[condition.repeat_interleave(8)]).all(-1)
+    assert own.any(-1).float().mean() > 0.9
+    for one in (0, 1):
+        share = own[condition.repeat_interleave(8) == one].float().mean(0)
+        assert share.min() > 0.25, "both images of a condition are drawn"
