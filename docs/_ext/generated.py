@@ -133,6 +133,30 @@ def families(_: str = "") -> str:
     return measured_figures.families()
 
 
+def conformance(_: str = "") -> str:
+    """Every check of every suite; what suites share is told once."""
+    from ibllm_core.testing import SUITES, Suite
+    from ibllm_core.testing.parts import PartSuite
+
+    parts = [_suite("Every component", Suite), _suite("Every part of a model", PartSuite)]
+    return "\n\n".join([*parts, *(_suite(f"`{kind}`: `{suite.__name__}`", suite) for kind, suite in SUITES.items())])
+
+
+def _suite(title: str, suite: type) -> str:
+    """What a suite adds to those that it extends: its attributes and its checks."""
+    about = _text(inspect.cleandoc(suite.__doc__ or "").partition("\n")[0])
+    rows = [
+        f"- {name.removeprefix('test_').replace('_', ' ')}: {_text(' '.join(inspect.cleandoc(check.__doc__).split()))}"
+        for name, check in vars(suite).items()
+        if name.startswith("test_")
+    ]
+    attributes = re.findall(
+        r"^    (\w+: .+(?:\n        .+)*)", inspect.cleandoc(suite.__doc__ or "").partition("Attributes:")[2], re.MULTILINE
+    )
+    stated = [f"- attribute `{line.partition(': ')[0]}`: {_text(' '.join(line.partition(': ')[2].split()))}" for line in attributes]
+    return "\n".join([f"## {title}", "", about, "", *stated, *rows])
+
+
 def commands(_: str = "") -> str:
     """Every command of ibllm's own, from its help."""
     return "\n\n".join(_command(cli.get_command(click.Context(cli), name), f"ibllm {name}") for name in COMMANDS)
@@ -169,7 +193,7 @@ def own_components() -> list[tuple[str, str]]:
 
 #: What a page may ask for.
 GENERATORS: Mapping[str, Callable[[str], str]] = {
-    f.__name__: f for f in (kinds, capabilities, components, recipe, figures, measured, commands)
+    f.__name__: f for f in (kinds, capabilities, components, recipe, figures, measured, families, conformance, commands)
 }
 
 
