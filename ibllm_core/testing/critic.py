@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .checks import expect, has_shape
+from .checks import expect, has_shape, same
 from .material import Material
 from .parts import PartSuite
 from .text import leaf
@@ -44,6 +44,12 @@ class DiscriminatorSuite(PartSuite):
         seen = leaf(m)
         self.objective(part, seen).backward()  # type: ignore[no-untyped-call]
         return {"the image": (seen.y,)}
+
+    def test_looks_once(self, device: torch.device) -> None:
+        """`judge` on what `look` saw gives the scores of `forward`, so that a second text costs no second look."""
+        part, m = self._ready(device)
+        found = {"scores": part.judge(part.look(m.y), m.z)}
+        same(found, {"scores": part(m.y, m.z)}, f"{self._name}: judge(look(y), z) and forward(y, z) must agree")
 
     def test_features(self, device: torch.device) -> None:
         """Capability ``features``: what it sees on its way to the score, (b …) each; without it `features` raises."""
