@@ -24,7 +24,13 @@ FOLDER = ROOT / "docs" / "measured"
 README = ROOT / "README.md"
 #: The recipes that are compared with each other, and the figures shown of them.
 FAMILIES = ROOT / "recipes" / "families"
-COMPARED = {"scene_exact": "drawn", "caption_exact": "read", "roundtrip_exact": "round trip"}
+COMPARED = {
+    "novel/scene_exact": "drawn",
+    "novel/caption_exact": "read",
+    "novel/roundtrip_exact": "round trip",
+    "test/scene_exact": "drawn (seen pairs)",
+    "test/caption_exact": "read (seen pairs)",
+}
 #: Images drawn at once where drawing is timed, and how often.
 DRAWN, REPEATS = 32, 5
 _BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- /figures -->)", re.DOTALL)
@@ -115,8 +121,8 @@ def table(name: str, only: str = "") -> str:
     return "\n".join([*lines, "", note])
 
 
-def families(split: str = "novel") -> str:
-    """A Markdown table with a row for each recipe of ``recipes/families/``: figures on one split over the seeds, and what they cost."""
+def families() -> str:
+    """A Markdown table with a row for each recipe of ``recipes/families/``: figures over the seeds, and what they cost."""
     header = ["recipe", *COMPARED.values(), "parameters", "step (ms)", "drawing (ms an image)", "minutes", "seeds"]
     rows, machines = [], set()
     for name in sorted(path.stem for path in FAMILIES.glob("*.toml")):
@@ -127,7 +133,7 @@ def families(split: str = "novel") -> str:
         runs: list[Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["runs"]
         row = [f"`{name}`"]
         for figure in COMPARED:
-            values = [run["results"][f"{split}/{figure}"] for run in runs]
+            values = [run["results"][figure] for run in runs]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
             row.append(f"{statistics.mean(values):.3f}{spread}")
         steps = {stage: statistics.mean(run["step_seconds"][stage] for run in runs) for stage in runs[0]["step_seconds"]}
@@ -142,7 +148,7 @@ def families(split: str = "novel") -> str:
         rows.append(row)
         machines |= {f"{run['hardware']['threads']} threads of {run['hardware']['cpu']}, torch {run['versions']['torch']}" for run in runs}
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
-    note = f"Mean ± standard deviation over the seeds, split `{split}`; {'; '.join(sorted(machines))}."
+    note = f"Mean ± standard deviation over the seeds, of the split `novel` or, for seen pairs, `test`; {'; '.join(sorted(machines))}."
     return "\n".join([*lines, "", note])
 
 
