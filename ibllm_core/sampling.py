@@ -19,9 +19,12 @@ def nucleus(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -
     """
     if temperature == 0:
         return logits.argmax(-1)
-    p, order = (logits.float() / temperature).softmax(-1).sort(-1, descending=True)
+    p, order = (logits.float() / temperature).softmax(-1), None
+    if top_p < 1:
+        p, order = p.sort(-1, descending=True)
+        cumulated = p.cumsum(-1)
+        p = torch.where(cumulated - p < top_p, p, 0.0)
     cumulated = p.cumsum(-1)
-    p = torch.where(cumulated - p < top_p, p, 0.0)
-    threshold = uniform.unsqueeze(-1).to(p) * p.sum(-1, keepdim=True)
-    place = (p.cumsum(-1) <= threshold).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
-    return order.gather(-1, place).squeeze(-1)
+    threshold = uniform.unsqueeze(-1).to(p) * cumulated[..., -1:]
+    place = (cumulated <= threshold).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
+    return (place if order is None else order.gather(-1, place)).squeeze(-1)

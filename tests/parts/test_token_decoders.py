@@ -69,6 +69,17 @@ def everything(vocabulary: int, m: int) -> Tensor:
     return torch.tensor(list(itertools.product(range(vocabulary), repeat=m)))
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_the_nucleus_is_drawn_from_as_often_as_it_is_likely(top_p: float) -> None:
+    """Holtzman et al. 2020, eq. 2 and 3: of .1, .4, .0, .3, .2 the nucleus of .7 holds .4 and .3."""
+    p = torch.tensor([0.1, 0.4, 0.0, 0.3, 0.2])
+    wanted = p if top_p == 1 else torch.tensor([0.0, 4 / 7, 0.0, 3 / 7, 0.0])
+    uniform = (torch.arange(7000) + 0.5) / 7000
+    drawn = nucleus(2 * p.log().expand(7000, -1), uniform, 2.0, top_p - 1e-4 if top_p < 1 else top_p)
+    torch.testing.assert_close(torch.bincount(drawn, minlength=5) / 7000, wanted, atol=1e-3, rtol=0)
+    assert nucleus(p.log(), torch.tensor(0.99), 0.0, top_p) == 1
+
+
 # The causal one.
 
 
