@@ -90,3 +90,13 @@ def unreached(module: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that train and got no gradient, or one of nothing but zeros."""
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     return {name: p for name, p in trained.items() if p.grad is None or not bool(p.grad.any())}
+
+
+def at_rest(module: nn.Module) -> nn.Module:
+    """In evaluation mode, but for recurrent layers (dropout off all the same): cuDNN has no backward pass for them in it."""
+    module.eval()
+    for layer in module.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.dropout = 0.0
+            layer.train()
+    return module

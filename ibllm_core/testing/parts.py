@@ -20,7 +20,7 @@ from ..interfaces.text import TextDecoder
 from ..model import Model
 from ..noise import leave_uncompiled
 from ..training.player import set_trainable
-from .checks import expect, finite, floats, near, round_trip, same, unreached
+from .checks import at_rest, expect, finite, floats, near, round_trip, same, unreached
 from .material import Material, fabricate
 from .suite import Suite
 
@@ -71,7 +71,7 @@ class PartSuite(Suite):
 
     def _ready(self, device: torch.device) -> tuple[Any, Material]:
         context = self.context()
-        return self.make(context, device=device).eval(), self.fabricate(context).to(device)
+        return at_rest(self.make(context, device=device)), self.fabricate(context).to(device)
 
     @torch.no_grad()
     def _results(self, part: Any, m: Material) -> dict[str, Tensor]:
@@ -229,7 +229,7 @@ class PartSuite(Suite):
         torch._dynamo.reset()
         logging.getLogger("torch.__trace").propagate = False  # pages of it would be shown beside a failure
         eager, m = self._ready(device)
-        compiled = self.make(self.context(), device=device).eval()
+        compiled = at_rest(self.make(self.context(), device=device))
         leave_uncompiled()
         # The passes that `compute.compile` compiles.
         which = "draw" if isinstance(compiled, DrawingDecoder) else "logits" if isinstance(compiled, TextDecoder) else "forward"
