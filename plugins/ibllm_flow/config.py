@@ -9,12 +9,18 @@ from ibllm_core.options import Config, option
 
 @attrs.frozen(kw_only=True)
 class FlowConfig(Config):
-    """D_y: a transformer over patches carries noise to an image along learned velocities."""
+    """D_y: a U-Net with a transformer at its smallest map carries noise to an image along learned velocities."""
 
     latent: int | None = option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
     width: int | None = option(None, help="width of its layers; follows model.width when left out", ge=1)
-    patch: int = option(4, help="height and width of a patch in pixels; must divide the image's", ge=1)
-    depth: int = option(4, help="layers", ge=1)
+    patch: int = option(2, help="height and width in pixels of the patches that the first layer takes in and the last one gives out", ge=1)
+    channels: tuple[int, ...] = option(
+        (32, 64),
+        help="channels of the convolutional stages before the transformer and, with the first ones' maps beside them, after it; each halves height and "
+        "width. With none, the transformer works on the patches themselves",
+        ge=8,
+    )
+    depth: int = option(4, help="layers of the transformer", ge=1)
     heads: int = option(4, help="attention heads", ge=1)
     ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
     predict: str = option(
@@ -41,6 +47,15 @@ class FlowConfig(Config):
             raise ValueError(f"heads = {self.heads}: expected a divisor of width = {self.width}")
         if self.guidance != 1 and not self.null:
             raise ValueError(f"guidance = {self.guidance:g}: expected 1 where null = 0, since the null condition is then never learned")
+
+        uneven = [c for c in self.channels if c % 8]
+        if uneven:
+            raise ValueError(f"channels = {self.channels}: expected multiples of 8, the groups of the norms, and {uneven[0]} is none")
+
+    @property
+    def stride(self) -> int:
+        """Pixels a side of a place that the transformer sees."""
+        return self.patch * 2 ** len(self.channels)
 
     def provides(self) -> frozenset[str]:
         return frozenset({"noise"})

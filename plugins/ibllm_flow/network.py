@@ -1,11 +1,12 @@
 """The network that reads a noisy image, the time and the latent.
 
-Shapes: b batch, c h w image, g patches, d width, n latent places, m their width.
+Shapes: b batch, c h w image or map, g places of the smallest map, d width, n latent places, m their width.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from ibllm_flow.config import FlowConfig
 
 #: Numbers that a time becomes, and the greatest frequency among them in radians a unit of time.
 TIME_NUMBERS, FASTEST = 64, 200.0
+#: Groups of the group norms.
+GROUPS = 8
 
 
 def waves(t: Tensor) -> Tensor:
@@ -44,7 +47,7 @@ class Attention(nn.Module):
 
 
 class FlowLayer(nn.Module):
-    """Patches see each other, then the latent; norms without weights of their own are scaled and shifted by the condition (Peebles and Xie 2023, adaLN)."""
+    """Places see each other, then the latent; norms without weights of their own are scaled and shifted by the condition (Peebles and Xie 2023, adaLN)."""
 
     def __init__(self, width: int, heads: int, ratio: float, latent: int) -> None:
         super().__init__()
@@ -69,32 +72,63 @@ class FlowLayer(nn.Module):
         return out
 
 
+class Residual(nn.Module):
+    """A 3×3 and a 1×1 convolution beside a residual, the norm scaled and shifted by the condition (Dhariwal and Nichol 2021, adaptive group norm)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels, affine=False)
+        self.modulation = nn.Linear(width, 2 * channels)
+        self.spread, self.mix = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (b c h w), condition (b d) → (b c h w)."""
+        scale, shift = self.modulation(condition)[..., None, None].chunk(2, 1)
+        seen = F.silu(self.norm(x) * (1 + scale) + shift)
+        out: Tensor = x + self.mix(F.silu(self.spread(seen)))
+        return out
+
+
 class FlowNetwork(nn.Module):
-    """A transformer over the patches of a noisy image."""
+    """A U-Net (Ronneberger et al. 2015) with a transformer at its smallest map; without convolutional stages, a transformer over patches."""
 
     def __init__(self, config: FlowConfig, width: int, latent: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
         colours, height, wide = image_shape
-        self.patch, p = config.patch, config.patch
-        if height % p or wide % p:
-            raise ValueError(f"patch = {p}: expected a divisor of the image's height {height} and width {wide}")
+        stride = config.stride
+        if height % stride or wide % stride:
+            what = f"patch = {config.patch} with {len(config.channels)} stages"
+            raise ValueError(f"{what}: expected {stride} to divide the image's height {height} and width {wide}")
         if width % config.heads:
             raise ValueError(f"heads = {config.heads}: expected a divisor of width = {width}")
-        self.rows = height // p
-        self.enter = nn.Linear(colours * p * p, width)
-        self.positions = nn.Parameter(torch.randn(self.rows * (wide // p), width) * 0.5)
+        self.grid = (height // stride, wide // stride)
+        sizes = (*config.channels, width)
+        self.enter = nn.Conv2d(colours, sizes[0], config.patch, stride=config.patch)
+        self.leave = nn.ConvTranspose2d(sizes[0], colours, config.patch, stride=config.patch)
+        self.before = nn.ModuleList(Residual(c, width) for c in config.channels)
+        self.after = nn.ModuleList(Residual(c, width) for c in config.channels)
+        self.down = nn.ModuleList(nn.Conv2d(c, after, 2, stride=2) for c, after in pairwise(sizes))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(after, c, 2, stride=2) for c, after in pairwise(sizes))
+        self.positions = nn.Parameter(torch.randn(self.grid[0] * self.grid[1], width) * 0.5)
         self.time = nn.Sequential(nn.Linear(TIME_NUMBERS, width), nn.SiLU(), nn.Linear(width, width))
         self.pooled = nn.Linear(latent, width)
         self.layers = nn.ModuleList(FlowLayer(width, config.heads, config.ratio, latent) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, colours * p * p)
 
     def forward(self, x: Tensor, t: Tensor, z: Latent) -> Tensor:
         """x (b c h w), t (b) → (b c h w)."""
-        p = self.patch
-        tokens = self.enter(F.pixel_unshuffle(x, p).flatten(2).transpose(1, 2)) + self.positions
         condition = F.silu(self.time(waves(t)) + self.pooled(z.pooled))
+        # Convolutions run faster on CPUs and GPUs alike with the channels last.
+        maps = self.enter(x.contiguous(memory_format=torch.channels_last))
+        kept: list[Tensor] = []
+        for block, down in zip(self.before, self.down, strict=True):
+            kept.append(block(maps, condition))
+            maps = down(kept[-1])
+        tokens = maps.flatten(2).transpose(1, 2) + self.positions
         for layer in self.layers:
             tokens = layer(tokens, condition, z)
-        out = self.leave(self.norm(tokens)).transpose(1, 2).unflatten(2, (self.rows, -1))
-        return F.pixel_shuffle(out, p)
+        maps = self.norm(tokens).transpose(1, 2).reshape(len(x), -1, *self.grid)
+        for block, up, skipped in reversed(list(zip(self.after, self.up, kept, strict=True))):
+            maps = block(up(maps) + skipped, condition)
+        out: Tensor = self.leave(maps)
+        return out

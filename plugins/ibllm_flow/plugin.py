@@ -16,6 +16,6 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             name="flow",
             factory="ibllm_flow.image_decoder:FlowDecoder",
             config="ibllm_flow.config:FlowConfig",
-            summary="rectified flow: a patch transformer carries noise to an image in a few steps",
+            summary="rectified flow: a U-Net with a transformer carries noise to an image in a few steps",
         )
     ]

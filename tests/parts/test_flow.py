@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import numpy as np
@@ -22,7 +23,7 @@ LATENT = 12
 
 def decoder(shape: tuple[int, int, int] = (3, 16, 16), **options: object) -> FlowDecoder:
     torch.manual_seed(0)
-    small = {"width": 16, "depth": 1, "heads": 2, "patch": 8}
+    small = {"width": 16, "depth": 1, "heads": 2, "patch": 8, "channels": ()}
     return FlowDecoder(FlowConfig(**{**small, **options}), Context(latent=LATENT, image_shape=shape))
 
 
@@ -90,26 +91,30 @@ def test_order_of_the_solvers(solver: str, order: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("predict", "times"), [("image", "logit_normal"), ("velocity", "uniform")])
-def test_a_trained_flow_gives_the_mixture_that_the_latent_names(predict: str, times: str) -> None:
-    part = decoder((2, 1, 1), patch=1, width=32, predict=predict, steps=20, times=times)
-    optimizer = torch.optim.Adam(part.parameters(), 1e-2)
+def test_a_trained_flow_gives_the_mixture_that_the_latent_names() -> None:
+    options = {"patch": 1, "width": 32, "depth": 2, "predict": "velocity", "times": "uniform", "null": 0.0}
+    part = decoder((2, 1, 1), **options, steps=20, solver="heun")
+    lr, steps, b = 1e-2, 600, 128
+    optimizer = torch.optim.Adam(part.parameters(), lr, betas=(0.9, 0.99))
     flip = torch.tensor([1.0, -1.0])  # the other latent's mixture is mirrored
-    for step in range(400):
-        draws = Rng((0, "train", step), np.arange(128))
+    for step in range(steps):
+        draws = Rng((0, "train", step), np.arange(b))
         sign = flip[draws.integers(2)]
         y = (MEANS[draws.integers(2)] + SIGMA * draws.normal(2)) * sign[:, None]
         for group in optimizer.param_groups:
-            group["lr"] = 1e-2 * (1 - step / 400)
+            group["lr"] = lr * min(1, (step + 1) / 20) * (1 - step / steps)
         optimizer.zero_grad()
-        part.nll(y[..., None, None], latent(128, sign[:, None], n=1), draws.fold("nll")).mean().backward()
+        part.nll(y[..., None, None], latent(b, sign[:, None], n=1), draws.fold("nll")).mean().backward()
         optimizer.step()
     centre, spread = moments()
     with torch.no_grad():
         for sign in flip:
             drawn = part.sample(latent(4000, sign, n=1), rng(4000)).flatten(1)
-            torch.testing.assert_close(drawn.mean(0), sign * centre, atol=0.08, rtol=0)
-            torch.testing.assert_close(drawn.T.cov(), spread, atol=0.06, rtol=0)
+            torch.testing.assert_close(drawn.mean(0), sign * centre, atol=0.1, rtol=0)
+            torch.testing.assert_close(drawn.T.cov(), spread, atol=0.04, rtol=0)
+            # A draw lies by one of the two means, as in the mixture itself, where this is 2·σ².
+            nearest = (drawn[:, None] - sign * MEANS).square().sum(-1).amin(1)
+            assert float(nearest.mean()) < 1.6 * 2 * SIGMA**2
 
 
 @pytest.mark.parametrize("predict", ["image", "velocity"])
@@ -217,9 +222,10 @@ def test_the_last_step_ends_on_the_predicted_image() -> None:
 
 
 @pytest.mark.slow
-def test_it_draws_what_the_latent_says() -> None:
+@pytest.mark.parametrize("options", [{"patch": 4, "width": 32}, {"patch": 2, "width": 32, "channels": (8, 16)}])
+def test_it_draws_what_the_latent_says(options: dict[str, Any]) -> None:
     """Two latents, two images: after a short training each is drawn on command, and guidance keeps to it."""
-    part = decoder((1, 16, 16), patch=4, width=32, depth=2)
+    part = decoder((1, 16, 16), **options)
     images = torch.full((2, 1, 16, 16), -0.8)
     images[0, :, :8], images[1, :, :, 8:] = 0.9, 0.9
     optimizer = torch.optim.Adam(part.parameters(), 3e-3)
@@ -243,7 +249,11 @@ def test_mistakes_are_named() -> None:
         decoder(heads=5)
     with pytest.raises(ValueError, match="heads = 5: expected a divisor of width = 32"):
         FlowDecoder(FlowConfig(heads=5), Context(width=32, latent=LATENT))
-    with pytest.raises(ValueError, match="patch = 5: expected a divisor of the image's height 16 and width 16"):
+    with pytest.raises(ValueError, match="patch = 5 with 0 stages: expected 5 to divide the image's height 16 and width 16"):
         decoder(patch=5)
+    with pytest.raises(ValueError, match="patch = 2 with 2 stages: expected 8 to divide the image's height 12 and width 16"):
+        decoder((3, 12, 16), patch=2, channels=(8, 8))
+    with pytest.raises(ValueError, match="expected multiples of 8, the groups of the norms, and 12 is none"):
+        FlowConfig(channels=(8, 12))
     with pytest.raises(ValueError, match="guidance = 3: expected 1 where null = 0"):
         FlowConfig(guidance=3.0, null=0.0)
