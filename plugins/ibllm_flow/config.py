@@ -34,9 +34,16 @@ class FlowConfig(Config):
         help="how training draws t: 'uniform', or 'logit_normal', the sigmoid of a normal number, which dwells in the middle of the way",
         choices=("uniform", "logit_normal"),
     )
-    times_mean: float = option(0.0, help="mean of the normal number; below 0, times near the noise are drawn more often")
+    times_mean: float = option(
+        -0.8,
+        help="mean of the normal number; below 0, times near the noise, where the text decides what is drawn, are drawn more often",
+    )
     times_scale: float = option(1.0, help="standard deviation of the normal number", gt=0)
-    noise_scale: float = option(1.0, help="standard deviation of the noise at t = 0, in units of an image in [−1, 1]", gt=0)
+    noise_scale: float = option(
+        2.0,
+        help="standard deviation of the noise at t = 0, in units of an image in [−1, 1]; large plain shapes show through noise of 1 at once",
+        gt=0,
+    )
     null: float = option(0.1, help="probability that training replaces the latent by the null condition", ge=0, lt=1)
     guidance: float = option(1.0, help="s of classifier-free guidance, null + s · (conditional − null); 1 for none", ge=0)
     solver: str = option("euler", help="how sampling integrates; 'heun' costs two evaluations a step", choices=("euler", "heun"))

@@ -23,7 +23,7 @@ LATENT = 12
 
 def decoder(shape: tuple[int, int, int] = (3, 16, 16), **options: object) -> FlowDecoder:
     torch.manual_seed(0)
-    small = {"width": 16, "depth": 1, "heads": 2, "patch": 8, "channels": ()}
+    small = {"width": 16, "depth": 1, "heads": 2, "patch": 8, "channels": (), "times_mean": 0.0, "noise_scale": 1.0}
     return FlowDecoder(FlowConfig(**{**small, **options}), Context(latent=LATENT, image_shape=shape))
 
 

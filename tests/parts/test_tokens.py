@@ -195,6 +195,9 @@ for step in range(6):
     still(z), moving(z)
 states = {"still": still.state_dict(), "moving": moving.state_dict()}
 torch.save({f"{name}.{key}": tensor for name, state in states.items() for key, tensor in state.items()}, f"{folder}/{ranks}-{rank}.pt")
+if ranks > 1:  # nobody leaves while another still talks
+    dist.barrier()
+    dist.destroy_process_group()
 """
 
 
