@@ -54,6 +54,16 @@ KNOWN: Mapping[str, Meaning] = {
         "Single objects drawn with everything right, whatever else is wrong in their image.",
         counted="objects",
     ),
+    "reconstruction_psnr": Meaning(
+        label="images through their tokens and back (dB)",
+        explanation="Mean peak signal-to-noise ratio of real images after the image tokenizer, in decibels, higher is better: "
+        "the ceiling of what a token decoder can draw.",
+    ),
+    "code_perplexity": Meaning(
+        label="tokens in use",
+        explanation="Perplexity of the image tokens' frequencies: as many tokens, used alike, would have the same entropy. "
+        "Far below the vocabulary, codes lie idle.",
+    ),
     "retrieval_top1": _fraction(
         "nearest drawing is the right one",
         TEXT_TO_IMAGE,

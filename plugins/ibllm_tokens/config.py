@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, option
+from ibllm_core.options import Config, MetricConfig, option
 
 
 @attrs.frozen(kw_only=True)
@@ -57,3 +57,14 @@ class FSQConfig(_AutoencoderOptions):
         super().__attrs_post_init__()
         if not self.levels:
             raise ValueError("levels = (): expected at least one number")
+
+
+@attrs.frozen(kw_only=True)
+class ReconstructionMetricConfig(MetricConfig):
+    """Real images through the image tokenizer and back: the ceiling of what a token decoder can draw."""
+
+    def figures(self) -> tuple[str, ...]:
+        return ("reconstruction_psnr", "code_perplexity")
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_tokenizer", "data.images"})

@@ -25,4 +25,11 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_tokens.config:FSQConfig",
             summary="convolutional autoencoder whose few numbers a place are rounded to levels, without a codebook (FSQ)",
         ),
+        ComponentSpec(
+            kind="metric",
+            name="reconstruction",
+            factory="ibllm_tokens.metric:ReconstructionMetric",
+            config="ibllm_tokens.config:ReconstructionMetricConfig",
+            summary="how much of an image survives its tokens, and how many different tokens are used",
+        ),
     ]
