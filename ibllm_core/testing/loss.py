@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 
 from ..build import players_of
 from ..cycle import Cycle, fabricate
 from ..interfaces.context import Context, ImageTokens
+from ..interfaces.latent import Tokens
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
-from ..interfaces.tokenizer import Tokenizer
+from ..interfaces.tokenizer import PAD, Tokenizer
 from ..model import Model
 from ..options import LossConfig
 from ..recipe.draft import needs
 from ..recipe.schema import PARTS
-from .checks import expect, finite, has_shape, round_trip, same, unreached
+from .checks import expect, finite, has_shape, near, round_trip, same, unreached
 from .material import Material
 from .material import fabricate as fabricate_material
 from .neighbours import (
@@ -68,16 +70,18 @@ class Term(Loss):
 
 
 class LossSuite(Suite):
-    """What a player minimises.
+    """What a player minimises. A loss runs eagerly (`compute.compile` compiles parts), so nothing is asked of it under ``torch.compile``.
 
     Attributes:
         never_trained: parameter of the loss → why no gradient may reach it.
         steps: batches within which every parameter of the loss must be reached.
+        bf16: how far values under bf16 autocast may be off, as a fraction of their size.
     """
 
     kind = "loss"
     never_trained: Mapping[str, str] = MappingProxyType({})
     steps: int = 12
+    bf16: float = 0.1
 
     def model(self, device: torch.device, *, by_patch: bool = False, seed: int = 5) -> Model:
         """Stand-ins that can do what the loss needs."""
@@ -116,6 +120,10 @@ class LossSuite(Suite):
             found["model"] = loss(cycle)
         return found
 
+    def _values(self, loss: Any, model: Model, m: Material) -> dict[str, Tensor]:
+        """The same, of a fresh cycle, as numbers to compare."""
+        return {f"the {player}'s value": _first(v).detach() for player, v in self._sides(loss, self.cycle(model, loss, m)).items()}
+
     # What is asked.
 
     def test_it_is_a_loss_of_the_players_it_names(self) -> None:
@@ -145,11 +153,8 @@ class LossSuite(Suite):
         """Scores (b p) of a critic that judges each patch are averaged."""
         if "discriminator" not in self._parts():
             return
-        loss, model, m = (
-            self.make(device=device).eval(),
-            self.model(device, by_patch=True).eval(),
-            fabricate_material(self.context()).to(device),
-        )
+        loss, _, m = self._ready(device)
+        model = self.model(device, by_patch=True).eval()
         for player, value in self._sides(loss, self.cycle(model, loss, m)).items():
             has_shape(f"{self._name}: the {player}'s value with scores (b p)", _first(value), "", ())
 
@@ -186,11 +191,8 @@ class LossSuite(Suite):
                 if _first(value).requires_grad:
                     _backward(value)
             for name, part in model.parts.items():
-                changed = [
-                    n
-                    for n, p in part.named_parameters()
-                    if p.requires_grad != (name == trained) or (p.grad is not None and name != trained)
-                ]
+                mine = name == trained
+                changed = [n for n, p in part.named_parameters() if p.requires_grad != mine or (p.grad is not None and not mine)]
                 expect(not changed, f"{self._name}: with {trained} alone to be trained, {name}'s {', '.join(changed)} got a gradient")
             gradients = {n: p.grad for n, p in model.parts[trained].named_parameters() if p.grad is not None}
             finite(gradients, f"as the gradient of {trained}: {self._name}")
@@ -249,24 +251,34 @@ class LossSuite(Suite):
         found = []
         for number in range(2):
             torch.manual_seed(number)
-            found.append({player: _first(v).detach() for player, v in self._sides(loss, self.cycle(model, loss, m)).items()})
+            found.append(self._values(loss, model, m))
         same(found[1], found[0], f"{self._name}: equal seed, step and batch must give equal values; draw from cycle.rng(…)")
+
+    def test_padding_never_changes_a_value(self, device: torch.device) -> None:
+        """Texts with more padding after them (PAD, masked) give the same value and critic's value."""
+        loss, model, m = self._ready(device)
+        more = m.padded(m.x.ids.shape[1] + 2)
+        x, other = (Tokens(torch.where(text.mask, text.ids, PAD), text.mask) for text in (more.x, more.other))
+        found, wanted = self._values(loss, model, attrs.evolve(m, x=x, other=other)), self._values(loss, model, m)
+        same(found, wanted, f"{self._name}: what the texts' masks leave out must not matter")
 
     def test_its_state_dict_is_all_there_is(self, device: torch.device) -> None:
         """Through safetensors into a loss with other first weights: the same values."""
         _, model, m = self._ready(device)
         losses = [self.make(seed=seed, device=device).eval() for seed in (1, 2)]
         round_trip(losses[0], losses[1])
-        one, other = ({p: _first(v).detach() for p, v in self._sides(x, self.cycle(model, x, m)).items()} for x in losses)
+        one, other = (self._values(loss, model, m) for loss in losses)
         same(other, one, f"{self._name}: something that counts is not in its state dict")
 
-    def test_bf16_is_finite(self, device: torch.device) -> None:
-        """Under bf16 autocast values and gradients are finite."""
+    def test_bf16_gives_nearly_the_same(self, device: torch.device) -> None:
+        """Under bf16 autocast values and gradients are finite, and values near those of fp32."""
         loss, model, m = self._ready(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             values = self._sides(loss, self.cycle(model, loss, m))
-        for player, value in values.items():
-            finite({f"the {player}'s value": _first(value)}, f"under bf16 autocast: {self._name}")
+        found = {f"the {player}'s value": _first(value) for player, value in values.items()}
+        finite(found, f"under bf16 autocast: {self._name}")
+        near(found, self._values(loss, model, m), self.bf16, f"{self._name}: bf16 autocast must give nearly what fp32 gives")
+        for value in values.values():
             _backward(value)
         gradients = {f"the gradient of {n}": p.grad for n, p in [*model.named_parameters(), *loss.named_parameters()] if p.grad is not None}
         finite(gradients, f"under bf16 autocast: {self._name}")

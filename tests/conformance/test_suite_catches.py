@@ -229,6 +229,14 @@ class Branching(neighbours.TinyTextEncoder):
         return Latent(z.tokens, z.mask, z.pooled * (2 if torch.compiler.is_compiling() else 1))
 
 
+class Shut(neighbours.TinyTextEncoder):
+    """Once frozen, it takes itself for the beginning of the graph."""
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        trained = any(p.requires_grad for p in self.parameters())
+        return super().encode(embeddings if trained else embeddings.detach(), mask)
+
+
 class Severed(neighbours.TinyImageEncoder):
     def forward(self, y: Tensor) -> Latent:
         return super().forward(y.detach())
@@ -341,6 +349,7 @@ BROKEN: Sequence[tuple[Suite, str, str]] = (
     (reader(Reading), "test_it_is_built_and_walked_on_the_meta_device", "meta"),
     (reader(Summing), "test_bf16_gives_nearly_the_same", "pooled is off by"),
     (reader(Branching), "test_compiled_it_gives_the_same", "torch.compile must not change"),
+    (reader(Shut), "test_gradients_pass_through_when_it_is_frozen", "hands no gradient on to the embeddings"),
     (
         suite(ImageEncoderSuite, lambda _, c: Severed(c.image_shape[0], c.width), config()),
         "test_gradients_pass_through_when_it_is_frozen",
@@ -454,6 +463,20 @@ class Single(Loss):
         return cycle.text_nll.mean() / (len(cycle) - 1)
 
 
+class Padded(Loss):
+    """Divides by the padding too."""
+
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.mean() / cycle.x_out.ids.shape[1]
+
+
+class Coarse(Loss):
+    """Tells another value under bf16."""
+
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.mean() * (2 if torch.is_autocast_enabled(cycle.y.device.type) else 1)
+
+
 @pytest.mark.parametrize(
     ("cls", "options", "check", "words"),
     [
@@ -464,6 +487,8 @@ class Single(Loss):
         (Miscounting, Reads, "test_its_count_is_what_it_divides_by", "forward counts"),
         (Dicing, Reads, "test_the_same_key_gives_the_same_value", "draw from cycle.rng"),
         (Useless, Reads, "test_its_own_parameters_are_reached", "its own scale"),
+        (Padded, Reads, "test_padding_never_changes_a_value", "the model's value differs by"),
+        (Coarse, Reads, "test_bf16_gives_nearly_the_same", "the model's value is off by"),
         (Single, Reads, "test_values_are_finite_and_of_the_right_shape", "not finite for 1 items"),
     ],
 )
