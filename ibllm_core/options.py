@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Config", "LossConfig", "MetricConfig", "OptionError", "option"]
+__all__ = ["Config", "LossConfig", "MetricConfig", "OptionError", "check_groups", "check_heads", "option"]
 
 
 class OptionError(ValueError):
@@ -80,6 +80,19 @@ def option(
     if factory is not None:
         return attrs.field(factory=factory, validator=check if expected else None, metadata=metadata)
     return attrs.field(default=default, validator=check if expected else None, metadata=metadata)
+
+
+def check_heads(width: int | None, heads: int) -> None:
+    """Raises `ValueError` if attention heads do not share a width evenly; a width that follows the model is checked when the part is built."""
+    if width is not None and width % heads:
+        raise ValueError(f"heads = {heads}: expected a divisor of width = {width}")
+
+
+def check_groups(channels: Iterable[int], groups: int) -> None:
+    """Raises `ValueError` if group norms of `groups` groups do not fit every number of channels."""
+    uneven = [c for c in channels if c % groups]
+    if uneven:
+        raise ValueError(f"groups = {groups}: expected a divisor of every number of channels, and {uneven[0]} is none")
 
 
 @attrs.frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import LossConfig, option
+from ibllm_core.options import LossConfig, check_heads, option
 
 
 @attrs.frozen(kw_only=True)
@@ -21,8 +21,7 @@ class MatchingConfig(LossConfig):
     scale: float = option(1 / 0.07, help="with 'similar': factor on cosines (1 / temperature), how hard the mismatches are", gt=0)
 
     def __attrs_post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"heads = {self.heads}: expected a divisor of width = {self.width}")
+        check_heads(self.width, self.heads)
 
     def needs(self) -> frozenset[str]:
         return frozenset({"text_encoder", "image_encoder", "data.pairs"})

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, option
-
-
-def check_groups(channels: tuple[int, ...], groups: int) -> None:
-    """Raises `ValueError` if group norms of `groups` groups do not fit."""
-    uneven = [c for c in channels if c % groups]
-    if uneven:
-        raise ValueError(f"groups = {groups}: expected a divisor of every number of channels, and {uneven[0]} is none")
+from ibllm_core.options import Config, check_groups, option
 
 
 @attrs.frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, option
+from ibllm_core.options import Config, check_heads, option
 
 
 @attrs.frozen(kw_only=True)
@@ -50,8 +50,7 @@ class FlowConfig(Config):
     steps: int = option(8, help="steps of sampling", ge=1)
 
     def __attrs_post_init__(self) -> None:
-        if self.width is not None and self.width % self.heads:
-            raise ValueError(f"heads = {self.heads}: expected a divisor of width = {self.width}")
+        check_heads(self.width, self.heads)
         if self.guidance != 1 and not self.null:
             raise ValueError(f"guidance = {self.guidance:g}: expected 1 where null = 0, since the null condition is then never learned")
 

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ibllm_core.attention import Attention
 from ibllm_core.interfaces.latent import Latent
+from ibllm_core.options import check_heads
 from ibllm_flow.config import FlowConfig
 
 #: Numbers that a time becomes, and the greatest frequency among them in radians a unit of time.
@@ -27,23 +29,6 @@ def waves(t: Tensor) -> Tensor:
     frequencies = torch.exp(torch.linspace(0, math.log(FASTEST), count, device=t.device))
     angles = t[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], 1)
-
-
-class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017)."""
-
-    def __init__(self, width: int, heads: int, memory: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.memory, self.out = nn.Linear(width, width), nn.Linear(memory, 2 * width), nn.Linear(width, width)
-
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x (b g d) asks memory (b n m), of which mask (b n) is there → (b g d)."""
-        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = self.memory(memory).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=None if mask is None else mask[:, None, None, :])
-        out: Tensor = self.out(read.transpose(1, 2).flatten(2))
-        return out
 
 
 class FlowLayer(nn.Module):
@@ -66,8 +51,8 @@ class FlowLayer(nn.Module):
             return out
 
         seen = normed(x, 0)
-        x = x + self.own(seen, seen)
-        x = x + self.text(normed(x, 1), z.tokens, z.mask)
+        x = x + self.own(seen, *self.own.keys_values(seen))
+        x = x + self.text(normed(x, 1), *self.text.keys_values(z.tokens), z.mask)
         out: Tensor = x + self.hidden(normed(x, 2))
         return out
 
@@ -99,8 +84,7 @@ class FlowNetwork(nn.Module):
         if height % stride or wide % stride:
             what = f"patch = {config.patch} with {len(config.channels)} stages"
             raise ValueError(f"{what}: expected {stride} to divide the image's height {height} and width {wide}")
-        if width % config.heads:
-            raise ValueError(f"heads = {config.heads}: expected a divisor of width = {width}")
+        check_heads(width, config.heads)
         self.grid = (height // stride, wide // stride)
         sizes = (*config.channels, width)
         self.enter = nn.Conv2d(colours, sizes[0], config.patch, stride=config.patch)

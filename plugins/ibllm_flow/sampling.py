@@ -26,8 +26,3 @@ def integrate(velocity: Velocity, noise: Tensor, steps: int, solver: str) -> Ten
             v = (v + velocity(x + v / steps, t + 1 / steps)) / 2
         x = x + v / steps
     return x
-
-
-def guided(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
-    """null + s · (conditional − null): classifier-free guidance (Ho and Salimans 2022, eq. 6 with s = 1 + w)."""
-    return null + scale * (conditional - null)

@@ -6,19 +6,7 @@ from typing import Any
 
 import attrs
 
-from ibllm_core.options import Config, option
-
-
-def check_heads(width: int | None, heads: int) -> None:
-    """Raises `ValueError` if the heads do not share the width evenly; a width that follows the model is checked when the part is built."""
-    if width is not None and width % heads:
-        raise ValueError(f"heads = {heads}: expected a divisor of width = {width}")
-
-
-def _check_groups(groups: int, channels: tuple[int, ...]) -> None:
-    uneven = [c for c in channels if c % groups]
-    if uneven:
-        raise ValueError(f"groups = {groups}: expected a divisor of every number of channels, and {uneven[0]} is none")
+from ibllm_core.options import Config, check_groups, check_heads, option
 
 
 def _latent() -> Any:
@@ -111,7 +99,7 @@ class DCGANGeneratorConfig(ConditionedOptions):
 
     def __attrs_post_init__(self) -> None:
         _check_stages(self.channels)
-        _check_groups(self.groups, self.channels)
+        check_groups(self.channels, self.groups)
 
 
 @attrs.frozen(kw_only=True)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ibllm_core.attention import Attention
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
 from ibllm_gan.conditioned import OneShotDecoder
@@ -20,17 +21,13 @@ class GeneratorLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, ratio: float, latent: int) -> None:
         super().__init__()
-        self.heads = heads
         self.attention_norm, self.hidden_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.memory, self.out = nn.Linear(width, width), nn.Linear(latent, 2 * width), nn.Linear(width, width)
+        self.attention = Attention(width, heads, latent)
         self.hidden = nn.Sequential(nn.Linear(width, int(width * ratio)), nn.GELU(), nn.Linear(int(width * ratio), width))
 
     def forward(self, x: Tensor, z: Latent) -> Tensor:
         """x (b g d) → (b g d)."""
-        query = self.query(self.attention_norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = self.memory(z.tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=z.mask[:, None, None, :])
-        x = x + self.out(read.transpose(1, 2).flatten(2))
+        x = x + self.attention(self.attention_norm(x), *self.attention.keys_values(z.tokens), z.mask)
         out: Tensor = x + self.hidden(self.hidden_norm(x))
         return out
 
@@ -40,8 +37,6 @@ class Stream(nn.Module):
 
     def __init__(self, places: int, width: int, config: CrossAttentionGeneratorConfig, latent: int) -> None:
         super().__init__()
-        if width % config.heads:
-            raise ValueError(f"heads = {config.heads}: expected a divisor of width = {width}")
         self.noise_scale = config.noise_scale
         # Unit size: queries that start small are alike, and then every patch learns the same mean image first.
         self.queries = nn.Parameter(torch.randn(places, width))

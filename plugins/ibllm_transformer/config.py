@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, LossConfig, option
-
-
-def check_heads(width: int | None, heads: int) -> None:
-    """Raises `ValueError` if the heads do not share the width evenly; a width that follows the model is checked when the part is built."""
-    if width is not None and width % heads:
-        raise ValueError(f"heads = {heads}: expected a divisor of width = {width}")
+from ibllm_core.options import Config, LossConfig, check_heads, option
 
 
 @attrs.frozen(kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ibllm_core import attention
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.noise import Rng
 
@@ -20,6 +21,6 @@ def doubled(z: Latent) -> Latent:
 
 
 def guided(logits: Tensor, scale: float) -> Tensor:
-    """logits (2b … v) of the latents and of the null condition → null + (cond − null)·scale (b … v)."""
-    cond, null = logits.float().chunk(2)
-    return null + (cond - null) * scale
+    """logits (2b … v) of the latents and of the null condition → those that are drawn from (b … v)."""
+    conditional, null = logits.float().chunk(2)
+    return attention.guided(conditional, null, scale)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from ibllm_flow.config import FlowConfig
 from ibllm_flow.image_decoder import NEAREST, FlowDecoder
-from ibllm_flow.sampling import guided, integrate
+from ibllm_flow.sampling import integrate
 from torch import Tensor, nn
 
+from ibllm_core.attention import guided
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.noise import Rng
@@ -141,6 +142,41 @@ def test_nll_of_a_gaussian_in_closed_form(predict: str) -> None:
     if predict == "velocity":
         x, t = torch.randn(5, 1, 1, 1), torch.rand(5)
         torch.testing.assert_close(part.velocity(x, t, latent(5)), best(x, t, latent(5)))
+
+
+@pytest.mark.parametrize("predict", ["image", "velocity"])
+@pytest.mark.parametrize("size", [1.0, 2.0])
+def test_nll_in_evaluation_bounds_the_entropy_of_a_gaussian(predict: str, size: float) -> None:
+    """y ~ N(0, s²): −log p is log(2πe·s²) / 2 on average; the best network's bound comes near it from above, a worse one's does not."""
+    s, b = 0.4, 40_000
+    part = decoder((1, 1, 1), patch=1, predict=predict, noise_scale=size, null=0.5).eval()
+
+    def image(x: Tensor, t: Tensor) -> Tensor:
+        return t * s**2 / ((size * (1 - t)) ** 2 + (t * s) ** 2) * x
+
+    def network(better: float) -> Says:
+        def said(x: Tensor, t: Tensor, z: Latent) -> Tensor:
+            at = t[:, None, None, None]
+            drawn = better * image(x, at)
+            return drawn if predict == "image" else (drawn - x) / (1 - at)
+
+        return Says(said)
+
+    y = s * rng(b, "data").normal(1, 1, 1)
+    entropy = math.log(2 * math.pi * math.e * s**2) / 2
+    part.network = network(1.0)  # type: ignore[assignment]
+    nll = part.nll(y, latent(b), rng(b))
+    error = float(nll.std()) / b**0.5
+    assert error < 0.05
+    assert entropy - 4 * error < float(nll.mean()) < entropy + 0.05 + 4 * error
+    part.network = network(0.8)  # type: ignore[assignment]
+    assert float(part.nll(y, latent(b), rng(b)).mean()) > entropy + 0.2
+
+
+def test_nll_in_evaluation_always_sees_the_text() -> None:
+    part = decoder(null=0.9).eval()
+    y = torch.rand(16, 3, 16, 16) * 2 - 1
+    assert bool((part.nll(y, latent(16, 1.0), rng(16)) != part.nll(y, latent(16, -1.0), rng(16))).all())
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 8, 8)])

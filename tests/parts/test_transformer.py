@@ -8,10 +8,11 @@ import pytest
 import torch
 from ibllm_transformer.config import TransformerTextDecoderConfig, TransformerTextEncoderConfig, ViTImageEncoderConfig
 from ibllm_transformer.image_encoder import ViTImageEncoder
-from ibllm_transformer.layers import rotation, turned
+from ibllm_transformer.layers import rotation
 from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 
+from ibllm_core.attention import turned
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, Tokenizer
