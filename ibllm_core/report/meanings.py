@@ -132,6 +132,23 @@ KNOWN: Mapping[str, Meaning] = {
         )
         for k, place in ((1, "the best"), (5, "among the five best"), (10, "among the ten best"))
     },
+    **{
+        f"{found}_recall_1_times_chance": Meaning(
+            label=f"{found} found for its {given}, R@1 × chance",
+            direction=IMAGE_TO_TEXT,
+            explanation=f"R@1 of {found}s for their {given}s over what guessing would give; 1 is chance.",
+        )
+        for found, given in (("image", "caption"), ("caption", "image"))
+    },
+    **{
+        f"{found}_recall_1_shuffled": _fraction(
+            f"{found} found for its {given}, R@1, shuffled",
+            IMAGE_TO_TEXT,
+            f"The control: each {given} judged as if it were another {found}'s. It must come out at chance, or below where R@1 is high.",
+            None,
+        )
+        for found, given in (("image", "caption"), ("caption", "image"))
+    },
     "r_precision": _fraction(
         "R-precision",
         TEXT_TO_IMAGE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +29,8 @@ from .suite import LATENT, Suite
 
 #: Items that are measured.
 ITEMS = 12
+#: A hash in a record, as in `Evaluation.hashes`.
+HASH = re.compile("[0-9a-f]{16,64}")
 #: What `Metric.marks` may be about.
 MARKS = ("scene", "caption", "roundtrip", "self_agreement")
 
@@ -127,6 +130,24 @@ class MetricSuite(Suite):
             expect(well, f"{self._name}: marks of {name} are {marks.dtype} {marks.shape}: expected bool ({len(evaluation)})")
         record = dict(metric.record(evaluation))
         expect(json.loads(json.dumps(record)) == record, f"{self._name}: record gives {record}: expected strings and numbers")
+
+    def test_the_record_tells_what_was_measured(self, device: torch.device) -> None:
+        """`record` gives ``n`` > 0 and the hash of what the figures were compared with: another one on other items."""
+        evaluation, fewer = self.evaluation(device), self.evaluation(device)
+        fewer.indices = fewer.indices[:-1]
+        found = []
+        for given in (evaluation, fewer):
+            metric = self.make()
+            metric.evaluate(given)
+            record = metric.record(given)
+            n = record.get("n")
+            expect(isinstance(n, int) and n > 0, f"{self._name}: record gives n = {n}: expected the number of what was measured")
+            found.append({key: value for key, value in record.items() if isinstance(value, str) and HASH.fullmatch(value)})
+        changed = [key for key in found[0] if found[0][key] != found[1].get(key)]
+        expect(
+            bool(changed),
+            f"{self._name}: record gives no hash that differs on other items: expected one of what the figures were compared with",
+        )
 
 
 def _equal(first: Mapping[str, float], second: Mapping[str, float], problem: str) -> None:

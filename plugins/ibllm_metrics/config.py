@@ -96,7 +96,8 @@ class RecallConfig(_SpaceOptions):
     space: str = _space("likelihood")
 
     def figures(self) -> tuple[str, ...]:
-        return tuple(f"{what}_recall_{k}" for what in ("image", "caption") for k in RECALLS)
+        found = tuple(f"{what}_recall_{k}" for what in ("image", "caption") for k in RECALLS)
+        return (*found, *(f"{what}_recall_1_{against}" for what in ("image", "caption") for against in ("times_chance", "shuffled")))
 
     def needs(self) -> frozenset[str]:
         return frozenset(self._scoring())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Dataset
 from ibllm_core.interfaces.metric import Metric
+from ibllm_metrics import training
 from ibllm_metrics.config import DiversityConfig, RetrievalConfig
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-#: Images of the training split that are read at once, and of the gallery that are compared at once.
+Record = Mapping[str, str | int | float]
+#: Images of the gallery that are compared at once.
 _CHUNK = 512
 
 
@@ -71,7 +74,7 @@ class RetrievalMetric(Metric):
 
     def __init__(self, config: RetrievalConfig, context: Context) -> None:
         self.config = config
-        self._training: tuple[Dataset, Gallery] | None = None
+        self._training: tuple[Dataset, Gallery, str] | None = None
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         gallery = self._gallery(evaluation)
@@ -82,26 +85,34 @@ class RetrievalMetric(Metric):
         nearer = (distances < distances[np.arange(len(own)), np.maximum(own, 0)][:, None]).sum(1)
         return {f"retrieval_top{k}": float((found & (nearer < k)).mean()) for k in (1, 5)}
 
+    def record(self, evaluation: Evaluation) -> Record:
+        given, gallery = self.config, self._gallery(evaluation).images()
+        chosen: Record = {"extractor": "RGB, L2", "size": given.size, "among": given.among, "limit": given.limit}
+        found: Record = {**super().record(evaluation), **chosen, "gallery": len(gallery), "gallery_images": training.images_hash(gallery)}
+        if given.among == "split":
+            return found
+        _, known = self._trained(evaluation.dataset)
+        return {**found, "train": training.count(evaluation.dataset, given.limit), "train_images": known}
+
     def _gallery(self, evaluation: Evaluation) -> Gallery:
         if self.config.among == "split":
             gallery = Gallery()
         else:
-            gallery = self._trained(evaluation.dataset).copy()
+            gallery = self._trained(evaluation.dataset)[0].copy()
         if self.config.among != "train":
             gallery.add(evaluation.real)
         return gallery
 
-    def _trained(self, dataset: Dataset) -> Gallery:
-        """The training split's images, read once a run."""
+    def _trained(self, dataset: Dataset) -> tuple[Gallery, str]:
+        """The training split's images and their hash, read once a run."""
         if self._training is None or self._training[0] is not dataset:
-            gallery = Gallery()
-            items = min(self.config.limit, dataset.sizes()["train"])
-            for start in range(0, items, _CHUNK):
-                images = dataset.samples("train", np.arange(start, min(start + _CHUNK, items), dtype=np.int64)).images
-                assert images is not None, "the dataset gives no images"
-                gallery.add(images)
-            self._training = (dataset, gallery)
-        return self._training[1]
+            gallery, read = Gallery(), []
+            for samples in training.read(dataset, self.config.limit):
+                assert samples.images is not None, "the dataset gives no images"
+                gallery.add(samples.images)
+                read.append(samples.images)
+            self._training = (dataset, gallery, training.images_hash(image for images in read for image in images))
+        return self._training[1:]
 
 
 class DiversityMetric(Metric):
@@ -114,3 +125,6 @@ class DiversityMetric(Metric):
         draws = evaluation.draws(self.config.draws).astype(np.float32) / 255
         pairs = itertools.combinations(range(len(draws)), 2)
         return {"diversity": float(np.mean([np.sqrt(np.square(draws[i] - draws[j]).mean((1, 2, 3))).mean() for i, j in pairs]))}
+
+    def record(self, evaluation: Evaluation) -> Record:
+        return {**super().record(evaluation), "extractor": "RGB, root mean square", "draws": self.config.draws}

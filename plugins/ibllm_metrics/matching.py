@@ -12,7 +12,7 @@ from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.metric import Metric
 from ibllm_core.randomness import Stream
 from ibllm_metrics.config import RECALLS, RecallConfig, RPrecisionConfig
-from ibllm_metrics.spaces import Floats, Pixels, Places, latent_scores, likelihood_scores
+from ibllm_metrics.spaces import Floats, Pixels, Places, fitted, latent_scores, likelihood_scores
 
 if TYPE_CHECKING:
     from ibllm_core.evaluation import Evaluation
@@ -27,6 +27,15 @@ def found_within(scores: Floats, right: Bool, k: int) -> Floats:
     return np.clip((k - above) / (level + 1), 0.0, 1.0)
 
 
+def against_chance(figure: str, own: Floats, shuffled: Floats, chance: float) -> dict[str, float]:
+    """`figure`, the mean of `own` (n); ``…_times_chance``, the same over what guessing would give; ``…_shuffled``, the control.
+
+    `shuffled` (n) is what comes out when each is judged as if it were the next one's: about chance, or 0 where every own one is found.
+    """
+    value = float(own.mean())
+    return {figure: value, f"{figure}_times_chance": value / chance, f"{figure}_shuffled": float(shuffled.mean())}
+
+
 def _scores(config: RecallConfig | RPrecisionConfig, evaluation: Evaluation, images: Pixels, candidates: Places) -> Floats:
     if config.space == "likelihood":
         return likelihood_scores(evaluation, images, candidates)
@@ -37,42 +46,55 @@ def _space(config: RecallConfig | RPrecisionConfig, evaluation: Evaluation) -> d
     """What a record says of the space."""
     if config.space == "likelihood":
         return {"extractor": "likelihood (image_encoder, text_decoder)"}
-    fit = min(config.fit, evaluation.dataset.sizes()["train"])
-    return {"extractor": "latent (text_encoder, image_encoder, canonical correlations)", "fit": fit, "ridge": config.ridge}
+    _, items = fitted(evaluation, config.fit, config.ridge)
+    return {"extractor": "latent (text_encoder, image_encoder, canonical correlations)", "ridge": config.ridge, **items}
 
 
 class RecallMetric(Metric):
     """R@k of real images for their captions and of captions for their real images, in random pools of the split's items.
 
     `image_recall_k`: the caption's own image is among the k best scored of the pool; `caption_recall_k`: the image's own caption is. Items
-    that fill no pool are left out.
+    that fill no pool are left out. `…_recall_1_times_chance`: over what guessing would give, so that 1 is chance; `…_recall_1_shuffled`: each
+    judged as if it were the next one's of the pool, which must come out at chance, or below where the own ones are found.
     """
 
     def __init__(self, config: RecallConfig, context: Context) -> None:
         self.config = config
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
-        found: dict[str, list[Floats]] = {figure: [] for figure in self.config.figures()}
-        texts = np.unique(np.array(evaluation.captions), return_inverse=True)[1]
-        pictures = np.unique(np.array([image.tobytes() for image in evaluation.real], dtype=object), return_inverse=True)[1]
-        for pool in self._pools(evaluation):
+        found: dict[tuple[str, int], list[Floats]] = {(what, k): [] for what in ("image", "caption") for k in RECALLS}
+        shuffled: dict[str, list[Floats]] = {"image": [], "caption": []}
+        pools = self._pools(evaluation)
+        answers = self._right(evaluation, pools)
+        for pool, right in zip(pools, answers, strict=True):
             scores = _scores(self.config, evaluation, evaluation.real[pool], np.tile(pool, (len(pool), 1)))
-            right = (texts[pool][:, None] == texts[pool]) | (pictures[pool][:, None] == pictures[pool])
-            for k in RECALLS:
-                found[f"caption_recall_{k}"].append(found_within(scores, right, k))
-                found[f"image_recall_{k}"].append(found_within(scores.T, right.T, k))
-        return {figure: float(np.concatenate(values).mean()) for figure, values in found.items()}
+            for what, given, own in (("image", scores.T, right.T), ("caption", scores, right)):
+                for k in RECALLS:
+                    found[what, k].append(found_within(given, own, k))
+                shuffled[what].append(found_within(np.roll(given, 1, 0), own, 1))
+        figures = {f"{what}_recall_{k}": float(np.concatenate(values).mean()) for (what, k), values in found.items()}
+        for what, values in shuffled.items():
+            own = np.concatenate(found[what, 1])
+            figures |= against_chance(f"{what}_recall_1", own, np.concatenate(values), float(answers.mean()))
+        return figures
 
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         pools = self._pools(evaluation)
-        return {**super().record(evaluation), **_space(self.config, evaluation), "n": pools.size, "candidates": pools.shape[1]}
+        sizes = {"n": pools.size, "candidates": pools.shape[1], "chance": float(self._right(evaluation, pools).mean())}
+        return {**super().record(evaluation), **_space(self.config, evaluation), **sizes}
 
     def _pools(self, evaluation: Evaluation) -> Places:
-        """(p m) items of the split, none twice."""
+        """(p m) items of the split, none twice, in an order that is their own."""
         items = min(self.config.limit, len(evaluation))
-        order = Stream((evaluation.seed, "metrics.recall", evaluation.split), [0]).permutation(items)[0]
+        order = np.argsort(Stream((evaluation.seed, "metrics.recall", evaluation.split), evaluation.indices[:items]).uniform())
         size = min(self.config.candidates, items)
         return order[: items // size * size].reshape(-1, size)
+
+    def _right(self, evaluation: Evaluation, pools: Places) -> Bool:
+        """pools (p m) → (p m m) True where the one's caption or image is the other's; its mean is what guessing gives."""
+        texts = np.unique(np.array(evaluation.captions), return_inverse=True)[1][pools]
+        pictures = np.unique(np.array([image.tobytes() for image in evaluation.real], dtype=object), return_inverse=True)[1][pools]
+        return (texts[:, :, None] == texts[:, None]) | (pictures[:, :, None] == pictures[:, None])
 
 
 class RPrecisionMetric(Metric):
@@ -89,18 +111,18 @@ class RPrecisionMetric(Metric):
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         candidates = self._candidates(evaluation)
         images = evaluation.generated[: len(candidates)]
-        value, shuffled = (self._precision(evaluation, given, candidates) for given in (images, np.roll(images, 1, 0)))
-        times = value * candidates.shape[1]
-        return {"r_precision": value, "r_precision_times_chance": times, "r_precision_shuffled": shuffled}
+        own, shuffled = (self._found(evaluation, given, candidates) for given in (images, np.roll(images, 1, 0)))
+        return against_chance("r_precision", own, shuffled, 1 / candidates.shape[1])
 
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         n, m = self._candidates(evaluation).shape
         return {**super().record(evaluation), **_space(self.config, evaluation), "n": n, "candidates": m, "chance": 1 / m}
 
-    def _precision(self, evaluation: Evaluation, images: Pixels, candidates: Places) -> float:
+    def _found(self, evaluation: Evaluation, images: Pixels, candidates: Places) -> Floats:
+        """(n) whether the image's own caption is the best scored."""
         right = np.zeros(candidates.shape, dtype=np.bool_)
         right[:, 0] = True
-        return float(found_within(_scores(self.config, evaluation, images, candidates), right, 1).mean())
+        return found_within(_scores(self.config, evaluation, images, candidates), right, 1)
 
     def _candidates(self, evaluation: Evaluation) -> Places:
         """(n m) items of the split: first the image's own, then others with other captions; fewer where the split has not enough."""

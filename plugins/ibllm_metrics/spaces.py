@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,6 +13,7 @@ import torch
 from ibllm_core.batch import to_images, to_tokens
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.model import Model
+from ibllm_metrics import training
 
 if TYPE_CHECKING:
     from ibllm_core.evaluation import Evaluation
@@ -87,20 +88,29 @@ def fit_canonical(x: Floats, y: Floats, ridge: float) -> Canonical:
     return Canonical(x_mean, y_mean, np.linalg.solve(x_root.T, left), np.linalg.solve(y_root.T, right.T), correlations)
 
 
-def latent_scores(evaluation: Evaluation, images: Pixels, candidates: Places, fit: int, ridge: float) -> Floats:
-    """images (n h w c), candidates (n m) items of the split → (n m): how near each candidate's caption is to the image.
-
-    The analysis is fitted to the training split's captions and real images.
-    """
+def fitted(evaluation: Evaluation, fit: int, ridge: float) -> tuple[Canonical, Mapping[str, str | int]]:
+    """The analysis of the training split's first `fit` captions and real images, and what a record says of these."""
     model, batch = evaluation.model, evaluation.batch
 
-    def analysis() -> Canonical:
-        dataset = evaluation.dataset
-        samples = dataset.samples("train", np.arange(min(fit, dataset.sizes()["train"]), dtype=np.int64))
-        assert samples.captions is not None and samples.images is not None, "the dataset gives no pairs"
-        return fit_canonical(pooled_captions(model, samples.captions, batch), pooled_images(model, samples.images, batch), ridge)
+    def analysis() -> tuple[Canonical, Mapping[str, str | int]]:
+        captions: list[str] = []
+        images: list[Pixels] = []
+        for samples in training.read(evaluation.dataset, fit):
+            assert samples.captions is not None and samples.images is not None, "the dataset gives no pairs"
+            captions += samples.captions
+            images.append(samples.images)
+        real = np.concatenate(images)
+        canonical = fit_canonical(pooled_captions(model, captions, batch), pooled_images(model, real, batch), ridge)
+        hashes = {"train_captions": training.captions_hash(captions), "train_images": training.images_hash(real)}
+        return canonical, {"train": len(captions), **hashes}
 
-    canonical = evaluation.once(f"metrics.canonical.{fit}.{ridge}", analysis)
+    return evaluation.once(f"metrics.canonical.{fit}.{ridge}", analysis)
+
+
+def latent_scores(evaluation: Evaluation, images: Pixels, candidates: Places, fit: int, ridge: float) -> Floats:
+    """images (n h w c), candidates (n m) items of the split → (n m): how near each candidate's caption is to the image."""
+    model, batch = evaluation.model, evaluation.batch
+    canonical, _ = fitted(evaluation, fit, ridge)
     captions = evaluation.once("metrics.captions", lambda: pooled_captions(model, evaluation.captions, batch))
     return canonical.cosines(captions[candidates], pooled_images(model, images, batch)[:, None])
 

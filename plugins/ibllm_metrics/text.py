@@ -13,6 +13,7 @@ import numpy as np
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.metric import Metric
+from ibllm_metrics import training
 from ibllm_metrics.cider import Frequencies, cider_d
 from ibllm_metrics.config import BLEUConfig, ChrFConfig, CIDErConfig
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Language → sacrebleu's tokenizer; 13a (mteval's) for the others. Japanese by character: its own needs a dictionary to be installed.
 TOKENIZERS = {"zh": "zh", "ja": "char"}
-#: Items of the training split that are read at once.
-_CHUNK = 1024
 
 
 class _TextMetric(Metric):
@@ -86,11 +85,20 @@ class CIDErMetric(_TextMetric):
 
     config: CIDErConfig
 
+    def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
+        found = super().record(evaluation)
+        if self.config.frequencies == "split":
+            return found
+        captions = [caption for _, caption in _training_captions(evaluation, self.config.limit)]
+        return {**found, "train": len(captions), "train_captions": training.captions_hash(captions)}
+
     def score(self, written: Sequence[str], captions: Sequence[str], language: str, evaluation: Evaluation) -> tuple[float, str]:
         import sacrebleu
 
         words = _splitter(language)
-        corpus = captions if self.config.frequencies == "split" else _training_captions(evaluation, language, self.config.limit)
+        corpus = captions
+        if self.config.frequencies == "train":
+            corpus = [caption for code, caption in _training_captions(evaluation, self.config.limit) if code == language]
         frequencies = Frequencies.of(map(words, corpus), self.config.order)
         scores = [cider_d(words(a), words(b), frequencies, self.config.order) for a, b in zip(written, captions, strict=True)]
         how = f"nrefs:1|case:lc|tok:{TOKENIZERS.get(language, '13a')}|order:{self.config.order}|sigma:6"
@@ -106,14 +114,15 @@ def _splitter(language: str) -> Callable[[str], list[str]]:
     return lambda text: tokenizer(text.lower().strip()).split()
 
 
-def _training_captions(evaluation: Evaluation, language: str, limit: int) -> list[str]:
-    """The captions in one language among the training split's first `limit` items."""
-    dataset = evaluation.dataset
-    items = min(limit, dataset.sizes()["train"])
-    captions: list[str] = []
-    for start in range(0, items, _CHUNK):
-        samples = dataset.samples("train", np.arange(start, min(start + _CHUNK, items), dtype=np.int64))
-        assert samples.captions is not None, "the dataset gives no captions"
-        codes = samples.languages if samples.languages is not None else ["und"] * len(samples)
-        captions += [caption for caption, code in zip(samples.captions, codes, strict=True) if code == language]
-    return captions
+def _training_captions(evaluation: Evaluation, limit: int) -> list[tuple[str, str]]:
+    """(language, caption) of the training split's first `limit` items."""
+
+    def read() -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        for samples in training.read(evaluation.dataset, limit):
+            assert samples.captions is not None, "the dataset gives no captions"
+            codes = samples.languages if samples.languages is not None else ["und"] * len(samples)
+            found += zip(codes, samples.captions, strict=True)
+        return found
+
+    return evaluation.once(f"metrics.training_captions.{limit}", read)

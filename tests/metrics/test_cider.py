@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -82,6 +83,8 @@ def test_how_common_words_are_may_be_told_by_the_training_split() -> None:
     stated: Any = Stated(["a red ring"], ["a red ring"])
     metric = CIDErMetric(CIDErConfig(frequencies="train", order=1), Context())
     assert "frequencies:train|documents:2|" in str(metric.record(stated)["signature en"])  # those of the caption's own language
+    record = metric.record(stated)  # of all languages
+    assert (record["train"], record["train_captions"]) == (3, hashlib.sha256(b"a large red ring\nein Kreis\na small ring").hexdigest()[:16])
     assert metric.evaluate(stated)["cider"] == pytest.approx(10)
     alone = CIDErMetric(CIDErConfig(order=1), Context()).evaluate(stated)["cider"]
     assert alone == 0  # the only document: no word is rarer than another

@@ -135,8 +135,13 @@ def test_the_best_of_several_right_ones_counts_and_they_are_not_in_each_others_w
 def test_pairs_that_know_each_other_are_found(space: str) -> None:
     found = evaluation()
     metric = RecallMetric(RecallConfig(space=space, candidates=N, ridge=1e-6), Context())
-    if space == "latent":
-        assert set(metric.evaluate(found).values()) == {1.0}
+    recall = metric.evaluate(found)
+    for what in ("image", "caption"):
+        assert recall[f"{what}_recall_1_times_chance"] == pytest.approx(recall[f"{what}_recall_1"] * N)
+        assert recall[f"{what}_recall_1_shuffled"] < 0.2
+        if space == "latent":
+            assert {recall[f"{what}_recall_{k}"] for k in (1, 5, 10)} == {1.0}
+            assert recall[f"{what}_recall_1_shuffled"] == 0.0  # every own one is found, so the next one's never is
     precision = RPrecisionMetric(RPrecisionConfig(space=space, candidates=N, ridge=1e-6), Context()).evaluate(found)
     assert precision["r_precision_times_chance"] == pytest.approx(precision["r_precision"] * N)
     if space == "latent":
@@ -170,6 +175,38 @@ def test_an_encoder_that_knows_nothing_is_at_chance() -> None:
     figures = RPrecisionMetric(RPrecisionConfig(candidates=4, ridge=1e-6), Context()).evaluate(found)
     assert abs(figures["r_precision"] - 1 / 4) < 0.3
     assert figures["r_precision_times_chance"] == pytest.approx(4 * figures["r_precision"])
+    recall = RecallMetric(RecallConfig(space="latent", candidates=4, ridge=1e-6), Context()).evaluate(found)
+    for what in ("image", "caption"):
+        assert abs(recall[f"{what}_recall_1"] - 1 / 4) < 0.3
+        assert abs(recall[f"{what}_recall_1_shuffled"] - 1 / 4) < 0.3
+
+
+def test_the_control_of_recall_takes_each_for_the_next_ones() -> None:
+    found = evaluation()
+    metric = RecallMetric(RecallConfig(space="likelihood", candidates=N), Context())
+    order = metric._pools(found)[0]
+    scores = likelihoods(found)[np.ix_(order, order)]
+    figures = metric.evaluate(found)
+    captions = [scores[row - 1].argmax() == row for row in range(N)]
+    images = [scores[:, column - 1].argmax() == column for column in range(N)]
+    assert figures["caption_recall_1_shuffled"] == pytest.approx(np.mean(captions))
+    assert figures["image_recall_1_shuffled"] == pytest.approx(np.mean(images))
+
+
+def test_chance_is_what_guessing_gives_where_captions_are_the_same() -> None:
+    found = evaluation([str(i // 2) for i in range(N)])
+    metric = RecallMetric(RecallConfig(space="likelihood", candidates=N), Context())
+    figures, record = metric.evaluate(found), metric.record(found)
+    assert record["chance"] == pytest.approx(2 / N)
+    assert figures["caption_recall_1_times_chance"] == pytest.approx(figures["caption_recall_1"] * N / 2)
+
+
+def test_the_order_of_items_changes_neither_pools_nor_control() -> None:
+    found, backwards = evaluation(), evaluation()
+    backwards.indices = backwards.indices[::-1].copy()
+    del backwards.samples  # read anew
+    figures, again = (RecallMetric(RecallConfig(candidates=8), Context()).evaluate(given) for given in (found, backwards))
+    assert figures == pytest.approx(again)
 
 
 def test_the_others_have_other_captions_and_come_once() -> None:
@@ -200,7 +237,9 @@ def test_pools_share_nothing_and_the_record_tells_their_size() -> None:
     assert len(set(pools.flatten().tolist())) == 14
     assert pools.max() < 20
     record = metric.record(found)
-    assert (record["n"], record["candidates"], record["fit"], record["images"]) == (14, 7, 32, found.hashes["images"])
+    assert (record["n"], record["candidates"], record["chance"], record["images"]) == (14, 7, 1 / 7, found.hashes["images"])
+    training = Evaluation(found.model, found.dataset, "train", items=32).hashes
+    assert (record["train"], record["train_captions"], record["train_images"]) == (32, training["captions"], training["images"])
 
 
 def test_canonical_correlations_solve_the_generalised_eigenproblem() -> None:

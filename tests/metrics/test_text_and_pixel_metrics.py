@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -164,6 +165,32 @@ def test_images_are_compared_at_the_size_asked_for() -> None:
     for size in (4, 64):
         metric = RetrievalMetric(RetrievalConfig(size=size), Context())
         assert metric.evaluate(drawn(dataset, "held", dataset.held))["retrieval_top1"] == 1.0
+
+
+def sha(images: Pixels) -> str:
+    return hashlib.sha256(images.tobytes()).hexdigest()[:16]
+
+
+def test_the_record_tells_the_gallery() -> None:
+    dataset = Drawings()
+    stated = drawn(dataset, "held", dataset.held)
+    stated.captions, stated.hashes = [""] * 6, {"images": "f00d"}
+    common = {"n": 6, "images": "f00d", "extractor": "RGB, L2", "size": 8, "limit": 10}
+    train = {"train": 10, "train_images": sha(dataset.train[:10])}
+    once = dataset.train[1:10]  # the first two are the same one
+    for among, gallery, more in (
+        ("split", dataset.held, {}),
+        ("train", once, train),
+        ("both", np.concatenate([once, dataset.held]), train),
+    ):
+        record = RetrievalMetric(RetrievalConfig(among=among, size=8, limit=10), Context()).record(stated)
+        assert record == {**common, "among": among, "gallery": len(gallery), "gallery_images": sha(gallery), **more}
+
+
+def test_the_record_tells_how_many_draws_were_compared() -> None:
+    stated = Stated(captions=["a", "b"], hashes={"captions": "f00d"})
+    record = DiversityMetric(DiversityConfig(draws=3), Context()).record(stated)  # type: ignore[arg-type]
+    assert record == {"n": 2, "captions": "f00d", "extractor": "RGB, root mean square", "draws": 3}
 
 
 def test_diversity_is_the_root_mean_square_difference_of_pairs() -> None:
