@@ -146,7 +146,9 @@ def families() -> str:
             ", ".join(str(run["seed"]) for run in runs),
         ]
         rows.append(row)
-        machines |= {f"{run['hardware']['threads']} threads of {run['hardware']['cpu']}, torch {run['versions']['torch']}" for run in runs}
+        for run in runs:
+            threads = run["hardware"]["threads"]
+            machines.add(f"{threads} thread{'s' * (threads != 1)} of {run['hardware']['cpu']}, torch {run['versions']['torch']}")
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     note = f"Mean ± standard deviation over the seeds, of the split `novel` or, for seen pairs, `test`; {'; '.join(sorted(machines))}."
     return "\n".join([*lines, "", note])
