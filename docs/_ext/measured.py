@@ -117,41 +117,40 @@ def table(name: str, only: str = "") -> str:
     items = ", ".join(f"{first['results'][f'{split}/items']:.0f} items of `{split}`" for split in splits)
     machine = f"{first['hardware']['cores']} cores of {first['hardware']['cpu']}, torch {first['versions']['torch']}"
     note = f"{items}; {first['parameters']:,} parameters; {machine}; minutes from the first step to the report."
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
-    return "\n".join([*lines, "", note])
+    return "\n".join([*_rows([header, *rows]), "", note])
 
 
 def families() -> str:
-    """A Markdown table with a row for each recipe of ``recipes/families/``: figures over the seeds, and what they cost."""
-    header = ["recipe", *COMPARED.values(), "parameters", "step (ms)", "drawing (ms an image)", "minutes", "seeds"]
-    rows, machines = [], set()
+    """Two Markdown tables with a row for each recipe of ``recipes/families/``: figures over the seeds, and what they cost."""
+    figures: list[list[str]] = [["recipe", *COMPARED.values(), "seeds"]]
+    costs = [["recipe", "parameters", "milliseconds a step", "milliseconds an image drawn", "minutes"]]
+    machines = set()
     for name in sorted(path.stem for path in FAMILIES.glob("*.toml")):
         file = FOLDER / f"{name}.json"
         if not file.exists():
-            rows.append([f"`{name}`", *["not measured"] * len(COMPARED), *[""] * 5])
+            figures.append([f"`{name}`", *["not measured"] * len(COMPARED), ""])
             continue
         runs: list[Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["runs"]
-        row = [f"`{name}`"]
-        for figure in COMPARED:
-            values = [run["results"][figure] for run in runs]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            row.append(f"{statistics.mean(values):.3f}{spread}")
+        values = [[run["results"][figure] for run in runs] for figure in COMPARED]
+        figures.append([f"`{name}`", *map(_spread, values), ", ".join(str(run["seed"]) for run in runs)])
         steps = {stage: statistics.mean(run["step_seconds"][stage] for run in runs) for stage in runs[0]["step_seconds"]}
         drawing = statistics.mean(run["seconds_per_image"] for run in runs)
-        row += [
-            f"{runs[0]['parameters']:,}",
-            ", ".join(f"{stage} {1000 * seconds:.0f}" for stage, seconds in steps.items()),
-            f"{1000 * drawing:.1f}",
-            f"{statistics.mean(run['seconds'] for run in runs) / 60:.1f}",
-            ", ".join(str(run["seed"]) for run in runs),
-        ]
-        rows.append(row)
+        minutes = statistics.mean(run["seconds"] for run in runs) / 60
+        stages = ", ".join(f"{stage} {1000 * seconds:.0f}" for stage, seconds in steps.items())
+        costs.append([f"`{name}`", f"{runs[0]['parameters']:,}", stages, f"{1000 * drawing:.1f}", f"{minutes:.1f}"])
         for run in runs:
             threads = run["hardware"]["threads"]
             machines.add(f"{threads} thread{'s' * (threads != 1)} of {run['hardware']['cpu']}, torch {run['versions']['torch']}")
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     note = f"Mean ± standard deviation over the seeds, of the split `novel` or, for seen pairs, `test`; {'; '.join(sorted(machines))}."
-    return "\n".join([*lines, "", note])
+    return "\n".join([*_rows(figures), "", note, "", *_rows(costs)])
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]]
 
 
 def readme(text: str) -> str:
