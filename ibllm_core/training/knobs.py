@@ -17,9 +17,9 @@ class Knobs:
 
     Attributes:
         best: the best value of the watched figure so far.
-        best_step: the step it was reached at; −1 before the first validation.
-        waited: validations since then.
-        waited_rate: validations since then, or since the rate was last lowered.
+        best_step: the last step it was reached at; −1 before the first validation.
+        waited: validations since it was first reached.
+        waited_rate: the same, or since the rate was last lowered.
         rate: factor on the learning rate.
         balance: factor on the composite loss's λ.
     """
@@ -32,13 +32,19 @@ class Knobs:
     balance: float = 1.0
 
     def watch(self, plan: Validation, figures: Mapping[str, float], figure: str, step: int) -> bool:
-        """Takes in one validation. True where it is the best so far."""
+        """Takes in one validation. True where it is the best so far, or equals it.
+
+        Of equal figures the later weights are kept, for a figure that is 0 (or 1) throughout must not throw training away;
+        only a better one counts against `patience`.
+        """
         value = figures[figure]
         less = plan.mode == "min" or (plan.mode == "auto" and not plan.figure)
         sign = -1.0 if less else 1.0
         better = math.isfinite(value) and (self.best is None or sign * value > sign * self.best)
+        if better or value == self.best:
+            self.best, self.best_step = value, step
         if better:
-            self.best, self.best_step, self.waited, self.waited_rate = value, step, 0, 0
+            self.waited, self.waited_rate = 0, 0
         else:
             self.waited += 1
             self.waited_rate += 1
@@ -49,7 +55,7 @@ class Knobs:
             lag = figures[plan.balance.text] - figures[plan.balance.image]
             limit = plan.balance.limit
             self.balance = min(limit, max(1 / limit, self.balance * math.exp(plan.balance.rate * lag)))
-        return better
+        return self.best_step == step
 
     def stop(self, plan: Validation) -> bool:
         """True where the stage has waited long enough."""

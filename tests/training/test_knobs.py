@@ -27,6 +27,15 @@ def test_a_figure_that_is_no_number_is_never_the_best() -> None:
     assert feed(Validation(figure="f"), [math.nan, 0.1, math.inf]).best_step == 1
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_of_equal_figures_the_later_weights_are_kept(value: float) -> None:
+    knobs = Knobs()
+    plan = Validation(figure="f", patience=2)
+    assert [knobs.watch(plan, {"f": value}, "f", step) for step in range(3)] == [True, True, True]
+    assert knobs.best_step == 2
+    assert knobs.stop(plan), "an equal figure is no improvement"
+
+
 def test_stopping_after_so_many_validations_without_improvement() -> None:
     plan = Validation(figure="f", patience=2)
     assert not feed(plan, [0.5, 0.4]).stop(plan)
