@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import attrs
 import click
 
+from .. import packaged
 from ..describe import OptionRow, options_of
 from ..errors import UserError, nearest
 from ..options import Config
@@ -31,6 +32,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
         click.echo(json.dumps([attrs.asdict(row) for row in found.rows()], indent=2, ensure_ascii=False))
     else:
         click.echo(_table(found.rows()))
+        click.echo(_files("recipes", packaged.everything("recipes")), nl=False)
     for name in found.unmatched_blocks():
         guess = nearest(name, {row.plugin for row in found.rows()})
         click.echo(
@@ -50,6 +52,60 @@ def show(component: str) -> None:
     if not name:
         raise UserError(f"expected {kind}.NAME; there are: {', '.join(f'{kind}.{known}' for known in found.names(kind)) or 'none'}")
     click.echo(_page(found, kind, name))
+
+
+@command.command()
+@click.argument("package", required=False)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list of rows: address, summary, distribution, version, path.")
+def recipes(package: str | None, as_json: bool) -> None:
+    """List the recipes that packages bring; each is run by its address: ibllm run PACKAGE:RECIPE.
+
+    The address also stands wherever another command takes a recipe, and after ``extends =``.
+    """
+    _list("recipes", package, as_json)
+
+
+@command.command()
+@click.argument("page", metavar="[PACKAGE[:PAGE]]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list of rows: address, summary, distribution, version, path.")
+def docs(page: str | None, as_json: bool) -> None:
+    """List the pages of documentation that packages bring, or print one of them."""
+    if page is not None and ":" in page:
+        click.echo(packaged.find("docs", page).path.read_text(encoding="utf-8", errors="replace"), nl=False)
+        return
+    _list("docs", page, as_json)
+    url = packaged.documentation_url(page) if page and not as_json else ""
+    if url:
+        click.echo(f"\non the web: {url}")
+
+
+def _list(what: str, package: str | None, as_json: bool) -> None:
+    found = packaged.everything(what) if package is None else packaged.of(what, package)
+    if as_json:
+        import json
+
+        rows = [attrs.asdict(file) | {"address": file.address, "summary": file.summary, "path": str(file.path)} for file in found]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        click.echo(_files(what, found).lstrip("\n") or f"no installed package brings {what}\n", nl=False)
+    for text in packaged.strays():
+        click.echo(f"note: {text}", err=True)
+
+
+def _files(what: str, found: Iterable[packaged.Packaged]) -> str:
+    """A section with a line for each file; nothing where there is none."""
+    found = list(found)
+    if not found:
+        return ""
+    width = max(len(file.address) for file in found)
+    room = max(20, shutil.get_terminal_size((120, 24)).columns - width - max(len(f"{f.distribution} {f.version}") for f in found) - 6)
+    heading = click.style(what, bold=True) + "  " + click.style(_USES[what], dim=True)
+    lines = [f"  {f.address:<{width}}  {_shorten(f.summary, room):<{room}}  {f.distribution} {f.version}" for f in found]
+    return "\n".join(["", heading, *lines, ""])
+
+
+#: How a file of a package is come by.
+_USES = {"recipes": "ibllm run PACKAGE:RECIPE", "docs": "ibllm plugins docs PACKAGE:PAGE"}
 
 
 def _table(rows: Iterable[Row]) -> str:
@@ -98,6 +154,7 @@ def _page(found: Manager, kind: str, name: str) -> str:
         ("from", f"{distribution} {version}"),
         ("factory", spec.factory),
         ("config", spec.config),
+        ("docs", _documentation(distribution)),
     ]
     facts += [(word, ", ".join(sorted(words)) or "nothing") for word, words in _capabilities(config, options)]
     lines = [click.style(f"{kind}.{name}", bold=True) + f"  {spec.summary}", ""]
@@ -108,6 +165,12 @@ def _page(found: Manager, kind: str, name: str) -> str:
         lines.append(f"  {click.style(option.key, bold=True)}: {', '.join(part for part in (option.type, default, option.range) if part)}")
         lines.append(f"      {option.help}")
     return "\n".join(lines)
+
+
+def _documentation(distribution: str) -> str:
+    """Where a package's own documentation is; empty where it brings none."""
+    pages = f"ibllm plugins docs {distribution}" if any(f.distribution == distribution for f in packaged.everything("docs")) else ""
+    return ", ".join(place for place in (pages, packaged.documentation_url(distribution)) if place)
 
 
 def _capabilities(config: type[Config], options: Iterable[OptionRow]) -> list[tuple[str, frozenset[str]]]:

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .. import packaged
 from ..errors import nearest
 from .document import Document, overlay, removals
 from .errors import Mistakes
@@ -26,8 +27,8 @@ def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes) 
         RecipeErrors: at once where a file cannot be read; what else is wrong is added to `mistakes`.
     """
     file = os.fspath(path)
-    document = Document(file=file)
     layers = _chain(file, mistakes)
+    document = Document(file=layers[0].file)
     _check_formats(layers, mistakes)
     for layer in (*reversed(layers), _overrides(file, sets, mistakes)):
         _spread_seed(document, layer)
@@ -63,6 +64,8 @@ def _chain(file: str, mistakes: Mistakes) -> list[Document]:
     """The file and its ancestors, the nearest first."""
     layers: list[Document] = []
     said = Place(file=file, line=0, key="")
+    if not os.path.isfile(file):
+        file = _unpack(file, said, mistakes)
     while True:
         seen = [layer.file for layer in layers]
         if any(os.path.realpath(file) == os.path.realpath(earlier) for earlier in seen):
@@ -75,9 +78,27 @@ def _chain(file: str, mistakes: Mistakes) -> list[Document]:
             return layers
         said = layer.place("extends")
         if not isinstance(base, str):
-            mistakes.add(said, f"{show(base)} has the wrong type", expected="a string, the path of a recipe relative to this file")
+            expected = "a string, the path of a recipe relative to this file or PACKAGE:RECIPE"
+            mistakes.add(said, f"{show(base)} has the wrong type", expected=expected)
             mistakes.throw()
-        file = os.path.normpath(os.path.join(os.path.dirname(file), base))
+        file = _unpack(base, said, mistakes) if packaged.split(base) else os.path.normpath(os.path.join(os.path.dirname(file), base))
+
+
+def _unpack(file: str, said: Place, mistakes: Mistakes) -> str:
+    """The file that ``package:recipe`` stands for; a path as it is."""
+    if packaged.split(file) is None:
+        return file
+    try:
+        return str(packaged.find("recipes", file).path)
+    except packaged.NotPackaged as error:
+        mistakes.add(said, error.what, expected=error.expected, nearest=error.nearest)
+    mistakes.throw()
+    raise AssertionError(file)
+
+
+def read_file(file: str, mistakes: Mistakes) -> Document:
+    """One TOML file with the places of its keys; `RecipeErrors` where it cannot be read."""
+    return _read_one(file, Place(file=file, line=0, key=""), (), mistakes)
 
 
 def _read_one(file: str, said: Place, seen: Sequence[str], mistakes: Mistakes) -> Document:

@@ -22,7 +22,7 @@ def load(path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | Non
     """Reads a recipe with all that it extends.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or ``package:recipe`` for one that an installed package brings.
         sets: overrides, ``KEY=VALUE``.
         seed: instead of the recipe's, for every purpose.
         manager: where components are looked up; the process's own without the plugins that the recipe blocks.
@@ -33,7 +33,7 @@ def load(path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | Non
     mistakes = Mistakes(os.fspath(path))
     overrides = (*sets, *(() if seed is None else (f"seed={seed}",)))
     document = read(path, overrides, mistakes)
-    document.data.setdefault("name", pathlib.Path(path).stem)
+    document.data.setdefault("name", pathlib.Path(document.file).stem)
     draft = Draft(document=document, manager=manager or plugins.manager(), mistakes=mistakes)
     blocked = draft.structure(Plugins, draft.table("plugins"), ("plugins",))
     if blocked is not None:
