@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["UserError", "nearest"]
+__all__ = ["Notice", "UserError", "nearest"]
 
 
 class UserError(ValueError):
@@ -18,6 +18,10 @@ class UserError(ValueError):
     def __init__(self, message: str, place: object = None) -> None:
         super().__init__(message if place is None else f"{place}: {message}")
         self.message, self.place = message, place
+
+
+class Notice(UserWarning):
+    """What a user should know and nothing stops for. The command line shows it as one line."""
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

@@ -6,34 +6,21 @@ for something it might have given. Nothing is ever decided by load order: what t
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib
 import os
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
 import attrs
-import pluggy
 
-from . import hookspecs
 from .errors import UserError, nearest
+from .loader import BLOCK, GROUP, Origin, Plugin, PluginError, cause, file_of, import_object, load, origin_of, remedy
 from .options import Config
-from .spec import API, KINDS, ComponentSpec
+from .spec import API, KINDS, OLDEST, ComponentSpec
+from .watchdog import Stuck
 
 __all__ = ["BLOCK", "GROUP", "Manager", "Origin", "PluginError", "Row", "UnknownComponent", "manager"]
-
-#: The entry-point group of component plugins.
-GROUP = hookspecs.PROJECT
-#: Environment variable: entry-point names, separated by commas, that are not loaded.
-BLOCK = "IBLLM_BLOCK"
-
-
-class PluginError(UserError):
-    """A component exists but cannot be used; the message names its distribution and the cause."""
 
 
 class UnknownComponent(UserError):
@@ -49,23 +36,12 @@ class UnknownComponent(UserError):
 
 
 @attrs.frozen
-class Origin:
-    """Where a plugin comes from: its entry point's name and value, and the distribution that registered it."""
-
-    plugin: str
-    value: str
-    distribution: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.distribution}=={self.version}"
-
-
-@attrs.frozen
 class Row:
     """One line of ``ibllm plugins``: a component, or a plugin that gave none (then `kind` is empty and `name` the entry point's).
 
-    `status` is ``ok``, ``error`` or ``blocked``; `error` says why, and is empty when all is well.
+    `status` is ``ok``, ``error`` or ``blocked``; `error` says why and `remedy` what helps, both empty when all is well. `file` is the plugin
+    module's (empty where it cannot be found), `hooks` are the lifecycle hooks that the plugin implements, `api` the interface a component
+    was written for (0 for a plugin that gave none).
     """
 
     kind: str
@@ -76,6 +52,10 @@ class Row:
     status: str
     error: str
     plugin: str
+    remedy: str = ""
+    file: str = ""
+    hooks: tuple[str, ...] = ()
+    api: int = 0
 
 
 class Manager:
@@ -91,10 +71,11 @@ class Manager:
         self._components: dict[tuple[str, str], tuple[ComponentSpec, Origin]] = {}
         self._faults: dict[tuple[str, str], str] = {}
         self._broken: dict[str, str] = {}
+        self._plugins: dict[str, Plugin] = {}
         self._blocked: list[str] = []
         self._rows: list[Row] = []
         found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
-        self._load([(point, _origin(point)) for point in found])
+        self._load([(point, origin_of(point)) for point in found])
 
     # What there is
 
@@ -125,10 +106,26 @@ class Manager:
         origin = self._find(kind, name)[1]
         return origin.distribution, origin.version
 
+    def plugin_of(self, kind: str, name: str) -> str:
+        """The entry-point name of the component's plugin; raises as `get` does."""
+        return self._find(kind, name)[1].plugin
+
+    def plugin(self, name: str) -> Plugin:
+        """A loaded plugin by its entry point's name. Raises `PluginError` where there is none or it cannot be used."""
+        if name in self._plugins:
+            return self._plugins[name]
+        if name in self._broken:
+            raise PluginError(f"the plugin {name!r} is broken: {self._broken[name]}")
+        raise PluginError(f"the plugin {name!r} is blocked" if name in self._blocked else f"no plugin is called {name!r}")
+
+    def hooked(self) -> tuple[str, ...]:
+        """The plugins that implement lifecycle hooks."""
+        return tuple(sorted(name for name, plugin in self._plugins.items() if plugin.hooks))
+
     def config_class(self, kind: str, name: str) -> type[Config]:
         """The component's options class, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
         spec, origin = self._find(kind, name)
-        found = _import(spec.config, f"the config of {kind}.{name}", origin)
+        found = import_object(spec.config, f"the config of {kind}.{name}", origin)
         if not (isinstance(found, type) and issubclass(found, Config)):
             raise PluginError(f"{origin}: the config of {kind}.{name}, {spec.config}, is no class deriving from ibllm_core.options.Config")
         return found
@@ -136,7 +133,7 @@ class Manager:
     def factory(self, kind: str, name: str) -> Callable[..., Any]:
         """The component's factory, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
         spec, origin = self._find(kind, name)
-        found = _import(spec.factory, f"the factory of {kind}.{name}", origin)
+        found = import_object(spec.factory, f"the factory of {kind}.{name}", origin)
         if not callable(found):
             raise PluginError(f"{origin}: the factory of {kind}.{name}, {spec.factory}, cannot be called")
         return found
@@ -175,15 +172,17 @@ class Manager:
                 continue
             try:
                 if len(owners[point.name]) > 1:
-                    raise PluginError(
-                        f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}; uninstall all but one"
-                    )
-                specs = _ask(point)
-            except (Exception, SystemExit) as error:  # whatever a stranger's module does, it is only that plugin's failure
-                self._broken[point.name] = f"{origin}: {_cause(error)}"
-                self._add_row(origin, status="error", error=_cause(error))
+                    raise _Twins(f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}; uninstall all but one")
+                plugin = load(point, origin)
+            except (Exception, SystemExit, Stuck) as error:  # whatever a stranger's module does, it is only that plugin's failure
+                help_ = "" if isinstance(error, _Twins) else remedy(error, origin)
+                self._broken[point.name] = "; ".join(filter(None, (f"{origin}: {cause(error)}", help_)))
+                self._add_row(origin, status="error", error=cause(error), remedy=help_)
                 continue
-            for spec in specs:
+            self._plugins[point.name] = plugin
+            if not plugin.specs:
+                self._add_row(origin)
+            for spec in plugin.specs:
                 claims.setdefault((spec.kind, spec.name), []).append((spec, origin))
         for key, claimed in claims.items():
             self._settle(key, claimed)
@@ -200,9 +199,11 @@ class Manager:
                 self._components[key] = (spec, origin)
             self._add_row(origin, spec, "error" if fault else "ok", fault)
 
-    def _add_row(self, origin: Origin, spec: ComponentSpec | None = None, status: str = "ok", error: str = "") -> None:
-        kind, name, summary = (spec.kind, spec.name, spec.summary) if spec else ("", origin.plugin, "")
-        self._rows.append(Row(kind, name, summary, origin.distribution, origin.version, status, error, origin.plugin))
+    def _add_row(self, origin: Origin, spec: ComponentSpec | None = None, status: str = "ok", error: str = "", remedy: str = "") -> None:
+        kind, name, summary, api = (spec.kind, spec.name, spec.summary, spec.api) if spec else ("", origin.plugin, "", 0)
+        hooks = self._plugins[origin.plugin].hooks if origin.plugin in self._plugins else ()
+        where = (origin.distribution, origin.version)
+        self._rows.append(Row(kind, name, summary, *where, status, error, origin.plugin, remedy, file_of(origin.value), hooks, api))
 
 
 def manager(block: Iterable[str] = ()) -> Manager:
@@ -216,37 +217,19 @@ def _manager(block: frozenset[str]) -> Manager:
     return Manager(block)
 
 
-def _ask(point: metadata.EntryPoint) -> list[ComponentSpec]:
-    """Loads one plugin and asks it the one question, in a pluggy manager of its own, so that every answer and failure is that plugin's."""
-    with _stdout_to_stderr():
-        plugin = point.load()
-        host = pluggy.PluginManager(GROUP)
-        host.add_hookspecs(hookspecs)
-        try:
-            host.register(plugin, point.name)
-        except pluggy.PluginValidationError as error:
-            raise PluginError(f"{point.value}: {_one_line(error)}") from error
-        callers = host.get_hookcallers(plugin) or []
-        unknown = sorted(caller.name for caller in callers if not caller.has_spec())
-        if unknown:
-            hooks = sorted(name for name in vars(hookspecs) if name.startswith(f"{GROUP}_"))
-            raise PluginError(f"{point.value} implements an unknown hook {unknown[0]!r}; the hooks are: {', '.join(hooks)}")
-        if not callers:
-            raise PluginError(f"{point.value} implements no hook (is @hookimpl missing?)")
-        answers = host.hook.ibllm_components()  # pluggy leaves an answer of None out
-        if not answers:
-            raise PluginError(f"{point.value}: ibllm_components gave None, expected an iterable of ComponentSpec")
-        specs = list(answers[0])
-    for spec in specs:
-        if not isinstance(spec, ComponentSpec):
-            raise PluginError(f"{point.value}: ibllm_components gave {spec!r}, expected a ComponentSpec")
-    return specs
+class _Twins(PluginError):
+    """Two distributions register one plugin name; the message says what to do."""
 
 
 def _fault(spec: ComponentSpec, origin: Origin) -> str:
     """Why a spec cannot be used, or an empty string."""
     if spec.api > API:
         return f"{origin} was written for version {spec.api} of the plugin interface, this ibllm speaks {API}; upgrade ibllm"
+    if spec.api < OLDEST:
+        return (
+            f"{origin} was written for version {spec.api} of the plugin interface, which this ibllm, that speaks {API}, no longer accepts; "
+            f"upgrade {origin.distribution}"
+        )
     if spec.kind not in KINDS:
         guess = nearest(spec.kind, KINDS)
         return f"{origin} gives it the unknown kind {spec.kind!r}" + (
@@ -257,49 +240,6 @@ def _fault(spec: ComponentSpec, origin: Origin) -> str:
         if not (module and colon and attribute):
             return f"{origin} gives it the {field} {getattr(spec, field)!r}; expected 'module:name'"
     return ""
-
-
-def _import(path: str, what: str, origin: Origin) -> object:
-    module, _, attribute = path.partition(":")
-    try:
-        with _stdout_to_stderr():
-            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except Exception as error:
-        raise PluginError(f"{origin}: {what}, {path}, cannot be imported: {_cause(error)}") from error
-
-
-@contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """What plugin code prints while it loads must not mix with a command's output (``--json``)."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def _cause(error: BaseException) -> str:
-    """One line: the exception's type, its message, and the line of the plugin that raised it."""
-    if isinstance(error, PluginError):
-        return str(error)
-    text = f"{type(error).__name__}: {_one_line(error)}"
-    machinery = ("<frozen importlib", importlib.__file__, metadata.__file__, __file__)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(machinery)]
-    return text if isinstance(error, SyntaxError) or not frames else f"{text} ({frames[-1].filename}:{frames[-1].lineno})"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-def _origin(point: metadata.EntryPoint) -> Origin:
-    return Origin(point.name, point.value, *_identity(point.dist))
-
-
-@functools.cache
-def _identity(distribution: metadata.Distribution | None) -> tuple[str, str]:
-    """(name, version); a half-removed installation may have lost the file that says them."""
-    try:
-        return (distribution.name or "unknown", distribution.version or "unknown") if distribution else ("unknown", "unknown")
-    except metadata.PackageNotFoundError:
-        return "unknown", "unknown"
 
 
 def _names(origins: Iterable[Origin]) -> str:

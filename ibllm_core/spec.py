@@ -8,6 +8,8 @@ import attrs
 
 #: The version of the plugin interface this core speaks. A spec that asks for a newer one is refused by name.
 API = 1
+#: The oldest version that is still accepted; a spec older than `API` gets a warning (`ibllm_core.deprecated`).
+OLDEST = 1
 
 
 @attrs.frozen

@@ -70,7 +70,7 @@ def test_a_misspelt_hook_is_named(site):
     module = "from ibllm_core.hookspecs import hookimpl\n@hookimpl\ndef ibllm_componets():\n    return []\n"
     site.install("typo", {"typo": "typo_plugin"}, {"typo_plugin": module})
     [row] = site.manager().rows()
-    assert row.error == "typo_plugin implements an unknown hook 'ibllm_componets'; the hooks are: ibllm_components"
+    assert row.error == "typo_plugin implements an unknown hook 'ibllm_componets'; did it mean 'ibllm_components'?"
 
 
 def test_one_component_from_two_distributions_is_had_from_neither(site, source):
@@ -219,7 +219,7 @@ def test_what_plugins_print_does_not_reach_stdout(site, source, capsys):
     site.install("loud", {"loud": "loud_plugin"}, {"loud_plugin": "print('hello')\n" + source()})
     assert site.manager().get("loss", "mine")
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "hello\n")
+    assert (captured.out, captured.err) == ("", "[loud==1.0] hello\n")
 
 
 def test_half_removed_metadata_breaks_nothing(site, source):

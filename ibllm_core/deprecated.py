@@ -1,0 +1,51 @@
+"""All that is being retired, and how a plugin is told: by a warning with the plugin's own file and line. Torch-free.
+
+A retired hook is marked where it is specified, ``@hookspec(warn_on_impl=retires(…))``, a retired argument of one with
+``@hookspec(warn_on_impl_args={"argument": retires(…)})``; anything else is said by `warn_at`. The policy is in ``docs/explanation/versioning.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .spec import API, OLDEST, ComponentSpec
+
+__all__ = ["PluginDeprecationWarning", "attributed", "check_api", "retires", "warn_at"]
+
+
+class PluginDeprecationWarning(FutureWarning):
+    """A plugin uses what a later ibllm will not have. Shown by default: who runs the plugin has to know before it stops working."""
+
+
+def retires(what: str, instead: str, api: int) -> PluginDeprecationWarning:
+    """The warning for `what`, which plugins of interface version `api` and later may not use; `instead` says what to do."""
+    return PluginDeprecationWarning(f"{what} goes with version {api} of the plugin interface; {instead}")
+
+
+def warn_at(function: Callable[..., Any], warning: PluginDeprecationWarning) -> None:
+    """Warns as if from a plugin's `function`."""
+    code = inspect.unwrap(function).__code__
+    warnings.warn_explicit(warning, PluginDeprecationWarning, code.co_filename, code.co_firstlineno)
+
+
+def check_api(spec: ComponentSpec, function: Callable[..., Any]) -> None:
+    """Warns where a spec, handed over by `function`, was written for a version of the interface that is accepted for a while only."""
+    if OLDEST <= spec.api < API:
+        what = f"version {spec.api} of the plugin interface, which {spec.kind}.{spec.name} was written for,"
+        warn_at(function, PluginDeprecationWarning(f"{what} is still accepted, but will not be for ever; write it for version {API}"))
+
+
+@contextlib.contextmanager
+def attributed(origin: object) -> Iterator[None]:
+    """Puts the distribution before every `PluginDeprecationWarning` from within; other warnings pass as they are."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for found in caught:
+        ours = issubclass(found.category, PluginDeprecationWarning)
+        message = PluginDeprecationWarning(f"{origin}: {found.message}") if ours else found.message
+        warnings.warn_explicit(message, found.category, found.filename, found.lineno)
