@@ -48,6 +48,7 @@ def option(
     choices: Iterable[Any] | None = None,
     key: str | None = None,
     factory: Callable[[], Any] | None = None,
+    unit: str = "",
 ) -> Any:
     """Declares one option. `default` omitted: the recipe must give it.
 
@@ -57,6 +58,7 @@ def option(
         choices: the only values allowed, or for a tuple the only members.
         key: the name in a recipe where it is no Python name (``lambda``).
         factory: makes the default, where it is mutable.
+        unit: ``steps`` for a number of a stage's steps: a study that scales the stages scales it too.
     """
     allowed = tuple(choices) if choices is not None else None
     expected = describe_range(ge, le, gt, lt, allowed)
@@ -76,7 +78,7 @@ def option(
         if not inside(value):
             raise OptionError(attribute.metadata.get("key") or attribute.name, value, expected)
 
-    metadata = {"help": help, "range": expected, "key": key}
+    metadata = {"help": help, "range": expected, "key": key, "unit": unit}
     if factory is not None:
         return attrs.field(factory=factory, validator=check if expected else None, metadata=metadata)
     return attrs.field(default=default, validator=check if expected else None, metadata=metadata)

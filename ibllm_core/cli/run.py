@@ -43,7 +43,7 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
     if first:
         screen.say(f"{resolved.name}: {', '.join(f'{stage.name} {stage.steps}' for stage in resolved.running())} steps → {directory}")
     try:
-        with _interruptible(job):
+        with interruptible(job):
             results = job.run(resume)
     except Interrupted as stopped:
         screen.close()
@@ -87,7 +87,7 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
 
 
 @contextmanager
-def _interruptible(job: Job) -> Iterator[None]:
+def interruptible(job: Job) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) asks the job to stop at a step boundary; the second one stops at once."""
 
     def stop(number: int, _: object) -> None:

@@ -17,11 +17,13 @@ from .locate import Path, dotted, locate
 from .schema import FORMAT, Place, Seeds
 from .structure import keys, show
 
+#: Keys that no override may set.
+OF_FILES = ("extends", "format")
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
-def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes) -> Document:
-    """The file, what it extends, and the overrides, as one document.
+def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes, over: Iterable[Document] = ()) -> Document:
+    """The file, what it extends, the documents laid over it, and the overrides, as one document.
 
     Raises:
         RecipeErrors: at once where a file cannot be read; what else is wrong is added to `mistakes`.
@@ -30,7 +32,7 @@ def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes) 
     layers = _chain(file, mistakes)
     document = Document(file=layers[0].file)
     _check_formats(layers, mistakes)
-    for layer in (*reversed(layers), _overrides(file, sets, mistakes)):
+    for layer in (*reversed(layers), *over, _overrides(file, sets, mistakes)):
         _spread_seed(document, layer)
         overlay(document, layer, mistakes)
     removals(document)
@@ -148,29 +150,36 @@ def _overrides(file: str, sets: Iterable[str], mistakes: Mistakes) -> Document:
         split = _split(text)
         if split is None:
             mistakes.add(place, "cannot be read", expected="KEY=VALUE with a dotted KEY, e.g. --set stages.joint.steps=40")
-        elif split[0][0] in ("extends", "format"):
+        elif split[0][0] in OF_FILES:
             mistakes.add(place, f"{split[0][0]} belongs into a file", expected="any other key")
         else:
-            _put(document, *split, place)
+            put(document, *split, place)
     return document
 
 
 def _split(text: str) -> tuple[tuple[str, ...], Any] | None:
     """Path and value; a value that is no TOML is a string."""
     for at in (at for at, character in enumerate(text) if character == "="):
-        try:
-            nested = tomllib.loads(f"{text[:at].strip()} = 0")
-        except tomllib.TOMLDecodeError:
-            continue
-        path: list[str] = []
-        while isinstance(nested, dict):
-            if len(nested) != 1:
-                return None
-            (key,) = nested
-            path.append(key)
-            nested = nested[key]
-        return tuple(path), _value(text[at + 1 :].strip())
+        path = key_path(text[:at])
+        if path is not None:
+            return path, _value(text[at + 1 :].strip())
     return None
+
+
+def key_path(text: str) -> tuple[str, ...] | None:
+    """The steps of a dotted key, ``stages."my stage".steps``; None where it is none."""
+    try:
+        nested = tomllib.loads(f"{text.strip()} = 0")
+    except tomllib.TOMLDecodeError:
+        return None
+    path: list[str] = []
+    while isinstance(nested, dict):
+        if len(nested) != 1:
+            return None
+        (key,) = nested
+        path.append(key)
+        nested = nested[key]
+    return tuple(path)
 
 
 def _value(text: str) -> Any:
@@ -181,7 +190,8 @@ def _value(text: str) -> Any:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def _put(document: Document, path: tuple[str, ...], value: Any, place: Place) -> None:
+def put(document: Document, path: tuple[str, ...], value: Any, place: Place) -> None:
+    """Writes a value at a key path."""
     table = document.data
     for depth, step in enumerate(path[:-1], 1):
         if not isinstance(table.get(step), dict):

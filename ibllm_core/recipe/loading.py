@@ -11,20 +11,27 @@ from ..errors import nearest
 from .checks import check_all
 from .document import Document
 from .draft import Draft
-from .errors import Mistakes
+from .errors import Mistakes, listing
 from .files import read
 from .resolve import to_toml
 from .schema import Place, Plugins, Recipe
 from .sections import read_sections
 
 
-def load(path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | None = None, manager: plugins.Manager | None = None) -> Recipe:
+def load(
+    path: str | os.PathLike[str],
+    sets: Iterable[str] = (),
+    seed: int | None = None,
+    manager: plugins.Manager | None = None,
+    over: Iterable[Document] = (),
+) -> Recipe:
     """Reads a recipe with all that it extends.
 
     Args:
         path: a TOML file, or ``package:recipe`` for one that an installed package brings.
         sets: overrides, ``KEY=VALUE``.
         seed: instead of the recipe's, for every purpose.
+        over: documents laid over the file, one after the other, below the overrides.
         manager: where components are looked up; the process's own without the plugins that the recipe blocks.
 
     Raises:
@@ -32,7 +39,7 @@ def load(path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | Non
     """
     mistakes = Mistakes(os.fspath(path))
     overrides = (*sets, *(() if seed is None else (f"seed={seed}",)))
-    document = read(path, overrides, mistakes)
+    document = read(path, overrides, mistakes, over)
     document.data.setdefault("name", pathlib.Path(document.file).stem)
     draft = Draft(document=document, manager=manager or plugins.manager(), mistakes=mistakes)
     blocked = draft.structure(Plugins, draft.table("plugins"), ("plugins",))
@@ -41,6 +48,7 @@ def load(path: str | os.PathLike[str], sets: Iterable[str] = (), seed: int | Non
         if manager is None and blocked.block:
             draft.manager = plugins.manager(blocked.block)
             _check_blocks(draft)
+        _check_hooks(draft)
     read_sections(draft)
     check_all(draft)
     mistakes.throw()
@@ -57,6 +65,20 @@ def _check_blocks(draft: Draft) -> None:
                 expected="names as `ibllm plugins` shows them",
                 nearest=nearest(name, known),
             )
+
+
+def _check_hooks(draft: Draft) -> None:
+    for name in draft.plugins.hooks:
+        try:
+            hooks = draft.manager.plugin(name).hooks
+        except plugins.PluginError as error:
+            known = draft.manager.hooked()
+            draft.say(
+                ("plugins", "hooks"), str(error), expected=listing(known) or "a plugin with lifecycle hooks", nearest=nearest(name, known)
+            )
+            continue
+        if not hooks:
+            draft.say(("plugins", "hooks"), f"the plugin {name!r} implements no lifecycle hook", expected=listing(draft.manager.hooked()))
 
 
 def _recipe(draft: Draft, document: Document) -> Recipe:

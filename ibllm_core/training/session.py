@@ -16,6 +16,7 @@ from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.metric import Metric
 from ..interfaces.tokenizer import Tokenizer
 from ..interfaces.tracker import Tracker
+from ..lifecycle import Hooks
 from ..model import Model
 from ..recipe.schema import Recipe
 from ..run import MetricsFile, RunDirectory
@@ -35,7 +36,8 @@ class Session:
         best: the state of the model (and its average) at the stage's best validation; empty before it.
         records: one entry a finished stage, for run.json.
         step: iterations done over all stages.
-        seconds: what took how long.
+        hooks: the lifecycle hooks of the recipe's plugins; none but in the first process.
+        seconds: what took how long, the hooks among it.
         stopping: asked at every step boundary.
     """
 
@@ -51,12 +53,21 @@ class Session:
     observer: Observer
     average: dict[str, Tensor]
     stopping: Callable[[], bool]
+    hooks: Hooks = attrs.field(factory=Hooks)
     trackers: Mapping[str, Tracker] = attrs.field(factory=dict)
     log: MetricsFile | None = None
     best: dict[str, dict[str, Tensor]] = attrs.field(factory=dict)
     records: list[dict[str, Any]] = attrs.field(factory=list)
     step: int = 0
     seconds: dict[str, float] = attrs.field(factory=dict)
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Calls a lifecycle hook with what most of them are handed, and `arguments`."""
+        self.hooks.call(hook, recipe=self.recipe, model=self.model, run_directory=self.directory.path, **arguments)
+
+    def timings(self) -> dict[str, float]:
+        """`seconds`, without what hooks took in the stages that called them, and with it under the plugins' names."""
+        return self.seconds | {name: self.seconds.get(name, 0.0) + seconds for name, seconds in self.hooks.seconds.items()}
 
     def write(self, kind: str, stage: str, values: Mapping[str, float]) -> None:
         """A line into metrics.jsonl and to every tracker."""
@@ -105,7 +116,7 @@ class Session:
 
     def checkpoint(self, state: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
         """Everything that a restart needs, beside the stage's own `state` and `tensors`."""
-        shared: dict[str, Any] = {"global_step": self.step, "records": self.records, "seconds": self.seconds}
+        shared: dict[str, Any] = {"global_step": self.step, "records": self.records, "seconds": self.timings()}
         groups: dict[str, Mapping[str, Tensor]] = {"weights": self.model.state_dict(), **tensors}
         groups["losses"] = {f"{name}.{key}": t for name, loss in self.losses.items() for key, t in loss.state_dict().items()}
         if self.average:
@@ -119,7 +130,10 @@ class Session:
         state, groups = checkpoint.state, checkpoint.tensors
         self.step, self.records, self.seconds = state["global_step"], state["records"], state["seconds"]
         self.model.load_state_dict(dict(groups["weights"]))
-        for name, loss in self.losses.items():
+        # Losses of later stages have their first weights still, and may be others than those of the run that the checkpoint is from.
+        running = self.recipe.running()[: state["stage"] + (state["step"] > 0)]
+        seen = build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses))
+        for name, loss in ((name, self.losses[name]) for name in seen):
             own = {key.removeprefix(f"{name}."): t for key, t in groups.get("losses", {}).items() if key.startswith(f"{name}.")}
             loss.load_state_dict(own)
         for name, tensor in groups.get("average", {}).items():
@@ -130,7 +144,9 @@ class Session:
             self.best = {"weights": {}, "average": {}} | {n: {k: t.to(device) for k, t in group.items()} for n, group in best.items()}
 
 
-def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, stopping: Callable[[], bool], resume: bool) -> Session:
+def open_session(
+    recipe: Recipe, directory: RunDirectory, observer: Observer, stopping: Callable[[], bool], resume: bool, hooks: Hooks | None = None
+) -> Session:
     """Builds everything that a run needs, on its device."""
     # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
     # the setting when they are made, so it comes before the first operation that makes them.
@@ -160,4 +176,5 @@ def open_session(recipe: Recipe, directory: RunDirectory, observer: Observer, st
         observer=observer if ranks.first else Observer(),
         average=average,
         stopping=stopping,
+        hooks=hooks or Hooks(),
     )

@@ -88,14 +88,14 @@ class ScheduleFreeConfig(Config):
 class ConstantConfig(Config):
     """The full rate."""
 
-    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0)
+    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0, unit="steps")
 
 
 @attrs.frozen(kw_only=True)
 class CosineConfig(Config):
     """Loshchilov and Hutter 2017, without restarts."""
 
-    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0)
+    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0, unit="steps")
     final: float = option(0.0, help="fraction of the rate that is approached at the stage's end", ge=0, le=1)
 
 
@@ -104,7 +104,7 @@ class StepConfig(Config):
     """A staircase."""
 
     gamma: float = option(0.9, help="what the rate is multiplied with at each stair", gt=0, le=1)
-    every: int = option(0, help="steps from one stair to the next; 0 to use `fraction`", ge=0)
+    every: int = option(0, help="steps from one stair to the next; 0 to use `fraction`", ge=0, unit="steps")
     fraction: float = option(0.1, help="part of the stage from one stair to the next", gt=0, le=1)
 
 
@@ -112,5 +112,5 @@ class StepConfig(Config):
 class LinearConfig(Config):
     """A line."""
 
-    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0)
+    warmup: int = option(0, help="steps over which the rate rises to its full value", ge=0, unit="steps")
     final: float = option(0.0, help="fraction of the rate that is approached at the stage's end", ge=0, le=1)

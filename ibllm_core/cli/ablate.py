@@ -1,0 +1,135 @@
+"""``ibllm ablate``: plans, runs and reports a study."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..study.directory import StudyDirectory
+    from ..study.plan import Plan
+    from ..study.runner import Runner
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--study-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the study goes; by default studies/NAME.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time; by default as many as the cores (or the devices) take.")
+@click.option("--devices", default="auto", show_default=True, help="Where runs go: auto, cpu, or e.g. cuda:0,cuda:1.")
+@click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="Instead of the study's scale.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Instead of the study's seeds: 0, 1, … up to so many.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print every run, what differs, what is shared and what it costs; train nothing.")
+@click.option("--report", "only_report", is_flag=True, help="Write the tables and the page again from what is there; train nothing.")
+@click.option("--verify", is_flag=True, help="Run a finished cell, chosen at random, once more and compare its figures bit for bit.")
+@click.option("--retry", is_flag=True, help="Try the runs that failed again.")
+def command(
+    study: Path,
+    study_dir: Path | None,
+    jobs: int | None,
+    devices: str,
+    scale: float | None,
+    seeds: int | None,
+    only_plan: bool,
+    only_report: bool,
+    verify: bool,
+    retry: bool,
+) -> int:
+    """Run the ablation study of the file STUDY and write its tables.
+
+    It may be stopped at any time and started again by the same command: what is done is kept, what was under way goes on.
+    """
+    if only_plan + only_report + verify > 1:
+        raise UserError("--plan, --report and --verify exclude each other")
+    from ..study.checking import choose_devices
+    from ..study.directory import StudyDirectory
+    from ..study.plan import make_plan
+    from ..study.reading import read_study
+
+    read = read_study(study, scale=scale, seeds=seeds)
+    directory = StudyDirectory(study_dir or Path("studies") / read.name)
+    plan = make_plan(read)
+    if only_plan:
+        from ..study.preview import preview
+
+        preview(plan, directory)
+        return 0
+    if only_report or verify:
+        directory.check_held(plan)
+        return _report(plan, directory) if only_report else _verify(plan, directory)
+    return _run(plan, directory, jobs, choose_devices(devices), retry)
+
+
+def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[str], retry: bool) -> int:
+    from ..study.checking import check_arms, choose_jobs
+    from ..study.runner import Runner, failed
+    from . import study_display
+
+    study = plan.study
+    check_arms(plan)
+    directory.prepare(plan)
+    if retry:
+        directory.forget_failures(plan.cells)
+    screen = study_display.choose(plan)
+    runner = Runner(plan, directory, jobs or choose_jobs(places, study.table.threads), places, screen)
+    try:
+        with _interruptible(runner):
+            if study.table.design == "search":
+                from ..study.search import explore
+
+                plan = explore(plan, directory, runner)
+            else:
+                runner.run()
+    finally:
+        screen.close()
+    if runner.stopped:
+        click.echo("stopped; the same command goes on; with --report it writes the tables so far", err=True)
+        return INTERRUPTED
+    wrong = failed(runner.outcomes)
+    _report(plan, directory)
+    for name in wrong:
+        click.echo(f"failed   {name}: {runner.outcomes[name].reason}  (log: {directory / 'logs' / (name + '.txt')})", err=True)
+    if wrong:
+        click.echo(f"{len(wrong)} of {len(plan.cells)} runs failed; to try them again: the same command with --retry", err=True)
+    return 1 if wrong else 0
+
+
+def _report(plan: Plan, directory: StudyDirectory) -> int:
+    from ..study.outputs import write_outputs
+
+    for line in write_outputs(plan, directory):
+        click.echo(line)
+    return 0
+
+
+def _verify(plan: Plan, directory: StudyDirectory) -> int:
+    from ..study.verify import verify
+
+    right, lines = verify(plan, directory)
+    for line in lines:
+        click.echo(line)
+    return 0 if right else 1
+
+
+@contextmanager
+def _interruptible(runner: Runner) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) asks the runs to stop with a checkpoint; the second one ends them at once."""
+
+    def stop(number: int, _: object) -> None:
+        click.echo("ending the runs" if runner.stopped else "stopping the runs, each with a checkpoint; once more to end them at once", err=True)
+        runner.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

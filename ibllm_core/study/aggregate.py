@@ -1,0 +1,97 @@
+"""Several figures at once over many runs: interquartile mean and probability of improvement (Agarwal et al. 2021). Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from .statistics import BOOTSTRAP_FROM, improvement, usable
+
+__all__ = ["Aggregate", "interquartile_mean", "is_large", "probability_of_improvement"]
+
+_RESAMPLES = 2_000
+
+Matrix = Sequence[Sequence[float | None]]
+
+
+@attrs.frozen(kw_only=True)
+class Aggregate:
+    """One number for a whole table of runs × figures.
+
+    Attributes:
+        value: None where no run has all figures.
+        low, high: its interval; None below `BOOTSTRAP_FROM` runs.
+        runs, figures: the size of the table; for a comparison, runs a side.
+        left_out: runs that lack a figure.
+        confidence: of the interval, in (0, 1).
+        note: why something is None; empty otherwise.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    runs: int = 0
+    figures: int = 0
+    left_out: int = 0
+    confidence: float = 0.95
+    note: str = ""
+
+
+def is_large(runs: int) -> bool:
+    """Whether a design is large enough to show these with intervals: `BOOTSTRAP_FROM` runs, where a bootstrap covers what it says."""
+    return runs >= BOOTSTRAP_FROM
+
+
+def interquartile_mean(matrix: Matrix, confidence: float = 0.95) -> Aggregate:
+    """Mean of the middle half of all cells, a mean that strays less with a few bad runs and a median that uses more of them (Agarwal et al. 2021, §4.3).
+
+    The interval is a percentile bootstrap over whole runs. Agarwal et al. draw each task's runs apart (stratified), as theirs are separate runs; figures of one run go up and
+    down together, and drawn apart their interval is too narrow: with a correlation of 0.5 among 10 figures it covered 67 %, over whole runs 93 % (30 runs, 95 % meant).
+
+    Args:
+        matrix: runs × figures, all on one scale and better in the same direction; a run that lacks one is left out.
+        confidence: of the interval, in (0, 1).
+    """
+    from scipy import stats
+
+    rows = [row for row in matrix if all(map(usable, row))]
+    said = Aggregate(confidence=confidence, left_out=len(matrix) - len(rows))
+    return _aggregate(said, [rows], lambda cells: float(stats.trim_mean(cells, 0.25, axis=None)))
+
+
+def probability_of_improvement(base: Matrix, other: Matrix, confidence: float = 0.95, *, higher_is_better: bool = True) -> Aggregate:
+    """P(other better than base), the mean over figures (Agarwal et al. 2021, §4.3); its interval from a percentile bootstrap over seeds, both sides drawn together.
+
+    Args:
+        base, other: seeds × figures, row by row the same seed; a seed that lacks a figure on either side is left out.
+        confidence: of the interval, in (0, 1).
+        higher_is_better: of every figure.
+    """
+    pairs = [(b, o) for b, o in zip(base, other, strict=True) if all(map(usable, (*b, *o)))]
+    said = Aggregate(confidence=confidence, left_out=len(base) - len(pairs))
+
+    def mean_improvement(left: Any, right: Any) -> float:
+        columns = list(zip(left.T, right.T, strict=True))
+        return sum(improvement(b, o, higher_is_better) for b, o in columns) / len(columns)
+
+    return _aggregate(said, [[b for b, _ in pairs], [o for _, o in pairs]], mean_improvement)
+
+
+def _aggregate(said: Aggregate, sides: Sequence[Matrix], statistic: Callable[..., float]) -> Aggregate:
+    """The statistic of one or two tables, with an interval over their rows where there are enough."""
+    import numpy as np
+
+    runs = len(sides[0])
+    if not runs or not sides[0][0]:
+        return attrs.evolve(said, note="no run has all figures")
+    tables = [np.asarray(side, dtype=float) for side in sides]
+    said = attrs.evolve(said, value=statistic(*tables), runs=runs, figures=tables[0].shape[1])
+    if not is_large(runs):
+        return attrs.evolve(said, note=f"fewer than {BOOTSTRAP_FROM} runs: no interval")
+    rng = np.random.default_rng(0)
+    drawn = [statistic(*(table[rows] for table in tables)) for rows in rng.integers(runs, size=(_RESAMPLES, runs))]
+    tail = (1 - said.confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return attrs.evolve(said, low=float(low), high=float(high))

@@ -1,0 +1,152 @@
+"""What a number of seeds could show, told before anything is trained. Torch-free."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import attrs
+
+from .signflip import smallest_p
+from .statistics import level
+
+__all__ = ["Foresight", "foresee", "power"]
+
+
+@attrs.frozen(kw_only=True)
+class Foresight:
+    """What so many seeds could show in so many comparisons with the base. ``…_holm``: after Holm's correction, at its strictest step (level / comparisons).
+
+    Attributes:
+        seeds, comparisons: the design.
+        confidence: 1 − confidence is the two-sided level.
+        power: the probability with which a difference is to be found, in (0, 1).
+        sd: standard deviation of paired differences in the figure's units, where known.
+        smallest_p, smallest_p_holm: the smallest p that a sign-flip test could give; 1 where seeds < 2.
+        seeds_needed, seeds_needed_holm: the fewest seeds whose smallest p passes the level.
+        detectable, detectable_holm: the smallest mean difference a paired t-test finds with that power, in `sd`; None where seeds < 2.
+        seeds_for_one_sd, seeds_for_one_sd_holm: the fewest seeds with which a difference of one `sd` is found with that power.
+    """
+
+    seeds: int
+    comparisons: int
+    confidence: float
+    power: float
+    sd: float | None
+    smallest_p: float
+    smallest_p_holm: float
+    seeds_needed: int
+    seeds_needed_holm: int
+    detectable: float | None
+    detectable_holm: float | None
+    seeds_for_one_sd: int
+    seeds_for_one_sd_holm: int
+
+    @property
+    def difference(self) -> float | None:
+        """`detectable` in the figure's units; None where `sd` is not known."""
+        return None if self.sd is None or self.detectable is None else self.sd * self.detectable
+
+    @property
+    def difference_holm(self) -> float | None:
+        """`detectable_holm` in the figure's units; None where `sd` is not known."""
+        return None if self.sd is None or self.detectable_holm is None else self.sd * self.detectable_holm
+
+    def sentences(self) -> tuple[str, ...]:
+        """The same in plain words: what the sign-flip test can pass, what the t-test can find, what would suffice."""
+        if self.comparisons < 1:
+            return ("Nothing is compared with the base.",)
+        if self.seeds < 2:
+            return ("One seed shows no difference: there is nothing to tell it from luck. Two-sided tests at " + self._needs(),)
+        return (self._flips(), self._finds(), self._suffices())
+
+    def _needs(self) -> str:
+        more = self.seeds_needed_holm if self.comparisons > 1 else self.seeds_needed
+        corrected = f" after Holm's correction over {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        return f"{level(self.confidence):g} need {more} seeds{corrected}."
+
+    def _flips(self) -> str:
+        alpha, many = level(self.confidence), self.comparisons > 1
+        says = f"Sign-flip test: the smallest two-sided p of {self.seeds} seeds is {self.smallest_p:.2g}"
+        corrected = f", after Holm's correction over {self.comparisons} comparisons {self.smallest_p_holm:.2g}" if many else ""
+        if self.smallest_p > alpha:
+            enough = f"{self.seeds_needed} seeds could" + (f", for {self.comparisons} comparisons {self.seeds_needed_holm}" if many else "")
+            return f"{says}{corrected}: no difference, however large, can pass {alpha:g}; {enough}."
+        if self.smallest_p_holm > alpha:
+            return f"{says}{corrected}: a single comparison can pass {alpha:g}, the corrected ones cannot; {self.seeds_needed_holm} seeds could."
+        return f"{says}{corrected}: a difference can pass {alpha:g}."
+
+    def _finds(self) -> str:
+        def size(sds: float | None, units: float | None) -> str:
+            assert sds is not None, "a foresight without two seeds"
+            return f"{sds:.2f} sd" + ("" if units is None else f" ({units:.3g} in the figure's units)")
+
+        corrected = f", {size(self.detectable_holm, self.difference_holm)} after Holm's correction" if self.comparisons > 1 else ""
+        return (
+            f"t-test: with a power of {100 * self.power:g} % a difference of {size(self.detectable, self.difference)} is found{corrected}; "
+            "sd is the standard deviation of the differences between runs of the same seed."
+        )
+
+    def _suffices(self) -> str:
+        corrected = f", {self.seeds_for_one_sd_holm} after Holm's correction" if self.comparisons > 1 else ""
+        return f"To find a difference of one sd takes {self.seeds_for_one_sd} seeds{corrected}."
+
+
+def foresee(seeds: int, comparisons: int, confidence: float = 0.95, power: float = 0.8, sd: float | None = None) -> Foresight:
+    """What `seeds` runs a variant could show in `comparisons` comparisons with the base.
+
+    Args:
+        seeds, comparisons: at least 0.
+        confidence, power: in (0, 1).
+        sd: of paired differences, from runs so far (`Comparison.sd`), in the figure's units; None or 0 where not known.
+    """
+    assert 0 < power < 1 and seeds >= 0 and comparisons >= 0, (seeds, comparisons, power)
+    alpha, family = level(confidence), max(1, comparisons)
+    strict = alpha / family
+    return Foresight(
+        seeds=seeds,
+        comparisons=comparisons,
+        confidence=confidence,
+        power=power,
+        sd=sd or None,
+        smallest_p=smallest_p(seeds),
+        smallest_p_holm=min(1.0, family * smallest_p(seeds)),
+        seeds_needed=_enough_seeds(alpha),
+        seeds_needed_holm=_enough_seeds(strict),
+        detectable=_detectable(seeds, alpha, power),
+        detectable_holm=_detectable(seeds, strict, power),
+        seeds_for_one_sd=_seeds_for(1.0, alpha, power),
+        seeds_for_one_sd_holm=_seeds_for(1.0, strict, power),
+    )
+
+
+def power(n: int, d: float, alpha: float = 0.05) -> float:
+    """Probability that a two-sided paired t-test of n seeds finds a mean difference of d standard deviations of the differences at level alpha.
+
+    t² is noncentral F(1, n − 1, n d²) (Cohen 1988, ch. 2 and 12). statsmodels' TTestPower gives the same where it gives a number; at n < 9 it does not always (nan),
+    and its solve_power then stops at a wrong effect without a word.
+    """
+    from scipy import stats
+
+    assert n >= 2 and 0 < alpha < 1, (n, alpha)
+    return float(stats.ncf.sf(stats.f.isf(alpha, 1, n - 1), 1, n - 1, n * d * d))
+
+
+def _enough_seeds(alpha: float) -> int:
+    return next(n for n in count(2) if smallest_p(n) <= alpha)
+
+
+def _seeds_for(d: float, alpha: float, target: float) -> int:
+    """The fewest seeds that find a difference of d sd with the target power."""
+    return next(n for n in count(2) if power(n, d, alpha) >= target)
+
+
+def _detectable(n: int, alpha: float, target: float) -> float | None:
+    """The difference, in sd, that n seeds find with the target power."""
+    from scipy.optimize import brentq
+
+    if n < 2:
+        return None
+    high = 1.0
+    while power(n, high, alpha) < target:
+        high *= 2
+    return float(brentq(lambda d: power(n, d, alpha) - target, 0.0, high))
