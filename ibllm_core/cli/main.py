@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "diff": "Show what really differs between two recipes.",
     "evaluate": "Measure a finished run on a split.",
     "plugins": "List the components of all installed plugins.",
+    "plugin": "Write a plugin package, or check an installed one.",
 }
 #: The entry-point group of other packages' commands.
 GROUP = "ibllm.commands"

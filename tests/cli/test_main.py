@@ -79,8 +79,8 @@ def test_every_command_of_the_table_is_there_and_explains_itself(name, capsys):
 
 
 def test_a_misspelt_command_gets_the_nearest(capsys):
-    assert cli.main(["plugin"]) == 2
-    assert "no command 'plugin'; did you mean 'plugins'?" in capsys.readouterr().err
+    assert cli.main(["plugns"]) == 2
+    assert "no command 'plugns'; did you mean 'plugins'?" in capsys.readouterr().err
 
 
 def test_nearest_forgives_case_and_dashes():
