@@ -113,7 +113,7 @@ def import_object(path: str, what: str, origin: Origin) -> object:
 @contextlib.contextmanager
 def guarded(origin: Origin, what: str) -> Iterator[None]:
     """A stranger's code runs within: it cannot wait for ever, nor write into a command's output (``--json``)."""
-    with watch(what, remedy(Stuck(), origin)), _stdout_to_stderr(origin):
+    with watch(what, remedy(Stuck(), origin)), stdout_to_stderr(origin):
         yield
 
 
@@ -134,7 +134,7 @@ class _Named:
 
 
 @contextlib.contextmanager
-def _stdout_to_stderr(origin: Origin) -> Iterator[None]:
+def stdout_to_stderr(origin: Origin) -> Iterator[None]:
     """What a plugin prints goes to standard error under its name; what its child processes print goes there too."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, ValueError):  # no such descriptor: nothing can be written to it either
@@ -143,7 +143,7 @@ def _stdout_to_stderr(origin: Origin) -> Iterator[None]:
             stack.callback(os.close, kept)
             os.dup2(2, 1)
             stack.callback(os.dup2, kept, 1)
-        stack.enter_context(contextlib.redirect_stdout(_Named(origin)))  # type: ignore[type-var]
+        stack.enter_context(contextlib.redirect_stdout(_Named(origin)))
         yield
 
 

@@ -32,7 +32,8 @@ class RunDirectory:
     """Paths and records of one run.
 
     ``recipe.toml`` (resolved), ``run.json`` (status, versions, provenance, hardware, seeds), ``results.json`` (one flat table),
-    ``metrics.jsonl``, ``checkpoints/``, ``model/``, ``samples/``, ``tensorboard/``, ``report.html``.
+    ``metrics.jsonl``, ``checkpoints/``, ``model/``, ``samples/``, ``tensorboard/``, ``report.html``; where another process than the first failed,
+    ``error-rank-N.txt``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,6 +81,14 @@ class RunDirectory:
             write_text(self.recipe, recipe.source)
         except OSError as error:
             raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
+
+    def load(self) -> Recipe:
+        """The recipe as it was resolved. Raises `UserError`, with what to install, where a plugin of the run is not there."""
+        from .provenance import check_provenance
+        from .recipe import load
+
+        check_provenance(self.info().get("provenance"), str(self.path))
+        return load(self.recipe)
 
     def info(self) -> dict[str, Any]:
         """What run.json says; empty where there is none."""
@@ -144,9 +153,7 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe as it was resolved when the run started."""
-        from .recipe import load
-
-        return load(self.directory.recipe)
+        return self.directory.load()
 
     @cached_property
     def results(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,8 +54,10 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} holds no trained model ({WEIGHTS} is missing)")
     if recipe is None:
+        from .provenance import check_provenance
         from .recipe import load
 
+        check_provenance(_record(folder).get("provenance"), str(folder))
         recipe = load(folder / "recipe.toml")
     tokenizers = build.build_tokenizers(recipe, saved=folder)
     model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
@@ -87,6 +90,14 @@ def start_from(model: Model, init: Init, parts: tuple[str, ...] = ()) -> None:
             model.parts[part].load_state_dict(own)
         except RuntimeError as error:
             raise UserError(f"init.run = {init.run!r}: the weights of {part} do not fit this recipe's {part}: {error}") from error
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> dict[str, Tensor]:

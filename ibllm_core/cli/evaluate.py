@@ -30,6 +30,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
                 f"no split {split!r} in {opened.recipe.data.use}; "
                 + (f"did you mean {guess!r}?" if guess else f"there are: {', '.join(known)}")
             )
+    from ..blame import naming
     from ..build import build_metrics
     from ..evaluation import evaluate, records
     from ..report.figures import told
@@ -37,19 +38,20 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     measured: dict[str, str] = {}
     results: dict[str, float] = {}
     metrics = build_metrics(opened.recipe)
-    for split in splits or plan.splits:
-        figures, evaluation = evaluate(
-            opened.model,
-            opened.dataset,
-            metrics,
-            split,
-            items=items or plan.items,
-            seed=opened.recipe.seed.evaluation if seed is None else seed,
-            batch=plan.batch,
-        )
-        results |= {f"{split}/{name}": value for name, value in figures.items()}
-        results[f"{split}/items"] = float(len(evaluation))
-        measured |= {f"{split} {name}": told(record) for name, record in records(metrics, evaluation).items()}
+    with naming(opened.recipe):
+        for split in splits or plan.splits:
+            figures, evaluation = evaluate(
+                opened.model,
+                opened.dataset,
+                metrics,
+                split,
+                items=items or plan.items,
+                seed=opened.recipe.seed.evaluation if seed is None else seed,
+                batch=plan.batch,
+            )
+            results |= {f"{split}/{name}": value for name, value in figures.items()}
+            results[f"{split}/items"] = float(len(evaluation))
+            measured |= {f"{split} {name}": told(record) for name, record in records(metrics, evaluation).items()}
     if as_json:
         import json
 

@@ -10,18 +10,20 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from ..errors import UserError, nearest
+from ..errors import Notice, UserError, nearest
 
 #: Name → what it does. The module is ``ibllm_core.cli.<name>``; none is imported before it is called.
 COMMANDS: Mapping[str, str] = {
     "run": "Train and evaluate what a recipe describes.",
     "check": "Validate a recipe; print its parts, parameters and memory.",
     "diff": "Show what really differs between two recipes.",
+    "ablate": "Run an ablation study: arms × seeds, with its tables.",
     "evaluate": "Measure a finished run on a split.",
     "plugins": "List the components of all installed plugins.",
     "plugin": "Write a plugin package, or check an installed one.",
@@ -103,6 +105,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; every error ends here."""
+    warnings.formatwarning = _one_line
     try:
         code = cli.main(args, prog_name="ibllm", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -125,6 +128,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         return _report(error)
+
+
+def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A notice as a line; other warnings with the place that they are about."""
+    place = "" if issubclass(category, Notice) else f"{filename}:{lineno}: "
+    return f"warning: {place}{message}\n"
 
 
 def _print_traceback() -> None:

@@ -65,6 +65,7 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
 def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> tuple[Recipe, Path]:
     """The recipe and its run directory; with `resume`, the recipe is the one that the run wrote down when it started."""
     from ..recipe import load
+    from ..run import RunDirectory
 
     if not recipe.is_dir():
         resolved = load(recipe, sets, seed)
@@ -73,7 +74,7 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
             return resolved, directory
         if not (directory / "recipe.toml").is_file():
             raise UserError(f"nothing to resume: {directory} is no run directory")
-        started = load(directory / "recipe.toml")
+        started = RunDirectory(directory).load()
         if started.source != resolved.source:
             raise UserError(f"{directory} was started from another recipe; see: ibllm diff {directory} {recipe}")
         return started, directory
@@ -83,7 +84,7 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
         raise UserError(f"nothing to resume: {recipe} is no run directory")
     if run_dir is not None or seed is not None or sets:
         raise UserError("a run goes on as it was started: --run-dir, --seed and --set do not go with resuming a run directory")
-    return load(recipe / "recipe.toml"), recipe
+    return RunDirectory(recipe).load(), recipe
 
 
 @contextmanager

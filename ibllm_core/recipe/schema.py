@@ -221,9 +221,12 @@ class EvaluationPlan(Config):
 
 @attrs.frozen(kw_only=True)
 class Plugins(Config):
-    """``[plugins]``: which plugins this recipe will not load."""
+    """``[plugins]``: which plugins this recipe will not load, and which may follow its runs though it uses nothing else of theirs."""
 
     block: tuple[str, ...] = option((), help="entry-point names that are not loaded")
+    hooks: tuple[str, ...] = option(
+        (), help="entry-point names of plugins whose lifecycle hooks are called; those of the plugins whose components it uses are anyway"
+    )
 
 
 @attrs.frozen(kw_only=True)

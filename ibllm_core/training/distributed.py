@@ -66,6 +66,11 @@ class Ranks:
             dist.barrier()
 
 
+def first_process() -> bool:
+    """Whether this is the first process, known before it joins the others."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def join(device: torch.device) -> Ranks:
     """Joins the group that ``torchrun`` describes in the environment, if there is one."""
     count = int(os.environ.get("WORLD_SIZE", "1"))

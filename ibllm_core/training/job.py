@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import platform
 import time
@@ -14,13 +13,15 @@ import torch
 
 from .. import build
 from ..contracts import check
+from ..lifecycle import Hooks, hooks_of
+from ..provenance import provenance
 from ..recipe.schema import Recipe, Stage
-from ..report import render
 from ..run import MetricsFile, RunDirectory, write_text
 from ..storage import start_from
 from . import checkpoint as checkpoints
 from .compute import hardware
-from .distributed import leave
+from .distributed import first_process, leave
+from .failure import explain, forget_failures, record_failure
 from .loop import Interrupted, measure, save, train_stage
 from .observer import Observer
 from .outcome import finish
@@ -60,19 +61,28 @@ class Job:
             UserError: the recipe cannot be built, or the directory holds a run already.
             Interrupted: `stop` was called; the directory holds a checkpoint to go on from.
         """
-        if not resume:
-            if self.directory.exists():
-                self.directory.create(self.recipe)  # raises
-            check(self.recipe)
-        session = open_session(self.recipe, self.directory, self._observer, lambda: self._stopping, resume)
+        if not resume and self.directory.exists():
+            self.directory.create(self.recipe)  # raises
+        hooks = hooks_of(self.recipe) if first_process() else Hooks()
+        session: Session | None = None
         try:
+            hooks.call("ibllm_recipe_loaded", recipe=self.recipe)
+            if not resume:
+                check(self.recipe)
+            session = open_session(self.recipe, self.directory, self._observer, lambda: self._stopping, resume, hooks)
             return self._run(session, resume)
         except BaseException as error:
-            if session.ranks.first and session.log is not None:
-                self._record_failure(error)
-            raise
+            told = explain(error, self.recipe, self.directory)
+            if not isinstance(told, Interrupted | KeyboardInterrupt):
+                hooks.call("ibllm_error", recipe=self.recipe, error=told, run_directory=self.directory.path)
+            if session is not None:
+                record_failure(told, session)
+            if told is error:
+                raise
+            raise told from error
         finally:
-            _close(session)
+            if session is not None:
+                _close(session)
             leave()
 
     def _run(self, session: Session, resume: bool) -> dict[str, float]:
@@ -80,11 +90,12 @@ class Job:
         if not resume:
             self._begin(session)
         _open_logs(session)
+        session.tell("ibllm_model_built")
         stages = self.recipe.running()
         for number, stage in enumerate(stages[start:], start):
             self._stage(session, stage, number, len(stages), state if number == start else None)
         if session.ranks.first:
-            self.directory.update(timings=session.seconds)
+            self.directory.update(timings=session.timings())
         results = finish(session) if session.ranks.first else {}
         session.ranks.wait()
         return results
@@ -104,18 +115,12 @@ class Job:
                 start_from(session.model, component.init, (part,))
         _restart_average(session)
 
-    def _record_failure(self, error: BaseException) -> None:
-        """What there is so far is worth a page; the error that ends the run is worth more than one of writing it."""
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        with contextlib.suppress(OSError):
-            self.directory.update(
-                status="interrupted" if stopped else "failed", error="" if stopped else f"{type(error).__name__}: {error}"
-            )
-            render(self.directory.path)
-
     def _resume(self, session: Session) -> tuple[int, checkpoints.Checkpoint | None]:
         """The stage to go on in, and its checkpoint; from the start where the run did not get to its first one."""
         found = checkpoints.newest(self.directory.checkpoints)
+        if session.ranks.first:
+            session.hooks.take_over(self.directory.info().get("hooks", {}))
+            forget_failures(self.directory)
         if found is None:
             if session.ranks.first:
                 self.directory.update(**self._record(session))
@@ -123,7 +128,7 @@ class Job:
         checkpoint = found[1]
         session.restore(checkpoint)
         if session.ranks.first:
-            self.directory.update(status="running", error="")
+            self.directory.update(status="running", error="", traceback="")
         return int(checkpoint.state["stage"]), checkpoint if checkpoint.state["step"] > 0 else None
 
     def _stage(self, session: Session, stage: Stage, number: int, count: int, checkpoint: checkpoints.Checkpoint | None) -> None:
@@ -134,6 +139,7 @@ class Job:
         if checkpoint is not None:
             trainer.restore(checkpoint.state, checkpoint.tensors)
         session.observer.stage_started(stage, number + 1, count, trainer.step)
+        session.tell("ibllm_stage_started", stage=stage, step=trainer.step)
         note = train_stage(session, stage, number, trainer)
         trainer.settle()
         if session.best and trainer.knobs.best_step != trainer.step:
@@ -153,9 +159,10 @@ class Job:
             }
         )
         if session.ranks.first:
-            self.directory.update(stages=session.records)
+            self.directory.update(stages=session.records, hooks=session.hooks.record())
         save(session, number + 1, None, ended=True)
         session.observer.stage_ended(stage, trainer.step, session.seconds[stage.name], figures, note)
+        session.tell("ibllm_stage_ended", stage=stage, step=trainer.step, figures=figures)
 
     def _measure(self, session: Session, stage: Stage, last: bool) -> dict[str, float]:
         """Figures on the reported splits after a stage. The last stage's are the run's results, measured on more items."""
@@ -183,9 +190,8 @@ class Job:
             "seed": {"init": recipe.seed.init, "data": recipe.seed.data, "evaluation": recipe.seed.evaluation},
             "versions": {"ibllm": version("ibllm"), "python": platform.python_version(), "torch": torch.__version__},
             "hardware": hardware(session.model.device),
-            "provenance": {
-                path: {"component": str(c), "distribution": c.distribution, "version": c.version} for path, c in recipe.components().items()
-            },
+            "provenance": provenance(recipe),
+            "hooks": session.hooks.record(),
             "parts": [
                 {"part": name, "component": str(recipe.parts[name]), "parameters": sum(p.numel() for p in part.parameters())}
                 for name, part in session.model.parts.items()

@@ -52,6 +52,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
     started = clock = time.perf_counter()
     before = session.seconds.get(stage.name, 0.0)
     note = ""
+    steps_heard, spent = session.hooks.heard("ibllm_step_ended"), session.hooks.total()
     try:
         batches = iter(feeder)
         while trainer.step < stage.steps:
@@ -59,6 +60,8 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
             session.step += 1
             step = trainer.step
             session.observer.stepped(stage, step)
+            if steps_heard:
+                session.tell("ibllm_step_ended", stage=stage, step=step)
             logs = step % settings.log_every == 0 or step == stage.steps
             if logs:
                 _log(session, stage, trainer, clock)
@@ -71,7 +74,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
                     note = f"stopped early at step {step}: no improvement in {stage.validate.patience} validations"
                     break
                 clock = time.perf_counter()
-            session.seconds[stage.name] = before + time.perf_counter() - started
+            session.seconds[stage.name] = before + time.perf_counter() - started - (session.hooks.total() - spent)
             stops = (ranks.count == 1 or logs) and ranks.any(session.stopping(), session.model.device)
             passing = settings.checkpoint_every > 0 and step % settings.checkpoint_every == 0 and step < stage.steps
             if passing or stops:
@@ -81,7 +84,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
                 raise Interrupted(f"stopped in stage {stage.name} after step {step}")
     finally:
         feeder.close()
-        session.seconds[stage.name] = before + time.perf_counter() - started
+        session.seconds[stage.name] = before + time.perf_counter() - started - (session.hooks.total() - spent)
     return note
 
 
@@ -126,6 +129,7 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
             session.remember_best()
     session.write("validation", stage.name, figures)
     session.observer.validated(stage, trainer.step, figures, better)
+    session.tell("ibllm_validation_ended", stage=stage, step=trainer.step, figures=figures, best=better)
     return trainer.knobs.stop(plan)
 
 

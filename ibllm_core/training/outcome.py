@@ -56,8 +56,12 @@ def finish(session: Session) -> dict[str, float]:
     session.write("result", "end", results)
     session.seconds["evaluation"] = session.seconds.get("evaluation", 0.0) + time.perf_counter() - started
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    directory.update(status="done", finished=finished, timings=session.seconds, metrics=measured)
+    directory.update(status="done", finished=finished, timings=session.timings(), metrics=measured)
     render(directory.path)
+    if session.hooks.heard("ibllm_run_ended"):
+        session.tell("ibllm_run_ended", figures=results)
+        directory.update(timings=session.timings(), hooks=session.hooks.record())
+        render(directory.path)  # once more, with what the hooks took
     return results
 
 
