@@ -182,7 +182,9 @@ def _check_primary(study: Study, base: Recipe, mistakes: Mistakes) -> None:
             nearest=nearest(split, base.evaluation.splits),
         )  # fmt: skip
         return
-    known = sorted({name for metric in base.metrics.values() if isinstance(metric.config, MetricConfig) for name in metric.config.figures()})
+    known = sorted(
+        {name for metric in base.metrics.values() if isinstance(metric.config, MetricConfig) for name in metric.config.figures()}
+    )
     if figure not in known:
         mistakes.add(place, f'no metric of the base gives "{figure}"', expected=listing(known), nearest=nearest(figure, known))
 

@@ -75,7 +75,7 @@ def arms(study: Study) -> tuple[Arm, ...]:
         return (base, *study.variants, *itertools.chain(*singles.values()))
     if study.table.design == "search":
         return (base,)
-    choices: list[list[Arm]] = [values for values in singles.values()]
+    choices: list[list[Arm]] = list(singles.values())
     if study.variants:
         choices.insert(0, [base, *study.variants])
     points = []
@@ -175,13 +175,13 @@ def _check(document: Document, mistakes: Mistakes, table: StudyTable, variants: 
     if table.design == "search":
         if table.search is None:
             mistakes.add(document.place("design"), "no [search] table says how", expected="search = { trials = 40 }")
-        if not axes:
+        if not document.data.get("axes"):
             mistakes.add(document.place("design"), "nothing to search", expected="an [axes] table")
         for arm in variants:
             mistakes.add(arm.place, "a search has no variants", expected='design = "one-at-a-time" or "grid", or an axis')
     elif table.search is not None:
         mistakes.add(document.place("search"), "is read by a search only", expected='design = "search"')
-    if table.design == "grid" and not axes:
+    if table.design == "grid" and not document.data.get("axes"):
         mistakes.add(document.place("design"), "a grid needs axes", expected="an [axes] table")
     for axis in axes:
         if table.design == "grid" and len(axis.values) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -234,10 +235,8 @@ def _environment(device: str, threads: int) -> dict[str, str]:
 
 
 def _signal(worker: _Worker, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.process.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _touched(path: Path) -> float:

@@ -46,7 +46,9 @@ class StudyTable(Config):
     base: str = option(help="the base recipe, relative to this file; or PACKAGE:RECIPE")
     name: str = option("", help="name of the study; the file's name when left out")
     seeds: int | tuple[int, ...] = option(help="how many seeds (0, 1, …), or which", ge=0)
-    design: str = option("one-at-a-time", help="each variant and each axis value against the base; their product; a search", choices=DESIGNS)
+    design: str = option(
+        "one-at-a-time", help="each variant and each axis value against the base; their product; a search", choices=DESIGNS
+    )
     primary: str = option(help="the figure the study decides by, SPLIT/FIGURE, chosen beforehand; all others are secondary")
     mode: str = option("max", help="whether more of the primary figure is better", choices=("max", "min"))
     scale: float = option(1.0, help="factor on every stage's steps and on what is counted in them (validation, warm-up, ramps)", gt=0)

@@ -1,0 +1,214 @@
+"""``ibllm ablate`` as a user runs it: worker processes, shared stages, going on after any interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from ibllm_core.study.directory import DONE, FAILED, StudyDirectory
+from ibllm_core.study.plan import Plan, make_plan
+from ibllm_core.study.reading import read_study
+from ibllm_core.study.runner import Runner, Watcher
+from ibllm_core.training.job import Job
+
+pytestmark = pytest.mark.slow
+
+TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
+LAMBDA = """
+[variants]
+"no cycle" = { "losses.cycle" = false }
+[axes]
+"losses.joint.lambda" = [0.0]
+"""
+
+
+def ablate(study: Path, *options: object, wait: bool = True) -> subprocess.Popen[str]:
+    """The command in a process group of its own."""
+    command = [sys.executable, "-m", "ibllm", "ablate", str(study), "--study-dir", str(study.parent / "out"), *map(str, options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    if wait:
+        process.wait(timeout=300)
+    return process
+
+
+def opened(study: Path) -> tuple[Plan, StudyDirectory]:
+    return make_plan(read_study(study)), StudyDirectory(study.parent / "out")
+
+
+def figures(directory: StudyDirectory, plan: Plan) -> dict[str, dict[str, float]]:
+    return {cell.id: json.loads(directory.run(cell).results.read_text()) for cell in plan.cells}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was run to its end by the command line."""
+    path = tmp_path_factory.mktemp("study") / "study.toml"
+    path.write_text(f'format = 1\nbase = "{TINY}"\nseeds = 2\nprimary = "novel/scene_exact"\n{LAMBDA}', encoding="utf-8")
+    process = ablate(path, "--jobs", 2)
+    assert process.stdout is not None
+    assert process.returncode == 0, process.stdout.read()
+    return path
+
+
+def test_every_cell_is_done_and_each_stage_that_is_shared_was_trained_once(finished: Path) -> None:
+    plan, directory = opened(finished)
+    assert all(directory.outcome(cell).status == DONE for cell in plan.cells)
+    started = {cell.id: directory.run(cell).info().get("shared", {}).get("stage") for cell in plan.cells}
+    assert sorted(map(str, started.values())) == ["None", "None", "image", "image", "image", "image"]
+
+
+def test_a_shared_start_gives_bit_for_bit_what_a_full_run_gives(finished: Path, tmp_path: Path) -> None:
+    plan, directory = opened(finished)
+    cell = next(cell for cell in plan.cells if "shared" in directory.run(cell).info())
+    alone = Job(cell.recipe, tmp_path / "alone").run()
+    assert alone == json.loads(directory.run(cell).results.read_text())
+    ours = load_file(directory.run(cell).model / "weights.safetensors")
+    theirs = load_file(tmp_path / "alone" / "model" / "weights.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
+    rows = [json.loads(line) for line in (directory.run(cell) / "metrics.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in rows} == {"text", "image", "joint", "end"}, "its learning curves are whole"
+
+
+def test_what_is_done_is_not_run_again_and_what_is_new_is(finished: Path) -> None:
+    plan, directory = opened(finished)
+    before = {cell.id: (directory.run(cell) / "run.json").stat().st_mtime_ns for cell in plan.cells}
+    text = finished.read_text()
+    try:
+        finished.write_text(text + '"stages.joint.steps" = [2]\n')
+        assert ablate(finished).returncode == 0
+        larger, _ = opened(finished)
+        assert len(larger.cells) == len(plan.cells) + 2
+        assert all(directory.outcome(cell).status == DONE for cell in larger.cells)
+        assert {cell.id: (directory.run(cell) / "run.json").stat().st_mtime_ns for cell in plan.cells} == before
+        new = [cell for cell in larger.cells if cell.arm.name == "stages.joint.steps = 2"]
+        assert all(directory.run(cell).info()["shared"]["stage"] == "image" for cell in new)
+    finally:
+        finished.write_text(text)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the workers are found through /proc")
+def test_killed_and_started_again_it_ends_as_if_it_had_not_been(finished: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(finished.read_text())
+    plan, directory = opened(study)
+    process = ablate(study, "--jobs", 2, wait=False)
+    deadline = time.monotonic() + 120
+    while not list(directory.path.glob("runs/*/checkpoints/step-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for victim in (process.pid, *map(int, workers)):
+        os.kill(victim, signal.SIGKILL)
+    assert not all(directory.outcome(cell).status == DONE for cell in plan.cells)
+    again = ablate(study, "--jobs", 2)
+    assert again.stdout is not None
+    assert again.returncode == 0, again.stdout.read()
+    assert figures(directory, plan) == figures(opened(finished)[1], plan)
+
+
+def test_an_interrupted_study_stops_with_checkpoints_and_says_so(tmp_path: Path, write_study) -> None:  # type: ignore[no-untyped-def]
+    study = write_study('[set]\n"stages.text.steps" = 4000\n', seeds=1)
+    process = ablate(study, wait=False)
+    plan, directory = opened(study)
+    deadline = time.monotonic() + 120
+    while not (directory.run(plan.cells[0]) / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    assert list(directory.run(plan.cells[0]).checkpoints.glob("step-*"))
+
+
+def test_two_invocations_do_not_run_the_same_run_twice(tmp_path: Path, write_study) -> None:  # type: ignore[no-untyped-def]
+    study = write_study(LAMBDA, seeds=1)
+    first, second = ablate(study, "--jobs", 2, wait=False), ablate(study, "--jobs", 2, wait=False)
+    said = [process.communicate(timeout=300)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    plan, directory = opened(study)
+    starts = sum(directory.log(cell).read_text().count("stage 1/3 text: 8 steps\n") for cell in plan.cells)
+    assert starts == 1, "the text stage is the same in all three runs"
+    assert sum(directory.log(cell).read_text().count("joint: 6 steps\n") for cell in plan.cells) == 3
+
+
+class Said(Watcher):
+    """What a study told."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def ended(self, cell, outcome, seconds) -> None:  # type: ignore[no-untyped-def]
+        if outcome.status == FAILED:
+            self.failures.append(f"{cell.arm.name}: {outcome.reason}")
+
+
+def run_with(study: Path, code: str, monkeypatch: pytest.MonkeyPatch, jobs: int = 2) -> tuple[Plan, StudyDirectory, list[str]]:
+    """Runs a study whose workers execute `code` before they start, with the arm's recipe at hand."""
+    site = study.parent / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(
+        "import sys\nif 'ibllm_core.study.worker' in ' '.join(sys.orig_argv):\n    task = sys.orig_argv[-1]\n"
+        + "".join(f"    {line}\n" for line in code.splitlines())
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    plan, directory = opened(study)
+    directory.prepare(plan)
+    said = Said()
+    Runner(plan, directory, jobs, ["cpu"], said).run()
+    return plan, directory, said.failures
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("if 'no-cycle' in task: raise SystemExit('boom')", "boom"),
+        ("if 'no-cycle' in task:\n    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL (out of memory?)"),
+        ("if 'no-cycle' in task:\n    import time\n    time.sleep(1000)", "hung: no sign of life for 3 s"),
+    ],
+    ids=["crash", "memory", "hang"],
+)
+def test_a_run_that_goes_wrong_is_recorded_and_harms_no_other(
+    write_study,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    reason: str,  # type: ignore[no-untyped-def]
+) -> None:
+    silence = "silence = 3.0\n" if "sleep" in code else ""
+    study = write_study(
+        silence
+        + '[set]\n"stages.text.steps" = 2\n"stages.image.steps" = 0\n"stages.joint.steps" = 2\n[variants]\n"no cycle" = { "losses.cycle" = false }\n',
+        seeds=1,
+    )
+    plan, directory, failures = run_with(study, code, monkeypatch)
+    assert len(failures) == 1
+    assert failures[0].startswith("no cycle: ")
+    assert reason in failures[0]
+    assert directory.outcome(plan.cell("base", 0)).status == DONE
+    bad = directory.outcome(plan.cell("no cycle", 0))
+    assert (bad.status, bad.reason) == (FAILED, failures[0].removeprefix("no cycle: "))
+    assert directory.log(plan.cell("no cycle", 0)).exists()
+    monkeypatch.delenv("PYTHONPATH")
+    assert ablate(study).returncode == 1, "what failed is not tried again unasked"
+    again = ablate(study, "--retry")
+    assert again.returncode == 0
+    assert directory.outcome(plan.cell("no cycle", 0)).status == DONE
+
+
+def test_another_study_does_not_go_into_the_same_directory(finished: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(finished.read_text())
+    command = [sys.executable, "-m", "ibllm", "ablate", str(other), "--study-dir", str(finished.parent / "out")]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert "holds the study 'study', not 'other'" in process.stderr
+    assert "Traceback" not in process.stderr
