@@ -6,10 +6,14 @@ from itertools import count
 
 import attrs
 
-from .signflip import smallest_p
-from .statistics import level
+from .samples import level
+from .signflip import EXACT_UP_TO, smallest_p
 
 __all__ = ["Foresight", "foresee", "power"]
+
+
+#: Differences beyond so many sd are not looked for.
+_LARGEST = 1_000.0
 
 
 @attrs.frozen(kw_only=True)
@@ -22,8 +26,9 @@ class Foresight:
         power: the probability with which a difference is to be found, in (0, 1).
         sd: standard deviation of paired differences in the figure's units, where known.
         smallest_p, smallest_p_holm: the smallest p that a sign-flip test could give; 1 where seeds < 2.
-        seeds_needed, seeds_needed_holm: the fewest seeds whose smallest p passes the level.
-        detectable, detectable_holm: the smallest mean difference a paired t-test finds with that power, in `sd`; None where seeds < 2.
+        seeds_needed, seeds_needed_holm: the fewest seeds whose smallest p passes the level; None where no number's does (levels below 2e-6).
+        detectable, detectable_holm: the smallest mean difference a paired t-test finds with that power, in `sd`; None where there is none below
+            1,000 sd.
         seeds_for_one_sd, seeds_for_one_sd_holm: the fewest seeds with which a difference of one `sd` is found with that power.
     """
 
@@ -34,8 +39,8 @@ class Foresight:
     sd: float | None
     smallest_p: float
     smallest_p_holm: float
-    seeds_needed: int
-    seeds_needed_holm: int
+    seeds_needed: int | None
+    seeds_needed_holm: int | None
     detectable: float | None
     detectable_holm: float | None
     seeds_for_one_sd: int
@@ -56,39 +61,45 @@ class Foresight:
         if self.comparisons < 1:
             return ("Nothing is compared with the base.",)
         if self.seeds < 2:
-            return ("One seed shows no difference: there is nothing to tell it from luck. Two-sided tests at " + self._needs(),)
+            return (f"Fewer than two seeds: there is no telling a difference from luck. {self._enough()}", self._suffices())
         return (self._flips(), self._finds(), self._suffices())
 
-    def _needs(self) -> str:
-        more = self.seeds_needed_holm if self.comparisons > 1 else self.seeds_needed
-        corrected = f" after Holm's correction over {self.comparisons} comparisons" if self.comparisons > 1 else ""
-        return f"{level(self.confidence):g} need {more} seeds{corrected}."
+    @property
+    def _corrected(self) -> str:
+        return f"after Holm's correction over {self.comparisons} comparisons"
 
     def _flips(self) -> str:
-        alpha, many = level(self.confidence), self.comparisons > 1
-        says = f"Sign-flip test: the smallest two-sided p of {self.seeds} seeds is {self.smallest_p:.2g}"
-        corrected = f", after Holm's correction over {self.comparisons} comparisons {self.smallest_p_holm:.2g}" if many else ""
+        alpha = level(self.confidence)
+        says = f"Sign-flip test: the smallest two-sided p that {self.seeds} seeds can show is {self.smallest_p:.3g}"
+        if self.comparisons > 1:
+            says += f", {self._corrected} {self.smallest_p_holm:.3g}"
         if self.smallest_p > alpha:
-            enough = f"{self.seeds_needed} seeds could" + (f", for {self.comparisons} comparisons {self.seeds_needed_holm}" if many else "")
-            return f"{says}{corrected}: no difference, however large, can pass {alpha:g}; {enough}."
+            return f"{says}: no difference, however large, can pass {alpha:g}. {self._enough()}"
         if self.smallest_p_holm > alpha:
-            return f"{says}{corrected}: a single comparison can pass {alpha:g}, the corrected ones cannot; {self.seeds_needed_holm} seeds could."
-        return f"{says}{corrected}: a difference can pass {alpha:g}."
+            return f"{says}: one comparison by itself could pass {alpha:g}, none can after the correction. {self._enough()}"
+        return f"{says}: a difference can pass {alpha:g}."
+
+    def _enough(self) -> str:
+        if self.seeds_needed_holm is None:
+            return f"No number of seeds can pass {level(self.confidence):g} {self._corrected}."
+        corrected = f", {self.seeds_needed_holm} {self._corrected}" if self.comparisons > 1 else ""
+        return f"At least {self.seeds_needed} seeds can{corrected}."
 
     def _finds(self) -> str:
         def size(sds: float | None, units: float | None) -> str:
-            assert sds is not None, "a foresight without two seeds"
-            return f"{sds:.2f} sd" + ("" if units is None else f" ({units:.3g} in the figure's units)")
+            if sds is None:
+                return f"more than {_LARGEST:,.0f} sd"
+            return f"{sds:.3g} sd" + ("" if units is None else f" ({units:.3g} in the figure's units)")
 
-        corrected = f", {size(self.detectable_holm, self.difference_holm)} after Holm's correction" if self.comparisons > 1 else ""
+        corrected = f", {size(self.detectable_holm, self.difference_holm)} {self._corrected}" if self.comparisons > 1 else ""
         return (
-            f"t-test: with a power of {100 * self.power:g} % a difference of {size(self.detectable, self.difference)} is found{corrected}; "
+            f"t-test: a difference of {size(self.detectable, self.difference)} is found in {100 * self.power:g} % of studies{corrected}; "
             "sd is the standard deviation of the differences between runs of the same seed."
         )
 
     def _suffices(self) -> str:
-        corrected = f", {self.seeds_for_one_sd_holm} after Holm's correction" if self.comparisons > 1 else ""
-        return f"To find a difference of one sd takes {self.seeds_for_one_sd} seeds{corrected}."
+        corrected = f", {self.seeds_for_one_sd_holm} {self._corrected}" if self.comparisons > 1 else ""
+        return f"To find a difference of one sd in {100 * self.power:g} % of studies takes {self.seeds_for_one_sd} seeds{corrected}."
 
 
 def foresee(seeds: int, comparisons: int, confidence: float = 0.95, power: float = 0.8, sd: float | None = None) -> Foresight:
@@ -120,10 +131,10 @@ def foresee(seeds: int, comparisons: int, confidence: float = 0.95, power: float
 
 
 def power(n: int, d: float, alpha: float = 0.05) -> float:
-    """Probability that a two-sided paired t-test of n seeds finds a mean difference of d standard deviations of the differences at level alpha.
+    """Probability that a two-sided paired t-test of n seeds at level alpha finds a mean difference of d standard deviations of the differences.
 
-    t² is noncentral F(1, n − 1, n d²) (Cohen 1988, ch. 2 and 12). statsmodels' TTestPower gives the same where it gives a number; at n < 9 it does not always (nan),
-    and its solve_power then stops at a wrong effect without a word.
+    t² is noncentral F(1, n − 1, n d²) (Cohen 1988, §2.3.5). statsmodels' TTestPower.power gives the same, or nan for some large effects, and its
+    solve_power ends at a wrong effect without a word: for n = 4, alpha = 0.005, power 0.8 at 3.42, whose power is 0.52 (version 0.15).
     """
     from scipy import stats
 
@@ -131,8 +142,8 @@ def power(n: int, d: float, alpha: float = 0.05) -> float:
     return float(stats.ncf.sf(stats.f.isf(alpha, 1, n - 1), 1, n - 1, n * d * d))
 
 
-def _enough_seeds(alpha: float) -> int:
-    return next(n for n in count(2) if smallest_p(n) <= alpha)
+def _enough_seeds(alpha: float) -> int | None:
+    return next((n for n in range(2, EXACT_UP_TO + 1) if smallest_p(n) <= alpha), None)
 
 
 def _seeds_for(d: float, alpha: float, target: float) -> int:
@@ -144,7 +155,7 @@ def _detectable(n: int, alpha: float, target: float) -> float | None:
     """The difference, in sd, that n seeds find with the target power."""
     from scipy.optimize import brentq
 
-    if n < 2:
+    if n < 2 or power(n, _LARGEST, alpha) < target:
         return None
     high = 1.0
     while power(n, high, alpha) < target:

@@ -1,0 +1,173 @@
+"""A variant against the base, paired by seed, and the correction for several of them. What cannot be said is None with a reason in `note`, never nan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from .samples import all_equal, level, number, resolution
+from .signflip import sign_flip, smallest_p
+
+__all__ = ["Comparison", "compare", "holm", "improvement"]
+
+
+@attrs.frozen(kw_only=True)
+class Comparison:
+    """A variant against the base, paired by seed: differences are other − base with the same seed.
+
+    Attributes:
+        seeds: those that have the figure on both sides, in order.
+        missing_base, missing_other: seeds that lack it on that side.
+        difference: mean difference in the figure's units; None without a common seed.
+        sd: standard deviation of the differences (n − 1); None where n < 2.
+        low, high: its t-interval; both `difference` where every difference is the same.
+        p_t: two-sided paired t-test (Student 1908); None where the differences do not vary.
+        p_permutation: two-sided sign-flip test of the mean difference (Fisher 1935, §21).
+        exact: whether all 2^n flips were counted; otherwise a fixed random sample of them.
+        d_z: difference / sd (Cohen 1988, §2.3.5; Lakens 2013).
+        g_z: d_z without its bias at small n (Hedges 1981, n − 1 degrees of freedom); None where n < 3.
+        improvement: P(other better than base), every pair of runs counted whatever the seeds, ties half (Agarwal et al. 2021, §4.3; Mann & Whitney 1947).
+        p_t_holm, p_permutation_holm: corrected over `family` comparisons by `holm`.
+        family: comparisons corrected for; 1 before `holm`.
+        confidence: of the interval, in (0, 1); 1 − confidence is the level that `too_few` and `note` speak of.
+        note: why something is None, or why these seeds cannot say; empty otherwise.
+    """
+
+    seeds: tuple[int, ...] = ()
+    missing_base: tuple[int, ...] = ()
+    missing_other: tuple[int, ...] = ()
+    difference: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_t: float | None = None
+    p_permutation: float | None = None
+    exact: bool = True
+    d_z: float | None = None
+    g_z: float | None = None
+    improvement: float | None = None
+    p_t_holm: float | None = None
+    p_permutation_holm: float | None = None
+    family: int = 1
+    confidence: float = 0.95
+    note: str = ""
+
+    @property
+    def n(self) -> int:
+        """Seeds in common."""
+        return len(self.seeds)
+
+    @property
+    def smallest_p(self) -> float:
+        """What a sign-flip test of so many seeds shows at best, corrected over the family."""
+        return min(1.0, self.family * smallest_p(self.n))
+
+    @property
+    def too_few(self) -> bool:
+        """True where no difference, however large, could pass the sign-flip test at 1 − confidence."""
+        return self.smallest_p > level(self.confidence)
+
+
+def compare(
+    base: Mapping[int, float | None],
+    other: Mapping[int, float | None],
+    confidence: float = 0.95,
+    *,
+    higher_is_better: bool = True,
+) -> Comparison:
+    """One variant against the base, seed by seed.
+
+    Args:
+        base, other: seed → the figure; None, nan and infinite count as missing.
+        confidence: of the interval, in (0, 1).
+        higher_is_better: which way `improvement` counts; the tests are two-sided either way.
+    """
+    here, there = ({seed: found for seed, value in side.items() if (found := number(value)) is not None} for side in (base, other))
+    every = sorted({*base, *other})
+    said = Comparison(
+        seeds=tuple(sorted(here.keys() & there.keys())),
+        missing_base=tuple(seed for seed in every if seed not in here),
+        missing_other=tuple(seed for seed in every if seed not in there),
+        confidence=confidence,
+    )
+    before, after = [here[seed] for seed in said.seeds], [there[seed] for seed in said.seeds]
+    if said.n == 0:
+        return attrs.evolve(said, note="no seed has the figure on both sides")
+    if said.n == 1:
+        return attrs.evolve(said, difference=after[0] - before[0], note="one seed in common: a difference, but nothing to judge it by")
+    said = attrs.evolve(_tested(said, before, after), improvement=improvement(before, after, higher_is_better))
+    return attrs.evolve(said, note=said.note or _too_few(said))
+
+
+def _tested(said: Comparison, before: Sequence[float], after: Sequence[float]) -> Comparison:
+    """With the difference, its interval, both tests and the effect sizes filled in, from two seeds on."""
+    from scipy import stats
+
+    differences = [new - old for old, new in zip(before, after, strict=True)]
+    mean, step = math.fsum(differences) / said.n, resolution([*before, *after])
+    p, exact = sign_flip(differences, step)
+    said = attrs.evolve(said, p_permutation=p, exact=exact)
+    if all_equal(differences, step):
+        note = "every seed differs by the same: a t-test has no variation to go by"
+        if abs(mean) <= step:
+            mean, note = 0.0, "no seed differs"
+        return attrs.evolve(said, difference=mean, sd=0.0, low=mean, high=mean, note=note)
+    test = stats.ttest_rel(after, before)
+    interval = test.confidence_interval(said.confidence)
+    d_z = float(test.statistic) / math.sqrt(said.n)
+    return attrs.evolve(
+        said,
+        difference=mean,
+        sd=math.sqrt(math.fsum((difference - mean) ** 2 for difference in differences) / (said.n - 1)),
+        low=float(interval.low),
+        high=float(interval.high),
+        p_t=float(test.pvalue),
+        d_z=d_z,
+        g_z=d_z * _unbiased(said.n - 1) if said.n > 2 else None,
+    )
+
+
+def _unbiased(freedom: int) -> float:
+    """Hedges' factor J(m) = Γ(m/2) / (√(m/2) Γ((m − 1)/2)) at m > 1 degrees of freedom (Hedges 1981)."""
+    return math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)) / math.sqrt(freedom / 2)
+
+
+def improvement(base: Sequence[float], other: Sequence[float], higher_is_better: bool = True) -> float:
+    """Share of all pairs of a run each in which `other` is better, ties half: Mann and Whitney's U / (n m)."""
+    import numpy as np
+
+    gain = np.subtract.outer(other, base) * (1 if higher_is_better else -1)
+    gain[np.abs(gain) <= resolution([*base, *other])] = 0
+    return float(1 + np.mean(np.sign(gain))) / 2
+
+
+def _too_few(said: Comparison) -> str:
+    if not said.too_few:
+        return ""
+    corrected = f" after Holm's correction over {said.family} comparisons" if said.family > 1 else ""
+    return f"too few seeds to say: the smallest p that {said.n} can show in a sign-flip test is {said.smallest_p:.3g}{corrected}"
+
+
+def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """The same comparisons with p-values corrected over all of them that have one (Holm 1979), either test for itself.
+
+    Which comparisons are a family is the caller's to decide, before the figures are known. One without two common seeds is no part of it. One whose
+    differences do not vary has no t-test; it stays in that family as p = 1, for a family that shrank with what was found would protect less.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    family = [index for index, comparison in enumerate(comparisons) if comparison.p_permutation is not None]
+    if not family:
+        return tuple(comparisons)
+    members = [comparisons[index] for index in family]
+    flips = multipletests([member.p_permutation for member in members], method="holm")[1]
+    ts = multipletests([1.0 if member.p_t is None else member.p_t for member in members], method="holm")[1]
+    corrected = list(comparisons)
+    for index, member, p_t, p_flip in zip(family, members, ts, flips, strict=True):
+        told = attrs.evolve(
+            member, family=len(family), p_permutation_holm=float(p_flip), p_t_holm=None if member.p_t is None else float(p_t)
+        )
+        corrected[index] = attrs.evolve(told, note=member.note if member.sd == 0 else _too_few(told))
+    return tuple(corrected)
