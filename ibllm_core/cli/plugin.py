@@ -38,3 +38,26 @@ def new(name: str, kind: str, folder: Path | None) -> None:
     click.echo("test     python -m pytest")
     click.echo(f"try      ibllm run {name}:small")
     click.echo(f"check    ibllm plugin check {name}")
+
+
+@command.command()
+@click.argument("package")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: package, contract and speed of each component, import, docs.")
+@click.option("--set", "sets", multiple=True, metavar="KIND.NAME.KEY=VALUE", help="An option of a component; may be repeated.")
+@click.option(
+    "--data", default="", metavar="NAME", help="The dataset that metrics are measured on; by default the package's own, else a stand-in."
+)
+@click.option("--against", multiple=True, metavar="KIND.NAME", help="Compare speed with this component instead; may be repeated.")
+def check(package: str, as_json: bool, sets: tuple[str, ...], data: str, against: tuple[str, ...]) -> int:
+    """Look over PACKAGE, an installed distribution or the name of its plugin: contract, speed, cost of importing, documentation.
+
+    The contract is what ibllm_core.testing asks of every component of its kind; options stay at their defaults unless --set says otherwise. Speed
+    is a pass of the component beside one of ibllm's own parts of the kind, in turns in one process. Exit code 1: a component breaks its contract,
+    could not be tested, or could not be loaded.
+    """
+    from ..author import review
+    from ..plugins import manager
+
+    found = review.review(manager(), package, sets, data, against, lambda text: click.echo(text, err=True))
+    click.echo(review.as_json(found) if as_json else review.as_text(found))
+    return 0 if found.passed else 1

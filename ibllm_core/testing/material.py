@@ -5,6 +5,7 @@ Shapes: b batch, t tokens, n latent places, d latent width, c h w image, m image
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -21,7 +22,7 @@ from ..noise import Rng
 
 #: Items of a batch, and how many tokens and latent places of each are real: the longest, the shortest there can be, others between.
 ITEMS = 3
-_KEPT = (5, 1, 3)
+KEPT = (5, 1, 3)
 #: What masked places are filled with: large, so that a leak shows whatever is added to it.
 JUNK = 50.0
 
@@ -111,11 +112,11 @@ class Material:
         )
 
 
-def fabricate(context: Context, items: int = ITEMS, seed: int = 0) -> Material:
-    """`items` items on the CPU, a function of the context's sizes and of `seed`."""
+def fabricate(context: Context, items: int = ITEMS, seed: int = 0, lengths: Sequence[int] = KEPT) -> Material:
+    """`items` items on the CPU, a function of the context's sizes and of `seed`; `lengths` are those of texts and latents, in turns."""
     random = torch.Generator().manual_seed(seed)
-    kept = torch.tensor([_KEPT[n % len(_KEPT)] for n in range(items)])
-    mask, d = torch.arange(max(_KEPT)) < kept[:, None], context.latent or context.width
+    kept = torch.tensor([lengths[n % len(lengths)] for n in range(items)])
+    mask, d = torch.arange(max(lengths)) < kept[:, None], context.latent or context.width
     x = _texts(context, kept, random)
     tokens = context.image_tokens
     high, count = (tokens.vocabulary, tokens.rows * tokens.columns) if tokens is not None else (2, 1)

@@ -1,0 +1,104 @@
+"""What listing a plugin costs: importing its ``plugin.py`` and ``config.py``, each time in a fresh process. Torch-free."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from importlib import metadata
+
+import attrs
+
+from ..plugins import GROUP, Manager
+from .process import last_words, python
+from .subject import Subject
+
+#: Modules that take so long to import that nobody should wait for them who only lists plugins.
+HEAVY = (
+    "matplotlib",
+    "pandas",
+    "peft",
+    "rich",
+    "sacrebleu",
+    "scipy",
+    "statsmodels",
+    "tensorboardX",
+    "tensorflow",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+#: Fresh processes of each sort, taken in turns.
+ROUNDS = 5
+_CODE = """\
+import importlib, json, sys, time
+import ibllm_core.hookspecs, ibllm_core.options, ibllm_core.spec
+given, heavy = json.loads(sys.argv[1])
+began = time.perf_counter()
+for module in given:
+    importlib.import_module(module)
+took = time.perf_counter() - began
+print("\\n" + json.dumps([took, [name for name in heavy if name in sys.modules]]))
+"""
+
+
+@attrs.frozen
+class ImportCost:
+    """Medians over fresh processes.
+
+    Attributes:
+        modules: what was imported.
+        milliseconds: that they took, after what every plugin needs of ibllm.
+        bare: milliseconds of ``python -c pass``.
+        ratio: start and end of Python with them ÷ bare Python's.
+        without: the same ratio for what every plugin needs of ibllm, without them.
+        heavy: those of `HEAVY` that came along.
+        error: why they cannot be imported; empty where they can.
+    """
+
+    modules: tuple[str, ...]
+    milliseconds: float = 0.0
+    bare: float = 0.0
+    ratio: float = 0.0
+    without: float = 0.0
+    heavy: tuple[str, ...] = ()
+    error: str = ""
+
+
+def modules(manager: Manager, subject: Subject) -> tuple[str, ...]:
+    """The modules of the entry points and those of the options."""
+    points = [point.module for name in subject.plugins for point in metadata.entry_points(group=GROUP, name=name)]
+    configs = [manager.get(c.kind, c.name).config.partition(":")[0] for c in subject.components]
+    return tuple(dict.fromkeys((*points, *configs)))
+
+
+def cost(names: Sequence[str]) -> ImportCost:
+    """Imports `names` in fresh processes, in turns with bare Python."""
+    made = ImportCost(tuple(names))
+    bare: list[float] = []
+    plain: list[float] = []
+    whole: list[float] = []
+    own: list[float] = []
+    heavy: list[str] = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        python("-c", "pass")
+        bare.append(time.perf_counter() - began)
+        for given, totals in (((), plain), (names, whole)):
+            began = time.perf_counter()
+            done = python("-c", _CODE, json.dumps([given, HEAVY]))
+            totals.append(time.perf_counter() - began)
+            if done.returncode:
+                return attrs.evolve(made, error=last_words(done))
+        took, heavy = json.loads(done.stdout.splitlines()[-1])
+        own.append(took)
+    first = statistics.median(bare)
+    return attrs.evolve(
+        made,
+        milliseconds=round(1e3 * statistics.median(own), 2),
+        bare=round(1e3 * first, 2),
+        ratio=round(statistics.median(whole) / first, 3),
+        without=round(statistics.median(plain) / first, 3),
+        heavy=tuple(heavy),
+    )
