@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -61,15 +62,21 @@ class Player:
     def plays(self, step: int) -> bool:
         return step % self.every == 0
 
+    def due(self, plays: int) -> list[Term]:
+        """What it minimises after it has played so often."""
+        return [term for term in self.terms if plays % term.every == 0]
+
+    def value(self, cycle: Cycle, loss: str) -> Tensor:
+        """Its side of a loss, ()."""
+        return cycle.value(loss) if self.name == MODEL else cycle.critic_value(loss)
+
     def loss(self, cycle: Cycle, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum (), and each term's value () without its weight."""
         cycle.begin_play()
         total: Tensor | None = None
         values: dict[str, Tensor] = {}
-        for term in self.terms:
-            if self.steps % term.every:
-                continue
-            value = cycle.value(term.name) if self.name == MODEL else cycle.critic_value(term.name)
+        for term in self.due(self.steps):
+            value = self.value(cycle, term.name)
             values[term.name] = value.detach()
             weight = term.every * term.at(step)
             total = weight * value if total is None else total + weight * value
@@ -125,6 +132,20 @@ def make_players(recipe: Recipe, stage: Stage, model: Model, losses: Mapping[str
         optimizer = build.build_optimizer(recipe, name)
         players.append(Player(name, parameters, terms, optimizer.build(parameters), stage.lr, entry.every))
     return players
+
+
+#: The players of an iteration in their order, each with the losses that it plays.
+Turns = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def turns(players: Sequence[Player], step: int) -> Turns:
+    """Who plays what in a stage's iteration."""
+    return tuple((p.name, tuple(term.name for term in p.due(step // p.every))) for p in players if p.plays(step))
+
+
+def period(players: Sequence[Player]) -> int:
+    """Iterations after which the turns are the same again."""
+    return math.lcm(*(player.every * term.every for player in players for term in player.terms))
 
 
 def _term(recipe: Recipe, stage: Stage, loss: str, player: str) -> Term:

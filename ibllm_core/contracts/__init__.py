@@ -1,0 +1,54 @@
+"""Contracts, checked on the meta device before anything is spent: every part is built without memory, every stage trains one iteration of nothing."""
+
+from __future__ import annotations
+
+import attrs
+
+from .. import build
+from ..cycle import fabricate
+from ..recipe.schema import Recipe
+from .meter import Meter
+from .parts import ITEMS, PartRow, walk_part
+from .shapes import META
+from .stages import StageRow, walk_stage
+
+__all__ = ["PartRow", "Report", "StageRow", "check"]
+
+
+@attrs.frozen
+class Report:
+    """What a check found out: a recipe whose parts fit, and what they cost."""
+
+    parts: tuple[PartRow, ...]
+    stages: tuple[StageRow, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Of all parts together."""
+        return sum(row.parameters for row in self.parts)
+
+    @property
+    def training_flops(self) -> int | None:
+        """Of a whole run, forward and backward: Σ over stages of steps × batch × FLOPs an item. None where a stage's could not be counted."""
+        total = 0
+        for row in self.stages:
+            if row.flops is None:
+                return None
+            total += row.steps * row.batch * row.flops
+        return total
+
+
+def check(recipe: Recipe) -> Report:
+    """Builds the recipe on the meta device, walks every part and every stage's losses. Raises `BuildError` at the first contract that is not kept."""
+    tokenizers = build.build_tokenizers(recipe)
+    with META:
+        model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
+    meter = Meter()
+    batch = fabricate(model, ITEMS, META)
+    rows = tuple(walk_part(recipe, model, batch, name, meter) for name in model.parts)
+    stages = tuple(walk_stage(recipe, model, stage, meter) for stage in recipe.running())
+    for player in recipe.players:
+        build.build_optimizer(recipe, player)
+    build.build_metrics(recipe)
+    build.build_trackers(recipe)
+    return Report(rows, stages)
