@@ -3,7 +3,8 @@
 The lifecycle hooks are called in a run whose recipe names the plugin, by a component or in ``[plugins] hooks``, and in no other. They run in the first
 process only, may take fewer arguments than are offered, and are there to look on: what they are handed is not to be changed, what they return is
 ignored. One that raises is named in a warning and in run.json and not called again; the run goes on. The seconds that a plugin's hooks take stand
-among the run's timings as ``hooks/PLUGIN``. A run that is resumed calls them again from where it goes on.
+among the run's timings as ``hooks/PLUGIN``. What they print goes to standard error, under the plugin's name. A run that is resumed calls them again
+from where it goes on.
 """
 
 from __future__ import annotations
@@ -60,15 +61,14 @@ def ibllm_recipe_loaded(recipe: Recipe) -> None:
     Args:
         recipe: the resolved recipe.
 
-    Example, a hint on standard error::
+    Example, a line before the first one::
 
-        import sys
         from ibllm_core.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_recipe_loaded(recipe):
             steps = sum(stage.steps for stage in recipe.running())
-            print(f"{recipe.name}: {steps} steps in all", file=sys.stderr)
+            print(f"{recipe.name}: {steps} steps in all")
     """
 
 
@@ -221,10 +221,9 @@ def ibllm_error(recipe: Recipe, error: BaseException, run_directory: Path) -> No
 
     Example, a message to whoever waits::
 
-        import sys
         from ibllm_core.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_error(recipe, error, run_directory):
-            print(f"{recipe.name} failed in {run_directory}: {error}", file=sys.stderr)
+            print(f"{recipe.name} failed in {run_directory}: {error}")
     """

@@ -13,10 +13,10 @@ from ..cycle import Cycle
 from ..errors import UserError
 from ..evaluation import evaluate
 from ..interfaces.metric import Metric
-from ..options import MetricConfig
 from ..recipe.schema import Stage, Validation
 from . import checkpoint as checkpoints
 from .data import Feeder
+from .divergence import first_wrong
 from .player import MODEL
 from .session import Session
 from .stage import StageTrainer
@@ -102,9 +102,11 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
     means = trainer.read()
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
     if wrong:
+        named = first_wrong(session, stage, trainer)
+        hint = "a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"
         raise Diverged(
-            f"stage {stage.name}, step {trainer.step}: {', '.join(wrong)} is no longer a finite number; "
-            "a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"
+            f"stage {stage.name}, step {trainer.step}: {', '.join(wrong)} is no longer a finite number. "
+            + (f"{named}. If it is sound, {hint}" if named else f"Every part and loss gives numbers where training stood before; {hint}")
         )
     # A window may be shorter than log_every at a stage's end or after a restart.
     steps = trainer.step % stage.training.log_every or stage.training.log_every
@@ -117,7 +119,8 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
     """One validation and what it steers. True where the stage is to stop."""
     watched = plan.figure or "loss"
     with trainer.settled(), session.averaged():
-        figures = measure(session, plan.split, plan.items, _wanted(session, plan))
+        metrics = {name: session.metrics[name] for name in session.recipe.validated(plan)}
+        figures = measure(session, plan.split, plan.items, metrics)
         if watched == "loss":
             figures["loss"] = _held_out_loss(session, stage, plan, trainer)
     if watched not in figures:
@@ -138,16 +141,6 @@ def measure(session: Session, split: str, items: int, metrics: Mapping[str, Metr
     plan, seed = session.recipe.evaluation, session.recipe.seed.evaluation
     figures, _ = evaluate(session.model, session.dataset, metrics, split, items=items, seed=seed, batch=plan.batch)
     return figures
-
-
-def _wanted(session: Session, plan: Validation) -> dict[str, Metric]:
-    """The metrics that a validation names, and those that give the figures it steers by."""
-    names = set(plan.metrics)
-    figures = {plan.figure} | ({plan.balance.text, plan.balance.image} if plan.balance else set())
-    for name, component in session.recipe.metrics.items():
-        if isinstance(component.config, MetricConfig) and figures & set(component.config.figures()):
-            names.add(name)
-    return {name: metric for name, metric in session.metrics.items() if name in names}
 
 
 def _held_out_loss(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> float:
