@@ -26,6 +26,9 @@ class PlainWatcher(Watcher):
         self.plan, self.done = plan, 0
         self._begun = time.monotonic()
 
+    def planned(self, plan: Plan) -> None:
+        self.plan = plan
+
     def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
         self.done += 1
         primary = self.plan.study.table.primary

@@ -98,9 +98,10 @@ class StudyDirectory:
         write_json(self.failure(cell), {"status": status, "reason": reason, "log": str(self.log(cell))})
 
     def forget_failures(self, cells: Iterable[Cell]) -> None:
-        """Lets failed cells be tried again."""
+        """Lets failed cells be tried again; what a search has given up stays so."""
         for cell in cells:
-            self.failure(cell).unlink(missing_ok=True)
+            if self.outcome(cell).status == FAILED:
+                self.failure(cell).unlink(missing_ok=True)
 
     def others(self, plan: Plan) -> list[str]:
         """Runs here that the plan no longer has: of an earlier version of the study."""

@@ -47,7 +47,7 @@ class Cell:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """All cells, by seed and then by arm, so that every seed can be compared as soon as it is done.
+    """All cells, by seed and then by arm, so that every seed can be compared as soon as it is done; a search's points come after them.
 
     Attributes:
         knobs: arm → the value at which the knob holds the budget, and what it costs then.
@@ -73,6 +73,11 @@ class Plan:
     def differs(self, arm: Arm) -> list[str]:
         """What the arm's recipe has otherwise than the base's."""
         return differences(self.base, self.cell(arm.name, self.study.seeds[0]).recipe)
+
+    def grown(self, arm: Arm, cells: Sequence[Cell], knob: tuple[int, float] | None) -> Plan:
+        """The plan with one more arm (`arm_cells`), its runs after all others."""
+        knobs = self.knobs if knob is None else {**self.knobs, arm.name: knob}
+        return Plan(study=self.study, arms=(*self.arms, arm), cells=(*self.cells, *cells), knobs=knobs)
 
     def leaders(self) -> Mapping[str, Cell]:
         """Prefix key → the first cell that has it: it trains the stage, the others start from it."""
@@ -117,9 +122,26 @@ def extend_plan(study: Study, chosen: Sequence[Arm]) -> Plan:
     cells = []
     for seed in study.seeds:
         for arm in chosen:
-            recipe = first[arm.name] if seed == study.seeds[0] else _recipe(study, arm, seed, knobs.get(arm.name))
-            cells.append(Cell(arm=arm, seed=seed, recipe=recipe, key=run_key(recipe), prefixes=prefixes(recipe)))
+            cells.append(_cell(arm, seed, first[arm.name] if seed == study.seeds[0] else _recipe(study, arm, seed, knobs.get(arm.name))))
     return Plan(study=study, arms=tuple(chosen), cells=tuple(cells), knobs=knobs)
+
+
+def arm_cells(study: Study, arm: Arm, knob: tuple[int, float] | None = None) -> tuple[tuple[Cell, ...], tuple[int, float] | None]:
+    """A single arm at every seed, and where its knob stands.
+
+    Args:
+        knob: where it is known to stand; found otherwise.
+
+    Raises:
+        UserError: the arm's recipe is none, or cannot hold the budget.
+    """
+    if knob is None and study.table.budget is not None:
+        knob = _turn(study, arm)
+    return tuple(_cell(arm, seed, _recipe(study, arm, seed, knob)) for seed in study.seeds), knob
+
+
+def _cell(arm: Arm, seed: int, recipe: Recipe) -> Cell:
+    return Cell(arm=arm, seed=seed, recipe=recipe, key=run_key(recipe), prefixes=prefixes(recipe))
 
 
 def _first_seed(study: Study, chosen: Iterable[Arm], mistakes: Mistakes) -> tuple[dict[str, Recipe], dict[str, tuple[int, float]]]:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,9 @@ class Watcher:
     def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
         """A cell is done or has failed, after so many seconds of this invocation."""
 
+    def planned(self, plan: Plan) -> None:
+        """The plan has grown."""
+
     def looked(self, progress: Mapping[str, Progress]) -> None:
         """Called often: cell id → how far it is."""
 
@@ -76,10 +79,14 @@ class Runner:
         self._not_before: dict[str, float] = {}
         self._stopping = 0
 
-    def run(self) -> Mapping[str, Outcome]:
-        """Runs what is not done; returns every cell's outcome. After `stop`, what was running is left with a checkpoint."""
+    def run(self, also: Callable[[], bool] = lambda: False) -> Mapping[str, Outcome]:
+        """Runs what is not done; returns every cell's outcome. After `stop`, what was running is left with a checkpoint.
+
+        Args:
+            also: called at every look; may `add` and `give_up`, and says whether more is to come.
+        """
         try:
-            while self.step():
+            while any([self.step(), also()]):
                 time.sleep(LOOK)
         finally:
             self._end_all(signal.SIGKILL)
@@ -103,9 +110,16 @@ class Runner:
     def stopped(self) -> bool:
         return self._stopping > 0
 
+    @property
+    def spare(self) -> int:
+        """Workers that no waiting cell is there for; what somebody else is running needs none of ours."""
+        waiting = [cell.id for cell in self.plan.cells if self.outcomes[cell.id].status == WAITING]
+        return self.jobs - sum(name in self._workers or name not in self._not_before for name in waiting)
+
     def add(self, plan: Plan) -> None:
         """Goes on with a plan that has further cells."""
         self.plan = plan
+        self.watcher.planned(plan)
         for cell in plan.cells:
             self.outcomes.setdefault(cell.id, self.directory.outcome(cell))
 
@@ -134,8 +148,14 @@ class Runner:
             if len(self._workers) >= self.jobs:
                 return
             waits = self.outcomes[cell.id].status == WAITING and cell.id not in self._workers
-            if waits and self._not_before.get(cell.id, 0) <= now and not self._blocked(cell):
+            if not waits or self._not_before.get(cell.id, 0) > now or self._blocked(cell):
+                continue
+            # Another invocation may have settled it meanwhile.
+            self.outcomes[cell.id] = outcome = self.directory.outcome(cell)
+            if outcome.status == WAITING:
                 self._start(cell)
+            else:
+                self.watcher.ended(cell, outcome, 0.0)
 
     def _blocked(self, cell: Cell) -> bool:
         """Whether one of our workers is training a stage that this cell will start from."""
@@ -161,15 +181,7 @@ class Runner:
             },
         )
         device = min(self.devices, key=lambda name: sum(worker.device == name for worker in self._workers.values()))
-        with directory.log(cell).open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.worker", str(task)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_environment(device, self.plan.study.table.threads),
-                start_new_session=True,
-            )
+        process = launch(task, directory.log(cell), device, self.plan.study.table.threads)
         self._workers[cell.id] = _Worker(cell, process, device)
         self.watcher.started(cell)
 
@@ -203,6 +215,19 @@ class Runner:
     def _end_all(self, number: signal.Signals) -> None:
         for worker in self._workers.values():
             _signal(worker, number)
+
+
+def launch(task: Path, log: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
+    """A worker on its way, in a process group of its own."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.worker", str(task)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(device, threads),
+            start_new_session=True,
+        )
 
 
 def last_row(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -73,11 +74,13 @@ class Range(Config):
             raise ValueError(f"low = {self.low}: expected less than high = {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log = true: expected low > 0 and no step")
+        if self.step is not None and (self.step <= 0 or (Decimal(str(self.high)) - Decimal(str(self.low))) % Decimal(str(self.step))):
+            raise ValueError(f"step = {self.step}: expected more than 0, and to lead from low = {self.low} to high = {self.high}")
 
     @property
     def whole(self) -> bool:
         """Whether only integers are meant."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
 
 @attrs.frozen(kw_only=True)
