@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from ..options import Config, option
+from ..options import Config, MetricConfig, option
 from ..spec import ComponentSpec
 
 #: The recipe format this core reads.
@@ -269,6 +269,15 @@ class Recipe:
         found |= {f"players.{name}.optimizer": p.optimizer for name, p in self.players.items()}
         found |= {f"stages.{name}.schedule": s.schedule for name, s in self.stages.items()}
         return found
+
+    def validated(self, plan: Validation) -> tuple[str, ...]:
+        """The metrics that a validation computes: those it names, and those that give the figures it steers by."""
+        steered = {plan.figure} | ({plan.balance.text, plan.balance.image} if plan.balance else set())
+        return tuple(
+            name
+            for name, component in self.metrics.items()
+            if name in plan.metrics or (isinstance(component.config, MetricConfig) and steered & set(component.config.figures()))
+        )
 
     def latent_width(self, part: str) -> int:
         """d, the width of the latents that an encoder gives."""
