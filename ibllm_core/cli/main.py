@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "check": "Validate a recipe; print its parts, parameters and memory.",
     "diff": "Show what really differs between two recipes.",
     "ablate": "Run an ablation study: arms × seeds, with its tables.",
+    "compare": "Compare finished runs, paired by seed.",
     "evaluate": "Measure a finished run on a split.",
     "plugins": "List the components of all installed plugins.",
     "plugin": "Write a plugin package, or check an installed one.",

@@ -26,24 +26,24 @@ GLYPHS = ("●", "■", "▲", "◆", "▼", "✚")
 #: More points than a plot of this width can show are averaged in so many bins.
 MOST_POINTS = 160
 
-_TEXT, _LINE = "#a000f1", "#a000f2"
+TEXT, LINE = "#a000f1", "#a000f2"
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9.0,
-    "text.color": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "xtick.color": _LINE,
-    "ytick.color": _LINE,
-    "xtick.labelcolor": _TEXT,
-    "ytick.labelcolor": _TEXT,
-    "axes.edgecolor": _LINE,
+    "text.color": TEXT,
+    "axes.labelcolor": TEXT,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": TEXT,
+    "ytick.labelcolor": TEXT,
+    "axes.edgecolor": LINE,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": _LINE,
+    "grid.color": LINE,
     "grid.alpha": 0.55,
     "grid.linewidth": 0.6,
 }
@@ -85,7 +85,7 @@ def lines(title: str, series: Sequence[Series], bands: Sequence[Band], *, percen
     assert len(series) <= len(MARKERS), "split them over several plots"
     from matplotlib.ticker import MaxNLocator
 
-    with _canvas(title) as (figure, axes):
+    with canvas(title) as (figure, axes):
         _draw_bands(axes, bands)
         for k, one in enumerate(series):
             for piece in one.pieces:
@@ -93,34 +93,34 @@ def lines(title: str, series: Sequence[Series], bands: Sequence[Band], *, percen
                 axes.plot(
                     x,
                     y,
-                    color=_colour(k),
+                    color=colour(k),
                     linewidth=1.5,
                     marker=MARKERS[k] if markers or len(x) == 1 else None,
                     markersize=4,
                     clip_on=False,
                 )
             for ringed_x, ringed_y in one.ringed:
-                axes.plot([ringed_x], [ringed_y], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=_TEXT, clip_on=False)
+                axes.plot([ringed_x], [ringed_y], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=TEXT, clip_on=False)
         values = [value for one in series for value in one.values]
-        if not percent and _spans_decades(values):
+        if not percent and spans_decades(values):
             axes.set_yscale("log")
-        _finish(axes, values, percent)
+        finish(axes, values, percent)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        return Plot(title, _svg(figure, _described(title, series, percent)), _legend(series))
+        return Plot(title, to_svg(figure, _described(title, series, percent)), _legend(series))
 
 
 def stages(title: str, names: Sequence[str], series: Sequence[Series], *, percent: bool) -> Plot:
     """Figures after each stage: x is a stage's place in `names`; the values themselves stand in the table beside it."""
     assert len(series) <= len(MARKERS), "split them over several plots"
-    with _canvas(title) as (figure, axes):
+    with canvas(title) as (figure, axes):
         axes.margins(x=0.1)
         for k, one in enumerate(series):
             x, y = zip(*(point for piece in one.pieces for point in piece), strict=True)
-            axes.plot(x, y, color=_colour(k), linewidth=1.2, linestyle=(0, (2, 2)), marker=MARKERS[k], markersize=6)
+            axes.plot(x, y, color=colour(k), linewidth=1.2, linestyle=(0, (2, 2)), marker=MARKERS[k], markersize=6)
         axes.set_xticks(range(len(names)), names)
-        _finish(axes, [value for one in series for value in one.values], percent)
-        return Plot(title, _svg(figure, _described(title, series, percent)), _legend(series))
+        finish(axes, [value for one in series for value in one.values], percent)
+        return Plot(title, to_svg(figure, _described(title, series, percent)), _legend(series))
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -133,19 +133,20 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 @contextmanager
-def _canvas(name: str) -> Iterator[tuple[Figure, Axes]]:
-    """A figure and its axes under the page's style. No global state of pyplot is touched."""
+def canvas(name: str, size: tuple[float, float] = (3.9, 2.4)) -> Iterator[tuple[Figure, Axes]]:
+    """A figure and its axes under the page's style, `size` in inches. No global state of pyplot is touched."""
     import matplotlib
     from matplotlib.figure import Figure
 
     # Salted with the title, the ids of one plot's clip paths never meet another plot's on the page.
     style: Any = {**_STYLE, "svg.hashsalt": name}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(3.9, 2.4), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         yield figure, figure.add_subplot()
 
 
-def _colour(k: int) -> str:
+def colour(k: int) -> str:
+    """What becomes the colour of the page's series k + 1."""
     return f"#a0000{k + 1}"
 
 
@@ -156,9 +157,9 @@ def _draw_bands(axes: Axes, bands: Sequence[Band]) -> None:
     axes.set_xlim(bands[0].start, bands[0].start + whole)
     for k, band in enumerate(bands):
         if k % 2:
-            axes.axvspan(band.start, band.end, facecolor=_LINE, alpha=0.28, linewidth=0)
+            axes.axvspan(band.start, band.end, facecolor=LINE, alpha=0.28, linewidth=0)
         if k:
-            axes.axvline(band.start, color=_LINE, linewidth=1.0)
+            axes.axvline(band.start, color=LINE, linewidth=1.0)
         narrow = (band.end - band.start) / whole < 0.04 + 0.024 * len(band.label)
         last = k == len(bands) - 1
         if not narrow or last:
@@ -175,7 +176,8 @@ def _draw_bands(axes: Axes, bands: Sequence[Band]) -> None:
             )
 
 
-def _finish(axes: Axes, values: Sequence[float], percent: bool) -> None:
+def finish(axes: Axes, values: Sequence[float], percent: bool) -> None:
+    """The y axis of figures: all of 0–100 %, or labels that an SVG font can show and a range that is not empty."""
     if percent:
         axes.set_ylim(-0.02, 1.04)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0 %", "25 %", "50 %", "75 %", "100 %"])
@@ -188,7 +190,7 @@ def _finish(axes: Axes, values: Sequence[float], percent: bool) -> None:
     axes.tick_params(length=3)
 
 
-def _spans_decades(values: Sequence[float]) -> bool:
+def spans_decades(values: Sequence[float]) -> bool:
     """Whether the bulk of the values spans more than 30 times; single values next to zero do not make it so."""
     ordered = sorted(values)
     low, high = ordered[len(ordered) // 20], ordered[-1 - len(ordered) // 20]
@@ -207,7 +209,8 @@ def _described(title: str, series: Sequence[Series], percent: bool) -> str:
     return f"Plot. {title}. {'; '.join(ends)}."
 
 
-def _svg(figure: Figure, description: str) -> Markup:
+def to_svg(figure: Figure, description: str) -> Markup:
+    """The drawing for the page, placeholders turned into its colours; the description is what a screen reader says."""
     out = io.StringIO()
     with warnings.catch_warnings():
         # Fonts are the page's; that matplotlib's own lacks a glyph only costs the exact width of a label.
@@ -219,7 +222,7 @@ def _svg(figure: Figure, description: str) -> Markup:
     text = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", text)
     text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
     text = re.sub(r"(fill|stroke): #a0000(\d)", r"\1: var(--s\2)", text)
-    text = text.replace(f": {_TEXT}", ": currentColor").replace(f": {_LINE}", ": var(--line)")
+    text = text.replace(f": {TEXT}", ": currentColor").replace(f": {LINE}", ": var(--line)")
     text = text.replace("xlink:href", "href")
     text = re.sub(r"\s+", " ", text).replace("> <", "><")
     size = re.search(r'viewBox="([^"]*)"', text)
