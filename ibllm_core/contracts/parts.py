@@ -23,6 +23,7 @@ from ..interfaces.tokenizer import BOS
 from ..model import Model
 from ..noise import Rng
 from ..recipe.schema import READS, Recipe
+from .inputs import unchanged
 from .meter import Meter
 from .shapes import META, expect, expect_shape
 
@@ -53,9 +54,9 @@ class PartRow:
 def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Meter) -> PartRow:
     """Walks one part. Raises `BuildError` where it breaks its contract."""
     component, part = recipe.parts[name], model.parts[name]
-    before = meter.flops
-    with _blamed(recipe, name), meter, torch.no_grad():
-        _WALKS[name](recipe, model, batch)
+    before, latent = meter.flops, _latent(recipe, name)
+    with _blamed(recipe, name), meter, torch.no_grad(), unchanged(batch=batch, latents=latent):
+        _WALKS[name](recipe, model, batch, latent)
     parameters = sum(p.numel() for p in part.parameters())
     weights = sum(t.numel() * t.element_size() for t in part.state_dict().values())
     return PartRow(
@@ -70,8 +71,11 @@ def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Mete
     )
 
 
-def _walk_encoder(name: str) -> Callable[[Recipe, Model, Batch], None]:
-    def walk(recipe: Recipe, model: Model, batch: Batch) -> None:
+_WalkPart = Callable[[Recipe, Model, Batch, Latent], None]
+
+
+def _walk_encoder(name: str) -> _WalkPart:
+    def walk(recipe: Recipe, model: Model, batch: Batch, _: Latent) -> None:
         part = model.parts[name]
         z = part(batch.x if name == "text_encoder" else batch.y)
         expect(isinstance(z, Latent), f"forward gave a {type(z).__name__}, not a Latent")
@@ -84,8 +88,8 @@ def _walk_encoder(name: str) -> Callable[[Recipe, Model, Batch], None]:
     return walk
 
 
-def _walk_image_decoder(recipe: Recipe, model: Model, batch: Batch) -> None:
-    decoder, z = model.parts["image_decoder"], _latent(recipe, "image_decoder")
+def _walk_image_decoder(recipe: Recipe, model: Model, batch: Batch, z: Latent) -> None:
+    decoder = model.parts["image_decoder"]
     assert isinstance(decoder, ImageDecoder) and batch.y is not None
     rng = Rng((0,), batch.numbers, META)
     _declared(recipe, "image_decoder", "image_tokens", isinstance(decoder, TokenDecoder))
@@ -96,8 +100,8 @@ def _walk_image_decoder(recipe: Recipe, model: Model, batch: Batch) -> None:
         expect_shape("draw", decoder.draw(z, decoder.noise(rng)), "b c h w", (ITEMS, *model.image_shape))
 
 
-def _walk_text_decoder(recipe: Recipe, model: Model, batch: Batch) -> None:
-    decoder, z = model.parts["text_decoder"], _latent(recipe, "text_decoder")
+def _walk_text_decoder(recipe: Recipe, model: Model, batch: Batch, z: Latent) -> None:
+    decoder = model.parts["text_decoder"]
     assert isinstance(decoder, TextDecoder) and batch.x_out is not None
     expect_shape("nll", decoder(batch.x_out, z), "b", (ITEMS,))
     state = decoder.begin(z)
@@ -106,13 +110,13 @@ def _walk_text_decoder(recipe: Recipe, model: Model, batch: Batch) -> None:
         expect_shape("step", logits, "b v", (ITEMS, model.tokenizers["text_decoder"].size))
 
 
-def _walk_discriminator(recipe: Recipe, model: Model, batch: Batch) -> None:
-    scores = model.parts["discriminator"](batch.y, _latent(recipe, "discriminator"))
+def _walk_discriminator(recipe: Recipe, model: Model, batch: Batch, z: Latent) -> None:
+    scores = model.parts["discriminator"](batch.y, z)
     by_patch = isinstance(scores, Tensor) and scores.dim() == 2
     expect_shape("scores", scores, "b p" if by_patch else "b", (ITEMS, None) if by_patch else (ITEMS,))
 
 
-def _walk_image_tokenizer(recipe: Recipe, model: Model, batch: Batch) -> None:
+def _walk_image_tokenizer(recipe: Recipe, model: Model, batch: Batch, _: Latent) -> None:
     tokenizer = model.parts["image_tokenizer"]
     assert isinstance(tokenizer, ImageTokenizer) and batch.y is not None
     found = tokenizer(batch.y)
@@ -130,7 +134,7 @@ def _declared(recipe: Recipe, name: str, ability: str, able: bool) -> None:
     expect(declared == able, f"its config's provides() and its class disagree on {ability}")
 
 
-_WALKS: dict[str, Callable[[Recipe, Model, Batch], None]] = {
+_WALKS: dict[str, _WalkPart] = {
     "text_encoder": _walk_encoder("text_encoder"),
     "image_encoder": _walk_encoder("image_encoder"),
     "image_decoder": _walk_image_decoder,
@@ -141,8 +145,8 @@ _WALKS: dict[str, Callable[[Recipe, Model, Batch], None]] = {
 
 
 def _latent(recipe: Recipe, reader: str) -> Latent:
-    """A latent of the width that the part's encoder gives."""
-    encoder = READS[reader]
+    """A latent of the width that the part's encoder gives; of the model's where it reads none."""
+    encoder = READS.get(reader, "")
     d = recipe.latent_width(encoder) if encoder in recipe.parts else recipe.width
     places = 5
     return Latent(

@@ -14,11 +14,12 @@ from torch import Tensor
 from .. import build
 from ..batch import Batch
 from ..build import BuildError
-from ..cycle import Cycle, fabricate
+from ..cycle import fabricate
 from ..errors import UserError
 from ..model import Model
 from ..recipe.schema import Recipe, Stage
 from ..training.player import MODEL, Player, Turns, make_players, period, set_trainable, turns
+from .inputs import GuardedCycle
 from .meter import Meter
 from .shapes import META, expect_shape
 
@@ -55,8 +56,8 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
     batch = _as_given(recipe, fabricate(model, size, META))
     players = make_players(recipe, stage, model, losses)
 
-    def cycle() -> Cycle:
-        return Cycle(model, batch, losses, (0,))
+    def cycle() -> GuardedCycle:
+        return GuardedCycle(model, batch, losses, (0,))
 
     # The first iteration is the one in which everybody plays everything.
     kinds = Counter(turns(players, step) for step in range(min(period(players), stage.steps)))
@@ -85,7 +86,7 @@ class _Walk:
         self.flops: int | None = None
         self.saved = 0
 
-    def play(self, cycle: Callable[[], Cycle]) -> None:
+    def play(self, cycle: Callable[[], GuardedCycle]) -> None:
         """Every player's turn. `cycle` gives a fresh cycle: one for all players, or one for each where there are micro-batches."""
         shared = cycle() if self._stage.training.accumulate == 1 else None
         before, counted = self._meter.flops, True
@@ -99,7 +100,7 @@ class _Walk:
                 counted &= self._backward(player, total)
         self.flops = self._meter.flops - before if counted else None
 
-    def _forward(self, player: Player, cycle: Cycle) -> Tensor:
+    def _forward(self, player: Player, cycle: GuardedCycle) -> Tensor:
         cycle.begin_play()
         values = []
         for name in self._kind[player.name]:
@@ -108,6 +109,7 @@ class _Walk:
                 with torch.autograd.graph.saved_tensors_hooks(self._kept.pack, self._kept.unpack):
                     value = player.value(cycle, name)
                 expect_shape("value", value, "", ())
+                cycle.check()
             except UserError as error:
                 raise BuildError(component, f"losses.{name}", str(error)) from error
             except Exception as error:

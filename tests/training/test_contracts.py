@@ -66,6 +66,17 @@ def no_mean(self: Any, cycle: Any) -> Tensor:
     return nll
 
 
+def in_place(method: Any) -> Any:
+    """The method, which overwrites the first tensor it is handed before it does its work."""
+
+    def broken(self: Any, given: Any, *rest: Any) -> Any:
+        first = given if isinstance(given, Tensor) else getattr(given, "pooled", None)
+        (first if first is not None else given.y_fake).mul_(0)
+        return method(self, given, *rest)
+
+    return broken
+
+
 @pytest.mark.parametrize(
     ("owner", "method", "broken", "said"),
     [
@@ -76,6 +87,9 @@ def no_mean(self: Any, cycle: Any) -> Tensor:
         (TransformerTextDecoder, "step", short, ["model.text_decoder", "step has shape (3, 5)", "axis v is wrong"]),
         (TransformerTextDecoder, "logits", crash, ["model.text_decoder", "RuntimeError: no such kernel", "image_encoder = cnn"]),
         (ImageNLL, "forward", no_mean, ["losses.image_nll = image_nll", "value has shape"]),
+        (CNNImageEncoder, "forward", in_place(CNNImageEncoder.forward), ["model.image_encoder = cnn", "in place (batch)", "a copy"]),
+        (CrossAttentionGenerator, "draw", in_place(CrossAttentionGenerator.draw), ["model.image_decoder", "in place (latents)"]),
+        (ImageNLL, "forward", in_place(ImageNLL.forward), ["losses.image_nll = image_nll", "in place (y_fake)"]),
     ],
 )
 def test_a_broken_part_is_named_with_its_place_and_provider(
