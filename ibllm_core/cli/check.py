@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..units import readable, readable_bytes
+
 if TYPE_CHECKING:
     from ..contracts import Report
     from ..recipe.schema import Recipe
@@ -36,30 +38,36 @@ def _page(recipe: Recipe, report: Report) -> str:
             row.part,
             row.component,
             f"{row.distribution} {row.version}",
-            _count(row.parameters),
-            _count(row.flops),
-            _bytes(row.weights),
-            _bytes(row.state),
+            readable(row.parameters),
+            readable(row.flops),
+            readable_bytes(row.weights),
+            readable_bytes(row.state),
         )
         for row in report.parts
     ]
     parts.append(
         (
             "together", "", "",
-            _count(sum(row.parameters for row in report.parts)),
-            _count(sum(row.flops for row in report.parts)),
-            _bytes(sum(row.weights for row in report.parts)),
-            _bytes(sum(row.state for row in report.parts)),
+            readable(sum(row.parameters for row in report.parts)),
+            readable(sum(row.flops for row in report.parts)),
+            readable_bytes(sum(row.weights for row in report.parts)),
+            readable_bytes(sum(row.state for row in report.parts)),
         )
     )  # fmt: skip
-    stages = [(row.stage, str(row.steps), ", ".join(row.losses), _count(row.trained), _bytes(row.saved)) for row in report.stages]
+    stages = [
+        (row.stage, str(row.steps), ", ".join(row.losses), readable(row.trained), readable(row.flops), readable_bytes(row.saved))
+        for row in report.stages
+    ]
     return "\n".join(
         [
             f"{recipe.name}: no mistakes; the parts fit",
             "",
             *_table(("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), parts, 3),
             "",
-            *_table(("stage", "steps", "losses", "trained parameters", "kept for backward"), stages, 3, right=(1,)),
+            *_table(("stage", "steps", "losses", "trained parameters", "FLOPs an item", "kept for backward"), stages, 3, right=(1,)),
+            "",
+            f"The whole training: {readable(report.training_flops(recipe))} FLOPs, the sum over stages of steps × batch × FLOPs an item. "
+            "An item's are those of one iteration, forward and backward, for all players; texts have their full length.",
             "",
             "Training state is gradients and the optimizer's moments; what is kept for the backward pass is for one micro-batch. Nothing was trained.",
         ]
@@ -78,21 +86,3 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], words: int, righ
         return "  ".join(cells).rstrip()
 
     return [click.style(line(heads), bold=True), *map(line, rows)]
-
-
-def _count(number: int) -> str:
-    """1234567 → 1.23 M"""
-    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= unit:
-            return f"{number / unit:.3g} {name}"
-    return str(number)
-
-
-def _bytes(number: int) -> str:
-    """1048576 → 1.0 MiB"""
-    size = float(number)
-    for name in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {name}" if name == "B" else f"{size:.1f} {name}"
-        size /= 1024
-    return f"{size:.1f} GiB"

@@ -27,14 +27,15 @@ class Report:
         """Of all parts together."""
         return sum(row.parameters for row in self.parts)
 
-    @property
-    def training_flops(self) -> int | None:
-        """Of a whole run, forward and backward: Σ over stages of steps × batch × FLOPs an item. None where a stage's could not be counted."""
+    def training_flops(self, recipe: Recipe) -> int | None:
+        """Of a run of the recipe, forward and backward: Σ over its stages of steps × batch × FLOPs an item. None where a stage's cannot be counted."""
+        counted = {row.stage: row.flops for row in self.stages}
         total = 0
-        for row in self.stages:
-            if row.flops is None:
+        for stage in recipe.running():
+            flops = counted[stage.name]
+            if flops is None:
                 return None
-            total += row.steps * row.batch * row.flops
+            total += stage.steps * stage.training.batch * flops
         return total
 
 

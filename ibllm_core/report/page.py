@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from ..units import readable, readable_bytes
 from . import cards, charts, figures
 from .files import Object, RunFiles, objects, read
 from .highlight import coloured
@@ -103,6 +104,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "training_plots": charts.training(files),
         "decks": cards.decks(files.samples),
         "timings": _timings(run),
+        "costs": _costs(run),
         "recipe": coloured(files.recipe_text),
         "machine": _machine(run),
         "provenance": _provenance(run),
@@ -199,6 +201,16 @@ def _timings(run: Object) -> list[tuple[str, float, float]]:
     known = {str(name): float(value) for name, value in found.items() if figures.is_number(value)} if isinstance(found, Mapping) else {}
     longest = max(known.values(), default=0.0)
     return [(name.replace("_", " "), seconds, round(100 * seconds / longest, 1) if longest > 0 else 0.0) for name, seconds in known.items()]
+
+
+def _costs(run: Object) -> list[tuple[str, str]]:
+    """(what, value): what the training took beside time."""
+    out, memory = [], run.get("memory")
+    if figures.is_number(run.get("training_flops")):
+        out.append(("training, forward and backward", f"{readable(run['training_flops'])} FLOPs"))
+    if isinstance(memory, Mapping) and figures.is_number(memory.get("peak_bytes")):
+        out.append((f"peak memory, {memory.get('of', 'of the process')}", readable_bytes(memory["peak_bytes"])))
+    return out
 
 
 def _machine(run: Object) -> list[tuple[str, str]]:

@@ -10,6 +10,9 @@ import attrs
 from ..errors import UserError
 from ..options import Config, option
 from ..recipe.schema import Recipe
+from ..units import readable
+
+__all__ = ["Budget", "hold", "readable"]
 
 #: Values that are tried in a row where parts refuse one (a width that is no multiple of the heads).
 _TRIES = 16
@@ -45,14 +48,14 @@ class Budget(Config):
 
     def told(self, cost: float) -> str:
         """A cost in words."""
-        return f"{cost:,.0f} parameters" if self.flops is None else f"{cost:.4g} training FLOPs"
+        return f"{readable(cost)} {'parameters' if self.flops is None else 'training FLOPs'}"
 
     def cost(self, recipe: Recipe) -> float:
         """What a recipe costs. Raises `UserError` where it cannot be built or counted."""
         from ..contracts import check
 
         report = check(recipe)
-        cost = report.parameters if self.flops is None else report.training_flops
+        cost = report.parameters if self.flops is None else report.training_flops(recipe)
         if cost is None:
             raise UserError("its training FLOPs cannot be counted: torch's meta device lacks an operation of its backward pass")
         return float(cost)

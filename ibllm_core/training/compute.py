@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def prepare(model: Model, compute: Compute) -> torch.device:
     torch.set_num_threads(compute.threads or available_cores())
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats(device)
         torch.backends.cuda.matmul.allow_tf32 = True
     model.to(device)
     model.autocast = choose_precision(compute.precision, device)
@@ -83,6 +85,28 @@ def hardware(device: torch.device) -> dict[str, Any]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     return found
+
+
+def peak_memory(device: torch.device) -> dict[str, Any]:
+    """The most memory that this process has held so far: what is allocated on a GPU, what is resident of the process elsewhere; None where unknown."""
+    if device.type == "cuda":
+        return {"peak_bytes": torch.cuda.max_memory_allocated(device), "of": "device (allocated)"}
+    return {"peak_bytes": _peak_resident(), "of": "process (resident)"}
+
+
+def _peak_resident() -> int | None:
+    # Not ru_maxrss where there is better: on Linux a process starts with that of the one it was started by.
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _cpu_name() -> str:

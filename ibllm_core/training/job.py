@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .. import build
-from ..contracts import check
+from ..contracts import Report, check
 from ..lifecycle import Hooks, hooks_of
 from ..provenance import provenance
 from ..recipe.schema import Recipe, Stage
@@ -44,6 +44,7 @@ class Job:
     def __init__(self, recipe: Recipe, run_dir: Path | None = None, observer: Observer | None = None, command: str = "") -> None:
         self.recipe, self.directory = recipe, RunDirectory(run_dir or Path("runs") / recipe.name)
         self._observer, self._command, self._stopping = observer or Observer(), command, False
+        self._report: Report | None = None
 
     @property
     def stopping(self) -> bool:
@@ -68,7 +69,7 @@ class Job:
         try:
             hooks.call("ibllm_recipe_loaded", recipe=self.recipe)
             if not resume:
-                check(self.recipe)
+                self._report = check(self.recipe)
             session = open_session(self.recipe, self.directory, self._observer, lambda: self._stopping, resume, hooks)
             return self._run(session, resume)
         except BaseException as error:
@@ -89,6 +90,8 @@ class Job:
         start, state = (self._resume(session)) if resume else (0, None)
         if not resume:
             self._begin(session)
+        if session.ranks.first:
+            self._record_flops()
         _open_logs(session)
         session.tell("ibllm_model_built")
         stages = self.recipe.running()
@@ -114,6 +117,13 @@ class Job:
             if component.init is not None:
                 start_from(session.model, component.init, (part,))
         _restart_average(session)
+
+    def _record_flops(self) -> None:
+        """What the training costs if all its steps are done."""
+        if "training_flops" not in self.directory.info():
+            report = self._report or check(self.recipe)
+            flops = {row.stage: row.flops for row in report.stages}
+            self.directory.update(training_flops=report.training_flops(self.recipe), item_flops=flops)
 
     def _resume(self, session: Session) -> tuple[int, checkpoints.Checkpoint | None]:
         """The stage to go on in, and its checkpoint; from the start where the run did not get to its first one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..model import Pixels
 from ..report import render
 from ..run import write_json
 from ..storage import save_model
+from .compute import peak_memory
 from .loop import Interrupted
 from .session import Session
 
@@ -56,13 +57,32 @@ def finish(session: Session) -> dict[str, float]:
     session.write("result", "end", results)
     session.seconds["evaluation"] = session.seconds.get("evaluation", 0.0) + time.perf_counter() - started
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    directory.update(status="done", finished=finished, timings=session.timings(), metrics=measured)
+    directory.update(
+        status="done",
+        finished=finished,
+        timings=session.timings(),
+        metrics=measured,
+        training_flops=_spent(session, info.get("item_flops", {})),
+        memory=peak_memory(session.model.device),
+    )
     render(directory.path)
     if session.hooks.heard("ibllm_run_ended"):
         session.tell("ibllm_run_ended", figures=results)
         directory.update(timings=session.timings(), hooks=session.hooks.record())
         render(directory.path)  # once more, with what the hooks took
     return results
+
+
+def _spent(session: Session, item_flops: Mapping[str, int | None]) -> int | None:
+    """FLOPs of the steps that were done: a stage may have stopped early. None where a stage's are unknown."""
+    batches = {stage.name: stage.training.batch for stage in session.recipe.running()}
+    total = 0
+    for record in session.records:
+        flops = item_flops.get(record["name"])
+        if flops is None:
+            return None
+        total += record["done"] * batches[record["name"]] * flops
+    return total
 
 
 def write_samples(session: Session, evaluation: Evaluation) -> None:
