@@ -57,6 +57,10 @@ def command(
     read = read_study(study, scale=scale, seeds=seeds)
     directory = StudyDirectory(study_dir or Path("studies") / read.name)
     plan = make_plan(read)
+    if read.table.design == "search":
+        from ..study.points import plan_from_storage
+
+        plan = plan_from_storage(plan, directory)
     if only_plan:
         from ..study.preview import preview
 
@@ -78,6 +82,10 @@ def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[s
     directory.prepare(plan)
     if retry:
         directory.forget_failures(plan.cells)
+        if study.table.design == "search":
+            from ..study import points
+
+            points.retry(plan, directory)
     screen = study_display.choose(plan)
     runner = Runner(plan, directory, jobs or choose_jobs(places, study.table.threads), places, screen)
     try:
@@ -124,7 +132,9 @@ def _interruptible(runner: Runner) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) asks the runs to stop with a checkpoint; the second one ends them at once."""
 
     def stop(number: int, _: object) -> None:
-        click.echo("ending the runs" if runner.stopped else "stopping the runs, each with a checkpoint; once more to end them at once", err=True)
+        click.echo(
+            "ending the runs" if runner.stopped else "stopping the runs, each with a checkpoint; once more to end them at once", err=True
+        )
         runner.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

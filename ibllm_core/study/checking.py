@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 
 def check_arms(plan: Plan) -> Mapping[str, Report]:
-    """Arm → its parts as they fit together. Raises `UserError` for an arm whose parts do not."""
+    """Arm → its parts as they fit together. Raises `UserError` for an arm whose parts do not.
+
+    Of a search only the base: its points are checked as they are tried.
+    """
     from ..contracts import check
 
     found = {}
-    for arm in plan.arms:
+    for arm in plan.arms if plan.study.table.design != "search" else plan.arms[:1]:
         try:
             found[arm.name] = check(plan.cell(arm.name, plan.study.seeds[0]).recipe)
         except UserError as error:
