@@ -129,6 +129,11 @@ class _Named:
             self._fresh = line.endswith("\n")
         return len(text)
 
+    def end(self) -> None:
+        """Ends the line, where it was left open."""
+        if not self._fresh:
+            self.write("\n")
+
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
 
@@ -143,7 +148,8 @@ def stdout_to_stderr(origin: Origin) -> Iterator[None]:
             stack.callback(os.close, kept)
             os.dup2(2, 1)
             stack.callback(os.dup2, kept, 1)
-        stack.enter_context(contextlib.redirect_stdout(_Named(origin)))
+        said = stack.enter_context(contextlib.redirect_stdout(_Named(origin)))
+        stack.callback(said.end)
         yield
 
 

@@ -13,10 +13,10 @@ from ..cycle import Cycle
 from .shapes import expect
 
 #: What a loss may ask a cycle for and others may ask for as well.
-_SHARED = frozenset(
-    "x x_out y texts images question answer noise z_x z_y z_images z_fake y_fake "
-    "image_ids image_nll text_nll cycle_nll answer_nll reconstruction".split()
-)
+_SHARED = {
+    *("x", "x_out", "y", "texts", "images", "question", "answer", "image_ids", "noise", "z_x", "z_y", "z_images", "z_fake", "y_fake"),
+    *("image_nll", "text_nll", "cycle_nll", "answer_nll", "reconstruction"),
+}
 
 
 @contextmanager
