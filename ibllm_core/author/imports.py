@@ -29,8 +29,8 @@ HEAVY = (
     "torch",
     "transformers",
 )
-#: Fresh processes of each sort, taken in turns.
-ROUNDS = 5
+#: Rounds of fresh processes, one of each sort; no more are begun after LONGEST seconds.
+ROUNDS, LONGEST = 5, 5.0
 _CODE = """\
 import importlib, json, sys, time
 import ibllm_core.hookspecs, ibllm_core.options, ibllm_core.spec
@@ -81,8 +81,11 @@ def cost(names: Sequence[str]) -> ImportCost:
     whole: list[float] = []
     own: list[float] = []
     heavy: list[str] = []
-    for _ in range(ROUNDS):
+    started = time.perf_counter()
+    for number in range(ROUNDS):
         began = time.perf_counter()
+        if number and began - started > LONGEST:
+            break
         python("-c", "pass")
         bare.append(time.perf_counter() - began)
         for given, totals in (((), plain), (names, whole)):

@@ -96,20 +96,12 @@ def names(name: str) -> Names:
         raise UserError(
             f"NAME = {name!r}: expected a name whose package, {package}, Python can import: it begins with a letter and is no keyword"
         )
-    if package in sys.stdlib_module_names or package == "ibllm":
-        raise UserError(
-            f"NAME = {name!r}: expected another name; its package {package} would hide the module {package} of {_owner(package)}"
-        )
+    if package in sys.stdlib_module_names:
+        raise UserError(f"NAME = {name!r}: expected another name; its package {package} would hide Python's own module {package}")
     found = importlib.util.find_spec(package)
     if found is not None and found.origin is not None:
-        raise UserError(f"NAME = {name!r}: expected another name; a package {package} of {_owner(package)} is installed here already")
+        raise UserError(f"NAME = {name!r}: expected another name; a package {package} is installed here already: {found.origin}")
     return Names(name, package, component)
-
-
-def _owner(package: str) -> str:
-    if package in sys.stdlib_module_names:
-        return "Python"
-    return " and ".join(sorted(set(metadata.packages_distributions().get(package, ["an unknown distribution"]))))
 
 
 def check_free(kind: str, called: Names) -> None:
