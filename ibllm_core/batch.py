@@ -60,7 +60,8 @@ def to_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
 
 def to_images(pixels: npt.NDArray[np.uint8]) -> Tensor:
     """(b h w c) uint8 → (b c h w) float32 in [−1, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32).mul_(1 / 127.5).sub_(1)
+    own = pixels if pixels.flags.writeable else pixels.copy()  # torch has no tensors that are read-only
+    return torch.from_numpy(own).permute(0, 3, 1, 2).to(torch.float32).mul_(1 / 127.5).sub_(1)
 
 
 def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:

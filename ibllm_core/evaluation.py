@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
@@ -40,8 +41,9 @@ class Evaluation:
 
     @cached_property
     def samples(self) -> Samples:
-        """The items as the dataset gives them."""
-        return self.dataset.samples(self.split, self.indices)
+        """The items as the dataset gives them; the images are read-only, since all metrics look at the same."""
+        found = self.dataset.samples(self.split, self.indices)
+        return found if found.images is None else attrs.evolve(found, images=_read_only(found.images))
 
     @property
     def captions(self) -> Sequence[str]:
@@ -71,9 +73,8 @@ class Evaluation:
 
     @cached_property
     def generated(self) -> Pixels:
-        """(b h w c) drawn from the captions."""
-        drawn: Pixels = self.draws(1)[0]
-        return drawn
+        """(b h w c) drawn from the captions, read-only."""
+        return _read_only(self.draws(1)[0])
 
     def draws(self, count: int) -> npt.NDArray[np.uint8]:
         """(k b h w c) `count` drawings of each caption, each with noise of its own; the first is `generated`'s."""
@@ -107,6 +108,12 @@ class Evaluation:
         from .randomness import derive_key
 
         return derive_key(self.seed, self.split)
+
+
+def _read_only(pixels: Pixels) -> Pixels:
+    view = pixels.view()
+    view.flags.writeable = False
+    return view
 
 
 def evaluate(

@@ -18,7 +18,10 @@ from ..spec import KINDS
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--json", "as_json", is_flag=True, help="A JSON list of rows: kind, name, summary, distribution, version, status, error, plugin."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="A JSON list of rows: kind, name, summary, distribution, version, status, error, plugin, remedy, file, hooks, api.",
 )
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
@@ -121,6 +124,10 @@ def _table(rows: Iterable[Row]) -> str:
         if of_kind:
             lines += ["", f"{click.style(kind.name, bold=True)}  {click.style(kind.summary, dim=True)}"]
         lines += [f"  {row.name:<{name_width}}  {_shorten(row.summary, room):<{room}}  {_source(row)}" for row in of_kind]
+    hooks = {row.plugin: f"  {row.plugin} of {_source(row)}: {', '.join(row.hooks)}" for row in rows if row.hooks and row.status == "ok"}
+    if hooks:
+        lines += ["", click.style("lifecycle hooks", bold=True) + "  " + click.style("called in runs that name the plugin", dim=True)]
+        lines += hooks.values()
     lines += _section("failed to load or cannot be used", [row for row in rows if row.status == "error"], "red")
     lines += _section("blocked", [row for row in rows if row.status == "blocked"], "yellow")
     return "\n".join(lines).lstrip("\n") or "no plugins are installed"
@@ -128,7 +135,7 @@ def _table(rows: Iterable[Row]) -> str:
 
 def _section(title: str, rows: list[Row], colour: str) -> list[str]:
     heading = ["", click.style(title, bold=True, fg=colour)] if rows else []
-    return heading + [f"  {_label(row)} of {_source(row)}: {row.error}" for row in rows]
+    return heading + [f"  {_label(row)} of {_source(row)}: {row.error}" + (f"; {row.remedy}" if row.remedy else "") for row in rows]
 
 
 def _label(row: Row) -> str:

@@ -51,11 +51,19 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
     Walks the batches since the last log line, with the present weights if they are numbers, else with those of the newest checkpoint
     that are, else with the first ones. The session's weights are not to be used afterwards.
     """
+    try:
+        return _first_wrong(session, stage, trainer)
+    except Exception:  # looking for the fault must not hide that there is one
+        return ""
+
+
+def _first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
     origin = _weights(session)
     window = trainer.step % stage.training.log_every or stage.training.log_every
     started = time.perf_counter()
     for step, batch in _batches(session, stage, range(max(0, trainer.step - window), trainer.step)):
-        found = _walk(session, stage, trainer, step, batch)
+        with warnings.catch_warnings(record=True) as caught, torch.autograd.detect_anomaly(check_nan=True):
+            found = _walk(session, stage, trainer, step, batch, caught)
         if found is not None:
             culprit, what = found
             return f"The first that is not: {culprit}: {what} in step {step + 1}'s batch, with {origin}; {culprit.remedy}"
@@ -99,9 +107,12 @@ def _batches(session: Session, stage: Stage, steps: Iterable[int]) -> Iterator[t
                 yield step, batch.to(session.model.device)
 
 
-def _walk(session: Session, stage: Stage, trainer: StageTrainer, step: int, batch: Batch) -> tuple[Culprit, str] | None:
+def _walk(
+    session: Session, stage: Stage, trainer: StageTrainer, step: int, batch: Batch, caught: list[warnings.WarningMessage]
+) -> tuple[Culprit, str] | None:
     """One iteration without its optimizers' steps: the first component whose output, or whose gradient, is not finite."""
     recipe = session.recipe
+    warnings.simplefilter("always")
     torch.manual_seed(derive_key(recipe.seed.data, "dropout", stage.name, step, session.ranks.rank))
     cycle = _Watched(session.model, batch, session.losses, (recipe.seed.data, "train", stage.name, step), step)
     for player in trainer.players:
@@ -118,24 +129,20 @@ def _walk(session: Session, stage: Stage, trainer: StageTrainer, step: int, batc
             for name, found in {**cycle.values(), term.name: value}.items():
                 if not _finite(found):
                     return Culprit(f"losses.{name}", recipe.losses[name].component, ""), f"its value is {float(found.detach()):g}"
-        found_ = _backward(session, sum(values, torch.zeros((), device=session.model.device)))
+        found_ = _backward(session, torch.stack(values).sum(), caught)
         if found_ is not None:
             return found_
     return None
 
 
-def _backward(session: Session, total: Tensor) -> tuple[Culprit, str] | None:
+def _backward(session: Session, total: Tensor, caught: list[warnings.WarningMessage]) -> tuple[Culprit, str] | None:
     """Autograd's own search: it names the operation whose gradient is not a number, and warns with the lines that called it."""
-    if not total.requires_grad:
-        return None
-    with warnings.catch_warnings(record=True) as caught, torch.autograd.detect_anomaly(check_nan=True):
-        warnings.simplefilter("always")
-        try:
-            total.backward()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            operation = re.search(r"Function '(\w+)' returned nan", str(error))
-            if operation:
-                return _where(session, "\n".join(str(w.message) for w in caught), operation[1])
+    try:
+        total.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        operation = re.search(r"Function '(\w+)' returned nan", str(error))
+        if operation:
+            return _where(session, "\n".join(str(warning.message) for warning in caught), operation[1])
     return None
 
 

@@ -106,7 +106,7 @@ def with_loss(name: str) -> tuple[str, ...]:
         (
             "run",
             with_loss("nan-gradient"),
-            ["provided by nan-gradient 1.0): the gradient of SqrtBackward0", "parts.py:", "tell the maintainer of nan-gradient"],
+            ["provided by nan-gradient 1.0): the gradient of MulBackward0", "parts.py:", "tell the maintainer of nan-gradient"],
         ),
     ],
 )

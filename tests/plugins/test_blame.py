@@ -1,0 +1,76 @@
+"""An error in the middle of a run is told with the component that it came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ibllm_core import plugins
+from ibllm_core.blame import ComponentFailed, component_in, explained
+from ibllm_core.recipe import load
+from ibllm_core.training.job import Job
+
+from .test_lifecycle import SETS, TINY
+
+METRIC = """
+import attrs
+from ibllm_core.hookspecs import hookimpl
+from ibllm_core.interfaces.metric import Metric
+from ibllm_core.options import MetricConfig
+from ibllm_core.spec import ComponentSpec
+
+@attrs.frozen(kw_only=True)
+class Options(MetricConfig):
+    def figures(self):
+        return ("darkness",)
+
+class Darkness(Metric):
+    def __init__(self, config, context): pass
+
+    def evaluate(self, evaluation):
+        pixels = evaluation.real
+        pixels[:] = 255 - pixels
+        return {"darkness": float(pixels.mean())}
+
+@hookimpl
+def ibllm_components():
+    return [ComponentSpec(kind="metric", name="darkness", factory=f"{__name__}:Darkness", config=f"{__name__}:Options", summary="darkness")]
+"""
+
+
+@pytest.mark.slow
+def test_a_metric_that_changes_the_images_is_named(site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    site.install("dark", {"dark": "dark_plugin"}, {"dark_plugin": METRIC}, version="0.2")
+    monkeypatch.setattr(plugins, "_manager", plugins._manager.__wrapped__)
+    recipe = load(TINY, (*SETS, "stages.image.steps=0", "metrics={darkness={use='darkness'}}"))
+    with pytest.raises(ComponentFailed) as caught:
+        Job(recipe, tmp_path / "run").run()
+    message = str(caught.value)
+    assert "metrics.darkness = darkness (provided by dark 0.2) raised ValueError: assignment destination is read-only" in message
+    assert f"({site.folder / 'dark_plugin.py'}:18); tell the maintainer of dark, upgrade it, or use another metric" in message
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["status"] == "failed"
+    assert info["error"] == f"ComponentFailed: {message}"
+    assert "pixels[:] = 255 - pixels" in info["traceback"]
+
+
+def test_errors_of_nobody_stay_as_they_are() -> None:
+    recipe = load(TINY)
+
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    for error in (OutOfMemoryError("no more"), RuntimeError("ours"), KeyboardInterrupt()):
+        assert explained(error, recipe) is error
+
+
+def test_a_module_belongs_to_the_component_nearest_to_it() -> None:
+    recipe = load(TINY)
+    found = component_in("ibllm_transformer.text_decoder", recipe)
+    assert found is not None
+    assert found[0] == "model.text_decoder"
+    assert component_in("ibllm_shapes.render", recipe) == ("data", recipe.data)
+    assert component_in("ibllm_core.cycle", recipe) is None
+    assert component_in("ibllm", recipe) is None
