@@ -66,8 +66,7 @@ def _chain(file: str, mistakes: Mistakes) -> list[Document]:
     """The file and its ancestors, the nearest first."""
     layers: list[Document] = []
     said = Place(file=file, line=0, key="")
-    if not os.path.isfile(file):
-        file = _unpack(file, said, mistakes)
+    file = _asked(file, mistakes)
     while True:
         seen = [layer.file for layer in layers]
         if any(os.path.realpath(file) == os.path.realpath(earlier) for earlier in seen):
@@ -86,6 +85,11 @@ def _chain(file: str, mistakes: Mistakes) -> list[Document]:
         file = _unpack(base, said, mistakes) if packaged.split(base) else os.path.normpath(os.path.join(os.path.dirname(file), base))
 
 
+def _asked(file: str, mistakes: Mistakes) -> str:
+    """The file that the user named: by its path, if there is one of that very name, or as ``package:recipe``."""
+    return file if os.path.isfile(file) else _unpack(file, Place(file=file, line=0, key=""), mistakes)
+
+
 def _unpack(file: str, said: Place, mistakes: Mistakes) -> str:
     """The file that ``package:recipe`` stands for; a path as it is."""
     if packaged.split(file) is None:
@@ -99,8 +103,8 @@ def _unpack(file: str, said: Place, mistakes: Mistakes) -> str:
 
 
 def read_file(file: str, mistakes: Mistakes) -> Document:
-    """One TOML file with the places of its keys; `RecipeErrors` where it cannot be read."""
-    return _read_one(file, Place(file=file, line=0, key=""), (), mistakes)
+    """One TOML file, named like a recipe, with the places of its keys; `RecipeErrors` where it cannot be read."""
+    return _read_one(_asked(file, mistakes), Place(file=file, line=0, key=""), (), mistakes)
 
 
 def _read_one(file: str, said: Place, seen: Sequence[str], mistakes: Mistakes) -> Document:

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .. import packaged
 from ..recipe.differ import show_value
 from ..recipe.document import Document
 from ..recipe.errors import Mistakes
@@ -33,6 +34,7 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     file = os.fspath(path)
     mistakes = Mistakes(file)
     document = read_file(file, mistakes)
+    file = document.file
     instead = {key: value for key, value in (("scale", scale), ("seeds", seeds)) if value is not None}
     own = {key: value for key, value in document.data.items() if key not in FREE} | instead
     table = structure(StudyTable, own, FREE)
@@ -53,7 +55,7 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     mistakes.throw()
     assert table is not None
     seeds = tuple(range(table.seeds)) if isinstance(table.seeds, int) else table.seeds
-    base = table.base if ":" in table.base else os.path.normpath(os.path.join(os.path.dirname(file), table.base))
+    base = table.base if packaged.split(table.base) else os.path.normpath(os.path.join(os.path.dirname(file), table.base))
     return Study(
         name=table.name or pathlib.Path(file).stem,
         base=base,

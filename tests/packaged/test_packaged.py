@@ -223,3 +223,17 @@ def test_help_survives_a_command_whose_import_ends_the_process(site):
     assert (helped.returncode, "doom  from doom==1.0" in helped.stdout) == (0, True)
     assert subprocess.run([sys.executable, "-m", "ibllm", "plugins", "--help"], **shell).returncode == 0
     assert subprocess.run([sys.executable, "-m", "ibllm", "doom"], **shell).returncode == 77
+
+
+def test_studies_over_packaged_recipes_and_packaged_studies(recipes, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    variant = 'format = 1\nseeds = 2\nprimary = "test/scene_exact"\n[variants]\nsmaller = { "model.width" = 8 }\n'
+    Path("own.toml").write_text(f'base = "ink-pot:half"\n{variant}', encoding="utf-8")
+    (recipes.folder / "ink_pot" / "recipes" / "deep" / "study.toml").write_text(f'base = "../half.toml"\n{variant}', encoding="utf-8")
+    plans = []
+    for study in ("own.toml", "ink-pot:deep/study"):
+        assert main(["ablate", study, "--plan"]) == 0
+        plans.append(capsys.readouterr().out)
+    assert all("smaller" in plan and "model.width: 16 → 8" in plan for plan in plans), plans
+    assert main(["ablate", "ink-pot:deep/studi", "--plan"]) == 2
+    assert "did you mean: ink-pot:deep/study" in capsys.readouterr().err
