@@ -121,10 +121,7 @@ def _report(plan: Plan, directory: StudyDirectory) -> int:
 def _verify(plan: Plan, directory: StudyDirectory) -> int:
     from ..study.verify import verify
 
-    right, lines = verify(plan, directory)
-    for line in lines:
-        click.echo(line)
-    return 0 if right else 1
+    return 0 if verify(plan, directory, click.echo) else 1
 
 
 @contextmanager

@@ -200,7 +200,7 @@ class Runner:
         elif code == STOPPED or (self._stopping and code < 0):
             del self._workers[cell.id]
         else:
-            self._settle(worker, "" if code == 0 else _reason(code, self.directory.log(cell)))
+            self._settle(worker, "" if code == 0 else why_ended(code, self.directory.log(cell)))
 
     def _settle(self, worker: _Worker, reason: str) -> None:
         cell = worker.cell
@@ -271,7 +271,7 @@ def _touched(path: Path) -> float:
         return 0.0
 
 
-def _reason(code: int, log: Path) -> str:
+def why_ended(code: int, log: Path) -> str:
     """Why a worker ended, from its exit code and the last line of its log."""
     if code < 0:
         name = signal.Signals(-code).name

@@ -64,10 +64,11 @@ class StudyTable(Config):
 class Range(Config):
     """``{ low = 1e-4, high = 1e-2, log = true }``: an axis of a search."""
 
-    low: float | int = option(help="smallest value")
-    high: float | int = option(help="largest value")
+    # int first: what may be an integer stays one.
+    low: int | float = option(help="smallest value")
+    high: int | float = option(help="largest value")
     log: bool = option(False, help="search in the logarithm")
-    step: float | int | None = option(None, help="distance of the values; none for any")
+    step: int | float | None = option(None, help="distance of the values; none for any")
 
     def __attrs_post_init__(self) -> None:
         if self.low >= self.high:

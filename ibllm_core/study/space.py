@@ -42,7 +42,8 @@ def storage(plan: Plan, directory: StudyDirectory) -> Iterator[optuna.Study]:
     Raises:
         UserError: Optuna is not installed, the file is no database of its, or it holds another search than the plan's.
     """
-    optuna = _import()
+    _need_optuna()
+    import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     for axis in plan.study.axes:
@@ -66,13 +67,12 @@ def storage(plan: Plan, directory: StudyDirectory) -> Iterator[optuna.Study]:
             held.remove_session()
 
 
-def _import() -> Any:
+def _need_optuna() -> None:
     try:
         import optuna
     except ImportError as error:
         raise UserError('design = "search" needs Optuna: pip install "ibllm[search]"') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
 
 
 def _check_same(found: optuna.Study, plan: Plan, directory: StudyDirectory) -> None:
@@ -139,19 +139,15 @@ def choices(axis: Axis) -> Mapping[Any, Any]:
 
 def sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     """What chooses point `number`. Seeded for each point, so that a search that was interrupted goes on as it would have."""
-    optuna = _import()
+    from optuna.samplers import RandomSampler, TPESampler
+
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     if search.sampler == "random":
-        chosen: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
-    else:
-        chosen = optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup, warn_independent_sampling=False)
-    return chosen
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, n_startup_trials=search.startup, warn_independent_sampling=False)
 
 
 def pruner(search: Search) -> optuna.pruners.BasePruner:
-    optuna = _import()
-    if search.pruner == "none":
-        none: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
-        return none
-    median: optuna.pruners.BasePruner = optuna.pruners.MedianPruner(n_startup_trials=search.startup)
-    return median
+    from optuna.pruners import MedianPruner, NopPruner
+
+    return MedianPruner(n_startup_trials=search.startup) if search.pruner == "median" else NopPruner()

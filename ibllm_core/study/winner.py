@@ -40,8 +40,8 @@ def winner(study: optuna.Study, plan: Plan, directory: StudyDirectory, arms: Map
         *lines,
         f"best: {arm}: {table.primary} {best.value:.4g}{beside}",
         f"  {command(plan, arm)}",
-        f"  It is the best of {counts['COMPLETE']} by {split}, so its figure is flattered: what it is worth, only seeds and a split that the search "
-        "did not choose by can say.",
+        f"  Chosen as the best of {counts['COMPLETE']} on {split}, its figure is flattered; an honest one takes new seeds and a split that the search "
+        "has not seen.",
     ]
 
 
@@ -54,7 +54,7 @@ def command(plan: Plan, arm: str) -> str:
             sets[path] = value
     if arm in plan.knobs and study.table.budget is not None:
         sets[key_path(study.table.budget.knob) or ()] = plan.knobs[arm][0]
-    words = ["ibllm", "run", study.base, "--seed", str(max(study.seeds) + 1)]
+    words = ["ibllm", "run", study.base, "--run-dir", f"runs/{study.name}-best", "--seed", str(max(study.seeds) + 1)]
     for path, value in sets.items():
         words += ["--set", f"{dotted(path)}={tomlkit.item(value).as_string()}"]
     return shlex.join(words)
