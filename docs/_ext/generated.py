@@ -142,6 +142,14 @@ def conformance(_: str = "") -> str:
     return "\n\n".join([*parts, *(_suite(f"`{kind}`: `{suite.__name__}`", suite) for kind, suite in SUITES.items())])
 
 
+def fixtures(_: str = "") -> str:
+    """Every fixture of the pytest plugin."""
+    from ibllm_core.testing import plugin
+
+    names = [name for name in vars(plugin) if name == "device" or name.startswith("ibllm_")]
+    return "\n\n".join(f"`{name}`\n: {_text(' '.join(inspect.cleandoc(getattr(plugin, name).__doc__).split()))}" for name in names)
+
+
 def _suite(title: str, suite: type) -> str:
     """What a suite adds to those that it extends: its attributes and its checks."""
     about = _text(inspect.cleandoc(suite.__doc__ or "").partition("\n")[0])
@@ -193,7 +201,7 @@ def own_components() -> list[tuple[str, str]]:
 
 #: What a page may ask for.
 GENERATORS: Mapping[str, Callable[[str], str]] = {
-    f.__name__: f for f in (kinds, capabilities, components, recipe, figures, measured, families, conformance, commands)
+    f.__name__: f for f in (kinds, capabilities, components, recipe, figures, measured, families, conformance, fixtures, commands)
 }
 
 

@@ -68,7 +68,8 @@ class ImportCost:
 
 def modules(manager: Manager, subject: Subject) -> tuple[str, ...]:
     """The modules of the entry points and those of the options."""
-    points = [point.module for name in subject.plugins for point in metadata.entry_points(group=GROUP, name=name)]
+    found = [point for name in subject.plugins for point in metadata.entry_points(group=GROUP, name=name)]
+    points = [point.module for point in found if point.dist is not None and point.dist.name == subject.distribution]
     configs = [manager.get(c.kind, c.name).config.partition(":")[0] for c in subject.components]
     return tuple(dict.fromkeys((*points, *configs)))
 

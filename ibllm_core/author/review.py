@@ -87,7 +87,7 @@ def _speed(components: list[Component], rivals: Mapping[str, str]) -> dict[str, 
         {"kind": c.kind, "name": c.name, "options": c.options, "surroundings": c.surroundings, "against": rivals.get(c.kind, "")}
         for c in components
     ]
-    done = python("-m", "ibllm_core.testing.speed", given=json.dumps(tasks)) if tasks else None
+    done = python("-m", "ibllm_core.testing.speed", given=json.dumps(tasks, default=str)) if tasks else None
     if done is None:
         return {}
     results = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else [{"error": last_words(done)}] * len(tasks)
@@ -110,7 +110,7 @@ def as_json(found: Review) -> str:
     ]
     top = {"distribution": about.distribution, "version": about.version, "plugins": about.plugins, "passed": found.passed}
     rest = {"faults": about.faults, "components": components, "import": attrs.asdict(found.cost), "undocumented": found.missing[""]}
-    return json.dumps({**top, **rest}, indent=2, ensure_ascii=False)
+    return json.dumps({**top, **rest}, indent=2, ensure_ascii=False, default=str)
 
 
 def as_text(found: Review) -> str:

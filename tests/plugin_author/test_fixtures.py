@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ibllm_core import plugins
 from ibllm_core.spec import ComponentSpec
+from ibllm_core.testing import plugin
 from ibllm_core.testing.plugin import (  # noqa: F401  # fixtures are found by their names
     _finished,
     ibllm_command,
@@ -20,6 +22,7 @@ from ibllm_core.testing.plugin import (  # noqa: F401  # fixtures are found by t
     ibllm_tiny_recipe,
 )
 
+DOCS = Path(__file__).parents[2] / "docs"
 SPEC = ComponentSpec("schedule", "mine", "ibllm_optim.schedule:Constant", "ibllm_optim.config:ConstantConfig", "one of a test's own")
 
 
@@ -64,9 +67,23 @@ def test_the_tiny_recipe_can_be_changed(ibllm_command, ibllm_tiny_recipe):  # no
 
 
 @pytest.mark.slow
+def test_given_specs_can_be_trained_with(ibllm_plugins, ibllm_command, ibllm_tiny_recipe, tmp_path):  # noqa: F811
+    ibllm_plugins(SPEC)
+    ran = ibllm_command("run", ibllm_tiny_recipe, "--run-dir", tmp_path / "run", "--set", "schedule.use=mine")
+    assert ran.code == 0, ran.stderr
+    assert "given" in (tmp_path / "run" / "run.json").read_text(encoding="utf-8")
+
+
+def test_every_fixture_is_documented():
+    assert "% generated: fixtures" in (DOCS / "reference" / "conformance.md").read_text(encoding="utf-8")
+    for name in ("device", "ibllm_command", "ibllm_plugins", "ibllm_run_dir", "ibllm_tiny_data", "ibllm_tiny_recipe"):
+        assert getattr(plugin, name).__doc__
+
+
+@pytest.mark.slow
 def test_the_run_is_finished_and_a_tests_own(ibllm_run_dir, ibllm_command):  # noqa: F811
     assert json.loads((ibllm_run_dir / "run.json").read_text())["status"] == "done"
-    assert "bleu" in json.loads((ibllm_run_dir / "results.json").read_text())["splits"]["test"]
+    assert "test/bleu" in json.loads((ibllm_run_dir / "results.json").read_text())
     assert ibllm_command("evaluate", ibllm_run_dir, "--items", "2").code == 0
 
 
