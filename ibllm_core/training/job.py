@@ -138,7 +138,9 @@ class Job:
         checkpoint = found[1]
         session.restore(checkpoint)
         if session.ranks.first:
-            self.directory.update(status="running", error="", traceback="")
+            # A run that starts where another one left it has no record of its own yet.
+            missing = {} if "provenance" in self.directory.info() else self._record(session) | {"stages": session.records}
+            self.directory.update(**missing | {"status": "running", "error": "", "traceback": ""})
         return int(checkpoint.state["stage"]), checkpoint if checkpoint.state["step"] > 0 else None
 
     def _stage(self, session: Session, stage: Stage, number: int, count: int, checkpoint: checkpoints.Checkpoint | None) -> None:
