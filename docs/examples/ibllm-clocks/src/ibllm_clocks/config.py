@@ -1,0 +1,35 @@
+"""The options. Torch-free: a recipe is checked before torch is imported."""
+
+from __future__ import annotations
+
+import attrs
+from ibllm_core.options import DatasetConfig, MetricConfig, option
+
+SPLITS = ("train", "validation", "test")
+
+
+@attrs.frozen(kw_only=True)
+class ClocksConfig(DatasetConfig):
+    """A clock face with two hands, and its time as one says it: "twenty past seven". Every time of the day's half occurs in one split."""
+
+    size: int = option(32, help="height and width of the images in pixels", ge=16, le=256)
+    step: int = option(5, help="minutes between the times that occur", choices=(1, 5, 15, 30))
+    held_out: float = option(0.2, help="fraction of the times that are in validation and test, half of them in each", gt=0, le=0.5)
+
+    def splits(self) -> tuple[str, ...]:
+        return SPLITS
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (3, self.size, self.size)
+
+
+@attrs.frozen(kw_only=True)
+class ClockTimeConfig(MetricConfig):
+    """Drawn clocks are read by looking for the most similar of all faces."""
+
+    def figures(self) -> tuple[str, ...]:
+        return ("clock_exact", "clock_minutes_off")
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "image_decoder"})
