@@ -12,7 +12,7 @@ from .samples import BOOTSTRAP_FROM, number
 
 __all__ = ["Aggregate", "interquartile_mean", "is_large", "probability_of_improvement"]
 
-_RESAMPLES = 2_000
+_RESAMPLES, _BATCH = 2_000, 20
 
 Matrix = Sequence[Sequence[float | None]]
 
@@ -60,7 +60,7 @@ def interquartile_mean(matrix: Matrix, confidence: float = 0.95) -> Aggregate:
 
     rows = [row for row in matrix if _complete(row)]
     said = Aggregate(confidence=confidence, left_out=len(matrix) - len(rows))
-    return _aggregate(said, [rows], lambda cells: float(stats.trim_mean(cells, 0.25, axis=None)))
+    return _aggregate(said, [rows], lambda tables: stats.trim_mean(tables.reshape(len(tables), -1), 0.25, axis=1))
 
 
 def probability_of_improvement(base: Matrix, other: Matrix, confidence: float = 0.95, *, higher_is_better: bool = True) -> Aggregate:
@@ -73,31 +73,28 @@ def probability_of_improvement(base: Matrix, other: Matrix, confidence: float = 
     """
     pairs = [(b, o) for b, o in zip(base, other, strict=True) if _complete((*b, *o))]
     said = Aggregate(confidence=confidence, left_out=len(base) - len(pairs))
-
-    def mean_improvement(left: Any, right: Any) -> float:
-        columns = list(zip(left.T, right.T, strict=True))
-        return sum(improvement(b, o, higher_is_better) for b, o in columns) / len(columns)
-
-    return _aggregate(said, [[b for b, _ in pairs], [o for _, o in pairs]], mean_improvement)
+    sides = [[b for b, _ in pairs], [o for _, o in pairs]]
+    return _aggregate(said, sides, lambda left, right: improvement(left, right, higher_is_better).mean(axis=-1))
 
 
 def _complete(row: Sequence[float | None]) -> bool:
     return all(number(value) is not None for value in row)
 
 
-def _aggregate(said: Aggregate, sides: Sequence[Matrix], statistic: Callable[..., float]) -> Aggregate:
-    """The statistic of one or two tables, with an interval over their rows where there are enough."""
+def _aggregate(said: Aggregate, sides: Sequence[Matrix], statistic: Callable[..., Any]) -> Aggregate:
+    """The statistic (resamples runs figures → resamples) of one or two tables, with an interval over their rows where there are enough."""
     import numpy as np
 
     runs = len(sides[0])
     if not runs or not sides[0][0]:
         return attrs.evolve(said, note="no run has all figures")
     tables = [np.asarray(side, dtype=float) for side in sides]
-    said = attrs.evolve(said, value=statistic(*tables), runs=runs, figures=tables[0].shape[1])
+    value = float(statistic(*(table[None] for table in tables))[0])
+    said = attrs.evolve(said, value=value, runs=runs, figures=tables[0].shape[1])
     if not is_large(runs):
         return attrs.evolve(said, note=f"fewer than {BOOTSTRAP_FROM} runs: no interval")
-    rng = np.random.default_rng(0)
-    drawn = [statistic(*(table[rows] for table in tables)) for rows in rng.integers(runs, size=(_RESAMPLES, runs))]
+    drawn = np.random.default_rng(0).integers(runs, size=(_RESAMPLES // _BATCH, _BATCH, runs))
+    values = np.concatenate([statistic(*(table[rows] for table in tables)) for rows in drawn])
     tail = (1 - said.confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(values, [tail, 1 - tail])
     return attrs.evolve(said, low=float(low), high=float(high))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
-from .samples import all_equal, level, number, resolution
+from .samples import EQUAL, all_equal, level, number
 from .signflip import sign_flip, smallest_p
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
 
 __all__ = ["Comparison", "compare", "holm", "improvement"]
 
@@ -84,6 +91,8 @@ def compare(
         confidence: of the interval, in (0, 1).
         higher_is_better: which way `improvement` counts; the tests are two-sided either way.
     """
+    import numpy as np
+
     here, there = ({seed: found for seed, value in side.items() if (found := number(value)) is not None} for side in (base, other))
     every = sorted({*base, *other})
     said = Comparison(
@@ -92,21 +101,24 @@ def compare(
         missing_other=tuple(seed for seed in every if seed not in there),
         confidence=confidence,
     )
-    before, after = [here[seed] for seed in said.seeds], [there[seed] for seed in said.seeds]
+    before, after = (np.asarray([side[seed] for seed in said.seeds]) for side in (here, there))
     if said.n == 0:
         return attrs.evolve(said, note="no seed has the figure on both sides")
     if said.n == 1:
-        return attrs.evolve(said, difference=after[0] - before[0], note="one seed in common: a difference, but nothing to judge it by")
-    said = attrs.evolve(_tested(said, before, after), improvement=improvement(before, after, higher_is_better))
-    return attrs.evolve(said, note=said.note or _too_few(said))
+        return attrs.evolve(
+            said, difference=float(after[0] - before[0]), note="one seed in common: a difference, but nothing to judge it by"
+        )
+    said = _tested(said, before, after)
+    better = improvement(before[:, None], after[:, None], higher_is_better)
+    return attrs.evolve(said, improvement=float(better[0]), note=said.note or _too_few(said))
 
 
-def _tested(said: Comparison, before: Sequence[float], after: Sequence[float]) -> Comparison:
+def _tested(said: Comparison, before: Array, after: Array) -> Comparison:
     """With the difference, its interval, both tests and the effect sizes filled in, from two seeds on."""
     from scipy import stats
 
-    differences = [new - old for old, new in zip(before, after, strict=True)]
-    mean, step = math.fsum(differences) / said.n, resolution([*before, *after])
+    differences, step = after - before, EQUAL * float(max(abs(before).max(), abs(after).max()))
+    mean = float(differences.mean())
     p, exact = sign_flip(differences, step)
     said = attrs.evolve(said, p_permutation=p, exact=exact)
     if all_equal(differences, step):
@@ -120,7 +132,7 @@ def _tested(said: Comparison, before: Sequence[float], after: Sequence[float]) -
     return attrs.evolve(
         said,
         difference=mean,
-        sd=math.sqrt(math.fsum((difference - mean) ** 2 for difference in differences) / (said.n - 1)),
+        sd=float(differences.std(ddof=1)),
         low=float(interval.low),
         high=float(interval.high),
         p_t=float(test.pvalue),
@@ -134,13 +146,14 @@ def _unbiased(freedom: int) -> float:
     return math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)) / math.sqrt(freedom / 2)
 
 
-def improvement(base: Sequence[float], other: Sequence[float], higher_is_better: bool = True) -> float:
-    """Share of all pairs of a run each in which `other` is better, ties half: Mann and Whitney's U / (n m)."""
+def improvement(base: Array, other: Array, higher_is_better: bool = True) -> Array:
+    """(… runs figures) twice → (… figures): share of all pairs of a run each in which `other` is better, ties half: Mann and Whitney's U / (n m)."""
     import numpy as np
 
-    gain = np.subtract.outer(other, base) * (1 if higher_is_better else -1)
-    gain[np.abs(gain) <= resolution([*base, *other])] = 0
-    return float(1 + np.mean(np.sign(gain))) / 2
+    gain = other[..., :, None, :] - base[..., None, :, :]
+    tie = EQUAL * np.maximum(abs(base).max(axis=-2), abs(other).max(axis=-2))[..., None, None, :]
+    better = np.where(abs(gain) <= tie, 0.0, np.sign(gain) if higher_is_better else -np.sign(gain))
+    return np.asarray((1 + better.mean(axis=(-3, -2))) / 2)
 
 
 def _too_few(said: Comparison) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 
-__all__ = ["BOOTSTRAP_FROM", "Summary", "all_equal", "level", "number", "resolution", "summarise"]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["BOOTSTRAP_FROM", "EQUAL", "Summary", "all_equal", "level", "number", "summarise"]
 
 #: From so many runs on, a mean's interval is a bootstrap's. On 2,000 simulated normal samples a BCa bootstrap of 95 % covered 84 % at n = 5, 89 % at 8,
 #: 93 % at 20 and 30, 94 % at 40; on skewed ones (exponential, log-normal) less than the t-interval below 20 and as much from 40 on.
@@ -15,6 +19,8 @@ BOOTSTRAP_FROM = 40
 _RESAMPLES = 9_999
 #: A figure beyond 1e100 is taken as infinite, one below 1e-100 as zero: their squares are.
 _LARGEST = 1e100
+#: What is within this part of the largest figure is equal: the same sum in another order differs by less, two trainings by more.
+EQUAL = 1e-12
 
 
 @attrs.frozen(kw_only=True)
@@ -56,14 +62,11 @@ def number(value: float | None) -> float | None:
     return float(value) if abs(value) >= 1 / _LARGEST else 0.0
 
 
-def resolution(values: Iterable[float]) -> float:
-    """What figures may differ by and still be equal, 1e-12 of the largest: the same sum in another order differs by less, two trainings by more."""
-    return max(map(abs, values)) * 1e-12
+def all_equal(values: npt.ArrayLike, step: float) -> bool:
+    """Whether values differ by no more than a step."""
+    import numpy as np
 
-
-def all_equal(values: Sequence[float], step: float) -> bool:
-    """Whether values differ by no more than a `resolution`."""
-    return max(values) - min(values) <= step
+    return bool(np.ptp(values) <= step)
 
 
 def summarise(values: Iterable[float | None], confidence: float = 0.95) -> Summary:
@@ -79,7 +82,7 @@ def summarise(values: Iterable[float | None], confidence: float = 0.95) -> Summa
     mean = math.fsum(used) / len(used)
     if len(used) == 1:
         return attrs.evolve(said, mean=mean, note="one run: no interval")
-    if all_equal(used, resolution(used)):
+    if all_equal(used, EQUAL * max(map(abs, used))):
         return attrs.evolve(said, mean=mean, sd=0.0, low=mean, high=mean, method="t", note="all runs agree: the interval has no width")
     said = attrs.evolve(said, mean=mean, sd=float(np.std(used, ddof=1)))
     if len(used) >= BOOTSTRAP_FROM:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["EXACT_UP_TO", "sign_flip", "smallest_p"]
 
@@ -19,7 +22,7 @@ def smallest_p(n: int) -> float:
     return 2.0 ** (1 - n) if n <= EXACT_UP_TO else 2 / (RESAMPLES + 1)
 
 
-def sign_flip(differences: Sequence[float], resolution: float) -> tuple[float, bool]:
+def sign_flip(differences: npt.ArrayLike, resolution: float) -> tuple[float, bool]:
     """Two-sided p of the mean difference under random signs, and whether it is exact (Fisher 1935, §21; Ernst 2004).
 
     Args:
