@@ -29,7 +29,6 @@ class StageRow:
     """One stage: what one iteration of it costs.
 
     Attributes:
-        batch: items an iteration.
         trained: parameters that it trains.
         saved: most bytes kept for a player's backward pass at once, at the stage's batch size (per micro-batch).
         flops: of one item in one iteration: all players' forward and backward passes, multiplications and additions counted apart, averaged over
@@ -40,7 +39,6 @@ class StageRow:
     stage: str
     steps: int
     losses: tuple[str, ...]
-    batch: int
     trained: int
     saved: int
     flops: int | None
@@ -70,7 +68,6 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
         stage=stage.name,
         steps=stage.steps,
         losses=tuple(stage.losses),
-        batch=stage.training.batch,
         trained=sum(p.numel() for player in players for p in player.parameters.values()),
         saved=max(walk.saved for walk in walks.values()),
         flops=round(sum(counted) / kinds.total() / size) if len(counted) == len(walks) else None,
