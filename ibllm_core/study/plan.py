@@ -160,7 +160,7 @@ def _first_seed(study: Study, chosen: Iterable[Arm], mistakes: Mistakes) -> tupl
                     mistake.what,
                     expected=mistake.expected,
                     nearest=mistake.nearest,
-                    hint=mistake.hint or (f"in the arm {arm.name!r}" if arm.changes else ""),
+                    hint="; ".join(part for part in (mistake.hint, f"in the arm {arm.name!r}" if arm.changes else "") if part),
                     provider=mistake.provider,
                 )
             if not arm.changes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     """Prints arms, runs, what is shared, what it costs and what so many seeds can show."""
     from rich.console import Console
 
-    study, console = plan.study, Console(highlight=False, soft_wrap=True)
+    # Where there is no terminal (a file, a pipe) nothing says how wide a line may be.
+    study, console = plan.study, Console(highlight=False, soft_wrap=True, width=shutil.get_terminal_size((150, 24)).columns)
     reports = check_arms(plan)
     seconds = _seconds(plan)
     console.print(
@@ -64,13 +66,13 @@ def _arms(plan: Plan, reports: Mapping[str, Report], seconds: Mapping[str, Mappi
 
 
 def _runs(plan: Plan, directory: StudyDirectory, seconds: Mapping[str, Mapping[str, float]]) -> Table:
-    table = _table("run", "arm", "seed", "starts after", "trained by", "steps", "time", "status")
+    table = _table("arm", "seed", "starts after", "trained by", "steps", "time", "status")
     leaders = plan.leaders()
     for cell in plan.cells:
         whole = sum(stage.steps for stage in cell.recipe.running())
         shared = [prefix for prefix in cell.prefixes if leaders[prefix.key] is not cell]
         table.add_row(
-            cell.id, cell.arm.name, str(cell.seed),
+            cell.arm.name, str(cell.seed),
             shared[-1].stage if shared else "", leaders[shared[-1].key].arm.name if shared else "",
             str(whole - plan.saved(cell)), _time(_own(plan, cell, seconds)), directory.outcome(cell).status,
         )  # fmt: skip
