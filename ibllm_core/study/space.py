@@ -51,8 +51,12 @@ def storage(plan: Plan, directory: StudyDirectory) -> Iterator[optuna.Study]:
     held = None
     try:
         held = optuna.storages.RDBStorage(url(directory), engine_kwargs={"connect_args": {"timeout": PATIENCE}})
-        direction = "maximize" if plan.study.table.mode == "max" else "minimize"
-        found = optuna.create_study(study_name=plan.study.name, storage=held, direction=direction, load_if_exists=True)
+        found = optuna.create_study(
+            study_name=plan.study.name,
+            storage=held,
+            direction="maximize" if plan.study.table.mode == "max" else "minimize",
+            load_if_exists=True,
+        )
         _check_same(found, plan, directory)
         yield found
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
