@@ -13,6 +13,8 @@ from .plots import GLYPHS, MARKERS, TEXT, Plot, canvas, colour, finish, spans_de
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Arms that one plot tells apart.
+SLOTS = len(MARKERS)
 #: Characters of an arm's name in one line of a plot.
 _WRAP = 26
 
@@ -41,16 +43,18 @@ class Point:
 
 @attrs.frozen
 class Curve:
-    """An arm's course."""
+    """An arm's course. `slot` is its colour and marker, the same in all plots; below `SLOTS`."""
 
     label: str
     points: Sequence[Point]
+    slot: int
 
 
 @attrs.frozen
 class Spot:
-    """An arm in a plot of quality against cost, in shown units. `best`: no other arm is as good for less."""
+    """An arm in a plot of quality against cost, in shown units. `number` stands beside it; `best`: no other arm is as good for less."""
 
+    number: int
     label: str
     x: float
     y: float
@@ -117,9 +121,10 @@ def curves(title: str, found: Sequence[Curve], *, percent: bool, xlabel: str) ->
     """Means over runs as lines, their intervals as bands."""
     from matplotlib.ticker import MaxNLocator
 
-    assert len(found) <= len(MARKERS), "split them over several plots"
+    assert len({curve.slot for curve in found}) == len(found), "split them over several plots"
     with canvas(title) as (figure, axes):
-        for k, curve in enumerate(found):
+        for curve in found:
+            k = curve.slot
             banded = [point for point in curve.points if point.low is not None]
             if len(banded) > 1:
                 axes.fill_between(
@@ -135,16 +140,21 @@ def curves(title: str, found: Sequence[Curve], *, percent: bool, xlabel: str) ->
         values = [point.mean for curve in found for point in curve.points]
         if not percent and spans_decades(values):
             axes.set_yscale("log")
-        finish(axes, values, percent)
+        finish(axes, values, percent=False)
+        if percent:
+            # Of 0–100 % only what is used: arms are to be told apart.
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -0.02), min(high, 1.02))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axes.set_xlabel(xlabel)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ends = "; ".join(f"{curve.label}: {_short(curve.points[-1].mean, percent)} at the end" for curve in found if curve.points)
-        legend = [(GLYPHS[k], k + 1, curve.label) for k, curve in enumerate(found)]
+        legend = [(GLYPHS[curve.slot], curve.slot + 1, curve.label) for curve in found]
         return Plot(title, to_svg(figure, f"Plot. {title}. {ends}."), legend)
 
 
-def trade_off(title: str, spots: Sequence[Spot], *, xlabel: str, ylabel: str) -> Plot:
-    """Quality against cost: numbered arms, those of the Pareto front filled and joined."""
+def trade_off(title: str, spots: Sequence[Spot], *, xlabel: str, ylabel: str, percent: bool = False) -> Plot:
+    """Quality against cost: numbered arms, those of the Pareto front filled and joined. Of percents only 0–100 is shown, whatever an interval says."""
     with canvas(title, (4.6, 3.0)) as (figure, axes):
         axes.grid(visible=True, axis="both")
         xs = [spot.x for spot in spots]
@@ -153,7 +163,7 @@ def trade_off(title: str, spots: Sequence[Spot], *, xlabel: str, ylabel: str) ->
         elif max(xs) - min(xs) < 0.1 * max(xs):
             axes.set_xlim(min(xs) - 0.05 * max(xs), max(xs) + 0.05 * max(xs))
         front = sorted((spot.x, spot.y) for spot in spots if spot.best)
-        axes.plot(*zip(*front, strict=True), color=colour(1), linewidth=1.2, linestyle=(0, (3, 2)))
+        axes.plot(*zip(*front, strict=True), color=colour(1), linewidth=1.2, linestyle=(0, (3, 2)), drawstyle="steps-post")
         for spot in spots:
             if spot.low is not None and spot.high is not None:
                 axes.plot([spot.x, spot.x], [spot.low, spot.high], color=colour(0), linewidth=1.1, alpha=0.6)
@@ -169,6 +179,9 @@ def trade_off(title: str, spots: Sequence[Spot], *, xlabel: str, ylabel: str) ->
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         axes.margins(x=0.08, y=0.12)
+        if percent:
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -3.0), min(high, 103.0))
         axes.tick_params(length=3)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
@@ -176,13 +189,11 @@ def trade_off(title: str, spots: Sequence[Spot], *, xlabel: str, ylabel: str) ->
         figure.draw_without_rendering()
         _number(axes, spots)
         told = "; ".join(f"{spot.label}: {spot.y:.4g} for {spot.x:.4g}" for spot in spots)
-        return Plot(title, to_svg(figure, f"Plot. {title}. {told}."), [(str(k), 1, spot.label) for k, spot in enumerate(spots, 1)])
+        return Plot(title, to_svg(figure, f"Plot. {title}. {told}."), [(str(spot.number), 1, spot.label) for spot in spots])
 
 
 #: Where a number may stand beside its spot, in points: near ones first.
-_BESIDE = [
-    (reach * dx, reach * dy) for reach in (10, 18, 26) for dx, dy in ((1, 0), (1, 1), (-1, 0), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
-]
+_BESIDE = [(reach * dx, reach * dy) for reach in (7.5, 12, 18, 26) for dx, dy in ((1, 1), (-1, -1), (1, -1), (-1, 1), (0, 1), (0, -1))]
 #: Half the room that a spot or a number takes, in points.
 _ROOM = 9.0
 
@@ -192,11 +203,11 @@ def _number(axes: Axes, spots: Sequence[Spot]) -> None:
     points_to_pixels = axes.figure.dpi / 72
     places = [tuple(axes.transData.transform((spot.x, spot.y)) / points_to_pixels) for spot in spots]
     taken = list(places)
-    for number, (spot, (x, y)) in enumerate(zip(spots, places, strict=True), 1):
+    for spot, (x, y) in zip(spots, places, strict=True):
         free = [(dx, dy) for dx, dy in _BESIDE if all(abs(x + dx - a) > _ROOM or abs(y + dy - b) > _ROOM for a, b in taken)]
         dx, dy = (free or _BESIDE)[0]
         taken.append((x + dx, y + dy))
-        axes.annotate(str(number), (spot.x, spot.y), (dx, dy), textcoords="offset points", ha="center", va="center", fontsize=8.5)
+        axes.annotate(str(spot.number), (spot.x, spot.y), (dx, dy), textcoords="offset points", ha="center", va="center", fontsize=8.5)
 
 
 def _widen(axes: Axes, values: Sequence[float]) -> None:

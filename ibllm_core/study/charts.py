@@ -8,10 +8,10 @@ from pathlib import Path
 import attrs
 
 from ..report import charts as of_a_run
-from ..report.comparisons import Curve, Estimate, Point, Spot, curves, forest, trade_off
+from ..report.comparisons import SLOTS, Curve, Estimate, Point, Spot, curves, forest, trade_off
 from ..report.figures import is_number, meaning, split_of
 from ..report.files import RunFiles
-from ..report.plots import MARKERS, Plot
+from ..report.plots import Plot
 from . import words
 from .analysis import Analysis
 from .statistics import summarise
@@ -78,32 +78,30 @@ def _courses(files: RunFiles) -> dict[tuple[str, str], dict[float, float]]:
 
 
 def _stage_plots(analysis: Analysis, stage: str, figure: str, by_arm: Mapping[str, Sequence[Mapping[float, float]]]) -> list[Plot]:
-    about = meaning(figure)
-    drawn = [
-        Curve(
-            arm.name,
-            [
-                _point(step, [course[step] for course in by_arm[arm.name]], analysis.findings.confidence)
-                for step in _common(by_arm[arm.name])
-            ],
-        )
-        for arm in analysis.findings.arms
-        if arm.name in by_arm
-    ]
-    drawn = [curve for curve in drawn if curve.points]
-    first, others, beside = drawn[:1], drawn[1:], len(MARKERS) - 1
-    parts = [[*first, *others[start : start + beside]] for start in range(0, max(1, len(others)), beside)] if drawn else []
+    """The base beside up to five arms in each plot; an arm has its colour and marker from its place in the study."""
+    about, beside = meaning(figure), SLOTS - 1
+    drawn: dict[int, list[Curve]] = {}
+    for place, arm in enumerate(analysis.findings.arms):
+        courses = by_arm.get(arm.name, ())
+        points = [_point(step, [course[step] for course in courses], analysis.findings.confidence) for step in _common(courses)]
+        if points:
+            drawn.setdefault((place - 1) // beside, []).append(Curve(arm.name, points, 1 + (place - 1) % beside if place else 0))
+    base = drawn.pop(-1, [])
+    parts = [[*base, *part] for part in drawn.values()] or [base]
     return [
         curves(
             f"{about.full_label}, stage {stage}" + (f" ({number} of {len(parts)})" if len(parts) > 1 else ""),
-            part, percent=about.percent, xlabel="step of the stage",
+            part,
+            percent=about.percent,
+            xlabel="step of the stage",
         )
         for number, part in enumerate(parts, 1)
-    ]  # fmt: skip
+        if part
+    ]
 
 
 def _common(courses: Sequence[Mapping[float, float]]) -> list[float]:
-    return sorted(set(courses[0]).intersection(*courses[1:]))
+    return sorted(set(courses[0]).intersection(*courses[1:])) if courses else []
 
 
 def _point(step: float, values: Sequence[float], confidence: float) -> Point:
@@ -134,17 +132,18 @@ def _pareto(analysis: Analysis, name: str, told: str, costs: Mapping[str, float]
     by = 100.0 if unit.percent else 1.0
     sign = 1 if analysis.findings.mode == "max" else -1
     means = {arm: by * (analysis.lines[arm, primary].summary.mean or 0.0) for arm in costs}
-    spots = []
+    spots, places = [], [arm.name for arm in analysis.findings.arms]
     for arm, cost in costs.items():
         summary = analysis.lines[arm, primary].summary
         low, high = (None if end is None else by * end for end in (summary.low, summary.high))
         best = not any(dominates((costs[other], sign * means[other]), (cost, sign * means[arm])) for other in costs)
-        spots.append(Spot(arm, cost / factor, means[arm], low, high, best))
+        spots.append(Spot(places.index(arm) + 1, arm, cost / factor, means[arm], low, high, best))
     return trade_off(
         f"{unit.label} against {told}",
         spots,
         xlabel=f"{told} ({in_units})" if in_units else told,
         ylabel=f"{unit.label}{f' ({unit.unit})' if unit.unit else ''}",
+        percent=unit.percent,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,7 +149,7 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
         seeds=plan.study.seeds,
         arms=tuple(found),
         recipe=plan.base.source,
-        command=f"ibllm ablate {plan.study.document.file} --study-dir {directory.path} --report",
+        command=shlex.join(["ibllm", "ablate", plan.study.document.file, "--study-dir", str(directory.path), "--report"]),
         root=directory.path,
     )
 
@@ -193,14 +194,14 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Fi
     if len(arms) < 2:
         raise UserError(f"nothing to compare: all {len(paths)} runs have the same recipe but for the seed")
     findings = Findings(
-        name=f"{len(arms) - 1} against {arms[0].name}",
+        name=f"{_enumerated([arm.name for arm in arms[1:]])} against {arms[0].name}",
         primary=primary or _first_figure(arms),
         chosen=bool(primary),
         mode=mode,
         seeds=tuple(sorted(set(seeds))),
         arms=tuple(arms),
         recipe=base.source,
-        command=" ".join(["ibllm compare", *map(str, paths), *(["--primary", primary] if primary else [])]),
+        command=shlex.join(["ibllm", "compare", *map(str, paths), *(["--primary", primary] if primary else [])]),
         root=Path(os.path.commonpath([path.absolute().parent for path in paths])),
     )
     known = dict.fromkeys(key for _, run in findings.runs for key in run.results)
@@ -272,6 +273,10 @@ def _names(names: Sequence[str], differs: Sequence[Sequence[str]], paths: Sequen
             name += "'"
         found.append(name)
     return found
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} arms"
 
 
 def _first_figure(arms: Sequence[FoundArm]) -> str:

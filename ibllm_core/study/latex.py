@@ -22,10 +22,17 @@ def text(plain: str) -> str:
     return "".join(_SPECIAL.get(c) or (f"$\\{_GREEK[c]}$" if c in _GREEK else " " if c.isspace() else c) for c in plain)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], columns: str, caption: str, label: str) -> str:
-    """A booktabs table; `caption` is LaTeX already, cells are plain text. A header of several words may break."""
-    head = " & ".join(_head(cell, side) for cell, side in zip(header, columns, strict=True))
-    body = ["    " + " & ".join(map(text, row)) + r" \\" for row in rows]
+#: Characters of a first column that is set in one line; beyond, it is a paragraph.
+_LINE = 28
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str | None]], columns: str, caption: str, label: str) -> str:
+    """A booktabs table; `caption` is LaTeX already, cells are plain text. A cell before None reaches over both columns."""
+    rows = list(rows)
+    if max((len(row[0] or "") for row in rows), default=0) > _LINE:
+        columns = "p{4.4cm}" + columns[1:]
+    head = " & ".join(_head(cell, side) for cell, side in zip(header, ["l", *columns[-len(header) + 1 :]], strict=True))
+    body = ["    " + " & ".join(_cells(row)) + r" \\" for row in rows]
     return "\n".join(
         [
             r"\begin{table}",
@@ -45,10 +52,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], columns: str, ca
     )
 
 
+def _cells(row: Sequence[str | None]) -> list[str]:
+    following = [*row[1:], ""]
+    return [
+        f"\\multicolumn{{2}}{{c}}{{{text(cell)}}}" if after is None else text(cell)
+        for cell, after in zip(row, following, strict=True)
+        if cell is not None
+    ]
+
+
 def _head(cell: str, side: str) -> str:
     """A long heading in lines of two or so words, so that columns are as narrow as their numbers."""
     lines: list[str] = []
-    for word in cell.split():
+    for word in cell.split(" "):
         if lines and len(lines[-1]) + 1 + len(word) <= 14:
             lines[-1] += f" {word}"
         else:

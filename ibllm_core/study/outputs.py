@@ -49,6 +49,6 @@ def told(analysis: Analysis) -> list[str]:
 
     out = io.StringIO()
     # The width is that of the terminal (or of COLUMNS).
-    console = Console(file=out, width=Console().width)
-    console.print(primary_table(analysis))
-    return [*out.getvalue().rstrip("\n").splitlines(), *words.notes(analysis)]
+    width = Console().width
+    Console(file=out, width=width).print(primary_table(analysis, width))
+    return [*out.getvalue().rstrip("\n").splitlines(), words.verdict(analysis), *words.notes(analysis)]

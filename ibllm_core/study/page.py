@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..report.cards import Deck, decks
 from ..report.files import Picture, RunFiles, read
 from ..report.highlight import coloured
 from ..report.page import duration
+from ..units import readable, readable_bytes
 from . import charts, tables, words
 from .analysis import Analysis, Cost
 from .findings import Findings, FoundRun
@@ -108,13 +109,19 @@ def _exploratory(analysis: Analysis) -> list[tuple[str, list[Any]]]:
     return list(found.items())
 
 
+def _memory_of(found: Findings) -> str:
+    """What the memory is of, as run.json says it."""
+    told = [memory.get("of") for _, run in found.runs if isinstance(memory := run.info.get("memory"), Mapping)]
+    return ", ".join(_distinct(told)) or "of the process"
+
+
 def _costs(analysis: Analysis) -> list[tuple[str, list[str]]]:
     """(what, a text for each arm); what no run says is left out."""
-    writers = {
+    writers: dict[str, tuple[str, Callable[[float], str]]] = {
         "parameters": ("Parameters", lambda value: f"{value:,.0f}"),
-        "flops": ("Training compute (FLOP)", lambda value: f"{value:.3g}"),
+        "flops": ("Training compute (FLOPs)", readable),
         "seconds": ("Training time, mean of the runs", duration),
-        "memory": ("Peak memory, mean of the runs (MiB)", lambda value: f"{value / 2**20:,.0f}"),
+        "memory": (f"Peak memory, {_memory_of(analysis.findings)}, mean of the runs", readable_bytes),
     }
     out = []
     for field in attrs.fields(Cost):
@@ -148,7 +155,7 @@ def grids(found: Findings, files: Mapping[Path, RunFiles]) -> list[Grid]:
     """One grid a split, of the first seed for which most arms have drawings."""
     by_seed = {seed: [_decks(arm.runs.get(seed), files) for arm in found.arms] for seed in found.seeds}
     drawn = {seed: sum(any(deck.drawings for deck in own.values()) for own in arms) for seed, arms in by_seed.items()}
-    seed = max(drawn, key=lambda seed: drawn[seed], default=None)
+    seed = max(drawn, key=drawn.__getitem__, default=None)
     if seed is None or not drawn[seed]:
         return []
     arms = by_seed[seed]
@@ -180,7 +187,7 @@ def _made(found: Findings) -> list[tuple[str, list[str]]]:
     packages = _distinct(
         f"{entry.get('distribution', '?')}=={entry.get('version', '?')}"
         for info in infos
-        for entry in (info.get("provenance") or {}).values()
+        for entry in _values(info.get("provenance"))
         if isinstance(entry, Mapping)
     )
     rows = [
@@ -191,6 +198,10 @@ def _made(found: Findings) -> list[tuple[str, list[str]]]:
         ("hardware", hardware),
     ]
     return [(what, values) for what, values in rows if values]
+
+
+def _values(table: object) -> list[Any]:
+    return list(table.values()) if isinstance(table, Mapping) else []
 
 
 def _told(table: object, without: Sequence[str] = ()) -> str:

@@ -13,6 +13,7 @@ from .analysis import Analysis, Line, run_cost
 from .latex import table as latex_table
 from .latex import text as latex_text
 
+_NBSP = "\u00a0"
 #: Arms beside each other in a LaTeX table of secondary figures.
 _ARMS_BESIDE = 5
 
@@ -20,9 +21,9 @@ _ARMS_BESIDE = 5
 def markdown(analysis: Analysis) -> str:
     """The primary figure by arm, what must be known to read it, and all other figures, marked as exploratory."""
     found = analysis.findings
-    lines = [f"# {found.name}", "", f"Primary figure: {words.headline(analysis)}.", ""]
+    lines = [f"# {_plain(found.name)}", "", f"Primary figure: {_plain(words.headline(analysis))}.", "", _plain(words.verdict(analysis)), ""]
     lines += _pipes(primary_header(analysis), primary_rows(analysis), "lr" + "r" * 5)
-    lines += ["", *(f"- {note}" for note in words.notes(analysis)), ""]
+    lines += ["", *(f"- {_plain(note)}" for note in words.notes(analysis)), ""]
     secondary = analysis.figures[1:]
     if secondary:
         lines += ["## Other figures", "", _exploratory(analysis), ""]
@@ -31,19 +32,17 @@ def markdown(analysis: Analysis) -> str:
         )
         lines.append("")
     lines += ["## What differs from the base", ""]
-    lines += [f"- {_plain(arm.name)}: {'; '.join(f'`{line}`' for line in arm.differs) or 'nothing'}" for arm in found.arms[1:]]
+    lines += [f"- {_plain(arm.name)}: {'; '.join(map(_code, arm.differs)) or 'nothing'}" for arm in found.arms[1:]]
     return "\n".join(lines) + "\n"
 
 
 def latex(analysis: Analysis) -> str:
     """The same for ``\\input``; needs ``\\usepackage{booktabs}`` only."""
-    found, unit = analysis.findings, analysis.units[analysis.findings.primary]
+    found = analysis.findings
     out = ["% \\usepackage{booktabs}", f"% {found.command}".replace("\n", " "), ""]
     notes = " ".join(latex_text(note) for note in words.notes(analysis)[:2])
     caption = f"{latex_text(found.name)}: {latex_text(words.headline(analysis))}. {notes}"
-    out.append(
-        latex_table(_latex_primary(analysis, unit.of_differences), primary_rows(analysis), "lrrrrrr", caption, f"tab:{_slug(found.name)}")
-    )
+    out.append(latex_table(primary_header(analysis), primary_rows(analysis), "lrrrrrr", caption, f"tab:{_slug(found.name)}"))
     secondary = analysis.figures[1:]
     base, others = found.arms[0], found.arms[1:]
     for number, start in enumerate(range(0, len(others), _ARMS_BESIDE) if secondary else ()):
@@ -57,30 +56,15 @@ def latex(analysis: Analysis) -> str:
 
 def primary_header(analysis: Analysis) -> list[str]:
     unit = analysis.units[analysis.findings.primary]
-    share = f"{100 * analysis.findings.confidence:g} %"
-    return [
-        "arm",
-        "n",
-        f"mean{f' ({unit.unit})' if unit.unit else ''} [{share}]",
-        f"difference{f' ({unit.of_differences})' if unit.of_differences else ''} [{share}]",
-        "p t-test",
-        "p sign-flip",
-        "Hedges' g",
-    ]
+    interval = f"[{100 * analysis.findings.confidence:g}{_NBSP}%{_NBSP}CI]"
+    mean_in, differences_in = (f" ({short})" if short else "" for short in (unit.unit, "points" if unit.percent else ""))
+    return ["arm", "n", f"mean {interval}{mean_in}", f"difference {interval}{differences_in}", "p (t-test)", "p (sign-flip)", "Hedges' g"]
 
 
-def _latex_primary(analysis: Analysis, of_differences: str) -> list[str]:
-    short = {"percentage points": "pp"}
-    return [
-        cell.replace(of_differences, short.get(of_differences, of_differences)) if of_differences else cell
-        for cell in primary_header(analysis)
-    ]
-
-
-def primary_rows(analysis: Analysis) -> list[list[str]]:
-    """One row an arm, in the study's order."""
+def primary_rows(analysis: Analysis) -> list[list[str | None]]:
+    """One row an arm, in the study's order; None where the cell before reaches over two columns."""
     unit = analysis.units[analysis.findings.primary]
-    rows = []
+    rows: list[list[str | None]] = []
     for arm in analysis.findings.arms:
         line = analysis.line(arm, analysis.findings.primary)
         compared = [words.difference(unit, line.comparison), *words.p_values(line.comparison), words.effect(line.comparison)]
@@ -112,7 +96,7 @@ def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
     better = c.improvement if primary else None
     return [
         *row, c.n, c.difference, c.sd, c.low, c.high, c.p_t, c.p_permutation, *corrected, c.d_z, c.g_z,
-        better, c.too_few, "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
+        better, words.cannot_say(c), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
     ]  # fmt: skip
 
 
@@ -173,14 +157,19 @@ def _exploratory(analysis: Analysis) -> str:
     return f"Exploratory: means with {100 * analysis.findings.confidence:g} % intervals, uncorrected; nothing was decided by them."
 
 
-def _pipes(header: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:
+def _pipes(header: Sequence[str], rows: Iterable[Sequence[str | None]], align: str) -> list[str]:
     rule = ["---" if side == "l" else "---:" for side in align]
-    return [f"| {' | '.join(map(_plain, row))} |" for row in (header, rule, *rows)]
+    return [f"| {' | '.join(_plain(cell or '') for cell in row)} |" for row in (header, rule, *rows)]
 
 
 def _plain(text: str) -> str:
     """Text that Markdown takes for nothing else."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in text.replace("\n", " "))
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#$&~" else c for c in text.replace("\n", " "))
+
+
+def _code(text: str) -> str:
+    within = text.replace("`", "'")
+    return f"`{within}`"
 
 
 def _slug(name: str) -> str:

@@ -11,15 +11,27 @@ from .tables import primary_header, primary_rows
 if TYPE_CHECKING:
     from rich.table import Table
 
+#: Columns below which intervals stand under their means.
+_NARROW = 120
 
-def primary_table(analysis: Analysis) -> Table:
-    """One row an arm: mean and difference with intervals, p-values or why there are none."""
+
+def primary_table(analysis: Analysis, width: int) -> Table:
+    """One row an arm: mean and difference with intervals, p-values or why there are none. Effect sizes stand in the files."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    out = Table(title=Text(f"{analysis.findings.name}: {words.headline(analysis)}"), title_justify="left")
-    for number, cell in enumerate(primary_header(analysis)):
-        out.add_column(Text(cell), justify="left" if number == 0 else "right", overflow="fold")
-    for row in primary_rows(analysis):
-        out.add_row(*map(Text, row))
+    def cell(text: str | None, before: str = "[") -> Text:
+        plain = text or ""
+        for bracket in before if width < _NARROW else "":
+            plain = plain.replace(f" {bracket}", f"\n{bracket}")
+        return Text(plain)
+
+    title = Text(f"{analysis.findings.name}: {words.headline(analysis)}")
+    out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    header, *rows = (primary_header(analysis), *primary_rows(analysis))
+    for number, text in enumerate(header[:-1]):
+        out.add_column(cell(text, "[("), justify="left" if number == 0 else "right", overflow="fold", no_wrap=number in (1, 2, 3))
+    for row in rows:
+        out.add_row(Text(row[0] or ""), *map(cell, row[1:-1]))
     return out

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from ..report.figures import split_of
 from .analysis import Analysis, Line, Unit
+from .findings import Findings, FoundRun
 from .statistics import Comparison, Summary
 
 NONE = "—"
@@ -42,17 +47,33 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.4f}" if p < 0.00995 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
 
 
-def p_values(comparison: Comparison | None) -> tuple[str, str]:
-    """Of the t-test and of the sign-flip test, corrected; the first in words where these seeds cannot say, the second then empty."""
+def cannot_say(comparison: Comparison) -> bool:
+    """Whether these seeds are too few for a claim. Holm's later steps are less strict than its first: what passes them is not too few."""
+    corrected = comparison.p_permutation_holm
+    passes = corrected is not None and corrected <= level(comparison.confidence)
+    return comparison.p_permutation is None or (comparison.too_few and not passes)
+
+
+def p_values(comparison: Comparison | None) -> tuple[str, str | None]:
+    """Of the t-test and of the sign-flip test, corrected; words where these seeds cannot say, which stand for both: the second is then None."""
     if comparison is None:
         return NONE, NONE
-    if comparison.p_permutation is None:
-        return ("no common seed" if not comparison.n else TOO_FEW), ""
-    if comparison.too_few:
-        return TOO_FEW, ""
-    corrected = comparison.p_t_holm if comparison.family > 1 else comparison.p_t
-    flipped = comparison.p_permutation_holm if comparison.family > 1 else comparison.p_permutation
-    return p_value(corrected), p_value(flipped)
+    if cannot_say(comparison):
+        return (TOO_FEW if comparison.n else "no common seed"), None
+    by_t, by_flips = decided(comparison)
+    return p_value(by_t), p_value(by_flips)
+
+
+def decided(comparison: Comparison) -> tuple[float | None, float | None]:
+    """The p-values that count, of the t-test and of the sign-flip test: corrected where there is something to correct for."""
+    if comparison.family > 1:
+        return comparison.p_t_holm, comparison.p_permutation_holm
+    return comparison.p_t, comparison.p_permutation
+
+
+def level(confidence: float) -> float:
+    """1 − confidence without the last digit's noise."""
+    return round(1 - confidence, 12)
 
 
 def effect(comparison: Comparison | None) -> str:
@@ -71,7 +92,8 @@ def headline(analysis: Analysis) -> str:
     which = "less" if found.mode == "min" else "more"
     told = "" if found.chosen else ", not named beforehand"
     in_units = f", in {unit.unit}" if unit.unit else ""
-    return f"{unit.label} ({found.primary}{told}){in_units}; {which} is better; {len(found.seeds)} seeds, {100 * found.confidence:g} % intervals"
+    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
+    return f"{unit.label} ({found.primary}{told}){in_units}; {which} is better; {seeds}, {100 * found.confidence:g} % intervals"
 
 
 def notes(analysis: Analysis) -> list[str]:
@@ -81,7 +103,7 @@ def notes(analysis: Analysis) -> list[str]:
     family = max((comparison.family for comparison in lines), default=1)
     exact = all(comparison.exact for comparison in lines)
     out = [
-        f"Differences are to {found.base.name!r}, paired by seed; intervals are {_methods(analysis)}.",
+        f"Differences are to “{found.base.name}”, paired by seed; intervals are {_methods(analysis)}.",
         "p: two-sided paired t-test and "
         + ("exact sign-flip test" if exact else "sign-flip test")
         + (
@@ -93,6 +115,7 @@ def notes(analysis: Analysis) -> list[str]:
     ]
     if not found.chosen:
         out.append("The primary figure was not named (--primary), so it counts as chosen after the fact: read the p-values as exploratory.")
+    out += mismatches(found)
     out += [
         f"{line.arm}: {line.comparison.note}." for line in primary_lines(analysis) if line.comparison and _worth_saying(line.comparison)
     ]
@@ -123,25 +146,26 @@ def _methods(analysis: Analysis) -> str:
 def verdict(analysis: Analysis) -> str:
     """What the primary figure says, in one or two sentences; no claim where the seeds cannot carry one."""
     lines = [line for line in primary_lines(analysis) if line.comparison is not None]
-    base, level = analysis.findings.base.name, f"{1 - analysis.findings.confidence:.2g}"
-    able = [line for line in lines if line.comparison and line.comparison.p_permutation is not None and not line.comparison.too_few]
+    base, alpha = f"“{analysis.findings.base.name}”", level(analysis.findings.confidence)
+    able = [line for line in lines if line.comparison and not cannot_say(line.comparison)]
     if not able:
-        return f"Too few seeds to say whether any arm differs from {base!r}: the intervals are all that can be reported."
+        return f"Too few seeds to say whether any arm differs from {base}: the intervals are all that can be reported."
     unit = analysis.units[analysis.findings.primary]
-    both, one = [], []
+    both: list[Line] = []
+    one: list[Line] = []
     for line in able:
         assert line.comparison is not None
-        found = [p is not None and p <= 1 - analysis.findings.confidence for p in _decided(line.comparison)]
+        found = [p is not None and p <= alpha for p in decided(line.comparison)]
         (both if all(found) else one if any(found) else []).append(line)
     corrected = ", Holm-corrected," if len(able) > 1 else ""
     out = []
     if both:
-        out.append(f"Both tests{corrected} pass {level} for {_listed(unit, both)}.")
+        out.append(f"Both tests{corrected} pass {alpha:g} for {_listed(unit, both)}.")
     if one:
-        out.append(f"Only one of the two tests{corrected} passes {level} for {_listed(unit, one)}.")
+        out.append(f"Only one of the two tests{corrected} passes {alpha:g} for {_listed(unit, one)}.")
     rest = len(lines) - len(both) - len(one)
     if not both and not one:
-        out.append(f"No arm can be told from {base!r} at {level}.")
+        out.append(f"No arm can be told from {base} at {alpha:g}.")
     if rest:
         out.append(
             "An arm that cannot be told from the base is not shown to equal it: its interval says which differences remain possible."
@@ -149,12 +173,35 @@ def verdict(analysis: Analysis) -> str:
     return " ".join(out)
 
 
-def _decided(comparison: Comparison) -> tuple[float | None, float | None]:
-    if comparison.family > 1:
-        return comparison.p_t_holm, comparison.p_permutation_holm
-    return comparison.p_t, comparison.p_permutation
-
-
 def _listed(unit: Unit, lines: list[Line]) -> str:
     in_units = f" {unit.of_differences}" if unit.of_differences else ""
-    return ", ".join(f"{line.arm!r} ({difference(unit, line.comparison).split(' [')[0]}{in_units})" for line in lines)
+    return ", ".join(f"“{line.arm}” ({difference(unit, line.comparison).split(' [')[0]}{in_units})" for line in lines)
+
+
+def mismatches(found: Findings) -> list[str]:
+    """Arms whose primary split was measured otherwise than the base's at the same seed (other items, another extractor): not to be compared."""
+    split = split_of(found.primary)[0]
+    out = []
+    for arm in found.arms[1:]:
+        pairs = [(found.base.runs[seed], run) for seed, run in arm.runs.items() if seed in found.base.runs]
+        told = dict.fromkeys(difference for base, run in pairs for difference in _measured_otherwise(base, run, split))
+        if told:
+            out.append(f"{arm.name}: measured otherwise than “{found.base.name}”, so not to be compared: {'; '.join(list(told)[:3])}.")
+    return out
+
+
+def _measured_otherwise(base: FoundRun, run: FoundRun, split: str) -> list[str]:
+    before, after = (_records(found.info, split) if found.done else {} for found in (base, run))
+    return [f"{split} {name}: {before[name]} → {after[name]}" for name in before if name in after and before[name] != after[name]]
+
+
+def _records(info: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """How the split's figures came about, as run.json says: ``METRIC KEY`` → value."""
+    splits = info.get("metrics")
+    metrics = splits.get(split) if isinstance(splits, Mapping) else None
+    return {
+        f"{metric} {key}": value
+        for metric, record in (metrics.items() if isinstance(metrics, Mapping) else ())
+        if isinstance(record, Mapping)
+        for key, value in record.items()
+    }
