@@ -74,6 +74,11 @@ class Plan:
         """What the arm's recipe has otherwise than the base's."""
         return differences(self.base, self.cell(arm.name, self.study.seeds[0]).recipe)
 
+    def base_alone(self) -> Plan:
+        """The plan without any arm but the base."""
+        cells = tuple(cell for cell in self.cells if cell.arm.name == BASE)
+        return Plan(study=self.study, arms=self.arms[:1], cells=cells, knobs=self.knobs)
+
     def grown(self, arm: Arm, cells: Sequence[Cell], knob: tuple[int, float] | None) -> Plan:
         """The plan with one more arm (`arm_cells`), its runs after all others."""
         knobs = self.knobs if knob is None else {**self.knobs, arm.name: knob}

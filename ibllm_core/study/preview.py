@@ -10,7 +10,9 @@ from .budget import readable
 from .checking import check_arms
 from .directory import DONE, StudyDirectory
 from .estimate import estimate, probe
+from .intermediate import pruning
 from .plan import Cell, Plan
+from .schema import BASE, Search
 from .statistics import foresee
 
 if TYPE_CHECKING:
@@ -25,24 +27,43 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
 
     # Where there is no terminal (a file, a pipe) nothing says how wide a line may be.
     study, console = plan.study, Console(highlight=False, soft_wrap=True, width=shutil.get_terminal_size((150, 24)).columns)
+    others = directory.others(plan)
+    points = study.table.search.trials if study.table.search is not None else 0
+    lines = _search(plan, study.table.search) if study.table.search is not None else []
+    if points:
+        # The points that were tried are the tables' to show; what is ahead has the base only.
+        plan = plan.base_alone()
+    arms = len(plan.arms) + points
     reports = check_arms(plan)
     seconds = _seconds(plan)
     console.print(
-        f"[bold]{study.name}[/]: {len(plan.arms)} arms × {len(study.seeds)} seeds = {len(plan.cells)} runs of {study.base}", markup=True
+        f"[bold]{study.name}[/]: {arms} arms × {len(study.seeds)} seeds = {arms * len(study.seeds)} runs of {study.base}", markup=True
     )
     console.print(f"{study.table.design}, decided by {study.table.primary} ({study.table.mode}), steps × {study.table.scale:g}")
-    if study.table.search is not None:
-        search = study.table.search
-        console.print(f"{search.trials} further points, chosen by {search.sampler}, given up by {search.pruner}; the axes:")
-        for axis in study.axes:
-            console.print(f"  {axis.key}: {axis.values or axis.range}", markup=False)
+    for line in lines:
+        console.print(line, markup=False)
     console.print()
     console.print(_arms(plan, reports, seconds))
     console.print()
     console.print(_runs(plan, directory, seconds))
     console.print()
-    for line in (*_sums(plan, directory, seconds), *foresee(len(study.seeds), max(1, len(plan.arms) - 1)).sentences()):
+    for line in (*_sums(plan, directory, seconds), *foresee(len(study.seeds), max(1, arms - 1)).sentences()):
         console.print(line, markup=False)
+    if others:
+        console.print(
+            f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.", markup=False
+        )
+
+
+def _search(plan: Plan, search: Search) -> list[str]:
+    """What a search will try, and by what it gives up."""
+    prunes, why = pruning(plan)
+    given_up = {"median": "given up where worse than the median of the others", "none": "all run to the end"}[search.pruner]
+    return [
+        f"the base and {search.trials} points ({len(plan.arms) - 1} tried so far), chosen by {search.sampler}, {given_up}; the axes:",
+        *(f"  {axis.key}: {axis}" for axis in plan.study.axes),
+        *([] if prunes or search.pruner == "none" else [why]),
+    ]
 
 
 def _seconds(plan: Plan) -> Mapping[str, Mapping[str, float]]:
@@ -98,9 +119,12 @@ def _sums(plan: Plan, directory: StudyDirectory, seconds: Mapping[str, Mapping[s
         f"{len(left)} runs to do, about {_time(total)} of one worker (from a few steps of each stage on this machine, scaled by FLOPs; without "
         "validation and evaluation).",
     ]
-    others = directory.others(plan)
-    if others:
-        lines.append(f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.")
+    if plan.study.table.search is not None:
+        each = sum(seconds[BASE].values()) * len(plan.study.seeds)
+        lines.append(
+            f"That is the base alone; {plan.study.table.search.trials} points that cost as much as it, none of them given up, would take "
+            f"{_time(each * plan.study.table.search.trials)} of one worker."
+        )
     return lines
 
 

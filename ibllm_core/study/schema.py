@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from ..options import Config, option
+from ..recipe.differ import show_value
 from ..recipe.document import Document
 from ..recipe.schema import Place
 from .budget import Budget
@@ -83,6 +84,10 @@ class Range(Config):
         """Whether only integers are meant."""
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
+    def __str__(self) -> str:
+        how = ", in the logarithm" if self.log else f", in steps of {self.step}" if self.step is not None else ""
+        return f"{self.low} … {self.high}{how}"
+
 
 @attrs.frozen(kw_only=True)
 class Arm:
@@ -112,6 +117,9 @@ class Axis:
     values: tuple[Any, ...]
     range: Range | None
     place: Place = attrs.field(eq=False)
+
+    def __str__(self) -> str:
+        return str(self.range) if self.range is not None else " | ".join(map(show_value, self.values))
 
 
 @attrs.frozen(kw_only=True)

@@ -83,7 +83,7 @@ def _check_same(found: optuna.Study, plan: Plan, directory: StudyDirectory) -> N
     """Values of another search say nothing about this one. More trials are the same search; so is another sampler or pruner."""
     table = plan.study.table
     ours = {
-        "axes": {axis.key: _plain(axis) for axis in plan.study.axes},
+        "axes": {axis.key: str(axis) for axis in plan.study.axes},
         "seeds": list(plan.study.seeds),
         "primary": table.primary,
         "mode": table.mode,
@@ -99,10 +99,6 @@ def _check_same(found: optuna.Study, plan: Plan, directory: StudyDirectory) -> N
             f"{database(directory)} is a search with other {other}; its points cannot be compared with this one's; choose another place "
             "(--study-dir DIR) or set back what was changed"
         )
-
-
-def _plain(axis: Axis) -> str:
-    return str(axis.range) if axis.range is not None else ", ".join(map(show_value, axis.values))
 
 
 def suggest(trial: optuna.Trial, study: Study) -> None:
