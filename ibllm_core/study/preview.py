@@ -12,6 +12,7 @@ from .directory import DONE, StudyDirectory
 from .estimate import estimate, probe
 from .intermediate import pruning
 from .plan import Cell, Plan
+from .schema import BASE
 from .schema import BASE, Search
 from .statistics import foresee
 
@@ -35,7 +36,7 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
         plan = plan.base_alone()
     arms = len(plan.arms) + points
     reports = check_arms(plan)
-    seconds = _seconds(plan)
+    seconds = _seconds(plan, reports)
     console.print(
         f"[bold]{study.name}[/]: {arms} arms × {len(study.seeds)} seeds = {arms * len(study.seeds)} runs of {study.base}", markup=True
     )
@@ -66,11 +67,11 @@ def _search(plan: Plan, search: Search) -> list[str]:
     ]
 
 
-def _seconds(plan: Plan) -> Mapping[str, Mapping[str, float]]:
+def _seconds(plan: Plan, reports: Mapping[str, Report]) -> Mapping[str, Mapping[str, float]]:
     """Arm → stage → seconds on this machine, from a few steps of the base's stages and each arm's FLOPs."""
     probed = probe(plan.base)
     first = plan.study.seeds[0]
-    return {arm.name: estimate(plan.cell(arm.name, first).recipe, probed, plan.base) for arm in plan.arms}
+    return {arm.name: estimate(plan.cell(arm.name, first).recipe, probed, plan.base, reports[arm.name], reports[BASE]) for arm in plan.arms}
 
 
 def _arms(plan: Plan, reports: Mapping[str, Report], seconds: Mapping[str, Mapping[str, float]]) -> Table:
@@ -78,10 +79,11 @@ def _arms(plan: Plan, reports: Mapping[str, Report], seconds: Mapping[str, Mappi
     for arm in plan.arms:
         recipe = plan.cell(arm.name, plan.study.seeds[0]).recipe
         report = reports[arm.name]
-        parameters = sum(row.parameters for row in report.parts)
+        flops = report.training_flops(recipe)
         differs = [line for line in plan.differs(arm) if not line.startswith("name:")]
         table.add_row(
-            arm.name, readable(parameters), readable(report.training_flops(recipe)), _time(sum(seconds[arm.name].values())), "\n".join(differs)
+            arm.name, readable(report.parameters), "—" if flops is None else readable(flops), _time(sum(seconds[arm.name].values())),
+            "\n".join(differs),
         )  # fmt: skip
     return table
 

