@@ -163,6 +163,13 @@ def test_nothing_done_yet_is_a_table_too(make, tmp_path):
     assert len(rows(directory / "runs.csv")) == 10
 
 
+def test_every_column_is_documented(folder):
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "compare.md").read_text(encoding="utf-8")
+    for name in ("table.csv", "runs.csv"):
+        for column in (column for column in rows(folder / name)[0] if "/" not in column):
+            assert f"`{column}`" in page, column
+
+
 def test_digits_follow_the_spread():
     assert Unit(label="", percent=True, decimals=1).number(0.69549) == "69.5"
     assert Unit(label="", percent=True, decimals=1).number(-0.021, sign=True) == "−2.1"
