@@ -118,6 +118,9 @@ class Model(nn.Module):
         """Images (b h w c) uint8 through the image tokenizer and back: what is left of them, and their ids (b m)."""
         self._check_images(images)
         tokenizer = cast(ImageTokenizer, self.part("image_tokenizer"))
+        if not len(images):
+            rows, columns = tokenizer.grid
+            return images.copy(), np.zeros((0, rows * columns), np.int64)
         with self.inference():
             ids = [tokenizer.encode(to_images(images[rows]).to(self.device)) for rows in _slices(len(images), batch)]
             pixels = [to_pixels(tokenizer.decode(some)) for some in ids]

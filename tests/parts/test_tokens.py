@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ibllm_core.batch import to_images
 from ibllm_core.interfaces.context import Context
+from ibllm_core.model import Model
 
 SMALL = {"patch": 4, "channels": (16,), "blocks": 1}
 
@@ -55,6 +56,15 @@ def test_ids_lie_on_the_grid_row_by_row(make) -> None:  # type: ignore[no-untype
     # Where the image changes most is in or beside the token's own 4 × 4 pixels.
     row, column = divmod(int(moved.argmax()), 48)
     assert abs(row - (3 * 4 + 1.5)) <= 4 and abs(column - (7 * 4 + 1.5)) <= 4
+
+
+def test_a_model_takes_no_images_for_no_images() -> None:
+    model = Model({"image_tokenizer": vq()}, {}, (3, 32, 32)).eval()
+    images, ids = model.reconstruct(np.zeros((0, 32, 32, 3), np.uint8))
+    assert images.shape == (0, 32, 32, 3)
+    assert ids.shape == (0, 64)
+    some = ShapesDataset(ShapesConfig(), Context()).samples("train", np.arange(3)).images
+    assert model.reconstruct(some)[1].shape == (3, 64)
 
 
 @pytest.mark.slow
