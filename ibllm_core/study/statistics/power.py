@@ -139,6 +139,8 @@ def power(n: int, d: float, alpha: float = 0.05) -> float:
     from scipy import stats
 
     assert n >= 2 and 0 < alpha < 1, (n, alpha)
+    if d == 0:  # scipy's noncentral F is wrong without noncentrality
+        return alpha
     return float(stats.ncf.sf(stats.f.isf(alpha, 1, n - 1), 1, n - 1, n * d * d))
 
 
