@@ -212,10 +212,8 @@ class _Exploration:
 
     @staticmethod
     def _unless_told() -> contextlib.AbstractContextManager[None]:
-        """Another invocation may have finished a trial."""
-        import optuna
-
-        return contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError)
+        """Another invocation may have finished a trial: Optuna's UpdateFinishedTrialError, a mere RuntimeError in its earlier versions."""
+        return contextlib.suppress(RuntimeError)
 
 
 def _check(cell: Cell) -> None:

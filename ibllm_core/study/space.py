@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,10 @@ def _check_same(found: optuna.Study, plan: Plan, directory: StudyDirectory) -> N
     theirs = found.user_attrs.get(OF)
     if theirs is None:
         found.set_user_attr(OF, ours)
+        with warnings.catch_warnings():
+            # Long there and still called experimental; it names the axis in Optuna's plots, no more.
+            warnings.simplefilter("ignore")
+            found.set_metric_names([table.primary])
     elif theirs != ours:
         other = ", ".join(name for name in ours if ours[name] != theirs.get(name))
         raise UserError(
