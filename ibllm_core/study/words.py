@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from .statistics import Comparison, Summary
 
 NONE = "—"
 TOO_FEW = "too few seeds to say"
+#: Failures that are told one by one; all stand in runs.csv and on the page.
+_MOST = 8
 
 
 def interval(unit: Unit, low: float | None, high: float | None, sign: bool = False) -> str:
@@ -119,16 +122,13 @@ def notes(analysis: Analysis) -> list[str]:
     out += [
         f"{line.arm}: {line.comparison.note}." for line in primary_lines(analysis) if line.comparison and _worth_saying(line.comparison)
     ]
-    missing = [
-        f"{arm.name} seed {run.seed}: {run.status}" + (f" ({run.reason})" if run.reason else "") for arm, run in found.runs if not run.done
-    ]
+    missing = [(arm, run) for arm, run in found.runs if not run.done]
     if missing:
+        counts = Counter(run.status for _, run in missing)
         out.append(
-            f"{len(missing)} of {len(found.runs)} runs have no figures: "
-            + "; ".join(missing[:8])
-            + ("; …" if len(missing) > 8 else "")
-            + "."
+            f"{len(missing)} of {len(found.runs)} runs have no figures: {', '.join(f'{n} {status}' for status, n in counts.items())}."
         )
+    out += [f"{arm.name}, seed {run.seed}: {run.status}: {run.reason.rstrip('.')}." for arm, run in missing if run.reason][:_MOST]
     return out
 
 

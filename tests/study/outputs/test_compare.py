@@ -74,7 +74,7 @@ def test_a_run_that_is_not_done_is_shown(loose, tmp_path):
     (running / "run.json").write_text(json.dumps({**info, "status": "interrupted"}), encoding="utf-8")
     result = compare(loose["base", 0], loose["base", 1], loose["no cycle", 0], running)
     assert "1 of 2" in result.output
-    assert "seed 1: interrupted" in result.output
+    assert "1 of 4 runs have no figures: 1 interrupted" in result.output
 
 
 def test_runs_measured_otherwise_are_named(loose, tmp_path):
@@ -119,7 +119,7 @@ def test_a_damaged_run_is_shown_not_fatal(loose, tmp_path):
     (damaged / "results.json").write_text("{", encoding="utf-8")
     result = compare(loose["base", 0], loose["no cycle", 1], loose["base", 1], damaged)
     assert result.return_value == 0
-    assert "seed 0: damaged (results.json cannot be read" in result.output
+    assert "seed 0: damaged: results.json cannot be read" in result.output
 
 
 def test_a_place_that_cannot_be_written(loose, tmp_path):
