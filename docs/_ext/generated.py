@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import measured as measured_figures
+import plugin_reference
 
 from ibllm_core.capabilities import CAPABILITIES
 from ibllm_core.cli.main import COMMANDS, cli
@@ -150,6 +151,18 @@ def fixtures(_: str = "") -> str:
     return "\n\n".join(f"`{name}`\n: {_text(' '.join(inspect.cleandoc(getattr(plugin, name).__doc__).split()))}" for name in names)
 
 
+def hooks(_: str = "") -> str:
+    """Every hook: a table, then each with its arguments and example."""
+    header, rows = plugin_reference.hook_table()
+    return "\n\n".join([_table(header, [(name, _text(when), told) for name, when, told in rows]), plugin_reference.hook_sections()])
+
+
+def interfaces(_: str = "") -> str:
+    """Every kind's interface with its axes."""
+    header, rows = plugin_reference.interface_table()
+    return _table(header, [(kind, interface, _text(axes), suite) for kind, interface, axes, suite in rows])
+
+
 def _suite(title: str, suite: type) -> str:
     """What a suite adds to those that it extends: its attributes and its checks."""
     about = _text(inspect.cleandoc(suite.__doc__ or "").partition("\n")[0])
@@ -201,7 +214,8 @@ def own_components() -> list[tuple[str, str]]:
 
 #: What a page may ask for.
 GENERATORS: Mapping[str, Callable[[str], str]] = {
-    f.__name__: f for f in (kinds, capabilities, components, recipe, figures, measured, families, conformance, fixtures, commands)
+    f.__name__: f
+    for f in (kinds, capabilities, components, recipe, figures, measured, families, conformance, fixtures, hooks, interfaces, commands)
 }
 
 

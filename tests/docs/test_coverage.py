@@ -10,8 +10,9 @@ import attrs
 import click
 import pytest
 
-from ibllm_core import hookspecs
+from ibllm_core import hookspecs, packaged, plugins
 from ibllm_core.capabilities import CAPABILITIES
+from ibllm_core.cli import main
 from ibllm_core.cli.main import COMMANDS, cli
 from ibllm_core.describe import options_of
 from ibllm_core.options import Config, MetricConfig
@@ -20,12 +21,14 @@ from ibllm_core.recipe import schema, tables
 from ibllm_core.report.figures import KNOWN
 from ibllm_core.run import RunDirectory
 from ibllm_core.spec import KINDS
+from ibllm_core.testing import SUITES
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import generated  # noqa: E402  # the extension of the documentation is no installed module
 import measured  # noqa: E402
+import plugin_reference  # noqa: E402
 
 OWN = generated.own_components()
 
@@ -83,7 +86,7 @@ def test_components_use_listed_capabilities_only():
 def recipe_tables() -> list[type[Config]]:
     """Every table of options that the recipe's own modules declare."""
     found = [value for module in (schema, tables) for value in vars(module).values() if isinstance(value, type) and attrs.has(value)]
-    return [cls for cls in dict.fromkeys(found) if issubclass(cls, Config) and cls is not Config]
+    return [cls for cls in dict.fromkeys(found) if issubclass(cls, Config) and cls.__module__ in (schema.__name__, tables.__name__)]
 
 
 @pytest.mark.parametrize("cls", recipe_tables())
@@ -104,14 +107,56 @@ def test_figures_of_every_metric_are_described():
             assert figure in KNOWN, f"{figure} of {name} has no meaning in ibllm_core.report.figures"
 
 
-def test_every_hook_is_documented():
-    hooks = [name for name in vars(hookspecs) if name.startswith("ibllm_")]
-    text = (DOCS / "reference/hooks.md").read_text()
-    for hook in hooks:
-        assert f".. autofunction:: {hook}" in text
-        doc = getattr(hookspecs, hook).__doc__
-        assert doc
-        assert "Example" in doc
+def undocumented(hook: plugin_reference.Hook) -> list[str]:
+    """What a hook's docstring does not say."""
+    told = hook.doc.partition("Args:")[2].partition("Example")[0]
+    return [
+        *([] if hook.summary.endswith(".") else ["a first sentence"]),
+        *(argument for argument in hook.arguments if f"{argument}:" not in told),
+        *([] if re.search(r"^Example.*::\n\n    \S", hook.doc, re.MULTILINE) else ["an example"]),
+    ]
+
+
+@pytest.mark.parametrize("hook", plugin_reference.all_hooks(), ids=lambda hook: hook.name)
+def test_every_hook_is_documented(hook: plugin_reference.Hook):
+    text = page("reference/hooks.md")
+    assert f"\n### `{hook.name}`\n" in text
+    assert f".. autofunction:: ibllm_core.hookspecs.{hook.name}\n" in text
+    row = next(line for line in text.splitlines() if line.startswith(f"| [`{hook.name}`]"))
+    assert generated._text(hook.summary) in row
+    assert all(f"`{argument}`" in row for argument in hook.arguments)
+    assert undocumented(hook) == []
+
+
+def test_a_hook_that_is_not_documented_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    @hookspecs.hookspec
+    def ibllm_new(recipe: object, model: object) -> None:
+        """Something happened
+
+        Args:
+            recipe: the recipe.
+        """
+
+    monkeypatch.setattr(hookspecs, "ibllm_new", ibllm_new, raising=False)
+    assert undocumented(plugin_reference.all_hooks()[-1]) == ["a first sentence", "model", "an example"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_interface_stands_with_its_axes_and_its_suite(kind: str):
+    row = next(line for line in page("reference/interfaces.md").splitlines() if line.startswith(f"| [`{kind}`]"))
+    assert f"<{KINDS[kind].interface.replace(':', '.')}>" in row
+    assert generated._text(KINDS[kind].axes) in row
+    assert SUITES[kind].__name__ in row
+
+
+@pytest.mark.parametrize("group", [plugins.GROUP, main.GROUP, packaged.GROUP])
+def test_every_group_of_entry_points_is_described(group: str):
+    assert f"\n| `{group}` |" in (DOCS / "reference/packages.md").read_text()
+
+
+def test_every_folder_of_a_package_is_described():
+    text = (DOCS / "reference/packages.md").read_text()
+    assert all(f"`{name}`" in text and f"`{ending}`" in text for name, ending in packaged.FOLDERS.items())
 
 
 def walk(command: click.Command | None, path: str) -> list[tuple[str, click.Command]]:
@@ -133,7 +178,9 @@ def test_every_command_is_documented():
             for option in (p for p in command.params if isinstance(p, click.Option)):
                 assert option.help, f"{path} {option.name}"
                 assert f": {generated._text(option.help)}" in text
-    variables = re.findall(r"IBLLM_[A-Z]+", "".join(p.read_text(encoding="utf-8") for p in (DOCS.parent / "ibllm_core").rglob("*.py")))
+    variables = re.findall(
+        r"IBLLM_[A-Z_]*[A-Z]", "".join(p.read_text(encoding="utf-8") for p in (DOCS.parent / "ibllm_core").rglob("*.py"))
+    )
     assert {name for name in variables if f"`{name}`" not in text} == set()
 
 

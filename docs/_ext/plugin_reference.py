@@ -1,0 +1,64 @@
+"""The hooks and the interfaces, as the code declares them: parts of the reference that `generated` asks for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from ibllm_core import hookspecs
+from ibllm_core.spec import KINDS
+
+
+@attrs.frozen
+class Hook:
+    """A hook: its name, the names of its arguments, the first sentence on it, and all of its docstring."""
+
+    name: str
+    arguments: tuple[str, ...]
+    summary: str
+    doc: str
+
+
+def all_hooks() -> list[Hook]:
+    """Every hook, in the order in which hookspecs.py declares them."""
+    functions: list[tuple[str, Callable[..., Any]]] = [
+        (name, value) for name, value in vars(hookspecs).items() if name.startswith(f"{hookspecs.PROJECT}_") and inspect.isfunction(value)
+    ]
+    found = []
+    for name, function in functions:
+        doc = inspect.cleandoc(function.__doc__ or "")
+        found.append(Hook(name, tuple(inspect.signature(function).parameters), " ".join(doc.partition("\n\n")[0].split()), doc))
+    return found
+
+
+def hook_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows: each hook, when it is called, what it is told."""
+    rows = [(f"[`{h.name}`](#{_anchor(h.name)})", h.summary, ", ".join(f"`{a}`" for a in h.arguments) or "nothing") for h in all_hooks()]
+    return ("hook", "when", "it may take"), rows
+
+
+def hook_sections() -> str:
+    """Every hook with its arguments and its example."""
+    return "\n\n".join(
+        f"({_anchor(h.name)})=\n### `{h.name}`\n\n```{{eval-rst}}\n.. autofunction:: ibllm_core.hookspecs.{h.name}\n```"
+        for h in all_hooks()
+    )
+
+
+def interface_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows: each kind, its abstract class, its axes, and the suite that asks for all of it."""
+    from ibllm_core.testing import SUITES
+
+    rows = []
+    for kind in KINDS.values():
+        module, _, name = kind.interface.partition(":")
+        components = f"[`{kind.name}`](components/{kind.name}.md)"
+        rows.append((components, f"{{py:class}}`{name} <{module}.{name}>`", kind.axes, f"`{SUITES[kind.name].__name__}`"))
+    return ("kind", "interface", "axes", "suite"), rows
+
+
+def _anchor(name: str) -> str:
+    return f"hook-{name}".replace("_", "-")
