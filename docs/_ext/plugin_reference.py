@@ -56,7 +56,7 @@ def interface_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     for kind in KINDS.values():
         module, _, name = kind.interface.partition(":")
         components = f"[`{kind.name}`](components/{kind.name}.md)"
-        rows.append((components, f"{{py:class}}`{name} <{module}.{name}>`", kind.axes, f"`{SUITES[kind.name].__name__}`"))
+        rows.append((components, f"{{py:class}}`{name} <{module}.{name}>`", kind.axes or "none", f"`{SUITES[kind.name].__name__}`"))
     return ("kind", "interface", "axes", "suite"), rows
 
 

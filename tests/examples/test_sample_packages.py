@@ -24,7 +24,7 @@ PACKAGES = sorted(path.parent.name for path in EXAMPLES.glob("*/pyproject.toml")
 TOGETHER = EXAMPLES / "clocks-in-ellipses.toml"
 #: What makes a recipe take seconds: a small text stage, nothing after it, little measured.
 SHORT = (
-    "stages.text.steps=60", "stages.text.lr=2.0", "stages.text.validate.every=60", "stages.image.steps=0", "model.width=32",
+    "stages.text.steps=60", "stages.text.lr=1.0", "stages.text.validate.every=60", "stages.image.steps=0", "model.width=32",
     "model.text_encoder.depth=1", "model.image_decoder.ellipses=6", "training.batch=16", "training.log_every=5", "evaluation.items=14",
     "evaluation.samples=1", "compute.device=cpu",
 )  # fmt: skip
