@@ -45,20 +45,24 @@ def storage(plan: Plan, directory: StudyDirectory) -> Iterator[optuna.Study]:
     """
     _need_optuna()
     import optuna
+    from filelock import FileLock
     from sqlalchemy.exc import SQLAlchemyError
 
     for axis in plan.study.axes:
         choices(axis)
-    held = None
+    lock, held = directory.lock("search"), None
+    lock.parent.mkdir(exist_ok=True)
     try:
-        held = optuna.storages.RDBStorage(url(directory), engine_kwargs={"connect_args": {"timeout": PATIENCE}})
-        found = optuna.create_study(
-            study_name=plan.study.name,
-            storage=held,
-            direction="maximize" if plan.study.table.mode == "max" else "minimize",
-            load_if_exists=True,
-        )
-        _check_same(found, plan, directory)
+        # Of two that make the tables at once, one would fail.
+        with FileLock(lock, timeout=PATIENCE):
+            held = optuna.storages.RDBStorage(url(directory), engine_kwargs={"connect_args": {"timeout": PATIENCE}})
+            found = optuna.create_study(
+                study_name=plan.study.name,
+                storage=held,
+                direction="maximize" if plan.study.table.mode == "max" else "minimize",
+                load_if_exists=True,
+            )
+            _check_same(found, plan, directory)
         yield found
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise UserError(f"{database(directory)} cannot be used: {str(error).splitlines()[0]}") from error
@@ -77,7 +81,7 @@ def _need_optuna() -> None:
         import optuna
     except ImportError as error:
         raise UserError('design = "search" needs Optuna: pip install "ibllm[search]"') from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def _check_same(found: optuna.Study, plan: Plan, directory: StudyDirectory) -> None:
@@ -149,7 +153,7 @@ def sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     if search.sampler == "random":
         return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, n_startup_trials=search.startup, warn_independent_sampling=False)
+    return TPESampler(seed=seed, n_startup_trials=search.startup)
 
 
 def pruner(search: Search) -> optuna.pruners.BasePruner:
