@@ -151,7 +151,9 @@ class Analysis:
         own = [figure for figure in self.figures if split_of(figure)[0] == split and self.units[figure].percent and not _cautioned(figure)]
         if len(own) < 2 or self.findings.mode != "max" or not all(is_large(len(arm.done)) for arm in self.findings.arms):
             return []
-        tables = {arm.name: [[run.results.get(figure) for figure in own] for run in arm.runs.values()] for arm in self.findings.arms}
+        # Row by row the same seed, for arms of loose runs need not have the same ones.
+        seeds = sorted({seed for arm in self.findings.arms for seed in arm.runs})
+        tables = {arm.name: [_row(arm, seed, own) for seed in seeds] for arm in self.findings.arms}
         base, confidence = self.findings.base.name, self.findings.confidence
         return [
             Overall(
@@ -166,6 +168,11 @@ class Analysis:
         """Runs that count, of those that were meant: ``7 of 8``, or ``8``."""
         n, of = self.line(arm, self.findings.primary).summary.n, len(arm.runs)
         return str(n) if n == of else f"{n} of {of}"
+
+
+def _row(arm: FoundArm, seed: int, figures: Sequence[str]) -> list[float | None]:
+    run = arm.runs.get(seed)
+    return [None if run is None else run.results.get(figure) for figure in figures]
 
 
 def cost_of_arm(arm: FoundArm) -> Cost:
