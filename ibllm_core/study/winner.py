@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ import tomlkit
 
 from ..recipe.files import key_path
 from ..recipe.locate import Path, dotted
+from ..report.figures import shown
+from ..report.meanings import meaning
 from . import space
 from .directory import DONE, StudyDirectory
 from .plan import Plan
@@ -34,15 +37,20 @@ def winner(study: optuna.Study, plan: Plan, directory: StudyDirectory, arms: Map
     arm = arms[best.number]
     base = [directory.outcome(plan.cell(BASE, seed)) for seed in seeds]
     values = [float(outcome.results[table.primary]) for outcome in base if outcome.status == DONE and table.primary in outcome.results]
-    beside = f", the base's {sum(values) / len(values):.4g}" if len(values) == len(seeds) else ""
+    beside = f", the base's {worded(table.primary, math.fsum(values) / len(values))}" if len(values) == len(seeds) else ""
     split = table.primary.partition("/")[0]
     return [
         *lines,
-        f"best: {arm}: {table.primary} {best.value:.4g}{beside}",
+        f"best: {arm}: {table.primary} {worded(table.primary, best.value or 0.0)}{beside}",
         f"  {command(plan, arm)}",
         f"  Chosen as the best of {counts['COMPLETE']} on {split}, its figure is flattered; an honest one takes new seeds and a split that the search "
         "has not seen.",
     ]
+
+
+def worded(primary: str, value: float) -> str:
+    """A value of the primary figure as the tables show it."""
+    return shown(value, meaning(primary.partition("/")[2]).percent)
 
 
 def command(plan: Plan, arm: str) -> str:
