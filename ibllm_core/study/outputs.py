@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 from ..errors import UserError
@@ -48,7 +49,7 @@ def told(analysis: Analysis) -> list[str]:
     from .terminal import primary_table
 
     out = io.StringIO()
-    # The width is that of the terminal (or of COLUMNS).
-    width = Console().width
+    # The width is that of the terminal (or of COLUMNS); where there is neither, nothing says how wide a line may be.
+    width = shutil.get_terminal_size((150, 24)).columns
     Console(file=out, width=width).print(primary_table(analysis, width))
     return [*out.getvalue().rstrip("\n").splitlines(), words.verdict(analysis), *words.notes(analysis)]

@@ -1,0 +1,73 @@
+"""Results of studies that were really run: kept beside the docs as the study's own table, a forest plot and every run's figures.
+
+``python docs/_ext/studies.py STUDY.toml STUDY-DIR`` takes a study's runs in; pages under ``docs/studies/`` include what it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from ibllm_core.report.plots import Plot
+from ibllm_core.study import tables
+from ibllm_core.study.analysis import Analysis
+from ibllm_core.study.charts import differences, pareto
+from ibllm_core.study.directory import StudyDirectory
+from ibllm_core.study.findings import from_plan
+from ibllm_core.study.plan import make_plan
+from ibllm_core.study.reading import read_study
+
+#: Middle tones that are told apart on a light and on a dark page.
+COLOURS = ("#3b7ddd", "#d9711c", "#2f9e62", "#b04ec9", "#c9416a", "#8a8f2a", "#2a9aa8", "#7a6ae0")
+FOLDER = Path(__file__).resolve().parents[1] / "measured" / "studies"
+
+
+def take(study: Path, folder: Path, seeds: int | None = None, scale: float | None = None) -> Path:
+    """Writes what is kept of a study; gives the folder."""
+    plan = make_plan(read_study(study, seeds=seeds, scale=scale))
+    found = from_plan(plan, StudyDirectory(folder))
+    analysis = Analysis(found)
+    target = FOLDER / plan.study.name
+    target.mkdir(parents=True, exist_ok=True)
+    # The page has its own title; the table's sections go one level down.
+    text = re.sub(r"\A# .*\n+", "", tables.markdown(analysis))
+    (target / "table.md").write_text(text, encoding="utf-8")
+    (target / "runs.csv").write_text(_without_paths(tables.runs_csv(analysis), folder), encoding="utf-8")
+    forest = differences(analysis, found.primary, wide=True)
+    assert forest is not None, "no differences to show yet"
+    (target / "forest.html").write_text(_inline(forest), encoding="utf-8")
+    for plot in pareto(analysis)[:1]:
+        (target / "pareto.html").write_text(_inline(plot), encoding="utf-8")
+    (target / "made.json").write_text(json.dumps(_made(plan, folder), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return target
+
+
+def _inline(plot: Plot) -> str:
+    """The plot as it stands in a page, in the page's own colours."""
+    colours = "".join(f"--s{number}: {value};" for number, value in enumerate(COLOURS, 1))
+    legend = "  ".join(f'<span style="color: var(--s{number + 1})">{glyph}</span> {label}' for glyph, number, label in plot.legend)
+    style = f"{colours} --line: var(--color-background-border); --muted: var(--color-foreground-muted); max-width: 44rem"
+    return f'<figure style="{style}">{plot.svg}<figcaption>{legend}</figcaption></figure>\n'
+
+
+def _made(plan, folder: Path) -> dict[str, object]:  # type: ignore[no-untyped-def]
+    directory = StudyDirectory(folder)
+    infos = [directory.outcome(cell).info for cell in plan.cells]
+    done = [info for info in infos if info.get("status") == "done"]
+    return {
+        "study": plan.study.name,
+        "runs": len(infos),
+        "done": len(done),
+        "versions": sorted({json.dumps(info["versions"], sort_keys=True) for info in done}),
+        "hardware": sorted({f"{info['hardware']['cpu']}, {info['hardware']['threads']} thread" for info in done}),
+    }
+
+
+def _without_paths(text: str, folder: Path) -> str:
+    return text.replace(str(folder) + "/", "")
+
+
+if __name__ == "__main__":
+    print(take(Path(sys.argv[1]), Path(sys.argv[2])))
