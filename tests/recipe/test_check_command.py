@@ -20,4 +20,6 @@ def test_parts_and_stages_with_their_sizes(stranger: Manager, capsys: pytest.Cap
     assert shown.startswith("base: no mistakes; the parts fit\n")
     for part in ("text_encoder", "image_decoder", "image_encoder", "text_decoder", "discriminator", "together"):
         assert re.search(rf"^{part} .* \d[\d.]* [kM] .* \d[\d.]* [MG] .*[KM]iB .*[KM]iB$", shown, re.MULTILINE), part
-    assert re.search(r"^image +7  text_nll, image_nll, adversarial, penalty +\d[\d.]* [kM] +\d[\d.]* [MG] +[\d.]+ MiB$", shown, re.MULTILINE)
+    assert re.search(
+        r"^image +7  text_nll, image_nll, adversarial, penalty +\d[\d.]* [kM] +\d[\d.]* [MG] +[\d.]+ MiB$", shown, re.MULTILINE
+    )
