@@ -12,7 +12,6 @@ from .directory import DONE, StudyDirectory
 from .estimate import estimate, probe
 from .intermediate import pruning
 from .plan import Cell, Plan
-from .schema import BASE
 from .schema import BASE, Search
 from .statistics import foresee
 
