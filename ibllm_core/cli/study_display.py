@@ -52,6 +52,7 @@ class LiveWatcher(PlainWatcher):
         self._screen = Live(refresh_per_second=4, transient=False)
         self._screen.start()
         self._drawn = 0.0
+        self._last: Mapping[str, Progress] = {}
 
     def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
         self.done += 1
@@ -59,12 +60,14 @@ class LiveWatcher(PlainWatcher):
             self.say(f"{cell.arm.name}, seed {cell.seed}: failed: {outcome.reason}")
 
     def looked(self, progress: Mapping[str, Progress]) -> None:
+        self._last = progress
         if time.monotonic() - self._drawn > 0.5:
             self._drawn = time.monotonic()
             self._screen.update(self.table(progress))
 
     def table(self, progress: Mapping[str, Progress]) -> Any:
         """Arms × seeds: a figure where a run is done, the stage and its share where it is under way."""
+        from rich.markup import escape
         from rich.table import Table
 
         study = self.plan.study
@@ -77,7 +80,7 @@ class LiveWatcher(PlainWatcher):
             row = [progress[self.plan.cell(arm.name, seed).id] for seed in study.seeds]
             values = [p.results[study.table.primary] for p in row if study.table.primary in p.results]
             mean = _format(sum(values) / len(values), study.table.primary) if values else ""
-            table.add_row(arm.name, *(_cell(p, study.table.primary) for p in row), f"[bold]{mean}[/]")
+            table.add_row(escape(arm.name), *(_cell(p, study.table.primary) for p in row), f"[bold]{mean}[/]")
         table.caption, table.caption_justify = self._line(progress), "left"
         return table
 
@@ -85,6 +88,8 @@ class LiveWatcher(PlainWatcher):
         self._screen.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
+        if self._last:
+            self._screen.update(self.table(self._last))
         self._screen.stop()
 
     def _line(self, progress: Mapping[str, Progress]) -> str:

@@ -26,7 +26,7 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     from rich.console import Console
 
     # Where there is no terminal (a file, a pipe) nothing says how wide a line may be.
-    study, console = plan.study, Console(highlight=False, soft_wrap=True, width=shutil.get_terminal_size((150, 24)).columns)
+    study, console = plan.study, Console(highlight=False, markup=False, soft_wrap=True, width=shutil.get_terminal_size((150, 24)).columns)
     others = directory.others(plan)
     points = study.table.search.trials if study.table.search is not None else 0
     lines = _search(plan, study.table.search) if study.table.search is not None else []
@@ -36,23 +36,19 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     arms = len(plan.arms) + points
     reports = check_arms(plan)
     seconds = _seconds(plan, reports)
-    console.print(
-        f"[bold]{study.name}[/]: {arms} arms × {len(study.seeds)} seeds = {arms * len(study.seeds)} runs of {study.base}", markup=True
-    )
+    console.print(f"{study.name}: {arms} arms × {len(study.seeds)} seeds = {arms * len(study.seeds)} runs of {study.base}", style="bold")
     console.print(f"{study.table.design}, decided by {study.table.primary} ({study.table.mode}), steps × {study.table.scale:g}")
     for line in lines:
-        console.print(line, markup=False)
+        console.print(line)
     console.print()
     console.print(_arms(plan, reports, seconds))
     console.print()
     console.print(_runs(plan, directory, seconds))
     console.print()
     for line in (*_sums(plan, directory, seconds), *foresee(len(study.seeds), max(1, arms - 1)).sentences()):
-        console.print(line, markup=False)
+        console.print(line)
     if others:
-        console.print(
-            f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.", markup=False
-        )
+        console.print(f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.")
 
 
 def _search(plan: Plan, search: Search) -> list[str]:

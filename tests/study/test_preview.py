@@ -1,0 +1,64 @@
+"""What is shown before and while a study runs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ibllm_core.cli.main import main
+from ibllm_core.cli.study_display import LiveWatcher
+from ibllm_core.study.directory import DONE, FAILED, RUNNING, WAITING
+from ibllm_core.study.plan import make_plan
+from ibllm_core.study.reading import read_study
+from ibllm_core.study.runner import Progress
+
+STUDY = """
+[variants]
+"no [red] cycle" = { "losses.cycle" = false }
+[axes]
+"losses.joint.lambda" = [0.0]
+"""
+
+
+def test_the_plan_has_every_run_and_what_it_shares(
+    write_study,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    assert main(["ablate", str(write_study(STUDY)), "--study-dir", str(tmp_path / "out"), "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert "3 arms × 2 seeds = 6 runs" in said
+    assert "losses.joint.lambda: 0.5 → 0.0" in said
+    rows = [line.split() for line in said.splitlines() if line.rstrip().endswith("waiting")]
+    assert len(rows) == 6
+    assert sum("image base 6" in " ".join(row) for row in rows) == 4, "two of three arms start after the image stage that the base trains"
+    assert "64 of 120 iterations are trained; the other 56 (47%) are shared" in said
+    assert "no difference, however large, can pass 0.05" in said
+    assert "no [red] cycle" in said
+    assert not (tmp_path / "out").exists(), "a plan leaves nothing behind"
+
+
+def test_the_table_shows_figures_stages_and_failures(write_study) -> None:  # type: ignore[no-untyped-def]
+    plan = make_plan(read_study(write_study(STUDY)))
+    found = [
+        Progress(status=DONE, results={"novel/scene_exact": 0.25}),
+        Progress(status=RUNNING, stage="image", share=0.5),
+        Progress(status=FAILED, reason="boom"),
+    ]
+    progress = {cell.id: found[n] if n < 3 else Progress(status=WAITING) for n, cell in enumerate(plan.cells)}
+    watcher = LiveWatcher(plan)
+    try:
+        out = io.StringIO()
+        Console(file=out, width=120).print(watcher.table(progress))
+    finally:
+        watcher.close()
+    lines = out.getvalue().splitlines()
+    assert lines[2].split() == ["base", "25.0", "%", "·", "25.0", "%"]
+    assert lines[3].split() == ["no", "[red]", "cycle", "image", "50", "%", "·"]
+    assert "failed" in lines[4]
+    assert "2 of 6 runs" in out.getvalue()
