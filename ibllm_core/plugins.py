@@ -25,14 +25,15 @@ __all__ = ["BLOCK", "GROUP", "Manager", "Origin", "PluginError", "Row", "Unknown
 
 class UnknownComponent(UserError):
     """No usable plugin offers the component. `kind` and `name` were asked for; `nearest` is the closest name there is, or empty;
-    `known` are all names of the kind; `hints` are sentences about plugins that failed to load or are blocked."""
+    `known` are all names of the kind; `hints` are sentences about plugins that failed to load or are blocked; `clash` is the beginning of
+    the message where several packages claim the name of the plugin that probably has it, else empty."""
 
-    def __init__(self, kind: str, name: str, known: tuple[str, ...], hints: tuple[str, ...]) -> None:
-        self.kind, self.name, self.known, self.hints = kind, name, known, hints
+    def __init__(self, kind: str, name: str, known: tuple[str, ...], hints: tuple[str, ...], clash: str = "") -> None:
+        self.kind, self.name, self.known, self.hints, self.clash = kind, name, known, hints, clash
         self.nearest = nearest(name, known)
         guess = f"; did you mean {self.nearest!r}?" if self.nearest else "."
         there = f"There are: {', '.join(known)}." if known else f"No plugin offers any {kind}."
-        super().__init__(" ".join((f"no {kind} is called {name!r}{guess}", there, *hints)))
+        super().__init__(" ".join((f"{clash}no {kind} is called {name!r}{guess}", there, *hints)))
 
 
 @attrs.frozen
@@ -71,6 +72,7 @@ class Manager:
         self._components: dict[tuple[str, str], tuple[ComponentSpec, Origin]] = {}
         self._faults: dict[tuple[str, str], str] = {}
         self._broken: dict[str, str] = {}
+        self._twins: dict[str, str] = {}
         self._plugins: dict[str, Plugin] = {}
         self._blocked: list[str] = []
         self._rows: list[Row] = []
@@ -146,12 +148,16 @@ class Manager:
         fault = self._faults.get((kind, name))
         if fault is not None:
             raise PluginError(f"{kind}.{name} cannot be used: {fault}")
-        raise UnknownComponent(kind, name, self.names(kind), tuple(self._hints(name)))
-
-    def _hints(self, name: str) -> Iterator[str]:
         suspects = [plugin for plugin in self._broken if plugin == name] or ([*self._broken] if len(self._broken) == 1 else [])
+        clash = next((f"{self._twins[plugin]}, so none of them is loaded; " for plugin in suspects if plugin in self._twins), "")
+        raise UnknownComponent(kind, name, self.names(kind), tuple(self._hints(suspects)), clash)
+
+    def _hints(self, suspects: list[str]) -> Iterator[str]:
         for plugin in suspects:
-            yield f"The plugin {plugin!r} might have it, but is broken: {self._broken[plugin]}."
+            if plugin in self._twins:
+                yield f"To have what one of them offers: {_UNINSTALL}."
+            else:
+                yield f"The plugin {plugin!r} might have it, but is broken: {self._broken[plugin]}."
         others = sorted(set(self._broken).difference(suspects))
         if others:
             yield f"Plugins that failed to load (see `ibllm plugins`): {', '.join(others)}."
@@ -172,10 +178,11 @@ class Manager:
                 continue
             try:
                 if len(owners[point.name]) > 1:
-                    raise _Twins(f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}; uninstall all but one")
+                    self._twins[point.name] = f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}"
+                    raise _Twins(self._twins[point.name])
                 plugin = load(point, origin)
             except (Exception, SystemExit, Stuck) as error:  # whatever a stranger's module does, it is only that plugin's failure
-                help_ = "" if isinstance(error, _Twins) else remedy(error, origin)
+                help_ = f"{_UNINSTALL} ({BLOCK}={point.name} leaves all out)" if isinstance(error, _Twins) else remedy(error, origin)
                 self._broken[point.name] = "; ".join(filter(None, (f"{origin}: {cause(error)}", help_)))
                 self._add_row(origin, status="error", error=cause(error), remedy=help_)
                 continue
@@ -190,14 +197,14 @@ class Manager:
     def _settle(self, key: tuple[str, str], claimed: list[tuple[ComponentSpec, Origin]]) -> None:
         origins = [origin for _, origin in claimed]
         for spec, origin in claimed:
-            fault = _fault(spec, origin)
+            fault, help_ = _fault(spec, origin)
             if not fault and len(claimed) > 1:
-                fault = f"more than one plugin offers it: {_names(origins)}; block or uninstall all but one"
+                fault, help_ = f"more than one plugin offers it: {_names(origins)}", f"block or {_UNINSTALL}"
             if fault:
-                self._faults[key] = fault
+                self._faults[key] = f"{fault}; {help_}"
             else:
                 self._components[key] = (spec, origin)
-            self._add_row(origin, spec, "error" if fault else "ok", fault)
+            self._add_row(origin, spec, "error" if fault else "ok", fault, help_)
 
     def _add_row(self, origin: Origin, spec: ComponentSpec | None = None, status: str = "ok", error: str = "", remedy: str = "") -> None:
         kind, name, summary, api = (spec.kind, spec.name, spec.summary, spec.api) if spec else ("", origin.plugin, "", 0)
@@ -218,28 +225,30 @@ def _manager(block: frozenset[str]) -> Manager:
 
 
 class _Twins(PluginError):
-    """Two distributions register one plugin name; the message says what to do."""
+    """Two distributions register one plugin name."""
 
 
-def _fault(spec: ComponentSpec, origin: Origin) -> str:
-    """Why a spec cannot be used, or an empty string."""
+#: What helps where packages claim the same.
+_UNINSTALL = "uninstall all but one"
+
+
+def _fault(spec: ComponentSpec, origin: Origin) -> tuple[str, str]:
+    """Why a spec cannot be used, and what helps; empty strings where it can."""
+    written = f"{origin} was written for version {spec.api} of the plugin interface"
     if spec.api > API:
-        return f"{origin} was written for version {spec.api} of the plugin interface, this ibllm speaks {API}; upgrade ibllm"
+        return f"{written}, this ibllm speaks {API}", "upgrade ibllm"
     if spec.api < OLDEST:
-        return (
-            f"{origin} was written for version {spec.api} of the plugin interface, which this ibllm, that speaks {API}, no longer accepts; "
-            f"upgrade {origin.distribution}"
-        )
+        return f"{written}, which this ibllm, that speaks {API}, no longer accepts", f"upgrade {origin.distribution}"
+    help_ = remedy(PluginError(""), origin)
     if spec.kind not in KINDS:
         guess = nearest(spec.kind, KINDS)
-        return f"{origin} gives it the unknown kind {spec.kind!r}" + (
-            f"; did it mean {guess!r}?" if guess else f"; kinds are: {', '.join(KINDS)}"
-        )
+        more = f"did it mean {guess!r}?" if guess else f"kinds are: {', '.join(KINDS)}"
+        return f"{origin} gives it the unknown kind {spec.kind!r}; {more}", help_
     for field in ("factory", "config"):
         module, colon, attribute = getattr(spec, field).partition(":")
         if not (module and colon and attribute):
-            return f"{origin} gives it the {field} {getattr(spec, field)!r}; expected 'module:name'"
-    return ""
+            return f"{origin} gives it the {field} {getattr(spec, field)!r}; expected 'module:name'", help_
+    return "", ""
 
 
 def _names(origins: Iterable[Origin]) -> str:

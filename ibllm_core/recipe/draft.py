@@ -153,7 +153,7 @@ class Draft:
     def _no_such(self, error: UnknownComponent, path: tuple[str, ...]) -> None:
         elsewhere = [kind for kind in KINDS if error.name in self.manager.names(kind)]
         hints = [f"{error.name} is the name of {' and '.join(map(_article, elsewhere))}."] if elsewhere else []
-        what = f'no {error.kind} is called "{error.name}"'
+        what = f'{error.clash}no {error.kind} is called "{error.name}"'
         self.unknown((*path, "use"), what, error.name, error.known, " ".join([*hints, *error.hints]))
 
 

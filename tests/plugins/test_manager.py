@@ -81,7 +81,7 @@ def test_one_component_from_two_distributions_is_had_from_neither(site, source):
         PluginError, match=r"more than one plugin offers it: first==1\.1 \(first_plugin\) and second==2\.2 \(second_plugin\)"
     ):
         found.get("loss", "same")
-    assert [row.status for row in found.rows()] == ["error", "error"]
+    assert [(row.status, row.remedy) for row in found.rows()] == [("error", "block or uninstall all but one")] * 2
     assert found.names("loss") == ()
     assert site.manager(block=("two",)).provider("loss", "same") == ("first", "1.1")
 
@@ -91,8 +91,20 @@ def test_one_plugin_name_from_two_distributions_loads_neither(site, source):
     site.install("second", {"same": "second_plugin"}, {"second_plugin": source(name="b")})
     found = site.manager()
     assert found.names("loss") == ()
-    message = "the plugin name 'same' is registered by first==1.0 (first_plugin) and second==1.0 (second_plugin); uninstall all but one"
+    message = "the plugin name 'same' is registered by first==1.0 (first_plugin) and second==1.0 (second_plugin)"
     assert [row.error for row in found.rows()] == [message, message]
+    assert {row.remedy for row in found.rows()} == {"uninstall all but one (IBLLM_BLOCK=same leaves all out)"}
+
+
+def test_a_component_that_a_clash_of_plugin_names_took_away_is_told_with_the_clash_first(site, source):
+    site.install("first", {"same": "first_plugin"}, {"first_plugin": source(name="a")})
+    site.install("second", {"same": "second_plugin"}, {"second_plugin": source(name="b")})
+    with pytest.raises(UnknownComponent) as caught:
+        site.manager().get("loss", "a")
+    assert str(caught.value) == (
+        "the plugin name 'same' is registered by first==1.0 (first_plugin) and second==1.0 (second_plugin), so none of them is loaded; "
+        "no loss is called 'a'. No plugin offers any loss. To have what one of them offers: uninstall all but one."
+    )
 
 
 def test_a_component_twice_in_one_plugin(site, source):
@@ -108,7 +120,7 @@ def test_a_newer_interface_is_refused_by_name(site, source):
     message = r"loss\.late cannot be used: future==9 was written for version 2 of the plugin interface, this ibllm speaks 1; upgrade ibllm"
     with pytest.raises(PluginError, match=message):
         found.get("loss", "late")
-    assert found.rows()[0].status == "error"
+    assert (found.rows()[0].status, found.rows()[0].remedy) == ("error", "upgrade ibllm")
 
 
 def test_an_unknown_kind_is_named_with_the_nearest(site, source):
@@ -116,6 +128,7 @@ def test_an_unknown_kind_is_named_with_the_nearest(site, source):
     [row] = site.manager().rows()
     assert row.status == "error"
     assert row.error == "odd==1.0 gives it the unknown kind 'los'; did it mean 'loss'?"
+    assert row.remedy == "upgrade or uninstall odd, or leave the plugin out with IBLLM_BLOCK=odd"
 
 
 def test_a_factory_that_is_no_path(site, source):
