@@ -19,6 +19,7 @@ import pluggy
 
 from . import deprecated, hookspecs
 from .errors import UserError, nearest
+from .packaged import identity
 from .spec import ComponentSpec
 from .watchdog import TIMEOUT, Stuck, watch
 
@@ -192,16 +193,7 @@ def file_of(value: str) -> str:
 
 
 def origin_of(point: metadata.EntryPoint) -> Origin:
-    return Origin(point.name, point.value, *_identity(point.dist))
-
-
-@functools.cache
-def _identity(distribution: metadata.Distribution | None) -> tuple[str, str]:
-    """(name, version); a half-removed installation may have lost the file that says them."""
-    try:
-        return (distribution.name or "unknown", distribution.version or "unknown") if distribution else ("unknown", "unknown")
-    except metadata.PackageNotFoundError:
-        return "unknown", "unknown"
+    return Origin(point.name, point.value, *identity(point.dist))
 
 
 def _one_line(error: BaseException) -> str:

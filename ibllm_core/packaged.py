@@ -12,6 +12,7 @@ distribution ``my-package`` is then ``my-package:small``. Nothing of the package
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,8 @@ from .errors import UserError, nearest
 GROUP = "ibllm.folders"
 #: What a folder may hold, the entry point's name → how its files end.
 FOLDERS: Mapping[str, str] = {"recipes": ".toml", "docs": ".md"}
+#: Name and version of a distribution that does not say them.
+UNKNOWN = "unknown"
 #: What one file of a folder is called in messages.
 _ONE: Mapping[str, str] = {"recipes": "recipe", "docs": "page"}
 # At least two characters before the colon, so that a Windows drive is none; a path with a slash before it (./a:b) is a path.
@@ -100,15 +103,15 @@ def of(what: str, distribution: str) -> list[Packaged]:
     Raises:
         NotPackaged: it is not installed, brings no such folder, or the folder is missing or empty.
     """
-    found = [point for point in _points() if _plain(_identity(point)[0]) == _plain(distribution)]
+    found = [point for point in _points() if plain(identity(point.dist)[0]) == plain(distribution)]
     points = [point for point in found if point.name == what]
     if points:
         files = _files(what, points)
         if files:
             return files
-        name, version = _identity(points[0])
+        name, version = identity(points[0].dist)
         raise NotPackaged(f"{name} {version} says that its {what} are in {points[0].value}, but there is no {FOLDERS[what]} file")
-    known = sorted({_identity(point)[0] for point in _points() if point.name == what})
+    known = sorted({identity(point.dist)[0] for point in _points() if point.name == what})
     expected = f"a package that brings {what}: {', '.join(known) or 'none is installed'}"
     guess = nearest(distribution, known)
     try:
@@ -128,9 +131,23 @@ def strays(points: Iterable[metadata.EntryPoint] | None = None) -> list[str]:
     found = []
     for point in _points() if points is None else points:
         if point.name not in FOLDERS:
-            name, version = _identity(point)
+            name, version = identity(point.dist)
             found.append(f"{name} {version} registers {point.name!r} in {GROUP}, expected one of {', '.join(FOLDERS)}")
     return found
+
+
+@functools.cache
+def identity(distribution: metadata.Distribution | None) -> tuple[str, str]:
+    """(name, version); `UNKNOWN` where a half-removed installation has lost the file that says them."""
+    try:
+        return (distribution.name or UNKNOWN, distribution.version or UNKNOWN) if distribution else (UNKNOWN, UNKNOWN)
+    except metadata.PackageNotFoundError:
+        return UNKNOWN, UNKNOWN
+
+
+def plain(name: str) -> str:
+    """A distribution's name as the package index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def documentation_url(distribution: str) -> str:
@@ -145,13 +162,13 @@ def documentation_url(distribution: str) -> str:
 
 
 def _points() -> list[metadata.EntryPoint]:
-    return [point for point in metadata.entry_points(group=GROUP) if _identity(point)[0]]
+    return [point for point in metadata.entry_points(group=GROUP) if identity(point.dist)[0] != UNKNOWN]
 
 
 def _files(what: str, points: Iterable[metadata.EntryPoint]) -> list[Packaged]:
     found: list[Packaged] = []
     for point in points:
-        name, version = _identity(point)
+        name, version = identity(point.dist)
         folder = _folder(point.value)
         if folder is not None:
             paths = [path for path in folder.rglob(f"*{FOLDERS[what]}") if path.is_file()]
@@ -171,16 +188,3 @@ def _folder(dotted: str) -> Path | None:
         if folder.is_dir():
             return folder
     return None
-
-
-def _identity(point: metadata.EntryPoint) -> tuple[str, str]:
-    """(name, version) of the distribution; empty where a half-removed installation has lost the file that says them."""
-    try:
-        return (point.dist.name or "", point.dist.version or "unknown") if point.dist is not None else ("", "")
-    except metadata.PackageNotFoundError:
-        return "", ""
-
-
-def _plain(name: str) -> str:
-    """A distribution's name as the index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,13 +83,11 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
 
-    def load(self) -> Recipe:
-        """The recipe as it was resolved. Raises `UserError`, with what to install, where a plugin of the run is not there."""
-        from .provenance import check_provenance
-        from .recipe import load
+    def load(self, sets: Sequence[str] = ()) -> Recipe:
+        """The recipe as it was resolved, with overrides. Raises `UserError`, with what to install, where a plugin of the run is not there."""
+        from .provenance import load_recorded
 
-        check_provenance(self.info().get("provenance"), str(self.path))
-        return load(self.recipe)
+        return load_recorded(self.recipe, self.info().get("provenance"), str(self.path), sets)
 
     def info(self) -> dict[str, Any]:
         """What run.json says; empty where there is none."""

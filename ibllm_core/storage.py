@@ -54,11 +54,9 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} holds no trained model ({WEIGHTS} is missing)")
     if recipe is None:
-        from .provenance import check_provenance
-        from .recipe import load
+        from .provenance import load_recorded
 
-        check_provenance(_record(folder).get("provenance"), str(folder))
-        recipe = load(folder / "recipe.toml")
+        recipe = load_recorded(folder / "recipe.toml", _record(folder).get("provenance"), str(folder))
     tokenizers = build.build_tokenizers(recipe, saved=folder)
     model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
     weights = _read(folder / WEIGHTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -13,6 +12,7 @@ import attrs
 from ..describe import options_of
 from ..errors import UserError, nearest
 from ..options import DatasetConfig
+from ..packaged import plain
 from ..plugins import Manager, PluginError, Row
 from ..recipe.files import key_path
 from ..recipe.structure import structure
@@ -58,8 +58,8 @@ def find(manager: Manager, package: str) -> list[Row]:
     Raises:
         UserError: there is no such package, or it registers no plugin; with the nearest name there is.
     """
-    rows, wanted = manager.rows(), _plain(package)
-    found = [row for row in rows if _plain(row.distribution) == wanted] or [row for row in rows if _plain(row.plugin) == wanted]
+    rows, wanted = manager.rows(), plain(package)
+    found = [row for row in rows if plain(row.distribution) == wanted] or [row for row in rows if plain(row.plugin) == wanted]
     if found:
         return found
     guess = nearest(package, [name for row in rows for name in (row.distribution, row.plugin)])
@@ -149,8 +149,3 @@ def read_sets(sets: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _label(row: Row) -> str:
     return f"{row.kind}.{row.name}" if row.kind else f"the plugin {row.plugin}"
-
-
-def _plain(name: str) -> str:
-    """A name as the package index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()

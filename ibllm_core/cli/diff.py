@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from ..recipe.schema import Recipe
 
 
 @click.command()
@@ -17,15 +21,17 @@ def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
     Both are resolved first: what they extend is laid over, defaults and followed widths are filled in, and how a recipe is
     spread over files makes no difference. To see what an override does: ibllm diff R R --set KEY=VALUE.
     """
-    from ..recipe import load
     from ..recipe.differ import differences
 
-    before, after = load(_file(first)), load(_file(second), sets)
+    before, after = _load(first), _load(second, sets)
     lines = differences(before, after)
     click.echo("\n".join(lines) if lines else "no difference once resolved")
 
 
-def _file(path: Path) -> Path:
-    """The recipe of a run directory, or the path itself."""
-    inside = path / "recipe.toml"
-    return inside if inside.is_file() else path
+def _load(path: Path, sets: tuple[str, ...] = ()) -> Recipe:
+    """The recipe of a run directory, or the one that the path itself is."""
+    from ..recipe import load
+    from ..run import RunDirectory
+
+    directory = RunDirectory(path)
+    return directory.load(sets) if directory.recipe.is_file() else load(path, sets)

@@ -83,7 +83,9 @@ def _foreign() -> dict[str, list[Any]]:
 
 
 def _from(points: Sequence[Any]) -> str:
-    return " and ".join(sorted(f"{point.dist.name}=={point.dist.version}" for point in points))
+    from ..packaged import identity
+
+    return " and ".join(sorted("==".join(identity(point.dist)) for point in points))
 
 
 def _load(name: str, points: Sequence[Any]) -> click.Command:

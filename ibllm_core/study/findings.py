@@ -169,7 +169,6 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Fi
     Raises:
         UserError: a path is no run directory, two runs are the same, nothing is to be compared, or no run has the figure.
     """
-    from ..recipe import load
     from ..recipe.differ import differences
     from ..recipe.resolve import resolved
 
@@ -177,7 +176,7 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Fi
     for directory in directories:
         if not directory.recipe.is_file():
             raise UserError(f"{directory.path} is no run directory: it holds no recipe.toml")
-    recipes = [load(directory.recipe) for directory in directories]
+    recipes = [directory.load() for directory in directories]
     seeds = _seeds(paths, recipes)
     groups: dict[str, list[int]] = {}
     for number, recipe in enumerate(recipes):
