@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or nothing."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    """Writes a whole file or nothing, whoever else writes it at the same time and whenever the power fails."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 
@@ -98,6 +102,13 @@ class RunDirectory:
             return {}
         except ValueError as error:
             raise UserError(f"{self / 'run.json'} is damaged: {error}") from error
+
+    def finished(self) -> bool:
+        """True where the run is done and its figures can be read."""
+        try:
+            return self.info().get("status") == "done" and bool(json.loads(self.results.read_text(encoding="utf-8")))
+        except (UserError, OSError, ValueError):
+            return False
 
     def update(self, **values: Any) -> None:
         """Writes values into run.json."""

@@ -65,7 +65,7 @@ class StudyDirectory:
         held = self._held()
         if held is not None and held != plan.study.name:
             raise UserError(f"{self.path} holds the study {held!r}, not {plan.study.name!r}; choose another place (--study-dir DIR)")
-        if held is None and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if held is None and self.path.exists() and not self._is_study() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path} exists already and is no study; choose another place (--study-dir DIR)")
         try:
             for name in ("runs", "logs", "failures", "shared", "locks"):
@@ -77,16 +77,23 @@ class StudyDirectory:
 
     def check_held(self, plan: Plan) -> None:
         """Raises `UserError` unless the directory holds the plan's study."""
-        held = self._held()
+        held = self._held() or (plan.study.name if self._is_study() else None)
         if held != plan.study.name:
             what = f"holds the study {held!r}" if held else "holds no study"
             raise UserError(f"{self.path} {what}; run {plan.study.name!r} first, or say where it is (--study-dir DIR)")
+        others = self.others(plan)
+        if others and not any((self / "runs" / cell.id).is_dir() for cell in plan.cells):
+            before = " ".join(map(str, _read(self / "plan.json").get("options", []))) or "none"
+            raise UserError(
+                f"{self.path} holds {len(others)} runs, none of them of this study as it stands: its file, its base or a package has changed, or it "
+                f"was run with other options ({before})"
+            )
 
     def outcome(self, cell: Cell) -> Outcome:
         """What became of a cell, as far as its files say; one that is being run counts as waiting."""
         run = self.run(cell)
         info = _read(run / "run.json")
-        if info.get("status") == "done" and run.results.is_file():
+        if run.finished():
             return Outcome(status=DONE, results=_read(run.results), info=info)
         failure = _read(self.failure(cell))
         if failure:
@@ -108,7 +115,11 @@ class StudyDirectory:
         known = {cell.id for cell in plan.cells}
         return sorted(path.name for path in (self / "runs").glob("*") if path.is_dir() and path.name not in known)
 
+    def _is_study(self) -> bool:
+        return (self / "study.toml").is_file() and (self / "runs").is_dir()
+
     def _held(self) -> str | None:
+        """The name of the study that is here; a damaged plan.json is as good as none, and the plan is what it is made of again."""
         found = _read(self / "plan.json").get("name")
         return str(found) if found is not None else None
 

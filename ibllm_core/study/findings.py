@@ -15,14 +15,12 @@ import attrs
 from ..errors import UserError, nearest
 from ..report.figures import COUNTS, KNOWN, is_number, meaning, primary_split, split_of
 from ..run import RunDirectory
+from .directory import DONE
 
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
     from .directory import StudyDirectory
     from .plan import Plan
-
-#: The status of a run whose figures count.
-DONE = "done"
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +73,7 @@ class Findings:
         question: what it asks, in its author's words; empty where there are none.
         primary: the figure that decides, ``SPLIT/FIGURE``.
         chosen: whether somebody named it before the figures were looked at.
+        searched: whether the arms are points of a search, chosen by the figures themselves: then nothing is tested.
         mode: ``max`` or ``min``: whether more of it is better.
         confidence: of all intervals.
         seeds: those that were meant, in order.
@@ -87,6 +86,7 @@ class Findings:
     question: str = ""
     primary: str
     chosen: bool = True
+    searched: bool = False
     mode: str = "max"
     confidence: float = 0.95
     seeds: tuple[int, ...]
@@ -144,12 +144,15 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
         name=plan.study.name,
         question=_question(plan.study.source),
         primary=table.primary,
+        searched=table.design == "search",
         mode=table.mode,
         confidence=table.confidence,
         seeds=plan.study.seeds,
         arms=tuple(found),
         recipe=plan.base.source,
-        command=shlex.join(["ibllm", "ablate", plan.study.document.file, "--study-dir", str(directory.path), "--report"]),
+        command=shlex.join(
+            ["ibllm", "ablate", plan.study.document.file, *" ".join(plan.study.options).split(), "--study-dir", str(directory.path)]
+        ),
         root=directory.path,
     )
 

@@ -84,6 +84,7 @@ class Plan:
         knobs = self.knobs if knob is None else {**self.knobs, arm.name: knob}
         return Plan(study=self.study, arms=(*self.arms, arm), cells=(*self.cells, *cells), knobs=knobs)
 
+    @cached_property
     def leaders(self) -> Mapping[str, Cell]:
         """Prefix key → the first cell that has it: it trains the stage, the others start from it."""
         found: dict[str, Cell] = {}
@@ -99,8 +100,7 @@ class Plan:
 
     def saved(self, cell: Cell) -> int:
         """Iterations that the cell need not train."""
-        leaders = self.leaders()
-        return max((prefix.step for prefix in cell.prefixes if leaders[prefix.key] is not cell), default=0)
+        return max((prefix.step for prefix in cell.prefixes if self.leaders[prefix.key] is not cell), default=0)
 
 
 def make_plan(study: Study) -> Plan:
@@ -118,10 +118,11 @@ def extend_plan(study: Study, chosen: Sequence[Arm]) -> Plan:
     first, knobs = _first_seed(study, chosen, mistakes)
     mistakes.throw()
     if study.table.design == "grid":
-        # The point of the grid at which every axis has the base's value is the base.
+        # The point of the grid at which every axis has the base's value is the base; a second one would be a mistake.
         same = run_key(first[BASE])
-        chosen = [arm for arm in chosen if arm.name == BASE or run_key(first[arm.name]) != same]
-    _check_primary(study, first[BASE], mistakes)
+        point = next((arm for arm in chosen if arm.name != BASE and run_key(first[arm.name]) == same), None)
+        chosen = [arm for arm in chosen if arm is not point]
+    _check_primary(study, chosen, first, mistakes)
     _check_same(study, chosen, first, mistakes)
     mistakes.throw()
     cells = []
@@ -200,20 +201,31 @@ def _recipe(study: Study, arm: Arm, seed: int, knob: tuple[int, float] | None) -
     return load(study.base, seed=seed, over=over)
 
 
-def _check_primary(study: Study, base: Recipe, mistakes: Mistakes) -> None:
+def _check_primary(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Recipe], mistakes: Mistakes) -> None:
+    """Every arm has to give the figure that decides."""
     split, _, figure = study.table.primary.partition("/")
-    place = study.place("primary")
+    base, place = recipes[BASE], study.place("primary")
+    for arm in chosen:
+        recipe = recipes[arm.name]
+        if arm.name != BASE and (split not in recipe.evaluation.splits or figure not in _figures(recipe)) and figure in _figures(base):
+            mistakes.add(
+                arm.place, f"{arm.name!r} does not give {study.table.primary}, by which the study decides", expected="an arm that does"
+            )
     if split not in base.evaluation.splits or not figure:
         mistakes.add(
             place, f'"{study.table.primary}" names no split that the base reports', expected=f"{'|'.join(base.evaluation.splits)}/FIGURE",
             nearest=nearest(split, base.evaluation.splits),
         )  # fmt: skip
         return
-    known = sorted(
-        {name for metric in base.metrics.values() if isinstance(metric.config, MetricConfig) for name in metric.config.figures()}
-    )
+    known = _figures(base)
     if figure not in known:
         mistakes.add(place, f'no metric of the base gives "{figure}"', expected=listing(known), nearest=nearest(figure, known))
+
+
+def _figures(recipe: Recipe) -> list[str]:
+    return sorted(
+        {name for metric in recipe.metrics.values() if isinstance(metric.config, MetricConfig) for name in metric.config.figures()}
+    )
 
 
 def _check_same(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Recipe], mistakes: Mistakes) -> None:
@@ -239,6 +251,8 @@ def plain(plan: Plan) -> dict[str, Any]:
         "design": plan.study.table.design,
         "primary": plan.study.table.primary,
         "seeds": list(plan.study.seeds),
+        "scale": plan.study.table.scale,
+        "options": list(plan.study.options),
         "arms": [{"name": arm.name, "changes": json.loads(json.dumps(arm.changes)), "differs": plan.differs(arm)} for arm in plan.arms],
         "cells": [{"id": cell.id, "arm": cell.arm.name, "seed": cell.seed, "key": cell.key} for cell in plan.cells],
         "knobs": {name: {"value": value, "cost": cost} for name, (value, cost) in plan.knobs.items()},

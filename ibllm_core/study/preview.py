@@ -38,7 +38,7 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     seconds = _seconds(plan, reports)
     console.print(f"{study.name}: {arms} arms × {len(study.seeds)} seeds = {arms * len(study.seeds)} runs of {study.base}", style="bold")
     console.print(f"{study.table.design}, decided by {study.table.primary} ({study.table.mode}), steps × {study.table.scale:g}")
-    for line in lines:
+    for line in (*_budget(plan), *lines):
         console.print(line)
     console.print()
     console.print(_arms(plan, reports, seconds))
@@ -49,6 +49,18 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
         console.print(line)
     if others:
         console.print(f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.")
+
+
+def _budget(plan: Plan) -> list[str]:
+    """What is held equal, and where the knob stands for it in each arm."""
+    budget = plan.study.table.budget
+    if budget is None:
+        return []
+    target = (
+        f"{readable(budget.parameters)} parameters" if budget.parameters is not None else f"{readable(budget.flops or 0)} training FLOPs"
+    )
+    stands = ", ".join(f"{value} ({name})" for name, (value, _) in plan.knobs.items())
+    return [f"held equal: {target} within {budget.tolerance:.0%}, by {budget.knob} = {stands}"]
 
 
 def _search(plan: Plan, search: Search) -> list[str]:
@@ -85,7 +97,7 @@ def _arms(plan: Plan, reports: Mapping[str, Report], seconds: Mapping[str, Mappi
 
 def _runs(plan: Plan, directory: StudyDirectory, seconds: Mapping[str, Mapping[str, float]]) -> Table:
     table = _table("arm", "seed", "starts after", "trained by", "steps", "time", "status")
-    leaders = plan.leaders()
+    leaders = plan.leaders
     for cell in plan.cells:
         whole = sum(stage.steps for stage in cell.recipe.running())
         shared = [prefix for prefix in cell.prefixes if leaders[prefix.key] is not cell]
@@ -99,7 +111,7 @@ def _runs(plan: Plan, directory: StudyDirectory, seconds: Mapping[str, Mapping[s
 
 def _own(plan: Plan, cell: Cell, seconds: Mapping[str, Mapping[str, float]]) -> float:
     """Seconds that the cell itself takes, without the stages that another one trains."""
-    leaders = plan.leaders()
+    leaders = plan.leaders
     shared = {prefix.stage for prefix in cell.prefixes if leaders[prefix.key] is not cell}
     return sum(value for stage, value in seconds[cell.arm.name].items() if stage not in shared)
 

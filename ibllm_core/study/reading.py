@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import packaged
+from ..errors import nearest
 from ..recipe.differ import show_value
 from ..recipe.document import Document
 from ..recipe.errors import Mistakes
@@ -46,10 +48,10 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     axes = tuple(_axes(document, mistakes, search=table is not None and table.design == "search"))
     if table is not None:
         _check(document, mistakes, table, variants, axes)
+    base = "" if table is None else _base(document, mistakes, table.base)
     mistakes.throw()
     assert table is not None
     chosen = tuple(range(table.seeds)) if isinstance(table.seeds, int) else table.seeds
-    base = table.base if packaged.split(table.base) else os.path.normpath(os.path.join(os.path.dirname(file), table.base))
     return Study(
         name=table.name or pathlib.Path(file).stem,
         base=base,
@@ -59,8 +61,20 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
         common=common,
         variants=variants,
         axes=axes,
+        options=tuple(f"--{key} {value:g}" for key, value in instead.items()),
         document=document,
     )
+
+
+def _base(document: Document, mistakes: Mistakes, said: str) -> str:
+    """The base recipe's path, relative to the study's file, or its address in a package."""
+    if packaged.split(said):
+        return said
+    path = os.path.normpath(os.path.join(os.path.dirname(document.file), said))
+    if not os.path.isfile(path):
+        near = nearest(pathlib.Path(path).name, [found.name for found in pathlib.Path(path).parent.glob("*.toml")])
+        mistakes.add(document.place("base"), f"no such file: {path}", expected="a recipe, relative to this file", nearest=near)
+    return path
 
 
 def _own(document: Document, mistakes: Mistakes, table: Mapping[str, Any]) -> StudyTable | None:
@@ -123,9 +137,10 @@ def _lay(document: Document, mistakes: Mistakes, path: tuple[str, ...], table: M
     for key, value in table.items():
         place = document.place(*path, key)
         steps = key_path(key)
-        if steps is None or steps[0] in OF_FILES or steps == ("seed",):
+        if steps is None or steps[0] in (*OF_FILES, "seed"):
             what = "cannot be changed by a study" if steps else "is no key of a recipe"
-            mistakes.add(place, f'"{key}" {what}', expected='dotted keys, e.g. "stages.joint.steps" = 40')
+            hint = "the study's own `seeds` say which" if steps and steps[0] == "seed" else ""
+            mistakes.add(place, f'"{key}" {what}', expected='dotted keys, e.g. "stages.joint.steps" = 40', hint=hint)
             right = False
         else:
             put(into, steps, value, place)
@@ -151,6 +166,8 @@ def _axes(document: Document, mistakes: Mistakes, search: bool) -> Iterable[Axis
         if not _lay(document, mistakes, ("axes",), {key: value}, Document(file=document.file)):
             continue
         if isinstance(value, list) and value:
+            if len({json.dumps(one, sort_keys=True, default=str) for one in value}) < len(value):
+                mistakes.add(place, "a value is there twice", expected="each value once")
             yield Axis(key=key, values=tuple(value), range=None, place=place)
         elif search and isinstance(value, dict):
             found = structure(Range, value)

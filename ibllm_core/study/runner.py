@@ -195,6 +195,10 @@ class Runner:
                 self._settle(worker, f"hung: no sign of life for {self.plan.study.table.silence:.0f} s, so it was ended")
             return
         if code == BUSY:
+            if cell.id not in self._not_before:
+                self.watcher.say(
+                    f"{cell.arm.name}, seed {cell.seed}: another invocation is at it, or at a stage that it starts from; waiting"
+                )
             self._not_before[cell.id] = time.monotonic() + AGAIN
             del self._workers[cell.id]
         elif code == STOPPED or (self._stopping and code < 0):
@@ -218,11 +222,11 @@ class Runner:
 
 
 def launch(task: Path, log: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
-    """A worker on its way, in a process group of its own."""
+    """A worker on its way, in a process group of its own. It stops, with a checkpoint, when this process is gone and the pipe between them ends."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker", str(task)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_environment(device, threads),
@@ -251,9 +255,11 @@ def last_row(path: Path) -> dict[str, Any]:
 def _environment(device: str, threads: int) -> dict[str, str]:
     """A worker sees its own device only, and starts no more threads than its study says."""
     kind, _, number = device.partition(":")
+    # Where not all devices are ours, cuda:1 is the second of those that are.
+    ours = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return {
         **os.environ,
-        "CUDA_VISIBLE_DEVICES": number if kind == "cuda" else "",
+        "CUDA_VISIBLE_DEVICES": (ours[int(number)] if ours else number) if kind == "cuda" else "",
         "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
     }

@@ -128,8 +128,11 @@ class Study:
 
     Attributes:
         base: path of the base recipe (or PACKAGE:RECIPE).
+        source: the file's text.
+        table: its own keys.
         common: what every arm has: the study's threads and its ``[set]``.
-        arms: the base first; for a search, the base alone (its other arms come as they are tried).
+        variants, axes: what arms are made of (`ibllm_core.study.reading.arms`).
+        options: what the command line said instead of the file: ``--scale 0.1``.
         document: the file, for the places of its keys.
     """
 
@@ -141,6 +144,7 @@ class Study:
     common: Document
     variants: tuple[Arm, ...]
     axes: tuple[Axis, ...]
+    options: tuple[str, ...] = ()
     document: Document = attrs.field(eq=False)
 
     def place(self, *path: str) -> Place:

@@ -43,12 +43,11 @@ def run_key(recipe: Recipe) -> str:
 
 
 def prefixes(recipe: Recipe) -> tuple[Prefix, ...]:
-    """The run's prefixes, one a stage but the last."""
+    """The run's prefixes, one a stage; the last is the whole training, with which a longer run may begin."""
     found, step = [], 0
-    running = recipe.running()
-    for number, stage in enumerate(running[:-1], 1):
+    for number, stage in enumerate(recipe.running(), 1):
         step += stage.steps
-        found.append(Prefix(stage=stage.name, step=step, key=_digest(_so_far(recipe, number))))
+        found.append(Prefix(stage=stage.name, step=step, key=_digest(_so_far(recipe, number), ordered=True)))
     return tuple(found)
 
 
@@ -56,13 +55,14 @@ def _so_far(recipe: Recipe, count: int) -> list[Any]:
     """Everything that the first `count` stages depend on.
 
     The whole model is among it: a part that is trained later has weights in the checkpoint too. Losses of later stages are not: each has its
-    own stream of first weights, and a run that starts from a checkpoint makes those that the checkpoint lacks.
+    own stream of first weights, and a run that starts from a checkpoint makes those that the checkpoint lacks. Data, pretrained weights and runs to start
+    from are named, not looked into, and so is the code: by its version.
     """
     tables = resolved(recipe)
     stages = [stage.name for stage in recipe.running()[:count]]
     used = {loss for name in stages for loss in recipe.stages[name].losses}
     used |= {term for name in used if isinstance(config := recipe.losses[name].component.config, LossConfig) for term in config.terms()}
-    same = ("seed", "init", "data", "unpaired", "tokenizers", "model", "metrics", "players", "compute", "evaluation")
+    same = ("seed", "init", "plugins", "data", "unpaired", "tokenizers", "model", "metrics", "players", "compute", "evaluation")
     return [
         _versions(recipe),
         {name: tables[name] for name in same},
@@ -78,8 +78,9 @@ def _versions(recipe: Recipe) -> Mapping[str, Any]:
     return {"ibllm": version("ibllm"), "torch": version("torch"), "python": platform.python_version(), **packages}
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:20]
+def _digest(value: Any, ordered: bool = False) -> str:
+    """`ordered`: another order of keys is another value, for losses add up in theirs."""
+    return hashlib.sha256(json.dumps(value, sort_keys=not ordered, ensure_ascii=False).encode()).hexdigest()[:20]
 
 
 class Shelf:
@@ -99,7 +100,7 @@ class Shelf:
         partial = self.path / f".{prefix.key}.{os.getpid()}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _link(run.checkpoints / _end(prefix), partial / _end(prefix))
+        _link(run.checkpoints / end_of(prefix), partial / end_of(prefix))
         for tokenizer in run.checkpoints.glob("tokenizer-*.json"):
             shutil.copyfile(tokenizer, partial / tokenizer.name)
         shutil.copyfile(run / "metrics.jsonl", partial / "metrics.jsonl")
@@ -110,6 +111,10 @@ class Shelf:
             # Somebody else was quicker; theirs is the same.
             shutil.rmtree(partial, ignore_errors=True)
 
+    def drop(self, prefix: Prefix) -> None:
+        """Takes what is damaged off the shelf."""
+        shutil.rmtree(self.path / prefix.key, ignore_errors=True)
+
     def start(self, prefix: Prefix, recipe: Recipe, run: RunDirectory) -> None:
         """Makes a run directory that goes on (``resume``) after the prefix's stage."""
         held = self.path / prefix.key
@@ -118,10 +123,11 @@ class Shelf:
             shutil.copyfile(path, run.checkpoints / path.name)
         shutil.copyfile(held / "metrics.jsonl", run / "metrics.jsonl")
         run.update(shared={"stage": prefix.stage, "key": prefix.key})
-        _link(held / _end(prefix), run.checkpoints / _end(prefix))
+        _link(held / end_of(prefix), run.checkpoints / end_of(prefix))
 
 
-def _end(prefix: Prefix) -> str:
+def end_of(prefix: Prefix) -> str:
+    """The name of the checkpoint at the end of the prefix's stage."""
     return f"step-{prefix.step:07d}-end"
 
 

@@ -61,6 +61,8 @@ def p_values(comparison: Comparison | None) -> tuple[str, str | None]:
     """Of the t-test and of the sign-flip test, corrected; words where these seeds cannot say, which stand for both: the second is then None."""
     if comparison is None:
         return NONE, NONE
+    if comparison.n > 1 and comparison.p_t is None and comparison.p_permutation is None:
+        return NONE, NONE
     if cannot_say(comparison):
         return (TOO_FEW if comparison.n else "no common seed"), None
     by_t, by_flips = decided(comparison)
@@ -105,8 +107,7 @@ def notes(analysis: Analysis) -> list[str]:
     lines = [line.comparison for line in primary_lines(analysis) if line.comparison is not None]
     family = max((comparison.family for comparison in lines), default=1)
     exact = all(comparison.exact for comparison in lines)
-    out = [
-        f"Differences are to “{found.base.name}”, paired by seed; intervals are {_methods(analysis)}.",
+    tests = [
         "p: two-sided paired t-test and "
         + ("exact sign-flip test" if exact else "sign-flip test")
         + (
@@ -115,6 +116,10 @@ def notes(analysis: Analysis) -> list[str]:
             else "; a single comparison, uncorrected."
         ),
         *analysis.foresight.sentences(),
+    ]
+    out = [
+        f"Differences are to “{found.base.name}”, paired by seed; intervals are {_methods(analysis)}.",
+        *([] if found.searched else tests),
     ]
     if not found.chosen:
         out.append("The primary figure was not named (--primary), so it counts as chosen after the fact: read the p-values as exploratory.")
@@ -147,6 +152,8 @@ def verdict(analysis: Analysis) -> str:
     """What the primary figure says, in one or two sentences; no claim where the seeds cannot carry one."""
     lines = [line for line in primary_lines(analysis) if line.comparison is not None]
     base, alpha = f"“{analysis.findings.base.name}”", level(analysis.findings.confidence)
+    if analysis.findings.searched:
+        return "A search tests nothing: its points were chosen by these very figures. What it found is to be confirmed by a study on other seeds."
     able = [line for line in lines if line.comparison and not cannot_say(line.comparison)]
     if not able:
         return f"Too few seeds to say whether any arm differs from {base}: the intervals are all that can be reported."

@@ -6,8 +6,11 @@ Locks, not the runner, keep a run or a shared stage from being trained twice: th
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..run import RunDirectory
-from .sharing import Prefix, Shelf
+from .sharing import Prefix, Shelf, end_of
 
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
@@ -33,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run, shelf = RunDirectory(Path(task["run"])), Shelf(Path(task["shelf"]))
     locks = Path(task["locks"])
     chain = [Prefix(**prefix) for prefix in task["prefixes"]]
+    _follow_parent()
     with ExitStack() as held:
         try:
             held.enter_context(FileLock(locks / f"{run.path.name}.lock", timeout=0))
-            if run.info().get("status") == "done" and run.results.is_file():
+            if run.finished():
                 return 0
+            _publish_late(chain, shelf, run)
             claims = _claim(held, chain, shelf, locks, run)
         except Timeout:
             return BUSY
@@ -46,6 +51,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError as error:
             print(f"error: {error}", flush=True)
             return FAILED
+
+
+def _follow_parent() -> None:
+    """Stops the run, with a checkpoint, once nobody is there any more who waits for it: the pipe on standard input ends with its other side."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if not sys.stdin.isatty():
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _publish_late(chain: Sequence[Prefix], shelf: Shelf, run: RunDirectory) -> None:
+    """Puts on the shelf what this run has trained but was killed before it could share."""
+    ends = [prefix for prefix in chain if prefix not in shelf and (run.checkpoints / end_of(prefix)).is_dir()]
+    if not ends:
+        return
+    from ..training.checkpoint import load
+
+    for prefix in ends:
+        if load(run.checkpoints / end_of(prefix)) is not None:
+            shelf.keep(prefix, run)
 
 
 def _claim(held: ExitStack, chain: Sequence[Prefix], shelf: Shelf, locks: Path, run: RunDirectory) -> dict[str, Any]:
@@ -98,13 +126,29 @@ def _train(recipe_file: Path, run: RunDirectory, shelf: Shelf, chain: Sequence[P
 
 def _place(recipe: Recipe, run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix]) -> bool:
     """Prepares the run directory; True where the run goes on from a checkpoint: its own or, where that is further, a shared one."""
-    shared = max((prefix for prefix in chain if prefix in shelf), key=lambda prefix: prefix.step, default=None)
-    if _step(run) > 0 and _step(run) >= (shared.step if shared else 0):
+    from ..training.checkpoint import newest
+
+    for prefix in sorted((prefix for prefix in chain if prefix in shelf), key=lambda prefix: -prefix.step):
+        if prefix.step <= _step(run):
+            break
+        shutil.rmtree(run.path, ignore_errors=True)
+        shelf.start(prefix, recipe, run)
+        if newest(run.checkpoints) is not None:
+            return True
+        # Damaged: nobody else is to start from it.
+        shelf.drop(prefix)
+        shutil.rmtree(run.path, ignore_errors=True)
+    if _step(run) > 0 and newest(run.checkpoints) is not None and _readable(run):
         return True
     shutil.rmtree(run.path, ignore_errors=True)
-    if shared is not None:
-        shelf.start(shared, recipe, run)
-    return shared is not None
+    return False
+
+
+def _readable(run: RunDirectory) -> bool:
+    try:
+        return bool(run.info())
+    except UserError:
+        return False
 
 
 if __name__ == "__main__":

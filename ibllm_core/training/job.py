@@ -19,7 +19,7 @@ from ..recipe.schema import Recipe, Stage
 from ..run import MetricsFile, RunDirectory, write_text
 from ..storage import start_from
 from . import checkpoint as checkpoints
-from .compute import hardware
+from .compute import hardware, peak_memory
 from .distributed import first_process, leave
 from .failure import explain, forget_failures, record_failure
 from .loop import Interrupted, measure, save, train_stage
@@ -111,6 +111,10 @@ class Job:
                 write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
             self.directory.update(**self._record(session))
         session.ranks.wait()
+        self._first_weights(session)
+
+    def _first_weights(self, session: Session) -> None:
+        """Where weights start from, if not from their own seed."""
         if self.recipe.init is not None:
             start_from(session.model, self.recipe.init)
         for part, component in self.recipe.parts.items():
@@ -132,6 +136,7 @@ class Job:
             session.hooks.take_over(self.directory.info().get("hooks", {}))
             forget_failures(self.directory)
         if found is None:
+            self._first_weights(session)
             if session.ranks.first:
                 self.directory.update(**self._record(session))
             return 0, None
@@ -168,6 +173,7 @@ class Job:
                 "best_step": trainer.knobs.best_step,
                 "figures": figures,
                 "note": note,
+                "peak_bytes": peak_memory(session.model.device)["peak_bytes"],
             }
         )
         if session.ranks.first:

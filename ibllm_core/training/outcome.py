@@ -63,7 +63,7 @@ def finish(session: Session) -> dict[str, float]:
         timings=session.timings(),
         metrics=measured,
         training_flops=_spent(session, info.get("item_flops", {})),
-        memory=peak_memory(session.model.device),
+        memory=_memory(session),
     )
     render(directory.path)
     if session.hooks.heard("ibllm_run_ended"):
@@ -71,6 +71,13 @@ def finish(session: Session) -> dict[str, float]:
         directory.update(timings=session.timings(), hooks=session.hooks.record())
         render(directory.path)  # once more, with what the hooks took
     return results
+
+
+def _memory(session: Session) -> dict[str, Any]:
+    """The most that any stage held, whichever process trained it, and measuring at the end."""
+    now = peak_memory(session.model.device)
+    known = [peak for peak in (now["peak_bytes"], *(record.get("peak_bytes") for record in session.records)) if peak is not None]
+    return now | {"peak_bytes": max(known, default=None)}
 
 
 def _spent(session: Session, item_flops: Mapping[str, int | None]) -> int | None:

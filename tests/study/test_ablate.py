@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from safetensors.torch import load_file
 from ibllm_core.study.directory import DONE, FAILED, StudyDirectory
 from ibllm_core.study.plan import Plan, make_plan
 from ibllm_core.study.reading import read_study
-from ibllm_core.study.runner import Runner, Watcher
+from ibllm_core.study.runner import Runner, Watcher, _environment
+from ibllm_core.study.sharing import end_of
 from ibllm_core.training.job import Job
 
 pytestmark = pytest.mark.slow
@@ -83,14 +85,14 @@ def test_what_is_done_is_not_run_again_and_what_is_new_is(finished: Path) -> Non
     before = {cell.id: (directory.run(cell) / "run.json").stat().st_mtime_ns for cell in plan.cells}
     text = finished.read_text()
     try:
-        finished.write_text(text + '"stages.joint.steps" = [2]\n')
+        finished.write_text(text + '"stages.joint.steps" = [0]\n')
         assert ablate(finished).returncode == 0
         larger, _ = opened(finished)
         assert len(larger.cells) == len(plan.cells) + 2
         assert all(directory.outcome(cell).status == DONE for cell in larger.cells)
         assert {cell.id: (directory.run(cell) / "run.json").stat().st_mtime_ns for cell in plan.cells} == before
-        new = [cell for cell in larger.cells if cell.arm.name == "stages.joint.steps = 2"]
-        assert all(directory.run(cell).info()["shared"]["stage"] == "image" for cell in new)
+        new = [cell for cell in larger.cells if cell.arm.name == "stages.joint.steps = 0"]
+        assert all(directory.run(cell).info()["shared"]["stage"] == "image" for cell in new), "nothing of it was left to train"
     finally:
         finished.write_text(text)
 
@@ -139,6 +141,55 @@ def test_two_invocations_do_not_run_the_same_run_twice(tmp_path: Path, write_stu
     starts = sum(directory.log(cell).read_text().count("stage 1/3 text: 8 steps\n") for cell in plan.cells)
     assert starts == 1, "the text stage is the same in all three runs"
     assert sum(directory.log(cell).read_text().count("joint: 6 steps\n") for cell in plan.cells) == 3
+
+
+def test_workers_stop_with_a_checkpoint_once_nobody_waits_for_them(write_study) -> None:  # type: ignore[no-untyped-def]
+    study = write_study('[set]\n"stages.text.steps" = 40000\n', seeds=1)
+    process = ablate(study, wait=False)
+    plan, directory = opened(study)
+    run, log, deadline = directory.run(plan.cells[0]), directory.log(plan.cells[0]), time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    while run.info()["status"] != "interrupted":
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    assert list(run.checkpoints.glob("step-*"))
+
+
+def test_what_is_damaged_is_made_again(finished: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(finished.read_text())
+    plan, directory = opened(study)
+    shutil.copytree(finished.parent / "out", directory.path)
+    before = figures(directory, plan)
+    first, second, third = plan.cells[:3]
+    directory.run(first).results.write_text("")
+    (directory.run(second) / "run.json").write_text('{"status": "do')
+    shutil.rmtree(directory.run(third).path)
+    damaged = next(prefix for prefix in third.prefixes if prefix.stage == "image")
+    (directory.shelf.path / damaged.key / end_of(damaged) / "state.json").write_text("{")
+    (directory / "plan.json").write_text("{")
+    process = ablate(study)
+    assert process.stdout is not None
+    assert process.returncode == 0, process.stdout.read()
+    assert figures(directory, plan) == before
+
+
+def test_a_report_of_other_runs_is_refused(finished: Path) -> None:
+    process = ablate(finished, "--report", "--scale", 2)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    assert process.returncode == 2
+    assert "none of them of this study as it stands" in said
+
+
+def test_a_worker_sees_the_device_it_was_given_among_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
+    assert [_environment(device, 1)["CUDA_VISIBLE_DEVICES"] for device in ("cuda:0", "cuda:1", "cpu")] == ["5", "GPU-7", ""]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert _environment("cuda:1", 1)["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 class Said(Watcher):

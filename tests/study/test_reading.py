@@ -109,6 +109,14 @@ def test_every_run_has_the_studys_threads(write_study) -> None:  # type: ignore[
             'design = "search"\nsearch = { trials = 2 }\n[axes]\n"optimizer.lr" = { low = 1e-2, high = 1e-4 }',
             ["study.toml:8", "expected: less than high"],
         ),
+        ('[set]\n"seed.init" = 3', ["study.toml:7", '"seed.init" cannot be changed by a study', "the study's own `seeds`"]),
+        ('[axes]\n"losses.joint.lambda" = [0.0, 0.0]', ["study.toml:7", "a value is there twice"]),
+        ('design = "grid"\n[axes]\n"losses.joint.lambda" = [0.5, 0.5]', ["study.toml:7", "a value is there twice"]),
+        (
+            '[variants]\na = { "metrics.scene" = false }',
+            ["study.toml:7", "'a' does not give novel/scene_exact, by which the study decides"],
+        ),
+        ('[variants]\na = { "evaluation.splits" = ["test"] }', ["study.toml:7", "'a' does not give novel/scene_exact"]),
         ("scale = 0", ["study.toml:5", "scale", "out of range"]),
         ("seeds = [1, 1]", ["study.toml", "Cannot overwrite"]),
     ],
@@ -144,7 +152,9 @@ def test_all_mistakes_of_all_arms_at_once(write_study) -> None:  # type: ignore[
 def test_no_such_base(write_study) -> None:  # type: ignore[no-untyped-def]
     path = write_study("")
     path.write_text(path.read_text().replace("tiny.toml", "tinny.toml"))
-    assert "no such file" in mistake(path)
+    said = mistake(path)
+    assert "study.toml:2: base: no such file" in said
+    assert "did you mean: tiny.toml" in said
 
 
 def test_the_arms_names_make_file_names(write_study) -> None:  # type: ignore[no-untyped-def]

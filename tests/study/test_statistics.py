@@ -281,11 +281,10 @@ def test_holm_written_out():
     assert {c.family for c in found} == {4}
 
 
-def test_comparisons_without_a_p_are_no_part_of_the_family():
+def test_arms_that_failed_do_not_make_the_others_look_better():
     first, lone, second = holm([with_p(0.01)[0], compare({1: 1.0}, {1: 2.0}), with_p(0.02)[0]])
-    assert (first.p_t_holm, second.p_t_holm) == pytest.approx((0.02, 0.02))
-    assert (lone.p_t_holm, lone.p_permutation_holm) == (None, None)
-    assert holm([lone, lone]) == (lone, lone)
+    assert (first.p_t_holm, second.p_t_holm) == pytest.approx((0.03, 0.04))
+    assert (lone.p_t_holm, lone.p_permutation_holm, lone.family) == (None, None, 3)
     assert holm([]) == ()
 
 

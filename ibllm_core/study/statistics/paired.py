@@ -164,23 +164,25 @@ def _too_few(said: Comparison) -> str:
 
 
 def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """The same comparisons with p-values corrected over all of them that have one (Holm 1979), either test for itself.
+    """The same comparisons with p-values corrected over all of them (Holm 1979), either test for itself.
 
-    Which comparisons are a family is the caller's to decide, before the figures are known. One without two common seeds is no part of it. One whose
-    differences do not vary has no t-test; it stays in that family as p = 1, for a family that shrank with what was found would protect less.
+    Which comparisons are a family is the caller's to decide, before the figures are known. One whose runs failed, or whose differences do not vary, has
+    no p; it stays in the family as p = 1, for a family that shrank with what was found would protect less.
     """
     from statsmodels.stats.multitest import multipletests
 
-    family = [index for index, comparison in enumerate(comparisons) if comparison.p_permutation is not None]
-    if not family:
-        return tuple(comparisons)
-    members = [comparisons[index] for index in family]
-    flips = multipletests([member.p_permutation for member in members], method="holm")[1]
-    ts = multipletests([1.0 if member.p_t is None else member.p_t for member in members], method="holm")[1]
-    corrected = list(comparisons)
-    for index, member, p_t, p_flip in zip(family, members, ts, flips, strict=True):
+    if not comparisons:
+        return ()
+    flips = multipletests([1.0 if member.p_permutation is None else member.p_permutation for member in comparisons], method="holm")[1]
+    ts = multipletests([1.0 if member.p_t is None else member.p_t for member in comparisons], method="holm")[1]
+    corrected = []
+    for member, p_t, p_flip in zip(comparisons, ts, flips, strict=True):
         told = attrs.evolve(
-            member, family=len(family), p_permutation_holm=float(p_flip), p_t_holm=None if member.p_t is None else float(p_t)
+            member,
+            family=len(comparisons),
+            p_permutation_holm=None if member.p_permutation is None else float(p_flip),
+            p_t_holm=None if member.p_t is None else float(p_t),
         )
-        corrected[index] = attrs.evolve(told, note=member.note if member.sd == 0 else _too_few(told))
+        says = member.p_permutation is None or member.sd == 0
+        corrected.append(attrs.evolve(told, note=member.note if says else _too_few(told)))
     return tuple(corrected)
