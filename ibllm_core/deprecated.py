@@ -42,10 +42,13 @@ def check_api(spec: ComponentSpec, function: Callable[..., Any]) -> None:
 @contextlib.contextmanager
 def attributed(origin: object) -> Iterator[None]:
     """Puts the distribution before every `PluginDeprecationWarning` from within; other warnings pass as they are."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for found in caught:
-        ours = issubclass(found.category, PluginDeprecationWarning)
-        message = PluginDeprecationWarning(f"{origin}: {found.message}") if ours else found.message
-        warnings.warn_explicit(message, found.category, found.filename, found.lineno)
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:  # what was warned of may explain what was raised
+        for found in caught:
+            ours = issubclass(found.category, PluginDeprecationWarning)
+            message = PluginDeprecationWarning(f"{origin}: {found.message}") if ours else found.message
+            warnings.warn_explicit(message, found.category, found.filename, found.lineno)

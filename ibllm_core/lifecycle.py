@@ -69,10 +69,9 @@ class Hooks:
         said = cause(error)
         self.errors.append(HookError(plugin.origin.plugin, hook, said))
         origin = plugin.origin
-        message = (
-            f"{hook} of the plugin {origin.plugin!r} ({origin}) raised {said}; the run goes on without it. Tell its maintainer, or upgrade"
-        )
-        warnings.warn(Notice(f"{message} {origin.distribution}"), stacklevel=3)
+        what = f"{hook} of the plugin {origin.plugin!r} ({origin}) raised {said}"
+        help_ = f"Tell its maintainer, or upgrade {origin.distribution}"
+        warnings.warn(Notice(f"{what}; the run goes on without it. {help_}"), stacklevel=3)
 
     def record(self) -> dict[str, Any]:
         """For run.json: plugin → where it is from, the hooks it implements, and those that raised."""

@@ -87,7 +87,10 @@ def find(what: str, address: str) -> Packaged:
     halves = split(address)
     if halves is None:
         raise NotPackaged(f"{address!r} is no address of a {_ONE[what]}", "PACKAGE:NAME")
-    found = of(what, halves[0])
+    try:
+        found = of(what, halves[0])
+    except NotPackaged as error:
+        raise NotPackaged(error.what, error.expected, _meant(what, error.nearest, halves[1])) from None
     for file in found:
         if file.name == halves[1]:
             return file
@@ -95,6 +98,13 @@ def find(what: str, address: str) -> Packaged:
     known = ", ".join(file.name for file in found)
     package = f"{found[0].distribution} {found[0].version}"
     raise NotPackaged(f"{package} has no {_ONE[what]} {halves[1]!r}", f"one of {known}", f"{halves[0]}:{guess}" if guess else "")
+
+
+def _meant(what: str, distribution: str, name: str) -> str:
+    """The address of the file of that name in a distribution, or else of the nearest; the distribution alone where none is near."""
+    known = [file.name for file in everything(what) if file.distribution == distribution]
+    guess = name if name in known else nearest(name, known)
+    return f"{distribution}:{guess}" if guess else distribution
 
 
 def of(what: str, distribution: str) -> list[Packaged]:

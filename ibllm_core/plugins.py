@@ -58,6 +58,11 @@ class Row:
     hooks: tuple[str, ...] = ()
     api: int = 0
 
+    @property
+    def label(self) -> str:
+        """As messages name it."""
+        return f"{self.kind}.{self.name}" if self.kind else f"plugin {self.plugin!r}"
+
 
 class Manager:
     """All plugins of this environment, as they stand when it is made.
@@ -211,6 +216,13 @@ class Manager:
         hooks = self._plugins[origin.plugin].hooks if origin.plugin in self._plugins else ()
         where = (origin.distribution, origin.version)
         self._rows.append(Row(kind, name, summary, *where, status, error, origin.plugin, remedy, file_of(origin.value), hooks, api))
+
+
+def require_kind(kind: str, where: str = "") -> None:
+    """Raises `UserError`, its message beginning with `where`, where there is no such kind."""
+    if kind not in KINDS:
+        guess = nearest(kind, KINDS)
+        raise UserError(f"{where}no kind {kind!r}; " + (f"did you mean {guess!r}?" if guess else f"kinds are: {', '.join(KINDS)}"))
 
 
 def manager(block: Iterable[str] = ()) -> Manager:

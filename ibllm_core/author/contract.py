@@ -67,7 +67,7 @@ def run(subject: Subject) -> dict[str, Verdict]:
         )  # fmt: skip
         cases = _cases(folder / "result.xml")
     for component in tried:
-        own = [case for case in cases if (case.get("classname") or "").startswith(f"test_{component.kind}.{_class(component.name)}")]
+        own = [case for case in cases if case.get("classname") == f"test_{component.kind}.Test_{component.name}"]
         verdicts[component.label] = _verdict(own) if own else Verdict("failed", failures={"the checks ended early": last_words(done)})
     return {component.label: verdicts[component.label] for component in subject.components}
 
@@ -86,11 +86,6 @@ def _others(kind: str, subject: Subject, presets: Mapping[str, object]) -> list[
     return [
         row.name for row in manager().rows() if (row.kind, row.distribution) == (kind, subject.distribution) and row.name not in presets
     ]
-
-
-def _class(component: str) -> str:
-    """The class that `ibllm_core.testing.cover` makes for a component."""
-    return "Test_" + re.sub(r"\W+", "_", component)
 
 
 def _cases(path: Path) -> list[ElementTree.Element]:

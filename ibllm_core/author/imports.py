@@ -11,7 +11,7 @@ from importlib import metadata
 import attrs
 
 from ..plugins import GROUP, Manager
-from .process import last_words, python
+from .process import NoAnswer, ask, python
 from .subject import Subject
 
 #: Modules that take so long to import that nobody should wait for them who only lists plugins.
@@ -39,7 +39,8 @@ began = time.perf_counter()
 for module in given:
     importlib.import_module(module)
 took = time.perf_counter() - began
-print("\\n" + json.dumps([took, [name for name in heavy if name in sys.modules]]))
+with open(sys.argv[2], "w") as file:
+    json.dump([took, [name for name in heavy if name in sys.modules]], file)
 """
 
 
@@ -91,11 +92,11 @@ def cost(names: Sequence[str]) -> ImportCost:
         bare.append(time.perf_counter() - began)
         for given, totals in (((), plain), (names, whole)):
             began = time.perf_counter()
-            done = python("-c", _CODE, json.dumps([given, HEAVY]))
+            try:
+                took, heavy = ask("-c", _CODE, json.dumps([given, HEAVY]))
+            except NoAnswer as error:
+                return attrs.evolve(made, error=str(error))
             totals.append(time.perf_counter() - began)
-            if done.returncode:
-                return attrs.evolve(made, error=last_words(done))
-        took, heavy = json.loads(done.stdout.splitlines()[-1])
         own.append(took)
     first = statistics.median(bare)
     return attrs.evolve(

@@ -12,7 +12,7 @@ import click
 from ..errors import UserError, nearest
 from ..plugins import Manager
 from . import contract, documented, imports
-from .process import last_words, python
+from .process import NoAnswer, ask
 from .subject import Component, Subject, subject
 
 #: Characters of a failure's message that are shown in the terminal; JSON has all of it.
@@ -87,10 +87,10 @@ def _speed(components: list[Component], rivals: Mapping[str, str]) -> dict[str, 
         {"kind": c.kind, "name": c.name, "options": c.options, "surroundings": c.surroundings, "against": rivals.get(c.kind, "")}
         for c in components
     ]
-    done = python("-m", "ibllm_core.testing.speed", given=json.dumps(tasks, default=str)) if tasks else None
-    if done is None:
-        return {}
-    results = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else [{"error": last_words(done)}] * len(tasks)
+    try:
+        results = ask("-m", "ibllm_core.testing.speed", given=json.dumps(tasks, default=str)) if tasks else []
+    except NoAnswer as error:
+        results = [{"error": str(error)}] * len(tasks)
     return {component.label: result for component, result in zip(components, results, strict=True)}
 
 

@@ -13,10 +13,9 @@ from ..describe import options_of
 from ..errors import UserError, nearest
 from ..options import DatasetConfig
 from ..packaged import plain
-from ..plugins import Manager, PluginError, Row
+from ..plugins import Manager, PluginError, Row, require_kind
 from ..recipe.files import key_path
 from ..recipe.structure import structure
-from ..spec import KINDS
 
 
 @attrs.frozen
@@ -92,7 +91,7 @@ def subject(manager: Manager, package: str, sets: Iterable[str], data: str) -> S
             guess = nearest(label, known)
             raise UserError(f"--set {label}: expected a component of {package}" + (f"; did you mean {guess}?" if guess else ""))
     on = _measured_on(manager, measured_on, given.get(f"dataset.{measured_on}", {})) if measured_on else {}
-    faults = {_label(row): "; ".join(filter(None, (row.error, row.remedy))) for row in rows if row.status != "ok"}
+    faults = {row.label: "; ".join(filter(None, (row.error, row.remedy))) for row in rows if row.status != "ok"}
     components = [_component(manager, row, given, on) for row in rows if row.kind and row.status == "ok"]
     plugins = tuple(dict.fromkeys(row.plugin for row in rows))
     return Subject(rows[0].distribution, rows[0].version, plugins, tuple(components), faults)
@@ -136,16 +135,10 @@ def read_sets(sets: Iterable[str]) -> dict[str, dict[str, Any]]:
         path: Sequence[str] = key_path(key) or ()
         if not sign or len(path) != 3:
             raise UserError(f"--set {text}: expected KIND.NAME.KEY=VALUE, e.g. text_encoder.pile.keep=0.5")
-        if path[0] not in KINDS:
-            guess = nearest(path[0], KINDS)
-            raise UserError(f"--set {text}: no kind {path[0]!r}" + (f"; did you mean {guess!r}?" if guess else ""))
+        require_kind(path[0], f"--set {text}: ")
         try:
             parsed: Any = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value.strip()
         found.setdefault(f"{path[0]}.{path[1]}", {})[path[2]] = parsed
     return found
-
-
-def _label(row: Row) -> str:
-    return f"{row.kind}.{row.name}" if row.kind else f"the plugin {row.plugin}"

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import click
 
-from ..errors import UserError, nearest
-from ..spec import KINDS
-
 
 @click.group()
 def command() -> None:
@@ -24,13 +21,12 @@ def new(name: str, kind: str, folder: Path | None) -> None:
 
     NAME is the distribution's name. Its component is called the same, without a leading ibllm- and with _ for -. Nothing that exists is changed.
     """
-    if kind not in KINDS:
-        guess = nearest(kind, KINDS)
-        raise UserError(f"no kind {kind!r}" + (f"; did you mean {guess!r}?" if guess else f"; kinds are: {', '.join(KINDS)}"))
     import shlex
 
     from ..author import scaffold
+    from ..plugins import require_kind
 
+    require_kind(kind)
     called, target = scaffold.create(name, kind, folder)
     click.echo(f"{kind}.{called.component} is in {target}/src/{called.package}")
     click.echo(f"next     cd {shlex.quote(str(target))}")

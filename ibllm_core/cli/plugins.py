@@ -12,7 +12,7 @@ from .. import packaged
 from ..describe import OptionRow, options_of
 from ..errors import UserError, nearest
 from ..options import Config
-from ..plugins import BLOCK, Manager, Row, manager
+from ..plugins import BLOCK, Manager, Row, manager, require_kind
 from ..spec import KINDS
 
 
@@ -48,9 +48,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 def show(component: str) -> None:
     """Show a component's options and what it provides and needs, e.g. text_encoder.lstm."""
     kind, _, name = component.partition(".")
-    if kind not in KINDS:
-        guess = nearest(kind, KINDS)
-        raise UserError(f"no kind {kind!r}" + (f"; did you mean {guess!r}?" if guess else f"; kinds are: {', '.join(KINDS)}"))
+    require_kind(kind)
     found = manager()
     if not name:
         raise UserError(f"expected {kind}.NAME; there are: {', '.join(f'{kind}.{known}' for known in found.names(kind)) or 'none'}")
@@ -135,11 +133,7 @@ def _table(rows: Iterable[Row]) -> str:
 
 def _section(title: str, rows: list[Row], colour: str) -> list[str]:
     heading = ["", click.style(title, bold=True, fg=colour)] if rows else []
-    return heading + [f"  {_label(row)} of {_source(row)}: {row.error}" + (f"; {row.remedy}" if row.remedy else "") for row in rows]
-
-
-def _label(row: Row) -> str:
-    return f"{row.kind}.{row.name}" if row.kind else f"plugin {row.name!r}"
+    return heading + [f"  {row.label} of {_source(row)}: {row.error}" + (f"; {row.remedy}" if row.remedy else "") for row in rows]
 
 
 def _source(row: Row) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from .suite import Suite
 def cover(
     suite: type[Suite], distribution: str, presets: Mapping[str, Mapping[str, Any]] | None = None, but: Collection[str] = ()
 ) -> dict[str, type[Suite]]:
-    """Class name → a subclass of `suite` for each component, for a test module's ``globals().update(…)``.
+    """Class name (`title`) → a subclass of `suite` for each component, for a test module's ``globals().update(…)``.
 
     Args:
         distribution: the package whose components are tested.
@@ -25,8 +24,11 @@ def cover(
     unknown = {name.partition("/")[0] for name in given} - set(own)
     assert not unknown, f"presets for {', '.join(sorted(unknown))}, which {distribution} does not offer as {suite.kind}: {', '.join(own)}"
     wanted = {name: given.get(name, {}) for name in [*own, *given] if name not in but}
-    classes = {}
-    for name, attributes in wanted.items():
-        title = "Test_" + re.sub(r"\W+", "_", name)
-        classes[title] = type(title, (suite,), {"component": name.partition("/")[0], **attributes})
-    return classes
+    return {
+        title(name): type(title(name), (suite,), {"component": name.partition("/")[0], **attributes}) for name, attributes in wanted.items()
+    }
+
+
+def title(name: str) -> str:
+    """The class of a component: its name as it is, so that a-b and a_b have one each. pytest does not ask for an identifier."""
+    return f"Test_{name}"

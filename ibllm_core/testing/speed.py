@@ -1,6 +1,6 @@
-"""How fast a component is beside one of ibllm's own, measured in turns in one process: ``python -m ibllm_core.testing.speed``.
+"""How fast a component is beside one of ibllm's own, measured in turns in one process: ``python -m ibllm_core.testing.speed FILE``.
 
-Reads a list of tasks off standard input and writes a list of results, both JSON (see `measure`); used by ``ibllm plugin check``.
+Reads a list of tasks off standard input and writes a list of results into FILE, both JSON (see `measure`); used by ``ibllm plugin check``.
 """
 
 from __future__ import annotations
@@ -218,4 +218,4 @@ def _timed(call: Callable[[], object], times: int) -> float:
 
 
 if __name__ == "__main__":
-    print("\n" + json.dumps([measure(task) for task in json.load(sys.stdin)]))
+    Path(sys.argv[1]).write_text(json.dumps([measure(task) for task in json.load(sys.stdin)]), encoding="utf-8")

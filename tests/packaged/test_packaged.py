@@ -89,7 +89,7 @@ def test_a_packaged_recipe_runs_and_its_run_stands_alone(recipes, tmp_path, monk
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("ink-pod:small", ["no package 'ink-pod' is installed", "a package that brings recipes: ink-pot", "did you mean: ink-pot"]),
+        ("ink-pod:small", ["no package 'ink-pod' is installed", "a package that brings recipes: ink-pot", "did you mean: ink-pot:small\n"]),
         ("pluggy:small", ["brings no recipes"]),
         ("ink-pot:smal", ["ink-pot 2.3 has no recipe 'smal'", "one of deep/far, half, small", "did you mean: ink-pot:small"]),
         ("ink-pot:../ink_pot/recipes/small", ["has no recipe"]),

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ibllm_core import plugins
-from ibllm_core.author import contract, imports, subject
+from ibllm_core.author import contract, imports, process, subject
 from ibllm_core.errors import UserError
 from ibllm_core.testing import speed
 from ibllm_core.testing.plugin import run_command
@@ -106,7 +106,7 @@ def test_a_plugin_that_does_not_load_fails(package, capsys):
     package(head="import nothing_like_it\n")
     code, found = check("flat-rate")
     assert (code, found["passed"], found["components"]) == (1, False, [])
-    assert "No module named 'nothing_like_it'" in found["faults"]["the plugin flat"]
+    assert "No module named 'nothing_like_it'" in found["faults"]["plugin 'flat'"]
     assert "nothing_like_it" in found["import"]["error"]
 
 
@@ -194,6 +194,36 @@ def test_ratios_are_of_time(monkeypatch):
 
 def test_a_module_that_cannot_be_imported_is_told():
     assert "No module named 'nothing_like_it'" in imports.cost(["nothing_like_it"]).error
+
+
+def test_what_a_plugin_prints_at_the_end_is_not_mistaken_for_an_answer(site):
+    site.install("late", {}, {"late_options": "import atexit\natexit.register(print, 'goodbye')\n"})
+    found = imports.cost(["late_options"])
+    assert (found.error, found.ratio > 0) == ("", True)
+
+
+def test_a_process_that_says_nothing_or_takes_for_ever_is_told(monkeypatch):
+    with pytest.raises(process.NoAnswer, match="it ended with exit code 0 and said nothing"):
+        process.ask("-c", "import os; os._exit(0)")
+    monkeypatch.setattr(process, "PATIENCE", 0.5)
+    with pytest.raises(process.NoAnswer, match=r"it was not done after 0\.5 s and was ended"):
+        process.ask("-c", "import time; time.sleep(60)")
+
+
+def test_components_whose_names_begin_alike_are_judged_apart(monkeypatch):
+    """foo beside foo_bar, a-b beside a_b, as pytest itself names their classes."""
+    wrong = {"foo": False, "foo_bar": True, "a-b": True, "a_b": False, "c.d": True}
+    module = (
+        "from ibllm_core.testing.cover import title\n"
+        "def made(wrong):\n    def test(self):\n        assert not wrong\n    return type('T', (), {'test_it': test})\n"
+        f"globals().update({{title(name): made(wrong) for name, wrong in {wrong}.items()}})\n"
+    )
+    monkeypatch.setattr(contract, "_module", lambda *_: module)
+    tried = tuple(subject.Component("loss", name, "", {}) for name in wrong)
+    found = contract.run(subject.Subject("some", "1", ("some",), tried, {}))
+    assert {label: (v.status, v.checks) for label, v in found.items()} == {
+        f"loss.{name}": ("failed" if bad else "passed", 1) for name, bad in wrong.items()
+    }
 
 
 def test_heavy_modules_are_named_and_time_is_taken(site):

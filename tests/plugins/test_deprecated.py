@@ -69,6 +69,14 @@ def test_an_interface_that_is_accepted_for_a_while(site, source, monkeypatch: py
         found.get("loss", "gone")
 
 
+def test_what_was_warned_of_is_not_lost_where_the_plugin_fails(site) -> None:  # type: ignore[no-untyped-def]
+    warn = "import warnings\nfrom ibllm_core.deprecated import retires\nwarnings.warn(retires('this', 'do that', 2))\n1 / 0\n"
+    site.install("late", {"late": "late_plugin"}, {"late_plugin": warn}, version="1.2")
+    found, [(message, _, line)] = told(site)
+    assert (found.rows()[0].status, line) == ("error", 3)
+    assert message == "late==1.2: this goes with version 2 of the plugin interface; do that"
+
+
 def test_an_interface_that_is_no_number(site, source) -> None:  # type: ignore[no-untyped-def]
     site.install("odd", {"odd": "odd_plugin"}, {"odd_plugin": source().replace("api=1", "api='1'")})
     [row] = site.manager().rows()
