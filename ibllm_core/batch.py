@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -11,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .interfaces.dataset import Samples
+from .blame import WrongAnswer
+from .interfaces.dataset import Dataset, Samples
 from .interfaces.latent import Tokens
 from .interfaces.tokenizer import Tokenizer
 
@@ -51,6 +53,59 @@ class Batch:
             if isinstance(value := getattr(self, field.name), Tensor | Tokens)
         }
         return attrs.evolve(self, **moved)
+
+
+def take(dataset: Dataset, split: str, indices: npt.NDArray[np.int64], key: str = "data") -> Samples:
+    """The items `indices` of a dataset, which gets numbers of its own that it cannot change.
+
+    Args:
+        key: the dataset's path in the recipe.
+
+    Raises:
+        WrongAnswer: they are not what `Samples` says.
+    """
+    given = np.array(indices, dtype=np.int64)
+    given.flags.writeable = False
+    found = dataset.samples(split, given)
+    wrong = _wrong(found, dataset.image_shape, len(given)) if isinstance(found, Samples) else f"a {type(found).__name__}: expected Samples"
+    if wrong:
+        raise WrongAnswer(key, f"samples({split!r}) gave {wrong}")
+    return found
+
+
+def _wrong(found: Samples, image_shape: Sequence[int], count: int) -> str:
+    """What is wrong with samples of `count` items; empty where nothing is. `image_shape` is (c h w)."""
+    if len(found.indices) != count:
+        return f"{len(found.indices)} indices: expected {count}"
+    images = found.images
+    if images is not None:
+        c, h, w = image_shape
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (count, h, w, c):
+            given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else f"a {type(images).__name__}"
+            return f"images of {given}: expected an array, uint8 {(count, h, w, c)} (b h w c)"
+    for name in _TEXTS:
+        texts = getattr(found, name)
+        if texts is not None and (isinstance(texts, str) or len(texts) != count or not all(isinstance(text, str) for text in texts)):
+            return f"{name} that are not {count} strings"
+    return ""
+
+
+_TEXTS = ("captions", "languages", "questions", "answers")
+
+
+def frozen(value: Any) -> Any:
+    """A value that many read as one that none can change: arrays read-only, lists as tuples, tables as views; anything else as it is."""
+    if isinstance(value, np.ndarray):
+        view = value.view()
+        view.flags.writeable = False
+        return view
+    if type(value) in (list, tuple):
+        return tuple(map(frozen, value))
+    if type(value) is dict:
+        return MappingProxyType({key: frozen(one) for key, one in value.items()})
+    if type(value) is Samples:
+        return attrs.evolve(value, **{field.name: frozen(getattr(value, field.name)) for field in attrs.fields(Samples)})
+    return value
 
 
 def to_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:

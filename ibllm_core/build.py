@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from .blame import naming, remedy
 from .errors import UserError
 from .interfaces.context import Context, ImageTokens
 from .interfaces.dataset import Dataset
@@ -18,6 +19,7 @@ from .interfaces.metric import Metric
 from .interfaces.optimisation import Optimizer, Schedule
 from .interfaces.tokenizer import Tokenizer
 from .interfaces.tracker import Tracker
+from .loader import cause
 from .model import Model
 from .options import DatasetConfig, LossConfig
 from .plugins import manager
@@ -28,41 +30,65 @@ _T = TypeVar("_T")
 
 
 class BuildError(UserError):
-    """A component that could not be built or does not keep its contract; names it, its place in the recipe and its provider."""
+    """A component that could not be built or does not keep its contract; names it, its place in the recipe, its provider and, where this is not
+    ibllm itself, what helps.
 
-    def __init__(self, component: Component, key: str, problem: str) -> None:
+    Args:
+        users: it is the options that are wrong, not the component.
+    """
+
+    def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
         provider = f"{component.distribution} {component.version}"
-        super().__init__(f"{component.place}: {key} = {component.use} (provided by {provider}): {problem}")
+        helps = "" if users or component.distribution == "ibllm" else f"; {remedy(component)}"
+        super().__init__(f"{component.place}: {key} = {component.use} (provided by {provider}): {problem}{helps}")
 
 
 def make(recipe: Recipe, component: Component, context: Context, expected: type[_T], key: str) -> _T:
     """Calls a component's factory. Raises `BuildError` with the component's name where it fails or gives something else."""
+    plugins = manager(recipe.plugins.block)
     try:
-        made = manager(recipe.plugins.block).factory(component.kind, component.use)(component.config, context)
+        factory = plugins.factory(component.kind, component.use)
+        with plugins.quiet(component.kind, component.use):
+            made = factory(component.config, context)
     except UserError as error:
-        raise BuildError(component, key, str(error)) from error
-    except Exception as error:
-        raise BuildError(component, key, f"{type(error).__name__}: {error}") from error
+        raise BuildError(component, key, str(error), users=True) from error
+    except (Exception, SystemExit) as error:
+        raise BuildError(component, key, cause(error)) from error
     if not isinstance(made, expected):
         raise BuildError(component, key, f"its factory gave a {type(made).__name__}, not a {expected.__name__}")
     return made
 
 
 def build_dataset(recipe: Recipe) -> Dataset:
-    return make(recipe, recipe.data, Context(seed=recipe.seed.data), Dataset, "data")
+    return _dataset(recipe, recipe.data, recipe.seed.data, "data")
 
 
 def build_unpaired(recipe: Recipe) -> dict[str, Dataset]:
     """``text`` and ``images`` → their datasets, where the recipe names such. Their seeds differ, so that one that draws its items draws others."""
     return {
-        name: make(recipe, component, Context(seed=derive_key(recipe.seed.data, "unpaired", name)), Dataset, f"unpaired.{name}")
+        name: _dataset(recipe, component, derive_key(recipe.seed.data, "unpaired", name), f"unpaired.{name}")
         for name, component in recipe.unpaired.items()
     }
+
+
+def _dataset(recipe: Recipe, component: Component, seed: int, key: str) -> Dataset:
+    """A dataset that has what its config says."""
+    dataset, config = make(recipe, component, Context(seed=seed), Dataset, key), component.config
+    with naming(recipe):
+        shape, sizes = tuple(dataset.image_shape), dict(dataset.sizes())
+    if isinstance(config, DatasetConfig):
+        if shape != config.image_shape:
+            raise BuildError(component, key, f"its images have the shape {shape}, its config says {config.image_shape} (c h w)")
+        missing = [split for split in config.splits() if not isinstance(sizes.get(split), int)]
+        if missing:
+            raise BuildError(component, key, f"sizes() gives no number for {', '.join(missing)}, which its config has among its splits")
+    return dataset
 
 
 def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Path | None = None) -> dict[str, Tokenizer]:
     """Name → tokenizer: restored from the folder `saved`, or trained on the sources' texts together, or untrained without any (for a check)."""
     tokenizers: dict[str, Tokenizer] = {}
+    texts = [text for source in sources for text in source.corpus()] if recipe.tokenizers and saved is None else []
     for name, component in recipe.tokenizers.items():
         key = f"tokenizers.{name}"
         tokenizer = make(recipe, component, Context(seed=recipe.seed.init), Tokenizer, key)
@@ -70,7 +96,7 @@ def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Pat
             if saved is not None:
                 tokenizer.restore((saved / f"tokenizer-{name}.json").read_text(encoding="utf-8"))
             elif sources:
-                tokenizer.train([text for source in sources for text in source.corpus()])
+                tokenizer.train(texts)
         except (ValueError, OSError) as error:
             raise BuildError(component, key, str(error)) from error
         tokenizers[name] = tokenizer

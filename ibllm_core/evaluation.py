@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-import attrs
 import numpy as np
 import numpy.typing as npt
 
+from .batch import frozen, take
+from .blame import WrongAnswer
 from .interfaces.dataset import Dataset, Samples
 from .interfaces.metric import Metric
 from .model import Model, Pixels
@@ -21,29 +24,34 @@ _T = TypeVar("_T")
 class Evaluation:
     """The first `items` of a split and what the model makes of them, on demand.
 
+    All metrics look at the same: what is handed out cannot be changed.
+
     The noise is keyed by (seed, split, the item's index): neither the batch size nor the number of items changes a picture.
     """
 
     def __init__(self, model: Model, dataset: Dataset, split: str, *, items: int, seed: int = 0, batch: int = 128) -> None:
         self.model, self.dataset, self.split, self.seed, self.batch = model, dataset, split, seed, batch
         self._shared: dict[str, Any] = {}
-        self.indices = np.arange(min(items, dataset.sizes()[split]), dtype=np.int64)
+        self.indices = frozen(np.arange(min(items, dataset.sizes()[split]), dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def once(self, name: str, compute: Callable[[], _T]) -> _T:
-        """What metrics share: computed by the first that asks, under a name that begins with its plugin's."""
+        """What metrics share: computed by the first that asks, under a name that begins with its plugin's.
+
+        Arrays come back read-only, lists as tuples, dicts as read-only views.
+        """
         if name not in self._shared:
-            self._shared[name] = compute()
+            self._shared[name] = frozen(compute())
         found: _T = self._shared[name]
         return found
 
     @cached_property
     def samples(self) -> Samples:
-        """The items as the dataset gives them; the images are read-only, since all metrics look at the same."""
-        found = self.dataset.samples(self.split, self.indices)
-        return found if found.images is None else attrs.evolve(found, images=_read_only(found.images))
+        """The items as the dataset gives them."""
+        found: Samples = frozen(take(self.dataset, self.split, self.indices))
+        return found
 
     @property
     def captions(self) -> Sequence[str]:
@@ -53,7 +61,7 @@ class Evaluation:
     @property
     def languages(self) -> Sequence[str]:
         """b language codes; ``und`` where the dataset does not say."""
-        return self.samples.languages if self.samples.languages is not None else ["und"] * len(self)
+        return self.samples.languages if self.samples.languages is not None else ("und",) * len(self)
 
     @property
     def real(self) -> Pixels:
@@ -73,8 +81,9 @@ class Evaluation:
 
     @cached_property
     def generated(self) -> Pixels:
-        """(b h w c) drawn from the captions, read-only."""
-        return _read_only(self.draws(1)[0])
+        """(b h w c) drawn from the captions."""
+        found: Pixels = frozen(self.draws(1)[0])
+        return found
 
     def draws(self, count: int) -> npt.NDArray[np.uint8]:
         """(k b h w c) `count` drawings of each caption, each with noise of its own; the first is `generated`'s."""
@@ -84,36 +93,30 @@ class Evaluation:
         )
 
     @cached_property
-    def read(self) -> list[str]:
+    def read(self) -> Sequence[str]:
         """b captions read off the real images."""
-        return self.model.caption(self.real, batch=self.batch)
+        return tuple(self.model.caption(self.real, batch=self.batch))
 
     @cached_property
-    def reread(self) -> list[str]:
+    def reread(self) -> Sequence[str]:
         """b captions read off the generated images."""
-        return self.model.caption(self.generated, batch=self.batch)
+        return tuple(self.model.caption(self.generated, batch=self.batch))
 
     @cached_property
     def hashes(self) -> Mapping[str, str]:
         """Beginnings of the SHA-256 of the items' captions and images: equal where figures were measured against the same."""
-        found = {}
+        found: dict[str, str] = {}
         if self.samples.captions is not None:
             found["captions"] = hashlib.sha256("\n".join(self.samples.captions).encode()).hexdigest()[:16]
         if self.samples.images is not None:
             found["images"] = hashlib.sha256(self.samples.images.tobytes()).hexdigest()[:16]
-        return found
+        return MappingProxyType(found)
 
     @property
     def _seed(self) -> int:
         from .randomness import derive_key
 
         return derive_key(self.seed, self.split)
-
-
-def _read_only(pixels: Pixels) -> Pixels:
-    view = pixels.view()
-    view.flags.writeable = False
-    return view
 
 
 def evaluate(
@@ -126,19 +129,45 @@ def evaluate(
     seed: int = 0,
     batch: int = 128,
     checkpoint: Callable[[], None] | None = None,
+    declared: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[dict[str, float], Evaluation]:
-    """Figure name → value over all metrics, and the evaluation they were read off. `checkpoint` is called between metrics and may raise."""
+    """Figure name → value over all metrics, and the evaluation they were read off.
+
+    Args:
+        checkpoint: called between metrics; may raise.
+        declared: metric → figures that it has to give.
+
+    Raises:
+        WrongAnswer: a metric gives something else than finite numbers, not all that it declares, or what another gave already.
+    """
     evaluation = Evaluation(model, dataset, split, items=items, seed=seed, batch=batch)
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
         found = metric.evaluate(evaluation)
-        twice = sorted(set(found) & set(figures))
-        if twice:
-            raise ValueError(f"metric {name} gives {', '.join(twice)}, which another metric gave already")
+        wrong = _wrong(found, declared.get(name, ()), figures)
+        if wrong:
+            raise WrongAnswer(f"metrics.{name}", f"evaluate on {split!r} ({len(evaluation)} items) gave {wrong}")
         figures |= {key: float(value) for key, value in found.items()}
         if checkpoint is not None:
             checkpoint()
     return figures, evaluation
+
+
+def _wrong(found: Any, declared: Sequence[str], figures: Mapping[str, float]) -> str:
+    """What is wrong with a metric's answer; empty where nothing is. `figures` were given by others."""
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        return f"a {type(found).__name__}: expected a table of figures by name"
+    for name, value in found.items():
+        if name in figures:
+            return f"{name}, which another metric gave already"
+        try:
+            finite = not isinstance(value, str) and math.isfinite(value)
+        except (TypeError, ValueError, OverflowError):
+            finite = False
+        if not finite:
+            return f"{name} = {value!r}: expected a finite number"
+    missing = [name for name in declared if name not in found]
+    return f"no {', '.join(missing)}, which its config's figures() names" if missing else ""
 
 
 def records(metrics: Mapping[str, Metric], evaluation: Evaluation) -> dict[str, dict[str, str | int | float]]:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import importlib
 import importlib.util
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import attrs
 import pluggy
 
-from . import deprecated, hookspecs
+from . import deprecated, hookspecs, output
 from .errors import UserError, nearest
 from .packaged import identity
 from .spec import ComponentSpec
@@ -31,18 +30,23 @@ BLOCK = "IBLLM_BLOCK"
 QUESTION = "ibllm_components"
 
 
+#: Where an error may happen that is the fault of who called them.
+_LIBRARIES = ("torch", "numpy", "attr", "cattrs", "click")
+
+
 class PluginError(UserError):
     """A component exists but cannot be used; the message names its distribution and the cause."""
 
 
 @attrs.frozen
 class Origin:
-    """Where a plugin comes from: its entry point's name and value, and the distribution that registered it."""
+    """Where a plugin comes from: its entry point's name, value and group, and the distribution that registered it."""
 
     plugin: str
     value: str
     distribution: str
     version: str
+    group: str = GROUP
 
     def __str__(self) -> str:
         return f"{self.distribution}=={self.version}"
@@ -68,17 +72,24 @@ def load(point: metadata.EntryPoint, origin: Origin) -> Plugin:
             host.register(plugin, point.name)
         except pluggy.PluginValidationError as error:
             raise PluginError(f"{point.value}: {_one_line(error)}") from error
-        callers = host.get_hookcallers(plugin) or []
-        unknown = sorted(caller.name for caller in callers if not caller.has_spec())
-        if unknown:
-            guess = nearest(unknown[0], hook_names())
-            known = f"did it mean {guess!r}?" if guess else f"the hooks are: {', '.join(hook_names())}"
-            raise PluginError(f"{point.value} implements an unknown hook {unknown[0]!r}; {known}")
-        if not callers:
-            raise PluginError(f"{point.value} implements no hook (is @hookimpl missing?)")
+        implemented = host.get_hookcallers(plugin) or []
+        _check_hooks(point, implemented)
+        callers = [caller for caller in implemented if caller.has_spec()]
         lifecycle = tuple(sorted(caller.name for caller in callers if caller.name != QUESTION))
         asked = len(lifecycle) < len(callers)
         return Plugin(origin, host, tuple(_specs(point, host)) if asked else (), lifecycle)
+
+
+def _check_hooks(point: metadata.EntryPoint, callers: list[pluggy.HookCaller]) -> None:
+    """Raises `PluginError` for a hook that is not known here, unless it is marked as one that another ibllm may have."""
+    if not callers:
+        raise PluginError(f"{point.value} implements no hook (is @hookimpl missing?)")
+    unknown = sorted(c.name for c in callers if not c.has_spec() and not all(impl.optionalhook for impl in c.get_hookimpls()))
+    if unknown:
+        guess = nearest(unknown[0], hook_names())
+        known = f"did it mean {guess!r}?" if guess else f"the hooks are: {', '.join(hook_names())}."
+        newer = "If a newer ibllm has it: upgrade ibllm, or mark it @hookimpl(optionalhook=True)"
+        raise PluginError(f"{point.value} implements an unknown hook {unknown[0]!r}; {known} {newer}")
 
 
 def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[ComponentSpec]:
@@ -89,8 +100,11 @@ def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[C
     for spec in answers[0]:
         if not isinstance(spec, ComponentSpec):
             raise PluginError(f"{point.value}: ibllm_components gave {spec!r}, expected a ComponentSpec")
-        if not isinstance(spec.api, int):
-            raise PluginError(f"{point.value}: ibllm_components gave {spec.kind}.{spec.name} with api = {spec.api!r}, expected an integer")
+        for field in attrs.fields(ComponentSpec):
+            value, number = getattr(spec, field.name), field.name == "api"
+            if not isinstance(value, int if number else str) or isinstance(value, bool) or value == "":
+                given = f"{spec.kind}.{spec.name} with {field.name} = {value!r}"
+                raise PluginError(f"{point.value}: ibllm_components gave {given}, expected {'an integer' if number else 'a string'}")
         deprecated.check_api(spec, function)
         yield spec
 
@@ -109,6 +123,16 @@ def import_object(path: str, what: str, origin: Origin) -> object:
     except (Exception, SystemExit, Stuck) as error:
         more = f"; {remedy(error, origin)}" if isinstance(error, Stuck | ModuleNotFoundError) else ""
         raise PluginError(f"{origin}: {what}, {path}, cannot be imported: {cause(error)}{more}") from error
+
+
+@contextlib.contextmanager
+def blamed(origin: Origin, what: str) -> Iterator[None]:
+    """As `guarded`; what is raised within, `SystemExit` too, becomes a `PluginError` that says where it comes from and what helps."""
+    try:
+        with guarded(origin, f"{what} of {origin}"):
+            yield
+    except (Exception, SystemExit, Stuck) as error:
+        raise PluginError(f"{origin}: {what}: {cause(error)}; {remedy(error, origin)}") from error
 
 
 @contextlib.contextmanager
@@ -142,37 +166,34 @@ class _Named:
 @contextlib.contextmanager
 def stdout_to_stderr(origin: Origin) -> Iterator[None]:
     """What a plugin prints goes to standard error under its name; what its child processes print goes there too."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, ValueError):  # no such descriptor: nothing can be written to it either
-            sys.stdout.flush()
-            kept = os.dup(1)
-            stack.callback(os.close, kept)
-            os.dup2(2, 1)
-            stack.callback(os.dup2, kept, 1)
-        said = stack.enter_context(contextlib.redirect_stdout(_Named(origin)))
-        stack.callback(said.end)
-        yield
+    said = _Named(origin)
+    with output.stdout_to_stderr(said):
+        try:
+            yield
+        finally:
+            said.end()
 
 
 def cause(error: BaseException) -> str:
     """One line: the exception's type, its message, and the line of the plugin that raised it."""
-    if isinstance(error, PluginError):
+    if isinstance(error, UserError):
         return str(error)
     text = f"{type(error).__name__}: {_one_line(error)}"
-    machinery = ("<frozen importlib", importlib.__file__, metadata.__file__, contextlib.__file__, str(Path(__file__).parent))
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(machinery)]
+    machinery = ["<frozen importlib", importlib.__file__, metadata.__file__, contextlib.__file__, str(Path(__file__).parent)]
+    machinery += [str(Path(str(sys.modules[name].__file__)).parent) for name in _LIBRARIES if name in sys.modules]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(tuple(machinery))]
     return text if isinstance(error, SyntaxError) or not frames else f"{text} ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def remedy(error: BaseException, origin: Origin) -> str:
-    """What a user can do about a plugin that failed to load."""
-    block = f"leave the plugin out with {BLOCK}={origin.plugin}"
+    """What a user can do about a plugin, or a command, that failed to load."""
+    out = f"leave the plugin out with {BLOCK}={origin.plugin}" if origin.group == GROUP else f"uninstall {origin.distribution}"
     if isinstance(error, Stuck):
-        return f"{block}, or give it more time with {TIMEOUT}=SECONDS"
+        return f"{out}, or give it more time with {TIMEOUT}=SECONDS"
     own = origin.value.partition(":")[0].partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != own:
-        return f"{origin} needs {error.name}: install it, or all it needs with pip install --upgrade {origin.distribution}; or {block}"
-    return f"upgrade or uninstall {origin.distribution}, or {block}"
+        return f"{origin} needs {error.name}: install it, or all it needs with pip install --upgrade {origin.distribution}; or {out}"
+    return f"upgrade or uninstall {origin.distribution}" + (f", or {out}" if origin.group == GROUP else "")
 
 
 def file_of(value: str) -> str:
@@ -193,7 +214,7 @@ def file_of(value: str) -> str:
 
 
 def origin_of(point: metadata.EntryPoint) -> Origin:
-    return Origin(point.name, point.value, *identity(point.dist))
+    return Origin(point.name, point.value, *identity(point.dist), point.group)
 
 
 def _one_line(error: BaseException) -> str:

@@ -9,16 +9,31 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from importlib import metadata
 from typing import Any
 
 import attrs
 
 from .errors import UserError, nearest
-from .loader import BLOCK, GROUP, Origin, Plugin, PluginError, cause, file_of, import_object, load, origin_of, remedy
+from .loader import (
+    BLOCK,
+    GROUP,
+    Origin,
+    Plugin,
+    PluginError,
+    blamed,
+    cause,
+    file_of,
+    import_object,
+    load,
+    origin_of,
+    remedy,
+    stdout_to_stderr,
+)
 from .options import Config
 from .spec import API, KINDS, OLDEST, ComponentSpec
-from .watchdog import Stuck
+from .watchdog import Stuck, patience
 
 __all__ = ["BLOCK", "GROUP", "Manager", "Origin", "PluginError", "Row", "UnknownComponent", "manager"]
 
@@ -81,6 +96,7 @@ class Manager:
         self._plugins: dict[str, Plugin] = {}
         self._blocked: list[str] = []
         self._rows: list[Row] = []
+        patience()  # what is wrong with the environment is no plugin's fault
         found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
         self._load([(point, origin_of(point)) for point in found])
 
@@ -116,6 +132,14 @@ class Manager:
     def plugin_of(self, kind: str, name: str) -> str:
         """The entry-point name of the component's plugin; raises as `get` does."""
         return self._find(kind, name)[1].plugin
+
+    def blamed(self, kind: str, name: str, what: str) -> AbstractContextManager[None]:
+        """Within, the component's own code runs: see `ibllm_core.loader.blamed`. Raises as `get` does."""
+        return blamed(self._find(kind, name)[1], f"{what} of {kind}.{name}")
+
+    def quiet(self, kind: str, name: str) -> AbstractContextManager[None]:
+        """Within, what the component prints goes to standard error under its plugin's name. Raises as `get` does."""
+        return stdout_to_stderr(self._find(kind, name)[1])
 
     def plugin(self, name: str) -> Plugin:
         """A loaded plugin by its entry point's name. Raises `PluginError` where there is none or it cannot be used."""

@@ -73,12 +73,14 @@ def command(
 
 
 def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[str], retry: bool) -> int:
+    from ..output import stdout_to_stderr
     from ..study.checking import check_arms, choose_jobs
     from ..study.runner import Runner, failed
     from . import study_display
 
     study = plan.study
-    check_arms(plan)
+    with stdout_to_stderr():
+        check_arms(plan)
     directory.prepare(plan)
     if retry:
         directory.forget_failures(plan.cells)

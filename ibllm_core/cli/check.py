@@ -27,9 +27,13 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
     from ..recipe import load
 
     resolved = load(recipe, sets, seed)
+    from ..blame import naming
     from ..contracts import check
+    from ..output import stdout_to_stderr
 
-    click.echo(_page(resolved, check(resolved)))
+    with naming(resolved), stdout_to_stderr():
+        report = check(resolved)
+    click.echo(_page(resolved, report))
 
 
 def _page(recipe: Recipe, report: Report) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -39,10 +38,10 @@ def figures(values: Mapping[str, float], limit: int = 6) -> str:
 
 
 class Plain(Observer):
-    """One line now and then: for logs, pipes and CI."""
+    """One line now and then: for logs, pipes and CI; into `file` instead of standard output."""
 
-    def __init__(self) -> None:
-        self._said = 0.0
+    def __init__(self, file: IO[str] | None = None) -> None:
+        self._file, self._said = file, 0.0
         self._started = (0, 0.0)
 
     def stage_started(self, stage: Stage, number: int, count: int, step: int) -> None:
@@ -72,7 +71,7 @@ class Plain(Observer):
 
     def say(self, text: str) -> None:
         self._said = time.perf_counter()
-        click.echo(text)
+        click.echo(text, file=self._file)
 
     def close(self) -> None:
         """Nothing is left on the screen that moves."""
@@ -81,15 +80,16 @@ class Plain(Observer):
 class Live(Plain):
     """A bar a stage with step and time left, its losses and throughput below; what is done stays above as lines."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__(file)
+        from rich.console import Console
         from rich.live import Live as Screen
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns, TextColumn("left"), TimeRemainingColumn(), auto_refresh=False)
         self._task: Any = None
-        self._screen = Screen(self._progress, refresh_per_second=4)
+        self._screen = Screen(self._progress, console=Console(file=file), refresh_per_second=4)
         self._screen.start()
 
     def stage_started(self, stage: Stage, number: int, count: int, step: int) -> None:
@@ -125,6 +125,6 @@ class Live(Plain):
         self._screen.update(Group(self._progress, Text(text, style="dim", overflow="ellipsis", no_wrap=True)))
 
 
-def choose() -> Plain:
+def choose(file: IO[str]) -> Plain:
     """The live display on a terminal, plain lines elsewhere."""
-    return Live() if sys.stdout.isatty() else Plain()
+    return Live(file) if file.isatty() else Plain(file)

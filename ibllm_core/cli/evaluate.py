@@ -33,12 +33,13 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     from ..blame import naming
     from ..build import build_metrics
     from ..evaluation import evaluate, records
+    from ..output import stdout_to_stderr
     from ..report.figures import told
 
     measured: dict[str, str] = {}
     results: dict[str, float] = {}
-    metrics = build_metrics(opened.recipe)
-    with naming(opened.recipe):
+    with naming(opened.recipe), stdout_to_stderr():
+        metrics = build_metrics(opened.recipe)
         for split in splits or plan.splits:
             figures, evaluation = evaluate(
                 opened.model,
@@ -48,6 +49,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
                 items=items or plan.items,
                 seed=opened.recipe.seed.evaluation if seed is None else seed,
                 batch=plan.batch,
+                declared=opened.recipe.figures(),
             )
             results |= {f"{split}/{name}": value for name, value in figures.items()}
             results[f"{split}/items"] = float(len(evaluation))

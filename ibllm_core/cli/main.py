@@ -12,11 +12,14 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import Notice, UserError, nearest
+
+if TYPE_CHECKING:
+    from ..loader import Origin
 
 #: Name → what it does. The module is ``ibllm_core.cli.<name>``; none is imported before it is called.
 COMMANDS: Mapping[str, str] = {
@@ -31,6 +34,8 @@ COMMANDS: Mapping[str, str] = {
 }
 #: The entry-point group of other packages' commands.
 GROUP = "ibllm.commands"
+#: Where a context keeps the `Origin` of the command that it is for, if that is another package's.
+_ORIGIN = "ibllm_core.cli.main.origin"
 #: Environment variable: any value but an empty one shows tracebacks.
 TRACEBACK = "IBLLM_TRACEBACK"
 
@@ -48,9 +53,25 @@ class Commands(click.Group):
             points = _foreign().get(cmd_name)
             if points is None:
                 return None
-            command = _load(cmd_name, points)
+            command, ctx.meta[_ORIGIN] = _load(cmd_name, points)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """An error of another package's command names the package."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, UserError):
+            raise
+        except Exception as error:
+            origin = ctx.meta.get(_ORIGIN)
+            if origin is None or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+                raise
+            from ..loader import cause
+
+            who = f"the command {origin.plugin!r} of {origin}"
+            helps = f"tell the maintainer of {origin.distribution}, or upgrade it"
+            raise UserError(f"{who} raised {cause(error)}; {helps} ({TRACEBACK}=1 shows the traceback)") from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
@@ -88,16 +109,23 @@ def _from(points: Sequence[Any]) -> str:
     return " and ".join(sorted("==".join(identity(point.dist)) for point in points))
 
 
-def _load(name: str, points: Sequence[Any]) -> click.Command:
+def _load(name: str, points: Sequence[Any]) -> tuple[click.Command, Origin]:
     if len(points) > 1:
         raise UserError(f"the command {name!r} is registered by {_from(points)}; uninstall all but one")
+    from ..loader import cause, guarded, origin_of, remedy
+    from ..watchdog import Stuck, patience
+
+    patience()  # what is wrong with the environment is not the command's fault
+    origin = origin_of(points[0])
+    who = f"the command {name!r} of {origin}"
     try:
-        command = points[0].load()
-    except Exception as error:
-        raise UserError(f"the command {name!r} of {_from(points)} failed to load: {type(error).__name__}: {error}") from error
+        with guarded(origin, f"importing {who}"):
+            command = points[0].load()
+    except (Exception, SystemExit, Stuck) as error:
+        raise UserError(f"{who} failed to load: {cause(error)}; {remedy(error, origin)}") from error
     if not isinstance(command, click.Command):
-        raise UserError(f"the command {name!r} of {_from(points)}, {points[0].value}, is no click command")
-    return command
+        raise UserError(f"{who}, {points[0].value}, is no click command; {remedy(TypeError(), origin)}")
+    return command, origin
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -13,7 +13,8 @@ from ..describe import OptionRow, options_of
 from ..errors import UserError, nearest
 from ..options import Config
 from ..plugins import BLOCK, Manager, Row, manager, require_kind
-from ..spec import KINDS
+from ..recipe.answers import check_answers
+from ..spec import KINDS, ComponentSpec
 
 
 @click.group(invoke_without_command=True)
@@ -157,7 +158,7 @@ def _page(found: Manager, kind: str, name: str) -> str:
         ("config", spec.config),
         ("docs", _documentation(distribution)),
     ]
-    facts += [(word, ", ".join(sorted(words)) or "nothing") for word, words in _capabilities(config, options)]
+    facts += [(word, ", ".join(sorted(words)) or "nothing") for word, words in _capabilities(found, spec, config, options)]
     lines = [click.style(f"{kind}.{name}", bold=True) + f"  {spec.summary}", ""]
     lines += [f"  {title:<8}  {text}" for title, text in facts if text]
     lines += ["", click.style("options", bold=True) if options else "It has no options."]
@@ -174,9 +175,13 @@ def _documentation(distribution: str) -> str:
     return ", ".join(place for place in (pages, packaged.documentation_url(distribution)) if place)
 
 
-def _capabilities(config: type[Config], options: Iterable[OptionRow]) -> list[tuple[str, frozenset[str]]]:
+def _capabilities(
+    found: Manager, spec: ComponentSpec, config: type[Config], options: Iterable[OptionRow]
+) -> list[tuple[str, frozenset[str]]]:
     """What the component provides and needs with its default options; nothing is said where options are required."""
     if any(option.required for option in options):
         return []
-    default = config()
-    return [("provides", default.provides()), ("needs", default.needs())]
+    with found.blamed(spec.kind, spec.name, "the config"):
+        default = config()
+        check_answers(default)
+        return [("provides", default.provides()), ("needs", default.needs())]

@@ -33,26 +33,18 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
     Ctrl-C stops at the next step with a checkpoint.
     """
     resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
-    from ..report.terminal import results_table
-    from ..training.job import Interrupted, Job
-    from . import display
+    from ..training.job import Interrupted
 
     first = _first_rank()
-    screen = display.choose() if first else display.Plain()
-    job = Job(resolved, directory, screen if first else None, shlex.join(["ibllm", *sys.argv[1:]]))
-    if first:
-        screen.say(f"{resolved.name}: {', '.join(f'{stage.name} {stage.steps}' for stage in resolved.running())} steps → {directory}")
     try:
-        with interruptible(job):
-            results = job.run(resume)
+        results = _train(resolved, directory, first, resume)
     except Interrupted as stopped:
-        screen.close()
         click.echo(f"{stopped}; go on with: ibllm run {shlex.quote(str(directory))} --resume", err=True)
         return INTERRUPTED
-    finally:
-        screen.close()
     if first:
         from rich.console import Console
+
+        from ..report.terminal import results_table
 
         Console().print(results_table(results))
         click.echo(f"report   {directory / 'report.html'}")
@@ -60,6 +52,24 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
         click.echo(f"next     ibllm evaluate {directory} --split {resolved.evaluation.splits[-1]}")
         click.echo(f"         ibllm run {recipe} --run-dir {directory}-2 --seed {resolved.seed.init + 1}")
     return 0
+
+
+def _train(recipe: Recipe, directory: Path, shown: bool, resume: bool) -> dict[str, float]:
+    """The run's figures; what components print on the way goes to standard error."""
+    from ..output import stdout_to_stderr
+    from ..training.job import Job
+    from . import display
+
+    with stdout_to_stderr() as ours:
+        screen = display.choose(ours) if shown else display.Plain(ours)
+        try:
+            job = Job(recipe, directory, screen if shown else None, shlex.join(["ibllm", *sys.argv[1:]]))
+            if shown:
+                screen.say(f"{recipe.name}: {', '.join(f'{stage.name} {stage.steps}' for stage in recipe.running())} steps → {directory}")
+            with interruptible(job):
+                return job.run(resume)
+        finally:
+            screen.close()
 
 
 def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> tuple[Recipe, Path]:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..build import BuildError
-from ..errors import UserError
 from ..interfaces.image import DrawingDecoder, ImageDecoder, TokenDecoder
 from ..interfaces.image_tokenizer import ImageTokenizer, Reconstruction
 from ..interfaces.latent import Latent
 from ..interfaces.text import TextDecoder
 from ..interfaces.tokenizer import BOS
+from ..loader import cause
 from ..model import Model
 from ..noise import Rng
 from ..recipe.schema import READS, Recipe
@@ -162,8 +162,8 @@ def _blamed(recipe: Recipe, name: str) -> Iterator[None]:
     component, encoder = recipe.parts[name], READS.get(name, "")
     try:
         yield
-    except Exception as error:
-        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        problem = cause(error)
         if encoder in recipe.parts:
             other = recipe.parts[encoder]
             problem += f"; it reads the latents of {encoder} = {other.use} ({other.place}), width d = {recipe.latent_width(encoder)}"

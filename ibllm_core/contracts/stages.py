@@ -16,6 +16,7 @@ from ..batch import Batch
 from ..build import BuildError
 from ..cycle import fabricate
 from ..errors import UserError
+from ..loader import cause
 from ..model import Model
 from ..recipe.schema import Recipe, Stage
 from ..training.player import MODEL, Player, Turns, make_players, period, set_trainable, turns
@@ -109,8 +110,8 @@ class _Walk:
                 cycle.check()
             except UserError as error:
                 raise BuildError(component, f"losses.{name}", str(error)) from error
-            except Exception as error:
-                problem = f"in stage {self._stage.name}: {type(error).__name__}: {error}"
+            except (Exception, SystemExit) as error:
+                problem = f"in stage {self._stage.name}: {cause(error)}"
                 raise BuildError(component, f"losses.{name}", problem) from error
             values.append(value)
         if not values:

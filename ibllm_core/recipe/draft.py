@@ -11,6 +11,7 @@ from ..errors import UserError, nearest
 from ..options import Config, LossConfig, MetricConfig
 from ..plugins import Manager, UnknownComponent
 from ..spec import KINDS
+from .answers import check_answers
 from .document import Document
 from .errors import Mistakes, listing
 from .schema import PARTS, Component, Compute, EvaluationPlan, Init, LossEntry, Place, PlayerEntry, Plugins, Seeds, Stage, Training
@@ -134,7 +135,14 @@ class Draft:
             self.say((*path, "use"), str(error))
             return None
         rest = {key: value for key, value in table.items() if key not in own}
-        config = self.structure(config_class, rest, path, (*own, *more), describe_provider(kind, use, provider))
+        try:
+            with self.manager.blamed(kind, use, "the config"):
+                config = self.structure(config_class, rest, path, (*own, *more), describe_provider(kind, use, provider))
+                if config is not None:
+                    check_answers(config)
+        except UserError as error:
+            self.say((*path, "use"), str(error))
+            return None
         if config is None or read is None:
             return None
         place = attrs.evolve(self.place(*path, "use"), key=self.place(*path).key)
@@ -175,11 +183,14 @@ def needs(config: Config) -> frozenset[str]:
 
 
 def at_defaults(manager: Manager, kind: str, name: str) -> Config | None:
-    """A component's options as they are by default; None where it cannot be imported or has options without a default that are no strings."""
+    """A component's options as they are by default; None where that fails or there are options without a default that are no strings."""
     try:
         cls = manager.config_class(kind, name)
-        return cls(**{field.name: "" for field in keys(cls).values() if field.default is attrs.NOTHING})
-    except (ValueError, TypeError):
+        with manager.blamed(kind, name, "the config"):
+            config = cls(**{field.name: "" for field in keys(cls).values() if field.default is attrs.NOTHING})
+            check_answers(config)
+            return config
+    except UserError:
         return None
 
 
@@ -202,7 +213,7 @@ def switches(config: Config | None, ability: str) -> list[str]:
 def _would_give(config: Config | None, name: str, value: object, ability: str) -> bool:
     try:
         return config is not None and ability in attrs.evolve(config, **{name: value}).provides()
-    except ValueError:
+    except (Exception, SystemExit):  # another option may not allow it, or the config is wrong: there is no hint to give then
         return False
 
 

@@ -270,6 +270,10 @@ class Recipe:
         found |= {f"stages.{name}.schedule": s.schedule for name, s in self.stages.items()}
         return found
 
+    def figures(self) -> Mapping[str, tuple[str, ...]]:
+        """Metric → the figures that it says it gives."""
+        return {name: c.config.figures() if isinstance(c.config, MetricConfig) else () for name, c in self.metrics.items()}
+
     def validated(self, plan: Validation) -> tuple[str, ...]:
         """The metrics that a validation computes: those it names, and those that give the figures it steers by."""
         steered = {plan.figure} | ({plan.balance.text, plan.balance.image} if plan.balance else set())

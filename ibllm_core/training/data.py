@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ..batch import Batch, add_unpaired, collate
+from ..batch import Batch, add_unpaired, collate, take
 from ..interfaces.dataset import Dataset
 from ..interfaces.tokenizer import Tokenizer
 from ..randomness import Stream
@@ -84,8 +84,8 @@ class Feeder:
 
     def _collate(self, draw: int, share: npt.NDArray[np.int64]) -> Batch:
         positions = draw * self._batch + share
-        batch = collate(self._dataset.samples("train", self._order(positions)), self._tokenizers, share)
-        found = {name: other.samples("train", self._orders[name](positions)) for name, other in self._unpaired.items()}
+        batch = collate(take(self._dataset, "train", self._order(positions)), self._tokenizers, share)
+        found = {name: take(other, "train", self._orders[name](positions), f"unpaired.{name}") for name, other in self._unpaired.items()}
         return add_unpaired(batch, found, self._tokenizers)
 
     def _prepare(self, draw: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import torch
 
 from .. import build
+from ..blame import explained
 from ..contracts import Report, check
+from ..errors import Notice
 from ..lifecycle import Hooks, hooks_of
 from ..provenance import provenance
 from ..recipe.schema import Recipe, Stage
@@ -239,4 +242,7 @@ def _close(session: Session) -> None:
     if session.log is not None:
         session.log.close()
     for tracker in session.trackers.values():
-        tracker.close()
+        try:
+            tracker.close()
+        except (Exception, SystemExit) as error:  # what the run has to say matters more, good or bad
+            warnings.warn(Notice(str(explained(error, session.recipe))), stacklevel=2)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..batch import add_unpaired, collate
+from ..batch import add_unpaired, collate, take
 from ..cycle import Cycle
 from ..errors import UserError
 from ..evaluation import evaluate
@@ -139,7 +139,9 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
 def measure(session: Session, split: str, items: int, metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Figures of the model as it is on one split."""
     plan, seed = session.recipe.evaluation, session.recipe.seed.evaluation
-    figures, _ = evaluate(session.model, session.dataset, metrics, split, items=items, seed=seed, batch=plan.batch)
+    figures, _ = evaluate(
+        session.model, session.dataset, metrics, split, items=items, seed=seed, batch=plan.batch, declared=session.recipe.figures()
+    )
     return figures
 
 
@@ -153,8 +155,8 @@ def _held_out_loss(session: Session, stage: Stage, plan: Validation, trainer: St
     with model.inference():
         for start in range(0, count, size):
             indices = np.arange(start, min(start + size, count))
-            found = {name: other.samples(plan.split, indices % items) for name, (other, items) in others.items() if items}
-            pairs = collate(session.dataset.samples(plan.split, indices), model.tokenizers, indices)
+            found = {name: take(other, plan.split, indices % items, f"unpaired.{name}") for name, (other, items) in others.items() if items}
+            pairs = collate(take(session.dataset, plan.split, indices), model.tokenizers, indices)
             batch = add_unpaired(pairs, found, model.tokenizers).to(model.device)
             key = (session.recipe.seed.evaluation, "validation", plan.split)
             cycle = Cycle(model, batch, session.losses, key, trainer.step)

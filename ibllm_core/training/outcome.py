@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..batch import frozen
 from ..evaluation import Evaluation, evaluate, records
 from ..model import Pixels
 from ..report import render
@@ -48,6 +49,7 @@ def finish(session: Session) -> dict[str, float]:
                 seed=recipe.seed.evaluation,
                 batch=plan.batch,
                 checkpoint=checkpoint,
+                declared=recipe.figures(),
             )
             results |= {f"{split}/{name}": value for name, value in figures.items()}
             results[f"{split}/items"] = float(len(evaluation))
@@ -122,7 +124,7 @@ def write_samples(session: Session, evaluation: Evaluation) -> None:
     if shown and rows:
         sheet = np.concatenate([np.concatenate([pixels[row] for pixels in shown.values()]) for row in rows], axis=1)
         for tracker in session.trackers.values():
-            tracker.image(f"samples/{evaluation.split}", sheet, session.step)
+            tracker.image(f"samples/{evaluation.split}", frozen(sheet), session.step)
 
 
 def choose_samples(evaluation: Evaluation, count: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +60,7 @@ class NamesMetric(Metric):
         exact, loose = known_names(dataset.collection)
         drawn = nearest_drawings(evaluation.generated, dataset.collection, evaluation.split) == truth.identity
 
-        def named(captions: list[str], names: Mapping[int, set[str]]) -> Bool:
+        def named(captions: Sequence[str], names: Mapping[int, set[str]]) -> Bool:
             return np.array([text in names[n] for text, n in zip(captions, truth.identity.tolist(), strict=True)], dtype=np.bool_)
 
         agrees = named(evaluation.reread, exact)

@@ -119,12 +119,39 @@ def test_two_strangers_with_one_command_name_are_both_named(site, capsys):
     ("source", "message"),
     [
         ("import nothing_like_it", "failed to load: ModuleNotFoundError: No module named 'nothing_like_it'"),
-        ("command = 1", "is no click command"),
+        ("import nothing_like_it", "far==1.0 needs nothing_like_it: install it, or all it needs with pip install --upgrade far"),
+        ("import sys\nsys.exit('bye')", "failed to load: SystemExit: bye ("),
+        ("import time\ntime.sleep(1000)", "failed to load: Stuck: not done after 0.5 s ("),
+        ("command = 1", "is no click command; upgrade or uninstall far"),
     ],
 )
-def test_a_strangers_broken_command_is_blamed_on_it(site, capsys, source, message):
+def test_a_strangers_broken_command_is_blamed_on_it(site, capsys, monkeypatch, source, message):
+    monkeypatch.setenv("IBLLM_IMPORT_TIMEOUT", "0.5")
     site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=cli.GROUP)
     assert cli.main(["far"]) == 2
     assert capsys.readouterr().err.startswith("error: the command 'far' of far==1.0")
     cli.main(["far"])
     assert message in capsys.readouterr().err
+
+
+def test_what_a_strangers_command_prints_when_imported_is_not_output(site, capsys):
+    site.install("far", {"far": "far_command:command"}, {"far_command": "print('welcome')\n" + COMMAND}, group=cli.GROUP)
+    assert cli.main(["far"]) == 0
+    assert capsys.readouterr() == ("from afar\n", "[far==1.0] welcome\n")
+
+
+def test_an_error_of_a_strangers_command_is_not_ours(site, capsys):
+    source = "import click\n@click.command()\ndef command():\n    raise KeyError('lost')\n"
+    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=cli.GROUP, version="0.3")
+    assert cli.main(["far"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: the command 'far' of far==0.3 raised KeyError: 'lost' (")
+    assert "far_command.py:4); tell the maintainer of far, or upgrade it" in said
+
+
+def test_a_strangers_command_ends_with_the_code_that_it_says(site):
+    source = "import click, sys\n@click.command()\ndef command():\n    sys.exit(5)\n"
+    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=cli.GROUP)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["far"])
+    assert ended.value.code == 5

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ibllm_core.errors import UserError
 from ibllm_core.plugins import BLOCK, PluginError, UnknownComponent, manager
+from ibllm_core.watchdog import TIMEOUT
 
 
 def test_a_strangers_component_is_offered_with_its_provenance(site, source):
@@ -70,7 +72,51 @@ def test_a_misspelt_hook_is_named(site):
     module = "from ibllm_core.hookspecs import hookimpl\n@hookimpl\ndef ibllm_componets():\n    return []\n"
     site.install("typo", {"typo": "typo_plugin"}, {"typo_plugin": module})
     [row] = site.manager().rows()
-    assert row.error == "typo_plugin implements an unknown hook 'ibllm_componets'; did it mean 'ibllm_components'?"
+    assert row.error == (
+        "typo_plugin implements an unknown hook 'ibllm_componets'; did it mean 'ibllm_components'? "
+        "If a newer ibllm has it: upgrade ibllm, or mark it @hookimpl(optionalhook=True)"
+    )
+
+
+def test_a_hook_of_another_ibllm_may_be_optional(site, source):
+    hook = "\n@hookimpl(optionalhook=True)\ndef ibllm_of_the_future(recipe, something_new):\n    pass\n"
+    site.install("both", {"both": "both_plugin"}, {"both_plugin": source(name="fine") + hook})
+    site.install("only", {"only": "only_plugin"}, {"only_plugin": "from ibllm_core.hookspecs import hookimpl\n" + hook})
+    assert [(row.distribution, row.status, row.hooks) for row in site.manager().rows()] == [("both", "ok", ()), ("only", "ok", ())]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("factory", "None", "a string"),
+        ("kind", "['loss']", "a string"),
+        ("summary", "None", "a string"),
+        ("name", "5", "a string"),
+        ("config", "''", "a string"),
+        ("api", "True", "an integer"),
+    ],
+)
+def test_a_spec_with_a_field_of_the_wrong_type_is_its_plugins_row(site, source, field, value, expected):
+    spec = {"kind": "'loss'", "name": "'bad'", "factory": "'m:F'", "config": "'m:C'", "summary": "'s'", "api": "1"} | {field: value}
+    module = (
+        "from ibllm_core.hookspecs import hookimpl\nfrom ibllm_core.spec import ComponentSpec\n@hookimpl\ndef ibllm_components():\n"
+        f"    return [ComponentSpec({', '.join(f'{name}={text}' for name, text in spec.items())})]\n"
+    )
+    site.install("bad", {"bad": "bad_plugin"}, {"bad_plugin": module}, version="0.4")
+    site.install("good", {"good": "good_plugin"}, {"good_plugin": source(name="fine")})
+    found = site.manager()
+    assert found.names("loss") == ("fine",)
+    [row] = [row for row in found.rows() if row.distribution == "bad"]
+    assert (row.status, row.version) == ("error", "0.4")
+    assert f"with {field} = {eval(value)!r}, expected {expected}" in row.error
+    assert "upgrade or uninstall bad" in row.remedy
+
+
+def test_a_wrong_timeout_is_the_environments_fault_and_breaks_no_plugin(site, source, monkeypatch):
+    site.install("good", {"good": "good_plugin"}, {"good_plugin": source(name="fine")})
+    monkeypatch.setenv(TIMEOUT, "abc")
+    with pytest.raises(UserError, match=f"{TIMEOUT} = 'abc': expected a number of seconds"):
+        site.manager()
 
 
 def test_one_component_from_two_distributions_is_had_from_neither(site, source):

@@ -1,0 +1,36 @@
+"""What a component's config says of itself, asked once while a recipe is read: afterwards the core relies on it. Torch-free."""
+
+from __future__ import annotations
+
+from ..loader import PluginError
+from ..options import Config, DatasetConfig, LossConfig, MetricConfig
+
+_PLAYERS = ("model", "critic")
+
+
+def check_answers(config: Config) -> None:
+    """Raises `PluginError` where an answer is not what `ibllm_core.options` says; what a method raises passes."""
+    for name in ("provides", "needs"):
+        found = getattr(config, name)()
+        _expect(isinstance(found, frozenset | set) and _words(found), f"{name}()", found, "a frozenset of strings")
+    if isinstance(config, LossConfig):
+        players, terms = config.players(), config.terms()
+        _expect(isinstance(players, tuple) and set(players) <= set(_PLAYERS), "players()", players, f"a tuple of {' and '.join(_PLAYERS)}")
+        _expect(isinstance(terms, tuple) and _words(terms), "terms()", terms, "a tuple of strings")
+    if isinstance(config, MetricConfig):
+        figures = config.figures()
+        _expect(isinstance(figures, tuple) and _words(figures), "figures()", figures, "a tuple of strings")
+    if isinstance(config, DatasetConfig):
+        splits, shape = config.splits(), config.image_shape
+        _expect(isinstance(splits, tuple) and _words(splits) and "train" in splits, "splits()", splits, "a tuple of strings with 'train'")
+        numbers = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)
+        _expect(numbers, "image_shape", shape, "a tuple (c, h, w)")
+
+
+def _words(found: object) -> bool:
+    return isinstance(found, tuple | set | frozenset) and all(isinstance(word, str) for word in found)
+
+
+def _expect(right: bool, what: str, found: object, expected: str) -> None:
+    if not right:
+        raise PluginError(f"its {what} gave {found!r}, expected {expected}")
