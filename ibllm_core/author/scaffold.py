@@ -24,6 +24,8 @@ from ..spec import API, KINDS
 
 #: A distribution's name as the packaging standard has it (PEP 508).
 _NAME = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]*[A-Z0-9]", re.IGNORECASE)
+#: Characters that it may have here: with more, generated lines get longer than a formatter leaves them.
+_LONGEST = 60
 #: Template → where it goes, in terms of the values below; those of the kind are in ``kinds/KIND``.
 _FILES: Mapping[str, str] = {
     "pyproject.toml": "pyproject.toml",
@@ -90,6 +92,8 @@ def names(name: str) -> Names:
     """Raises `UserError` where `name` is no distribution's name, or gives a package that Python could not import or would hide another."""
     if not _NAME.fullmatch(name):
         raise UserError(f"NAME = {name!r}: expected letters, digits, '-', '_' and '.', a letter or a digit at either end")
+    if len(name) > _LONGEST:
+        raise UserError(f"NAME = {name!r}: expected at most {_LONGEST} characters, it has {len(name)}")
     package = re.sub(r"[-_.]+", "_", name).lower()
     component = package.removeprefix("ibllm_")
     if not component.isidentifier() or keyword.iskeyword(package) or keyword.iskeyword(component):

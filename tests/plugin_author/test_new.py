@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tokenize
 from pathlib import Path
 
 import pytest
 
-from ibllm_core.author import scaffold
 from ibllm_core.spec import KINDS
 from ibllm_core.testing.plugin import run_command
 
 ROOT = Path(__file__).parents[2]
-#: Lines of code that a simple part's own module may have.
+#: Lines of code that a package may have in plugin.py, config.py and the part's module together, and those kinds that ask for more than others.
 MOST_LINES = 40
+MORE_LINES = {"text_decoder": 44, "image_decoder": 46, "dataset": 48, "image_tokenizer": 50}
 
 
 def new(folder: Path, name: str = "my-part", kind: str = "text_encoder", *more: str):
@@ -56,9 +58,24 @@ def test_every_kind_has_a_complete_package_whose_part_is_short(kind, tmp_path):
     wanted |= {f"src/ibllm_two_stripes/{name}" for name in ("__init__.py", "plugin.py", "config.py", f"{kind}.py", "recipes/small.toml")}
     assert {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} == wanted
     assert (target / "src/ibllm_two_stripes/__init__.py").read_text() == ""
-    assert code_lines(target / f"src/ibllm_two_stripes/{kind}.py") <= MOST_LINES
+    lines = {name: code_lines(target / f"src/ibllm_two_stripes/{name}.py") for name in ("plugin", "config", kind)}
+    assert sum(lines.values()) <= MORE_LINES.get(kind, MOST_LINES), lines
     assert 'two_stripes = "ibllm_two_stripes.plugin"' in (target / "pyproject.toml").read_text()
     assert not [path for path in target.rglob("*") if path.is_file() and ("<<" in path.read_text() or "<%" in path.read_text())]
+
+
+@pytest.mark.parametrize("name", ["x", "contrastive-language-image-distance-for-all-sort-of-pictures"])
+def test_every_kinds_package_is_clean_and_formatted_however_long_its_name(name, tmp_path):
+    """The steps of its own workflow, in its folder."""
+    pytest.importorskip("ruff")
+    assert len(name) in (1, 60)
+    for kind in KINDS:
+        assert new(tmp_path / kind, name, kind).code == 0
+    for words in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *words, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
 
 
 def test_it_says_what_to_do_next(tmp_path):
@@ -86,6 +103,7 @@ def test_without_dir_the_folder_is_called_like_the_package(tmp_path, monkeypatch
         ("my part", "NAME = 'my part': expected letters, digits"),
         ("2-parts", "it begins with a letter and is no keyword"),
         ("lambda", "it begins with a letter and is no keyword"),
+        ("a" * 61, "expected at most 60 characters, it has 61"),
         ("json", "would hide Python's own module json"),
         ("torch", "a package torch is installed here already: "),
         ("ibllm-lstm", "a package ibllm_lstm is installed here already"),
@@ -145,14 +163,3 @@ def test_the_wheel_has_the_templates():
     templates = {path.relative_to(ROOT) for path in (ROOT / "ibllm_core" / "templates").rglob("*.jinja")}
     assert len(templates) > 2 * len(KINDS)
     assert templates | {Path("ibllm_core/testing/tiny.toml")} <= packed
-
-
-def test_the_shortest_way_to_a_plugin_is_short(tmp_path):
-    """Specs, options and part of the simplest text encoder, together."""
-    files = scaffold.render("text_encoder", scaffold.names("pile"))
-    lines = 0
-    for name, text in files.items():
-        if name.startswith("src/") and name.endswith(".py"):
-            (tmp_path / "m.py").write_text(text, encoding="utf-8")
-            lines += code_lines(tmp_path / "m.py")
-    assert lines <= MOST_LINES
