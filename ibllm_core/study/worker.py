@@ -57,7 +57,9 @@ def _follow_parent() -> None:
     """Stops the run, with a checkpoint, once nobody is there any more who waits for it: the pipe on standard input ends with its other side."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin: a thread that waits in its buffer keeps the interpreter from ending.
+        while os.read(0, 1024):
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     if not sys.stdin.isatty():
