@@ -187,7 +187,9 @@ class Manager:
                 yield f"To have what one of them offers: {_UNINSTALL}."
             else:
                 yield f"The plugin {plugin!r} might have it, but is broken: {self._broken[plugin]}."
-        others = sorted(set(self._broken).difference(suspects))
+        for plugin in sorted(set(self._twins).difference(suspects)):
+            yield f"None of several packages is loaded: {self._twins[plugin]}; {_UNINSTALL}."
+        others = sorted(set(self._broken).difference(suspects, self._twins))
         if others:
             yield f"Plugins that failed to load (see `ibllm plugins`): {', '.join(others)}."
         if self._blocked:

@@ -151,6 +151,9 @@ def test_a_component_that_a_clash_of_plugin_names_took_away_is_told_with_the_cla
         "the plugin name 'same' is registered by first==1.0 (first_plugin) and second==1.0 (second_plugin), so none of them is loaded; "
         "no loss is called 'a'. No plugin offers any loss. To have what one of them offers: uninstall all but one."
     )
+    site.install("broken", {"broken": "broken_plugin"}, {"broken_plugin": "1 / 0"})
+    with pytest.raises(UnknownComponent, match=r"no loss is called 'a'\. .* 'same' is registered by first==1\.0 .* and second==1\.0 "):
+        site.manager().get("loss", "a")
 
 
 def test_a_component_twice_in_one_plugin(site, source):
