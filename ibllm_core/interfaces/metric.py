@@ -18,7 +18,10 @@ class Metric(ABC):
 
     @abstractmethod
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
-        """Figure name → value. Fractions are in [0, 1]."""
+        """Figure name → value, all that the config's `figures` names. Fractions are in [0, 1].
+
+        Every value is finite: a run ends, with the metric's name, where one is not. What the evaluation hands out is read-only.
+        """
 
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         """How the figures came about, for the run's record: what extracted them, its sizes, n, and what they were compared with.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from .. import plugins
 from ..errors import nearest
+from ..output import stdout_to_stderr
 from .checks import check_all
 from .document import Document
 from .draft import Draft
@@ -49,8 +50,9 @@ def load(
             draft.manager = plugins.manager(blocked.block)
             _check_blocks(draft)
         _check_hooks(draft)
-    read_sections(draft)
-    check_all(draft)
+    with stdout_to_stderr():  # configs are asked again and again, and what a plugin prints is no output of a command
+        read_sections(draft)
+        check_all(draft)
     mistakes.throw()
     return _recipe(draft, document)
 

@@ -41,14 +41,12 @@ class MetricSuite(Suite):
     Attributes:
         dataset: (name, options) of the dataset whose truth it reads; empty for a stand-in.
         split: the split that is measured.
-        may_be_nan: figure → when there is none.
         ordered: why the items' order may matter; empty where it may not.
     """
 
     kind = "metric"
     dataset: tuple[str, Mapping[str, Any]] = ("", MappingProxyType({}))
     split: str = "test"
-    may_be_nan: Mapping[str, str] = MappingProxyType({})
     ordered: str = ""
 
     def data(self) -> Dataset:
@@ -92,15 +90,12 @@ class MetricSuite(Suite):
         expect(not stray, f"{self._name}: evaluate gives {', '.join(stray)}, which figures() does not name")
 
     def test_figures_are_numbers(self, device: torch.device) -> None:
-        """Floats, finite (or none of it where the class says why in `may_be_nan`); fractions in [0, 1]."""
+        """Floats, finite: a run ends where a figure is not; fractions in [0, 1]."""
         for name, value in self._figures(self.evaluation(device)).items():
             expect(isinstance(value, float | int), f"{self._name}: {name} is a {type(value).__name__}, expected a float")
-            expect(
-                math.isfinite(value) or name in self.may_be_nan,
-                f"{self._name}: {name} is {value}; where there is no figure, say when in may_be_nan",
-            )
+            expect(math.isfinite(value), f"{self._name}: {name} is {value}, expected a finite number")
             known = KNOWN.get(name)
-            if known is not None and known.percent and math.isfinite(value):
+            if known is not None and known.percent:
                 expect(0 <= value <= 1, f"{self._name}: {name} is {value}: a fraction is in [0, 1]")
 
     def test_the_same_evaluation_gives_the_same_figures(self, device: torch.device) -> None:

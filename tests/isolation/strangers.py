@@ -92,7 +92,66 @@ WORKER = """        if cycle.step == 1 and os.environ.get("RANK") == "1":
         return cycle.image_nll.mean()
 """
 
+FIGURE_OPTIONS = """
+import attrs
+from ibllm_core.options import MetricConfig
+
+@attrs.frozen(kw_only=True)
+class Options(MetricConfig):
+    def figures(self):
+        return ("nothing",)
+"""
+
+FIGURE = """
+from ibllm_core.interfaces.metric import Metric
+
+class Part(Metric):
+    def __init__(self, config, context): pass
+
+    def evaluate(self, evaluation):
+        print("measuring nothing")
+        return {"nothing": float("nan")}
+"""
+
+BLIND_OPTIONS = """
+import attrs
+from ibllm_core.options import DatasetConfig
+
+@attrs.frozen(kw_only=True)
+class Options(DatasetConfig):
+    def splits(self):
+        return ("train", "novel-validation", "test", "novel")
+
+    @property
+    def image_shape(self):
+        return 3, 32, 32
+"""
+
+BLIND = """
+import numpy as np
+from ibllm_core.interfaces.dataset import Dataset, Samples
+
+class Part(Dataset):
+    image_shape = (3, 32, 32)
+
+    def __init__(self, config, context):
+        self.config = config
+
+    def sizes(self):
+        return dict.fromkeys(self.config.splits(), 16)
+
+    def samples(self, split, indices):
+        captions = ["a small red circle"] * len(indices)
+        return Samples(indices, np.zeros((len(indices), 3, 32, 32), np.uint8), captions)
+"""
+
 STRANGERS = (
+    stranger("bad-spec", offering("bad_spec", "loss", "bad_spec").replace("summary='a stranger'", "summary=None"), "0.5"),
+    stranger(
+        "other-ibllm", offering("other_ibllm", "loss", "other_ibllm") + "\n@hookimpl(optionalhook=True)\ndef ibllm_someday(x):\n    pass\n"
+    ),
+    stranger("nan-figure", offering("nan_figure", "metric", "nan-figure"), "1.5", config=FIGURE_OPTIONS, parts=FIGURE),
+    stranger("blind", offering("blind", "dataset", "blind"), "1.6", config=BLIND_OPTIONS, parts=BLIND),
     stranger("import-error", "raise RuntimeError('needs a licence')\n", "0.3"),
     stranger("missing-dependency", "import a_package_that_is_not_there\n"),
     stranger("newer-api", offering("newer_api", "loss", "from_the_future", "api=99"), "7.0"),

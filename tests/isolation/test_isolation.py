@@ -44,6 +44,7 @@ def rows(strange: Environment) -> dict[str, dict[str, Any]]:
         ("newer-api", "7.0", r"newer-api==7.0 was written for version 99 of the plugin interface, this ibllm speaks 1", "upgrade ibllm"),
         ("retired-api", "0.1", r"version 0 of the plugin interface, which this ibllm.* no longer accepts", "upgrade retired-api"),
         ("misspelt-hook", "1.0", "unknown hook 'ibllm_stage_endet'; did it mean 'ibllm_stage_ended'", "upgrade or uninstall misspelt-hook"),
+        ("bad-spec", "0.5", "loss.bad_spec with summary = None, expected a string", "upgrade or uninstall bad-spec"),
         ("clash-one", "1.0", r"clash-one==1\.0 .* and clash-two==2\.0 ", "block or uninstall all but one"),
         ("clash-two", "2.0", r"clash-one==1\.0 .* and clash-two==2\.0 ", "block or uninstall all but one"),
         ("twin-one", "1.0", r"plugin name 'twin' is registered by twin-one==1\.0 .* and twin-two==2\.0 ", "uninstall all but one"),
@@ -65,6 +66,7 @@ def test_the_others_are_usable(rows: dict[str, Any]) -> None:
         "kind": "loss", "name": "prints", "status": "ok", "error": "", "remedy": "", "api": 1, "hooks": [],
     }  # fmt: skip
     assert rows["endless"]["status"] == "blocked"
+    assert (rows["other-ibllm"]["status"], rows["other-ibllm"]["hooks"]) == ("ok", [])
 
 
 def test_what_cannot_be_interrupted_is_named_before_the_process_ends(strange: Environment) -> None:
@@ -91,9 +93,26 @@ def with_loss(name: str) -> tuple[str, ...]:
         (
             "check",
             (*SETS, "stages.image.steps=1", "model.image_encoder={use='wrong_shapes'}"),
-            ["model.image_encoder = wrong_shapes (provided by wrong-shapes 1.1)", "axis d is wrong"],
+            ["model.image_encoder = wrong_shapes (provided by wrong-shapes 1.1)", "axis d is wrong", "tell the maintainer of wrong-shapes"],
         ),
         ("check", with_loss("changes-input"), ["losses.changes-input", "changes-input 1.3", "in place (y_fake)", "work on a copy"]),
+        (
+            "run",
+            (*SETS, "metrics={nothing={use='nan-figure'}}"),
+            [
+                "measuring nothing\n",
+                "metrics.nothing = nan-figure (provided by nan-figure 1.5): evaluate on",
+                "gave nothing = nan: expected a finite number; tell the maintainer of nan-figure",
+            ],
+        ),
+        (
+            "run",
+            (*SETS, "data={use='blind'}", "metrics={}"),
+            [
+                "data = blind (provided by blind 1.6): samples('train') gave images of uint8 (8, 3, 32, 32): expected an array, uint8 (8, 32, 32, 3)",
+                "tell the maintainer of blind, upgrade it, or use another dataset",
+            ],
+        ),
         (
             "run",
             with_loss("gives-nan"),
