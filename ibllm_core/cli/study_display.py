@@ -63,9 +63,16 @@ class LiveWatcher(PlainWatcher):
         self._last = progress
         if time.monotonic() - self._drawn > 0.5:
             self._drawn = time.monotonic()
-            self._screen.update(self.table(progress))
+            self._screen.update(self.view(progress))
 
-    def table(self, progress: Mapping[str, Progress]) -> Any:
+    def view(self, progress: Mapping[str, Progress], ended: bool = False) -> Any:
+        """The table and, below it, how far it all is."""
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(self._table(progress), Text(self._line(progress, ended), style="dim"))
+
+    def _table(self, progress: Mapping[str, Progress]) -> Any:
         """Arms × seeds: a figure where a run is done, the stage and its share where it is under way."""
         from rich.markup import escape
         from rich.table import Table
@@ -81,7 +88,6 @@ class LiveWatcher(PlainWatcher):
             values = [p.results[study.table.primary] for p in row if study.table.primary in p.results]
             mean = _format(sum(values) / len(values), study.table.primary) if values else ""
             table.add_row(escape(arm.name), *(_cell(p, study.table.primary) for p in row), f"[bold]{mean}[/]")
-        table.caption, table.caption_justify = self._line(progress), "left"
         return table
 
     def say(self, text: str) -> None:
@@ -89,13 +95,15 @@ class LiveWatcher(PlainWatcher):
 
     def close(self) -> None:
         if self._last:
-            self._screen.update(self.table(self._last))
+            self._screen.update(self.view(self._last, ended=True))
         self._screen.stop()
 
-    def _line(self, progress: Mapping[str, Progress]) -> str:
+    def _line(self, progress: Mapping[str, Progress], ended: bool) -> str:
         whole = len(progress)
         done = sum(p.status in (DONE, FAILED, PRUNED) for p in progress.values())
         elapsed = time.monotonic() - self._begun
+        if ended:
+            return f"{done} of {whole} runs, {duration(elapsed)}"
         share = sum(p.share for p in progress.values() if p.status == RUNNING)
         # Only what this invocation did says how quick it is.
         left = f", about {duration(elapsed / (self.done + share) * (whole - done - share))} left" if self.done + share > 0.1 else ""

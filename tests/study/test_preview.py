@@ -54,7 +54,7 @@ def test_the_table_shows_figures_stages_and_failures(write_study) -> None:  # ty
     watcher = LiveWatcher(plan)
     try:
         out = io.StringIO()
-        Console(file=out, width=120).print(watcher.table(progress))
+        Console(file=out, width=120).print(watcher.view(progress))
     finally:
         watcher.close()
     lines = out.getvalue().splitlines()
