@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import subprocess
@@ -86,13 +87,13 @@ def test_another_figure_is_named_with_both_values_and_the_second_run_is_kept(don
         path = directory.run(cell).results
         figures = json.loads(path.read_text())
         truth[cell.id] = figures["novel/scene_exact"]
-        path.write_text(json.dumps(figures | {"novel/scene_exact": truth[cell.id] + 1e-16 if truth[cell.id] else 5e-324}))
+        path.write_text(json.dumps(figures | {"novel/scene_exact": math.nextafter(truth[cell.id], 2.0)}))
         info = directory.run(cell) / "run.json"
         info.write_text(json.dumps(json.loads(info.read_text()) | {"versions": {"torch": "1.0"}}))
     process = ablate(folder)
     assert process.returncode == 1, process.stderr
     name = process.stdout.split("chosen at random: ")[1].split(";")[0]
-    assert f"novel/scene_exact: 5e-324 in the study, {truth[name]!r} now" in process.stdout
+    assert f"novel/scene_exact: {math.nextafter(truth[name], 2.0)!r} in the study, {truth[name]!r} now" in process.stdout
     assert "versions.torch: 1.0 then, " in process.stdout
     assert "1 of " in process.stdout
     kept = Path(process.stdout.split("the second run is kept: ")[1].strip())
