@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import attrs
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -21,28 +20,13 @@ from .interfaces.discriminator import Discriminator
 from .interfaces.image import DrawingDecoder, TokenDecoder
 from .interfaces.image_tokenizer import Reconstruction
 from .interfaces.latent import Gaussian, Latent, Tokens
-from .interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
+from .interfaces.loss import AdversarialLoss, CriticLoss, Loss, Scale, Value
 from .noise import Rng
 
 if TYPE_CHECKING:
     from .model import Model
 
 _T = TypeVar("_T")
-
-
-@attrs.frozen
-class Scale:
-    """How a loss's value becomes one share of the mean over all ranks and micro-batches, which may be unequal.
-
-    Attributes:
-        shares: ranks × micro-batches, over which gradients are averaged afterwards.
-        items: items over all of them; 0 where there is only one share.
-        counts: loss name → the count over all of them; empty where there is only one share.
-    """
-
-    shares: int = 1
-    items: int = 0
-    counts: Mapping[str, Tensor] = attrs.field(factory=dict)
 
 
 class Cycle:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import attrs
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -12,6 +14,21 @@ if TYPE_CHECKING:
 
 #: A mean (), or a sum and its count, so that ranks and accumulation average rightly.
 Value = Tensor | tuple[Tensor, Tensor]
+
+
+@attrs.frozen
+class Scale:
+    """How a loss's value becomes one share of the mean over all ranks and micro-batches, which may be unequal.
+
+    Attributes:
+        shares: ranks × micro-batches, over which gradients are averaged afterwards.
+        items: items over all of them; 0 where there is only one share.
+        counts: loss name → the count over all of them; empty where there is only one share.
+    """
+
+    shares: int = 1
+    items: int = 0
+    counts: Mapping[str, Tensor] = attrs.field(factory=dict)
 
 
 class Loss(nn.Module, ABC):

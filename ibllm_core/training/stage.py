@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .. import build
 from ..batch import Batch
-from ..cycle import Cycle, Scale
-from ..interfaces.loss import CriticLoss, Loss
+from ..cycle import Cycle
+from ..interfaces.loss import CriticLoss, Loss, Scale
 from ..model import Model
 from ..randomness import derive_key
 from ..recipe.schema import Recipe, Stage
