@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UserError
+from .interrupts import on_interrupt
 
 if TYPE_CHECKING:
     from ..study.directory import StudyDirectory
@@ -126,19 +125,13 @@ def _verify(plan: Plan, directory: StudyDirectory) -> int:
     return 0 if verify(plan, directory, click.echo) else 1
 
 
-@contextmanager
-def _interruptible(runner: Runner) -> Iterator[None]:
+def _interruptible(runner: Runner) -> AbstractContextManager[None]:
     """The first Ctrl-C (or SIGTERM) asks the runs to stop with a checkpoint; the second one ends them at once."""
 
-    def stop(number: int, _: object) -> None:
+    def stop() -> None:
         click.echo(
             "ending the runs" if runner.stopped else "stopping the runs, each with a checkpoint; once more to end them at once", err=True
         )
         runner.stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return on_interrupt(stop)

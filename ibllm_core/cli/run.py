@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UserError
+from .interrupts import on_interrupt
 
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
@@ -97,22 +96,16 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
     return RunDirectory(recipe).load(), recipe
 
 
-@contextmanager
-def interruptible(job: Job) -> Iterator[None]:
+def interruptible(job: Job) -> AbstractContextManager[None]:
     """The first Ctrl-C (or SIGTERM) asks the job to stop at a step boundary; the second one stops at once."""
 
-    def stop(number: int, _: object) -> None:
+    def stop() -> None:
         if job.stopping:
             raise KeyboardInterrupt
         job.stop()
         click.echo("stopping at the next step, with a checkpoint; once more to stop at once", err=True)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return on_interrupt(stop)
 
 
 def _first_rank() -> bool:
