@@ -24,16 +24,15 @@ class BasicBlock(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.GroupNorm(groups, channels),
         )
+        self.stride = stride
         same = stride == 1 and before == channels
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(before, channels, 1, stride=stride, bias=False), nn.GroupNorm(groups, channels))
-        )
+        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(before, channels, 1, bias=False), nn.GroupNorm(groups, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(b c h w) → (b c' h/stride w/stride), rounded up."""
-        return F.relu(self.shortcut(x) + self.body(x))
+        # Picked before the 1×1 convolution: one that skips places itself makes oneDNN write past its memory on CPUs (torch 2.13, several threads).
+        places = x[..., :: self.stride, :: self.stride].contiguous(memory_format=torch.channels_last)
+        return F.relu(self.shortcut(places) + self.body(x))
 
 
 class ResNetImageEncoder(ImageEncoder):

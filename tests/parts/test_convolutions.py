@@ -8,7 +8,7 @@ import pytest
 import torch
 from ibllm_cnn.config import CNNImageDecoderConfig, CNNTextEncoderConfig, ResNetImageEncoderConfig
 from ibllm_cnn.image_decoder import CNNImageDecoder
-from ibllm_cnn.resnet import ResNetImageEncoder
+from ibllm_cnn.resnet import BasicBlock, ResNetImageEncoder
 from ibllm_cnn.text_encoder import CNNTextEncoder
 from torch import Tensor
 from torch.nn import functional as F
@@ -100,6 +100,14 @@ def test_every_place_of_the_last_map_has_a_position(shape: tuple[int, int, int],
     z = part(torch.rand(2, *shape))
     assert z.tokens.shape == (2, len(part.positions), 12)
     torch.testing.assert_close(z.pooled, z.tokens.mean(1))
+
+
+def test_the_shortcut_is_a_strided_convolution() -> None:
+    block = BasicBlock(8, 16, stride=2, groups=4)
+    x = torch.randn(3, 8, 17, 16)
+    projection, norm = block.shortcut
+    expected = F.relu(norm(F.conv2d(x, projection.weight, stride=2)) + block.body(x))
+    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_stages_of_a_residual_network_must_agree() -> None:
