@@ -14,8 +14,8 @@ from .errors import UserError
 
 #: Environment variable: seconds that importing one plugin may take; 0 to wait for ever.
 TIMEOUT = "IBLLM_IMPORT_TIMEOUT"
-#: Seconds, where the variable says nothing: enough for torch from a slow network file system.
-DEFAULT = 60.0
+#: Seconds, where the variable says nothing: enough for torch, and what it brings, from a slow disk.
+DEFAULT = 300.0
 
 
 class Stuck(BaseException):

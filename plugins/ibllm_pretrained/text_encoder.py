@@ -122,7 +122,13 @@ def add_adapters(backbone: Any, config: PretrainedTextEncoderConfig) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise ValueError('mode = "lora" needs the package peft: pip install "ibllm[pretrained]"') from None
-    settings = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets) or None)
+    from transformers.pytorch_utils import Conv1D
+
+    # GPT-2's layers are linear ones with their weights transposed, which adapters must be told.
+    transposed = any(isinstance(module, Conv1D) for module in backbone.modules())
+    settings = LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets) or None, fan_in_fan_out=transposed
+    )
     try:
         inject_adapter_in_model(settings, backbone)
     except ValueError as error:

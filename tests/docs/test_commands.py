@@ -98,9 +98,9 @@ def small(recipe: Recipe) -> str:
 
 
 def small_study(text: str) -> str:
-    """A study with one arm beside the base, two seeds and hardly any steps."""
+    """A study with one arm beside the base, one seed and hardly any steps."""
     study = tomllib.loads(text)
-    study |= {"seeds": 2, "scale": 0.001}
+    study |= {"seeds": 1, "scale": 0.001}
     study.pop("budget", None)
     study["variants"] = dict(list(study.get("variants", {}).items())[:1])
     study["axes"] = {} if study["variants"] else {key: values[:1] for key, values in study["axes"].items()}
