@@ -126,9 +126,7 @@ def add_adapters(backbone: Any, config: PretrainedTextEncoderConfig) -> None:
 
     # GPT-2's layers are linear ones with their weights transposed, which adapters must be told.
     transposed = any(isinstance(module, Conv1D) for module in backbone.modules())
-    settings = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets) or None, fan_in_fan_out=transposed
-    )
+    settings = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets) or None, fan_in_fan_out=transposed)
     try:
         inject_adapter_in_model(settings, backbone)
     except ValueError as error:
