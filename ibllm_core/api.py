@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .recipe.schema import Recipe
-    from .run import Run
+    from .runs.directory import Run
 
 __all__ = ["LoadedRecipe", "open", "recipe"]
 
@@ -57,6 +57,6 @@ def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int |
 
 def open(path: str | os.PathLike[str]) -> Run:
     """Opens a run directory."""
-    from .run import Run
+    from .runs.directory import Run
 
     return Run(path)

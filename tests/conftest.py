@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_core.plugins import GROUP, Manager
+from ibllm_core.host.manager import GROUP, Manager
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -27,8 +27,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 #: A plugin module with one component; fields of the spec may be given.
 PLUGIN = """
-from ibllm_core.hookspecs import hookimpl
-from ibllm_core.spec import ComponentSpec
+from ibllm_core.host.hookspecs import hookimpl
+from ibllm_core.host.spec import ComponentSpec
 
 @hookimpl
 def ibllm_components():

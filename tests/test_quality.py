@@ -27,7 +27,7 @@ def test_formatting():
 
 
 def test_boundaries():
-    clean("lint-imports")
+    clean("python", "tests/boundaries.py")
 
 
 @pytest.mark.slow

@@ -15,14 +15,14 @@ import click
 import measured as measured_figures
 import plugin_reference
 
-from ibllm_core.capabilities import CAPABILITIES
 from ibllm_core.cli.main import COMMANDS, cli
-from ibllm_core.describe import OptionRow, options_of
-from ibllm_core.options import Config, MetricConfig
-from ibllm_core.plugins import manager
+from ibllm_core.host.manager import manager
+from ibllm_core.host.options import Config, MetricConfig
+from ibllm_core.host.spec import KINDS
+from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.recipe import schema, tables
-from ibllm_core.report.figures import KNOWN
-from ibllm_core.spec import KINDS
+from ibllm_core.recipe.describe import OptionRow, options_of
+from ibllm_core.runs.figures import KNOWN
 
 DISTRIBUTION = "ibllm"
 _LINE = re.compile(r"^% generated: (\w+)(?: (\S+))?$", re.MULTILINE)
@@ -136,8 +136,8 @@ def families(_: str = "") -> str:
 
 def conformance(_: str = "") -> str:
     """Every check of every suite; what suites share is told once."""
-    from ibllm_core.testing import SUITES, Suite
-    from ibllm_core.testing.parts import PartSuite
+    from ibllm_testing import SUITES, Suite
+    from ibllm_testing.parts import PartSuite
 
     parts = [_suite("Every component", Suite), _suite("Every part of a model", PartSuite)]
     return "\n\n".join([*parts, *(_suite(f"`{kind}`: `{suite.__name__}`", suite) for kind, suite in SUITES.items())])
@@ -145,7 +145,7 @@ def conformance(_: str = "") -> str:
 
 def fixtures(_: str = "") -> str:
     """Every fixture of the pytest plugin."""
-    from ibllm_core.testing import plugin
+    from ibllm_testing import plugin
 
     names = [name for name in vars(plugin) if name == "device" or name.startswith("ibllm_")]
     return "\n\n".join(f"`{name}`\n: {_text(' '.join(inspect.cleandoc(getattr(plugin, name).__doc__).split()))}" for name in names)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ibllm
-from ibllm_core.report.figures import KNOWN
+from ibllm_core.runs.figures import KNOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "measured"

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
-from ibllm_core import hookspecs
-from ibllm_core.spec import KINDS
+from ibllm_core.host import hookspecs
+from ibllm_core.host.spec import KINDS
 
 
 @attrs.frozen
@@ -43,14 +43,14 @@ def hook_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def hook_sections() -> str:
     """Every hook with its arguments and its example."""
     return "\n\n".join(
-        f"({_anchor(h.name)})=\n### `{h.name}`\n\n```{{eval-rst}}\n.. autofunction:: ibllm_core.hookspecs.{h.name}\n```"
+        f"({_anchor(h.name)})=\n### `{h.name}`\n\n```{{eval-rst}}\n.. autofunction:: ibllm_core.host.hookspecs.{h.name}\n```"
         for h in all_hooks()
     )
 
 
 def interface_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows: each kind, its abstract class, its axes, and the suite that asks for all of it."""
-    from ibllm_core.testing import SUITES
+    from ibllm_testing import SUITES
 
     rows = []
     for kind in KINDS.values():

@@ -10,14 +10,14 @@ import re
 import sys
 from pathlib import Path
 
-from ibllm_core.report.plots import Plot
-from ibllm_core.study import tables
-from ibllm_core.study.analysis import Analysis
-from ibllm_core.study.charts import differences, pareto
-from ibllm_core.study.directory import StudyDirectory
-from ibllm_core.study.findings import from_plan
-from ibllm_core.study.plan import make_plan
-from ibllm_core.study.reading import read_study
+from ibllm_report.plots import Plot
+from ibllm_study import tables
+from ibllm_study.analysis import Analysis
+from ibllm_study.charts import differences, pareto
+from ibllm_study.directory import StudyDirectory
+from ibllm_study.findings import from_plan
+from ibllm_study.plan import make_plan
+from ibllm_study.reading import read_study
 
 #: Middle tones that are told apart on a light and on a dark page.
 COLOURS = ("#3b7ddd", "#d9711c", "#2f9e62", "#b04ec9", "#c9416a", "#8a8f2a", "#2a9aa8", "#7a6ae0")

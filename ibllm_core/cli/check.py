@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..units import readable, readable_bytes
+from ..host.units import readable, readable_bytes
 
 if TYPE_CHECKING:
     from ..contracts import Report
@@ -27,9 +27,9 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
     from ..recipe import load
 
     resolved = load(recipe, sets, seed)
-    from ..blame import naming
     from ..contracts import check
-    from ..output import stdout_to_stderr
+    from ..host.attribution import naming
+    from ..host.output import stdout_to_stderr
 
     with naming(resolved), stdout_to_stderr():
         report = check(resolved)

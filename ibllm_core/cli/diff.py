@@ -31,7 +31,7 @@ def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
 def _load(path: Path, sets: tuple[str, ...] = ()) -> Recipe:
     """The recipe of a run directory, or the one that the path itself is."""
     from ..recipe import load
-    from ..run import RunDirectory
+    from ..runs.directory import RunDirectory
 
     directory = RunDirectory(path)
     return directory.load(sets) if directory.recipe.is_file() else load(path, sets)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import UserError, nearest
-from ..options import DatasetConfig
+from ..host.options import DatasetConfig
 
 
 @click.command(name="evaluate")
@@ -18,7 +18,7 @@ from ..options import DatasetConfig
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON table instead.")
 def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | None, as_json: bool) -> int:
     """Measure the trained model of RUN on held-out data. Nothing in RUN is changed."""
-    from ..run import Run
+    from ..runs.directory import Run
 
     opened = Run(run)
     plan = opened.recipe.evaluation
@@ -30,11 +30,11 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
                 f"no split {split!r} in {opened.recipe.data.use}; "
                 + (f"did you mean {guess!r}?" if guess else f"there are: {', '.join(known)}")
             )
-    from ..blame import naming
-    from ..build import build_metrics
-    from ..evaluation import evaluate, records
-    from ..output import stdout_to_stderr
-    from ..report.figures import told
+    from ..host.attribution import naming
+    from ..host.output import stdout_to_stderr
+    from ..model.build import build_metrics
+    from ..model.evaluation import evaluate, records
+    from ..runs.figures import told
 
     measured: dict[str, str] = {}
     results: dict[str, float] = {}
@@ -61,7 +61,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     else:
         from rich.console import Console
 
-        from ..report.terminal import records_table, results_table
+        from .tables import records_table, results_table
 
         Console().print(results_table(results), records_table(measured))
     return 0

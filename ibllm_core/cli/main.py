@@ -19,18 +19,15 @@ import click
 from ..errors import Notice, UserError, nearest
 
 if TYPE_CHECKING:
-    from ..loader import Origin
+    from ..host.loading import Origin
 
 #: Name → what it does. The module is ``ibllm_core.cli.<name>``; none is imported before it is called.
 COMMANDS: Mapping[str, str] = {
     "run": "Train and evaluate what a recipe describes.",
     "check": "Validate a recipe; print its parts, parameters and memory.",
     "diff": "Show what really differs between two recipes.",
-    "ablate": "Run an ablation study: arms × seeds, with its tables.",
-    "compare": "Compare finished runs, paired by seed.",
     "evaluate": "Measure a finished run on a split.",
     "plugins": "List the components of all installed plugins.",
-    "plugin": "Write a plugin package, or check an installed one.",
 }
 #: The entry-point group of other packages' commands.
 GROUP = "ibllm.commands"
@@ -67,7 +64,7 @@ class Commands(click.Group):
             origin = ctx.meta.get(_ORIGIN)
             if origin is None or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
-            from ..loader import cause
+            from ..host.loading import cause
 
             who = f"the command {origin.plugin!r} of {origin}"
             helps = f"tell the maintainer of {origin.distribution}, or upgrade it"
@@ -104,7 +101,7 @@ def _foreign() -> dict[str, list[Any]]:
 
 
 def _from(points: Sequence[Any]) -> str:
-    from ..packaged import identity
+    from ..host.packaged import identity
 
     return " and ".join(sorted("==".join(identity(point.dist)) for point in points))
 
@@ -112,8 +109,8 @@ def _from(points: Sequence[Any]) -> str:
 def _load(name: str, points: Sequence[Any]) -> tuple[click.Command, Origin]:
     if len(points) > 1:
         raise UserError(f"the command {name!r} is registered by {_from(points)}; uninstall all but one")
-    from ..loader import cause, guarded, origin_of, remedy
-    from ..watchdog import Stuck, patience
+    from ..host.loading import cause, guarded, origin_of, remedy
+    from ..host.watchdog import Stuck, patience
 
     patience()  # what is wrong with the environment is not the command's fault
     origin = origin_of(points[0])

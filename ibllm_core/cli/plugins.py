@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import attrs
 import click
 
-from .. import packaged
-from ..describe import OptionRow, options_of
 from ..errors import UserError, nearest
-from ..options import Config
-from ..plugins import BLOCK, Manager, Row, manager, require_kind
+from ..host import packaged
+from ..host.manager import BLOCK, Manager, Row, manager, require_kind
+from ..host.options import Config
+from ..host.spec import KINDS, ComponentSpec
 from ..recipe.answers import check_answers
-from ..spec import KINDS, ComponentSpec
+from ..recipe.describe import OptionRow, options_of
 
 
 @click.group(invoke_without_command=True)

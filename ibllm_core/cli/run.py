@@ -43,7 +43,7 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
     if first:
         from rich.console import Console
 
-        from ..report.terminal import results_table
+        from .tables import results_table
 
         Console().print(results_table(results))
         click.echo(f"report   {directory / 'report.html'}")
@@ -55,7 +55,7 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
 
 def _train(recipe: Recipe, directory: Path, shown: bool, resume: bool) -> dict[str, float]:
     """The run's figures; what components print on the way goes to standard error."""
-    from ..output import stdout_to_stderr
+    from ..host.output import stdout_to_stderr
     from ..training.job import Job
     from . import display
 
@@ -74,7 +74,7 @@ def _train(recipe: Recipe, directory: Path, shown: bool, resume: bool) -> dict[s
 def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> tuple[Recipe, Path]:
     """The recipe and its run directory; with `resume`, the recipe is the one that the run wrote down when it started."""
     from ..recipe import load
-    from ..run import RunDirectory
+    from ..runs.directory import RunDirectory
 
     if not recipe.is_dir():
         resolved = load(recipe, sets, seed)

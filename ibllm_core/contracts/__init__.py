@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from .. import build
-from ..cycle import fabricate
+from ..model import build
+from ..model.cycle import fabricate
 from ..recipe.schema import Recipe
 from .meter import Meter
 from .parts import ITEMS, PartRow, walk_part

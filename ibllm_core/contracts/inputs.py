@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from ..cycle import Cycle
+from ..model.cycle import Cycle
 from .shapes import expect
 
 #: What a loss may ask a cycle for and others may ask for as well.

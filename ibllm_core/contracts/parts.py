@@ -12,16 +12,16 @@ import attrs
 import torch
 from torch import Tensor
 
-from ..batch import Batch
-from ..build import BuildError
+from ..host.loading import cause
+from ..interfaces.batch import Batch
 from ..interfaces.image import DrawingDecoder, ImageDecoder, TokenDecoder
 from ..interfaces.image_tokenizer import ImageTokenizer, Reconstruction
 from ..interfaces.latent import Latent
+from ..interfaces.noise import Rng
 from ..interfaces.text import TextDecoder
 from ..interfaces.tokenizer import BOS
-from ..loader import cause
-from ..model import Model
-from ..noise import Rng
+from ..model.build import BuildError
+from ..model.model import Model
 from ..recipe.schema import READS, Recipe
 from .inputs import unchanged
 from .meter import Meter

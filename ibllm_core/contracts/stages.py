@@ -11,15 +11,15 @@ import attrs
 import torch
 from torch import Tensor
 
-from .. import build
-from ..batch import Batch
-from ..build import BuildError
-from ..cycle import fabricate
 from ..errors import UserError
-from ..loader import cause
-from ..model import Model
+from ..host.loading import cause
+from ..interfaces.batch import Batch
+from ..model import build
+from ..model.build import BuildError
+from ..model.cycle import fabricate
+from ..model.model import Model
+from ..model.players import MODEL, Player, Turns, make_players, period, set_trainable, turns
 from ..recipe.schema import Recipe, Stage
-from ..training.player import MODEL, Player, Turns, make_players, period, set_trainable, turns
 from .inputs import GuardedCycle
 from .meter import Meter
 from .shapes import META, expect_shape

@@ -9,8 +9,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from ..noise import Rng
 from .latent import Gaussian, Latent, Tokens
+from .noise import Rng
 
 
 class ImageEncoder(nn.Module, ABC):

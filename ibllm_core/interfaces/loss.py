@@ -10,7 +10,7 @@ import attrs
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ..cycle import Cycle
+    from ..model.cycle import Cycle
 
 #: A mean (), or a sum and its count, so that ranks and accumulation average rightly.
 Value = Tensor | tuple[Tensor, Tensor]

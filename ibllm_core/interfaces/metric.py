@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation
+    from ..model.evaluation import Evaluation
 
 
 class Metric(ABC):

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..noise import Rng
-from ..sampling import nucleus
 from .latent import Latent, Tokens
+from .noise import Rng
+from .sampling import nucleus
 from .tokenizer import BOS, EOS, PAD
 
 

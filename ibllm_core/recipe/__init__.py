@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .errors import Mistake, RecipeErrors
-from .loading import load
+from .mistakes import Mistake, RecipeErrors
+from .reading import load
 from .resolve import resolved
 from .schema import Recipe
 

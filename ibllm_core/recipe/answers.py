@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..loader import PluginError
-from ..options import Config, DatasetConfig, LossConfig, MetricConfig
+from ..host.loading import PluginError
+from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 
 _PLAYERS = ("model", "critic")
 
 
 def check_answers(config: Config) -> None:
-    """Raises `PluginError` where an answer is not what `ibllm_core.options` says; what a method raises passes."""
+    """Raises `PluginError` where an answer is not what `ibllm_core.host.options` says; what a method raises passes."""
     for name in ("provides", "needs"):
         found = getattr(config, name)()
         _expect(isinstance(found, frozenset | set) and _words(found), f"{name}()", found, "a frozenset of strings")

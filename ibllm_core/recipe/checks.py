@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ..errors import nearest
-from ..options import MetricConfig
+from ..host.options import MetricConfig
 from .checks_data import DATA_RULES
 from .checks_losses import LOSS_RULES
 from .draft import Draft, at_defaults, offers, provider_of, switches
-from .errors import listing
+from .mistakes import listing
 from .schema import PARTS, READS, Component, Init, Validation
 
 

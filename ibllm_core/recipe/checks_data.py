@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..options import DatasetConfig
+from ..host.options import DatasetConfig
 from .draft import Draft, offers, provider_of, switches
 from .schema import UNPAIRED, Component
 

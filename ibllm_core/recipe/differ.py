@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..describe import toml
+from .describe import toml
 from .locate import dotted
 from .resolve import resolved
 from .schema import Recipe

@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from ..errors import nearest
-from .errors import Mistakes, listing
 from .locate import Path, dotted
+from .mistakes import Mistakes, listing
 from .schema import Place
 
 #: Tables whose members a recipe may remove with ``NAME = false``.

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import attrs
 
 from ..errors import UserError, nearest
-from ..options import Config, LossConfig, MetricConfig
-from ..plugins import Manager, UnknownComponent
-from ..spec import KINDS
+from ..host.manager import Manager, UnknownComponent
+from ..host.options import Config, LossConfig, MetricConfig
+from ..host.spec import KINDS
 from .answers import check_answers
 from .document import Document
-from .errors import Mistakes, listing
+from .mistakes import Mistakes, listing
 from .schema import PARTS, Component, Compute, EvaluationPlan, Init, LossEntry, Place, PlayerEntry, Plugins, Seeds, Stage, Training
 from .structure import keys, show, structure
 

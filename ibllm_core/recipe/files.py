@@ -9,11 +9,11 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .. import packaged
 from ..errors import nearest
+from ..host import packaged
 from .document import Document, overlay, removals
-from .errors import Mistakes
 from .locate import Path, dotted, locate
+from .mistakes import Mistakes
 from .schema import FORMAT, Place, Seeds
 from .structure import keys, show
 

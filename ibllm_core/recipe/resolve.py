@@ -9,7 +9,7 @@ import tomlkit
 from tomlkit.container import Container
 from tomlkit.items import Table
 
-from ..options import Config
+from ..host.options import Config
 from .schema import FORMAT, READS, Component, Init, Recipe, Stage
 from .structure import keys
 

@@ -1,6 +1,6 @@
 """A recipe once resolved: what every table holds, with its meaning and range. Torch-free.
 
-Options are declared like a component's (`ibllm_core.options.option`), so their help, ranges and defaults are printed and
+Options are declared like a component's (`ibllm_core.host.options.option`), so their help, ranges and defaults are printed and
 checked by the same code.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from ..options import Config, MetricConfig, option
-from ..spec import ComponentSpec
+from ..host.options import Config, MetricConfig, option
+from ..host.spec import ComponentSpec
 
 #: The recipe format this core reads.
 FORMAT = 1

@@ -7,21 +7,10 @@ from typing import TypeVar
 import attrs
 
 from ..errors import nearest
-from ..options import Config, LossConfig
+from ..host.options import Config, LossConfig
 from .draft import Draft, needs
-from .errors import listing
-from .schema import (
-    PARTS,
-    UNPAIRED,
-    Component,
-    Compute,
-    EvaluationPlan,
-    LossEntry,
-    PlayerEntry,
-    Seeds,
-    Stage,
-    Training,
-)
+from .mistakes import listing
+from .schema import PARTS, UNPAIRED, Component, Compute, EvaluationPlan, LossEntry, PlayerEntry, Seeds, Stage, Training
 from .structure import keys, show
 from .tables import LossTable, ModelTable, PartTable, PlayerTable, StageTable, TopTable
 

@@ -26,9 +26,9 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from ..errors import nearest
-from ..options import Config, OptionError
-from .errors import listing
+from ..host.options import Config, OptionError
 from .locate import Path
+from .mistakes import listing
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from ..options import Config, option
+from ..host.options import Config, option
 from .schema import FORMAT, Init, Validation, Weight
 
 

@@ -14,18 +14,18 @@ import attrs
 import torch
 from torch import Tensor
 
-from .. import build
-from ..batch import Batch
-from ..blame import Culprit, component_in
-from ..cycle import Cycle
+from ..host.attribution import Culprit, component_in
+from ..interfaces.batch import Batch
 from ..interfaces.latent import Latent
-from ..randomness import derive_key
+from ..interfaces.randomness import derive_key
+from ..model import build
+from ..model.cycle import Cycle
+from ..model.players import MODEL
+from ..model.stage import StageTrainer
 from ..recipe.schema import Stage
-from . import checkpoint as checkpoints
-from .data import Feeder
-from .player import MODEL
+from . import checkpoints as checkpoints
+from .feeding import Feeder
 from .session import Session
-from .stage import StageTrainer
 
 #: What a cycle keeps → the part that gives it.
 _GIVES = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..blame import communicating, explained, traceback_of
+from ibllm_report import render
+
 from ..errors import UserError
+from ..host.attribution import communicating, explained, traceback_of
 from ..recipe.schema import Recipe
-from ..report import render
-from ..run import RunDirectory, write_text
+from ..runs.directory import RunDirectory, write_text
 from .loop import Interrupted
 from .session import Session
 

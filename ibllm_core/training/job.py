@@ -12,24 +12,24 @@ from typing import Any
 
 import torch
 
-from .. import build
-from ..blame import explained
 from ..contracts import Report, check
 from ..errors import Notice
-from ..lifecycle import Hooks, hooks_of
-from ..provenance import provenance
+from ..host.attribution import explained
+from ..model import build
+from ..model.stage import StageTrainer
 from ..recipe.schema import Recipe, Stage
-from ..run import MetricsFile, RunDirectory, write_text
-from ..storage import start_from
-from . import checkpoint as checkpoints
-from .compute import hardware, peak_memory
+from ..runs.directory import MetricsFile, RunDirectory, write_text
+from ..runs.provenance import provenance
+from . import checkpoints as checkpoints
 from .distributed import first_process, leave
 from .failure import explain, forget_failures, record_failure
+from .hardware import hardware, peak_memory
+from .initial import start_from
+from .lifecycle import Hooks, hooks_of
 from .loop import Interrupted, measure, save, train_stage
 from .observer import Observer
 from .outcome import finish
 from .session import Session, open_session
-from .stage import StageTrainer
 
 __all__ = ["Interrupted", "Job"]
 

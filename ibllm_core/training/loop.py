@@ -8,18 +8,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..batch import add_unpaired, collate, take
-from ..cycle import Cycle
 from ..errors import UserError
-from ..evaluation import evaluate
+from ..interfaces.batch import add_unpaired, collate, take
 from ..interfaces.metric import Metric
+from ..model.cycle import Cycle
+from ..model.evaluation import evaluate
+from ..model.players import MODEL
+from ..model.stage import StageTrainer
 from ..recipe.schema import Stage, Validation
-from . import checkpoint as checkpoints
-from .data import Feeder
+from . import checkpoints as checkpoints
 from .divergence import first_wrong
-from .player import MODEL
+from .feeding import Feeder
 from .session import Session
-from .stage import StageTrainer
 
 
 class Interrupted(Exception):

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ibllm_report import render
 from PIL import Image
 
-from ..batch import frozen
-from ..evaluation import Evaluation, evaluate, records
-from ..model import Pixels
-from ..report import render
-from ..run import write_json
-from ..storage import save_model
-from .compute import peak_memory
+from ..interfaces.batch import frozen
+from ..model.evaluation import Evaluation, evaluate, records
+from ..model.model import Pixels
+from ..runs.directory import write_json
+from ..runs.model_folder import save_model
+from .hardware import peak_memory
 from .loop import Interrupted
 from .session import Session
 

@@ -10,19 +10,19 @@ import attrs
 import torch
 from torch import Tensor
 
-from .. import build
 from ..interfaces.dataset import Dataset
 from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.metric import Metric
 from ..interfaces.tokenizer import Tokenizer
 from ..interfaces.tracker import Tracker
-from ..lifecycle import Hooks
-from ..model import Model
+from ..model import build
+from ..model.compute import prepare
+from ..model.model import Model
 from ..recipe.schema import Recipe
-from ..run import MetricsFile, RunDirectory
-from .checkpoint import Checkpoint
-from .compute import prepare
+from ..runs.directory import MetricsFile, RunDirectory
+from .checkpoints import Checkpoint
 from .distributed import Ranks, join
+from .lifecycle import Hooks
 from .observer import Observer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import LossConfig, option
+from ibllm.plugin import LossConfig, option
 
 _DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "discriminator", "data.pairs"})
 

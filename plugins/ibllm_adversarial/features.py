@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ibllm.plugin import Context, Cycle, Loss
 from ibllm_adversarial.config import FeatureMatchingConfig
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.loss import Loss
 
 
 class FeatureMatching(Loss):

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ibllm.plugin import AdversarialLoss, Context, Cycle
 from ibllm_adversarial.config import HingeConfig, NonSaturatingConfig, RelativisticConfig, WGANGPConfig
 from ibllm_adversarial.penalty import slopes
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.loss import AdversarialLoss
 
 
 class Relativistic(AdversarialLoss):

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ibllm.plugin import Context, CriticLoss, Cycle, Latent
 from ibllm_adversarial.config import GradientPenaltyConfig, MatchingAwarePenaltyConfig
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.interfaces.loss import CriticLoss
 
 
 def slopes(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = ()) -> Tensor:

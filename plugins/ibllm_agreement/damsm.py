@@ -6,11 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ibllm.plugin import Context, Cycle, Latent, Loss
 from ibllm_agreement.config import DAMSMConfig
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.interfaces.loss import Loss
 
 
 def word_scores(words: Latent, regions: Latent, sharpness: float, pooling: float) -> Tensor:

@@ -6,12 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ibllm.plugin import Context, Cycle, Latent, Loss, Rng
 from ibllm_agreement.config import MatchingConfig
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.interfaces.loss import Loss
-from ibllm_core.noise import Rng
 
 
 def draw(logits: Tensor, excluded: Tensor, rng: Rng) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, option
+from ibllm.plugin import Config, option
 
 
 @attrs.frozen(kw_only=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
 from ibllm_bag.config import BagTextEncoderConfig
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent, masked_mean
-from ibllm_core.interfaces.text import TextEncoder
 
 
 class BagTextEncoder(TextEncoder):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ibllm.plugin import Context, DrawingDecoder, Latent, generalised_normal
 from ibllm_cnn.config import CNNImageDecoderConfig
 from ibllm_cnn.layers import Residual
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import DrawingDecoder
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.likelihood import generalised_normal
 
 
 class CNNImageDecoder(DrawingDecoder):

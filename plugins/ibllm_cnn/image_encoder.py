@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ibllm.plugin import Context, ImageEncoder, Latent
 from ibllm_cnn.config import CNNImageEncoderConfig
 from ibllm_cnn.layers import Residual
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import ImageEncoder
-from ibllm_core.interfaces.latent import Latent
 
 #: Local contrast: pixels around that count, and the distance (of −1..1) below which a difference is faint.
 REACH, FAINT = 4, 0.05

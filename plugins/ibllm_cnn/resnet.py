@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ibllm.plugin import Context, ImageEncoder, Latent
 from ibllm_cnn.config import ResNetImageEncoderConfig
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import ImageEncoder
-from ibllm_core.interfaces.latent import Latent
 
 
 class BasicBlock(nn.Module):

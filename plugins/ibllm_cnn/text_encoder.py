@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
 from ibllm_cnn.config import CNNTextEncoderConfig
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent, masked_mean
-from ibllm_core.interfaces.text import TextEncoder
 
 
 class Layer(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import DatasetConfig, option
+from ibllm.plugin import DatasetConfig, option
 
 SPLITS = ("train", "validation", "test")
 

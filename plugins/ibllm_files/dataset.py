@@ -11,9 +11,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import UserError
-from ibllm_core.interfaces.dataset import Dataset, Samples
-from ibllm_core.randomness import derive_key
+from ibllm.plugin import Dataset, Samples, UserError, derive_key
 from ibllm_files.config import FilesConfig
 from ibllm_files.table import Problems, Row, read_rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from ibllm_core.errors import UserError, nearest
+from ibllm.plugin import UserError, nearest
 from ibllm_files.config import SPLITS
 
 COLUMNS = ("image", "caption", "language", "split", "question", "answer")

@@ -7,11 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ibllm_core.attention import guided
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import ImageDecoder
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.noise import Rng
+from ibllm.plugin import Context, ImageDecoder, Latent, Rng, guided
 from ibllm_flow.config import FlowConfig
 from ibllm_flow.network import FlowNetwork
 from ibllm_flow.sampling import integrate

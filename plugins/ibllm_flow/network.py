@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.attention import Attention
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.options import check_heads
+from ibllm.plugin import Attention, Latent, check_heads
 from ibllm_flow.config import FlowConfig
 
 #: Numbers that a time becomes, and the greatest frequency among them in radians a unit of time.

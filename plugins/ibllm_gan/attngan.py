@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Context, Latent
 from ibllm_gan.conditioned import ConditionalGenerator, grid_for
 from ibllm_gan.config import AttnGANGeneratorConfig
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import DrawingDecoder
-from ibllm_core.interfaces.latent import Gaussian, Latent
-from ibllm_core.likelihood import generalised_normal
+from ibllm.plugin import Context, DrawingDecoder, Gaussian, Latent, generalised_normal
 from ibllm_gan.config import ConditionedOptions, OneShotOptions
 
 #: Height or width of the smallest map that a generator or a critic whose depth follows the image works on.

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from ibllm_core.options import Config, check_groups, check_heads, option
+from ibllm.plugin import Config, check_groups, check_heads, option
 
 
 def _latent() -> Any:

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.discriminator import Discriminator
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Discriminator, Latent
 
 #: Slope of the leaky rectifiers below zero (Radford et al. 2016).
 SLOPE = 0.2

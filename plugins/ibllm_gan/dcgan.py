@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Context, Latent
 from ibllm_gan.conditioned import ConditionalGenerator
 from ibllm_gan.config import DCGANCriticConfig, DCGANGeneratorConfig
 from ibllm_gan.critic import BesideText, TrunkCritic, halving_trunk

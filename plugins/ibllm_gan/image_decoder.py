@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.attention import Attention
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Attention, Context, Latent
 from ibllm_gan.conditioned import OneShotDecoder
 from ibllm_gan.config import CrossAttentionGeneratorConfig
 

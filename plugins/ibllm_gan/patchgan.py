@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Context, Latent
 from ibllm_gan.config import PatchGANCriticConfig
 from ibllm_gan.critic import SLOPE, BesideText, TrunkCritic, check_size
 

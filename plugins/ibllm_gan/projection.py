@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Context, Latent
 from ibllm_gan.config import ProjectionCriticConfig
 from ibllm_gan.critic import TrunkCritic, check_size
 

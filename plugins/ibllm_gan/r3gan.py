@@ -7,8 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Context, Latent
 from ibllm_gan.config import R3GANCriticConfig
 from ibllm_gan.critic import SLOPE, TrunkCritic, check_size
 

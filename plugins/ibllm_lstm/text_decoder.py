@@ -8,10 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.interfaces.text import TextDecoder
-from ibllm_core.interfaces.tokenizer import BOS, UNK
+from ibllm.plugin import BOS, UNK, Context, Latent, TextDecoder
 from ibllm_lstm.config import LSTMTextDecoderConfig
 
 #: hidden (b l d), cell (b l d), keys (b n d), latent tokens (b n m), latent mask (b n).

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.metric import Metric
+from ibllm.plugin import Context, Metric
 from ibllm_metrics.config import FrechetConfig, KernelConfig
 from ibllm_metrics.features import extract
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 Features = npt.NDArray[np.float64]
 

@@ -9,14 +9,13 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ibllm_core.batch import to_images
-from ibllm_core.randomness import Stream
+from ibllm.plugin import Stream, to_images
 from ibllm_metrics.config import FrechetConfig, KernelConfig
 from ibllm_metrics.images import resized
 from ibllm_metrics.spaces import pooled_images
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 Pixels = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float64]

@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.dataset import Dataset
-from ibllm_core.interfaces.metric import Metric
+from ibllm.plugin import Context, Dataset, Metric
 from ibllm_metrics import training
 from ibllm_metrics.config import DiversityConfig, RetrievalConfig
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

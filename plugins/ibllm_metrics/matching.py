@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.metric import Metric
-from ibllm_core.randomness import Stream
+from ibllm.plugin import Context, Metric, Stream
 from ibllm_metrics.config import RECALLS, RecallConfig, RPrecisionConfig
 from ibllm_metrics.spaces import Floats, Pixels, Places, fitted, latent_scores, likelihood_scores
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 Bool = npt.NDArray[np.bool_]
 

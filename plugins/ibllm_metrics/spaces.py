@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ibllm_core.batch import to_images, to_tokens
-from ibllm_core.interfaces.latent import Latent, Tokens
-from ibllm_core.model import Model
+from ibllm.plugin import Latent, Model, Tokens, to_images, to_tokens
 from ibllm_metrics import training
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

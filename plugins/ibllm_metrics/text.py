@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.metric import Metric
+from ibllm.plugin import Context, Metric
 from ibllm_metrics import training
 from ibllm_metrics.cider import Frequencies, cider_d
 from ibllm_metrics.config import BLEUConfig, ChrFConfig, CIDErConfig
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 #: Language → sacrebleu's tokenizer; 13a (mteval's) for the others. Japanese by character: its own needs a dictionary to be installed.
 TOKENIZERS = {"zh": "zh", "ja": "char"}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.interfaces.dataset import Dataset, Samples
+from ibllm.plugin import Dataset, Samples
 
 #: Items that are read at once.
 _CHUNK = 512

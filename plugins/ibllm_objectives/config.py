@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import LossConfig, option
-from ibllm_core.recipe.schema import Weight
+from ibllm.plugin import LossConfig, Weight, option
 
 _DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "data.pairs"})
 

@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.loss import Loss
+from ibllm.plugin import Context, Cycle, Loss
 from ibllm_objectives.config import ContrastiveConfig, ContrastiveSigmoidConfig
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.loss import Loss
-from ibllm_core.recipe.schema import weight_at
+from ibllm.plugin import Context, Cycle, Loss, weight_at
 from ibllm_objectives.config import JointConfig
 
 

@@ -6,10 +6,7 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Tokens
-from ibllm_core.interfaces.loss import Loss, Value
+from ibllm.plugin import Context, Cycle, Loss, Tokens, Value
 from ibllm_objectives.config import AnswerNLLConfig, CycleNLLConfig, ImageNLLConfig, TextNLLConfig
 from ibllm_objectives.pixels import LogisticMixture, gaussian_nll, laplace_nll
 

@@ -8,12 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.errors import UserError
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent, Tokens
-from ibllm_core.interfaces.loss import Loss
-from ibllm_core.interfaces.text import TextDecoder, TextEncoder
+from ibllm.plugin import Context, Cycle, Latent, Loss, TextDecoder, TextEncoder, Tokens, UserError
 from ibllm_objectives.config import CycleImageConfig, CycleLatentConfig
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import attrs
 
-from ibllm_core.errors import UserError
+from ibllm.plugin import UserError
 from ibllm_openmoji.config import OpenmojiConfig
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import DatasetConfig, MetricConfig, option
+from ibllm.plugin import DatasetConfig, MetricConfig, option
 
 LANGUAGES = ("en", "zh", "de", "fr", "es", "pt", "it", "ru", "ja", "ko", "tr", "id", "ar", "fa")
 SPLITS = ("train", "tone", "tone-validation", "concept", "concept-validation")

@@ -10,9 +10,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import UserError
-from ibllm_core.interfaces.dataset import Dataset, Samples
-from ibllm_core.randomness import derive_key
+from ibllm.plugin import Dataset, Samples, UserError, derive_key
 from ibllm_openmoji.catalogue import Drawing, catalogue, packages, subset, words
 from ibllm_openmoji.config import OpenmojiConfig
 from ibllm_openmoji.render import alike, render

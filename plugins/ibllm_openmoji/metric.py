@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.interfaces.metric import Metric
+from ibllm.plugin import Metric
 from ibllm_openmoji.dataset import Collection, OpenmojiDataset, Truth
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 Bool = npt.NDArray[np.bool_]
 

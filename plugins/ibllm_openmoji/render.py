@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import UserError
+from ibllm.plugin import UserError
 from ibllm_openmoji.catalogue import missing_extra, packages
 
 U8 = npt.NDArray[np.uint8]

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.optimisation import Optimizer
+from ibllm.plugin import Context, Optimizer
 from ibllm_optim.config import MuonConfig
 from ibllm_optim.optimizer import fusible, groups
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ibllm_core.hookspecs import hookimpl
-from ibllm_core.spec import ComponentSpec
+from ibllm.plugin import ComponentSpec, hookimpl
 
 
 def _spec(kind: str, name: str, class_: str, summary: str, module: str = "") -> ComponentSpec:

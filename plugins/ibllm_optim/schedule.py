@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.optimisation import Schedule
+from ibllm.plugin import Context, Schedule
 from ibllm_optim.config import ConstantConfig, CosineConfig, LinearConfig, StepConfig
 
 

@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent, masked_mean
-from ibllm_core.interfaces.text import TextEncoder
+from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
 from ibllm_pretrained.config import PretrainedTextEncoderConfig
 from ibllm_pretrained.tokenizer import PretrainedTokenizer
 

@@ -11,8 +11,7 @@ from typing import Any
 import attrs
 import tokenizers
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.tokenizer import SPECIAL, UNK, Tokenizer
+from ibllm.plugin import SPECIAL, UNK, Context, Tokenizer
 from ibllm_pretrained.config import PretrainedTokenizerConfig
 from ibllm_pretrained.source import find_folder
 

@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import DrawingDecoder
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Context, DrawingDecoder, Latent
 from ibllm_seed.config import SeedImageDecoderConfig
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ibllm_core.noise import Rng
+from ibllm.plugin import Rng
 
 
 def crop(y: Tensor, smallest: float, rng: Rng) -> Tensor:

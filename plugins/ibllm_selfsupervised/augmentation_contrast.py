@@ -6,11 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Tokens
-from ibllm_core.interfaces.loss import Loss
-from ibllm_core.noise import Rng
+from ibllm.plugin import Context, Cycle, Loss, Rng, Tokens
 from ibllm_selfsupervised.augmentation import crop, erase, shade
 from ibllm_selfsupervised.config import AugmentationContrastConfig
 from ibllm_selfsupervised.texts import hide, words

@@ -8,11 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.errors import UserError
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.loss import Loss
-from ibllm_core.noise import Rng
+from ibllm.plugin import Context, Cycle, Loss, Rng, UserError
 from ibllm_selfsupervised.config import MaskedImageConfig
 
 

@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.errors import UserError
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Tokens
-from ibllm_core.interfaces.loss import Loss, Value
-from ibllm_core.interfaces.tokenizer import SPECIAL
+from ibllm.plugin import SPECIAL, Context, Cycle, Loss, Tokens, UserError, Value
 from ibllm_selfsupervised.config import MaskedTextConfig
 from ibllm_selfsupervised.texts import hide, words
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ibllm_core.interfaces.latent import Tokens
-from ibllm_core.interfaces.tokenizer import SPECIAL, UNK
+from ibllm.plugin import SPECIAL, UNK, Tokens
 
 
 def words(tokens: Tokens) -> Tensor:

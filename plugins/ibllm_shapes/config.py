@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import DatasetConfig, MetricConfig, OptionError, option
+from ibllm.plugin import DatasetConfig, MetricConfig, OptionError, option
 
 #: train, validation and test share their colour×shape pairs; novel and novel-validation each have other ones held out.
 SPLITS = ("train", "validation", "test", "novel", "novel-validation")

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.interfaces.dataset import Dataset, Samples
-from ibllm_core.randomness import Stream
+from ibllm.plugin import Dataset, Samples, Stream
 from ibllm_shapes import grammar
 from ibllm_shapes.config import SPLITS, ShapesConfig
 from ibllm_shapes.questions import ask

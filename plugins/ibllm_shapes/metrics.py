@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.interfaces.metric import Metric
+from ibllm.plugin import Metric
 from ibllm_shapes.grammar import facts, objects_of, scene_facts
 from ibllm_shapes.reader import read
 from ibllm_shapes.scenes import Scenes
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 Bool = npt.NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.randomness import Stream
+from ibllm.plugin import Stream
 from ibllm_shapes.config import ShapesConfig
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.tracker import Tracker
+from ibllm.plugin import Context, Tracker
 from ibllm_tensorboard.config import TensorBoardConfig
 
 if TYPE_CHECKING:

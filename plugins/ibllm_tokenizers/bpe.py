@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.tokenizer import SPECIAL, Tokenizer
+from ibllm.plugin import SPECIAL, Context, Tokenizer
 from ibllm_tokenizers.config import BPEConfig
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ibllm_core.hookspecs import hookimpl
-from ibllm_core.spec import ComponentSpec
+from ibllm.plugin import ComponentSpec, hookimpl
 
 
 @hookimpl

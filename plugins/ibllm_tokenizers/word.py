@@ -12,8 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.tokenizer import SPECIAL, UNK, Tokenizer
+from ibllm.plugin import SPECIAL, UNK, Context, Tokenizer
 from ibllm_tokenizers.config import WordConfig
 
 #: Written without spaces: CJK punctuation, kana and ideographs, full-width forms.

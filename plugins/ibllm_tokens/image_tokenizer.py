@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image_tokenizer import ImageTokenizer, Reconstruction
+from ibllm.plugin import Context, ImageTokenizer, Reconstruction
 from ibllm_tokens.config import FSQConfig, VQConfig
 from ibllm_tokens.quantisers import Codebook, Levels, Quantiser
 

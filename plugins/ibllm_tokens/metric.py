@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.metric import Metric
+from ibllm.plugin import Context, Metric
 from ibllm_tokens.config import ReconstructionMetricConfig
 
 if TYPE_CHECKING:
-    from ibllm_core.evaluation import Evaluation
+    from ibllm.plugin import Evaluation
 
 
 def psnr(images: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm_core.options import Config, LossConfig, check_heads, option
+from ibllm.plugin import Config, LossConfig, check_heads, option
 
 
 @attrs.frozen(kw_only=True)

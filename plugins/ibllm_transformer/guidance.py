@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ibllm_core import attention
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.noise import Rng
+from ibllm.plugin import Latent, Rng
+from ibllm_core.model.blocks import attention
 
 
 def thinned(mask: Tensor, probability: float, rng: Rng) -> Tensor:

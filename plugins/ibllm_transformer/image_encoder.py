@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import ImageEncoder
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Context, ImageEncoder, Latent
 from ibllm_transformer.config import ViTImageEncoderConfig
 from ibllm_transformer.layers import EncoderLayer, GridPositions
 

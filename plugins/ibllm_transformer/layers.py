@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.attention import Attention
-from ibllm_core.interfaces.latent import Latent
+from ibllm.plugin import Attention, Latent
 
 
 class EncoderLayer(nn.Module):

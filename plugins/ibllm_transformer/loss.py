@@ -6,10 +6,7 @@ from typing import cast
 
 from torch import Tensor
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import TokenDecoder
-from ibllm_core.interfaces.loss import Loss
+from ibllm.plugin import Context, Cycle, Loss, TokenDecoder
 from ibllm_transformer.config import CaptionImageNLLConfig
 
 

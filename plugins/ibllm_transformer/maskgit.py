@@ -8,11 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import TokenDecoder
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.noise import Rng
-from ibllm_core.sampling import nucleus
+from ibllm.plugin import Context, Latent, Rng, TokenDecoder, nucleus
 from ibllm_transformer.config import MaskGITConfig
 from ibllm_transformer.guidance import doubled, guided, thinned
 from ibllm_transformer.layers import DecoderLayer, GridPositions

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.interfaces.text import TextDecoder
-from ibllm_core.interfaces.tokenizer import BOS, UNK
+from ibllm.plugin import BOS, UNK, Context, Latent, TextDecoder
 from ibllm_transformer.config import TransformerTextDecoderConfig
 from ibllm_transformer.layers import DecoderLayer, positions
 

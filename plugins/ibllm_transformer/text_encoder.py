@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.latent import Latent, masked_mean
-from ibllm_core.interfaces.text import TextEncoder
+from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
 from ibllm_transformer.config import TransformerTextEncoderConfig
 from ibllm_transformer.layers import EncoderLayer, looking_back, positions, rotation
 

@@ -12,11 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import TokenDecoder
-from ibllm_core.interfaces.latent import Latent, Tokens
-from ibllm_core.noise import Rng
-from ibllm_core.sampling import nucleus
+from ibllm.plugin import Context, Latent, Rng, TokenDecoder, Tokens, nucleus
 from ibllm_transformer.config import VQTransformerConfig
 from ibllm_transformer.guidance import doubled, guided, thinned
 from ibllm_transformer.layers import EncoderLayer, GridPositions, looking_back

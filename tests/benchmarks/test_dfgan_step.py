@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm_core.batch import Batch
-from ibllm_core.noise import Rng
+from ibllm_core.interfaces.batch import Batch
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load as load_recipe
-from ibllm_core.run import RunDirectory
-from ibllm_core.training.data import Feeder
+from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.training.feeding import Feeder
 from ibllm_core.training.observer import Observer
 from ibllm_core.training.session import Session, open_session
-from ibllm_core.training.stage import StageTrainer
 
 RECIPE = """
 format = 1

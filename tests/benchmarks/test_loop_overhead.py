@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ibllm_core.batch import Batch
-from ibllm_core.noise import Rng
+from ibllm_core.interfaces.batch import Batch
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load
-from ibllm_core.run import RunDirectory
-from ibllm_core.training.data import Feeder
+from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.training.feeding import Feeder
 from ibllm_core.training.observer import Observer
 from ibllm_core.training.session import Session, open_session
-from ibllm_core.training.stage import StageTrainer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "joint.toml"
 STEPS, ROUNDS = 8, 9
@@ -35,7 +35,7 @@ def by_hand(session: Session, batches: list[list[Batch]]) -> None:
     stage = session.recipe.stages["text"]
     encoder, decoder = session.model.parts["text_encoder"], session.model.parts["image_decoder"]
     parameters = [*encoder.parameters(), *decoder.parameters()]
-    from ibllm_core import build
+    from ibllm_core.model import build
 
     optimizer = build.build_optimizer(session.recipe, "model").build(parameters)
     for step, (batch,) in enumerate(batches):

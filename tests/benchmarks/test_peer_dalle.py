@@ -22,21 +22,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ibllm_testing.neighbours import LetterTokenizer
 from ibllm_transformer.config import CaptionImageNLLConfig, TransformerTextEncoderConfig, VQTransformerConfig
 from ibllm_transformer.loss import CaptionImageNLL
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 from ibllm_transformer.vq_transformer import VQTransformer
 from torch import Tensor
 
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.image_tokenizer import ImageTokenizer, Reconstruction
 from ibllm_core.interfaces.latent import Tokens
+from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, EOS
-from ibllm_core.model import Model
-from ibllm_core.noise import Rng
-from ibllm_core.testing.neighbours import LetterTokenizer
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 pytestmark = pytest.mark.benchmark
 

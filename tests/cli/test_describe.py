@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import attrs
 import pytest
 
-from ibllm_core.describe import OptionRow, options_of, toml, type_in_words
-from ibllm_core.options import Config, option
+from ibllm_core.host.options import Config, option
+from ibllm_core.recipe.describe import OptionRow, options_of, toml, type_in_words
 
 
 @attrs.frozen(kw_only=True)

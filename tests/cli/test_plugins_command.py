@@ -82,7 +82,7 @@ def test_help_loads_no_plugin_and_no_command():
     loaded = modules_after("--help")
     assert not {name for name in loaded if name.startswith("ibllm_") and not name.startswith("ibllm_core")}
     assert {name for name in loaded if name.startswith("ibllm_core.cli.")} == {"ibllm_core.cli.main"}
-    assert not loaded & {"torch", "numpy", "rich", "pluggy", "ibllm_core.plugins"}
+    assert not loaded & {"torch", "numpy", "rich", "pluggy", "ibllm_core.host.manager"}
 
 
 @pytest.mark.parametrize("args", [("plugins",), ("plugins", "--json"), ("plugins", "show", "dataset.shapes")])

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ibllm_testing import DatasetSuite, cover
 from PIL import Image
-
-from ibllm_core.testing import DatasetSuite, cover
 
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ibllm_core.testing import ImageTokenizerSuite, cover
+from ibllm_testing import ImageTokenizerSuite, cover
 
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {

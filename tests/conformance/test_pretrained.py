@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 import pytest
+from ibllm_testing import TextEncoderSuite, TokenizerSuite
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.testing import TextEncoderSuite, TokenizerSuite
 
 
 class TestTokenizer(TokenizerSuite):

@@ -15,19 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor, nn
-
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.dataset import Samples
-from ibllm_core.interfaces.image import DrawingDecoder
-from ibllm_core.interfaces.latent import Latent, Tokens
-from ibllm_core.interfaces.loss import AdversarialLoss, Loss, Value
-from ibllm_core.interfaces.optimisation import Optimizer, Schedule
-from ibllm_core.interfaces.text import TextDecoder
-from ibllm_core.noise import Rng
-from ibllm_core.options import Config, DatasetConfig, LossConfig, option
-from ibllm_core.testing import (
+from ibllm_testing import (
     DatasetSuite,
     DiscriminatorSuite,
     ImageDecoderSuite,
@@ -42,7 +30,19 @@ from ibllm_core.testing import (
     TokenizerSuite,
     neighbours,
 )
-from ibllm_core.testing.dataset import SquaresDataset
+from ibllm_testing.dataset import SquaresDataset
+from torch import Tensor, nn
+
+from ibllm_core.host.options import Config, DatasetConfig, LossConfig, option
+from ibllm_core.interfaces.context import Context
+from ibllm_core.interfaces.dataset import Samples
+from ibllm_core.interfaces.image import DrawingDecoder
+from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.loss import AdversarialLoss, Loss, Value
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.interfaces.optimisation import Optimizer, Schedule
+from ibllm_core.interfaces.text import TextDecoder
+from ibllm_core.model.cycle import Cycle
 
 
 @attrs.frozen(kw_only=True)
@@ -563,7 +563,7 @@ def test_a_strangers_package_is_tested_the_same_way(site: Any, tmp_path: Path, f
     files = dict(_FILE.findall(PAGE.read_text(encoding="utf-8")))
     files["pile/plugin.py"] = first + files["pile/plugin.py"]
     (tmp_path / "test_pile.py").write_text(files.pop("test_pile.py"))
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers -p ibllm_core.testing.plugin -p no:cacheprovider\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers -p ibllm_testing.fixtures -p no:cacheprovider\n")
     site.install("pile", {"pile": "pile.plugin"}, {name.removesuffix(".py").replace("/", "."): text for name, text in files.items()})
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "test_pile.py"]
     done = subprocess.run(command, cwd=tmp_path, env=site.environment(), capture_output=True, text=True, check=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ibllm_core.testing import TextEncoderSuite, cover
+from ibllm_testing import TextEncoderSuite, cover
 
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {

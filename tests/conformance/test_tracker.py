@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ibllm_core.testing import TrackerSuite, cover
+from ibllm_testing import TrackerSuite, cover
 
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {}

@@ -9,19 +9,20 @@ from pathlib import Path
 import attrs
 import click
 import pytest
+from ibllm_testing import SUITES
 
-from ibllm_core import hookspecs, packaged, plugins
-from ibllm_core.capabilities import CAPABILITIES
 from ibllm_core.cli import main
 from ibllm_core.cli.main import COMMANDS, cli
-from ibllm_core.describe import options_of
-from ibllm_core.options import Config, MetricConfig
-from ibllm_core.plugins import manager
+from ibllm_core.host import hookspecs, packaged
+from ibllm_core.host import manager as plugins
+from ibllm_core.host.manager import manager
+from ibllm_core.host.options import Config, MetricConfig
+from ibllm_core.host.spec import KINDS
+from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.recipe import schema, tables
-from ibllm_core.report.figures import KNOWN
-from ibllm_core.run import RunDirectory
-from ibllm_core.spec import KINDS
-from ibllm_core.testing import SUITES
+from ibllm_core.recipe.describe import options_of
+from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.runs.figures import KNOWN
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
@@ -104,7 +105,7 @@ def test_figures_of_every_metric_are_described():
         assert isinstance(config, MetricConfig)
         for figure in config.figures():
             assert f"`{figure}`\n: " in text, f"{figure} of {name}"
-            assert figure in KNOWN, f"{figure} of {name} has no meaning in ibllm_core.report.figures"
+            assert figure in KNOWN, f"{figure} of {name} has no meaning in ibllm_core.runs.figures"
 
 
 def undocumented(hook: plugin_reference.Hook) -> list[str]:
@@ -121,7 +122,7 @@ def undocumented(hook: plugin_reference.Hook) -> list[str]:
 def test_every_hook_is_documented(hook: plugin_reference.Hook):
     text = page("reference/hooks.md")
     assert f"\n### `{hook.name}`\n" in text
-    assert f".. autofunction:: ibllm_core.hookspecs.{hook.name}\n" in text
+    assert f".. autofunction:: ibllm_core.host.hookspecs.{hook.name}\n" in text
     row = next(line for line in text.splitlines() if line.startswith(f"| [`{hook.name}`]"))
     assert generated._text(hook.summary) in row
     assert all(f"`{argument}`" in row for argument in hook.arguments)

@@ -21,7 +21,7 @@ class Stranger:
         return self.name.replace("-", "_")
 
 
-HEAD = "from ibllm_core.hookspecs import hookimpl\nfrom ibllm_core.spec import ComponentSpec\n"
+HEAD = "from ibllm_core.host.hookspecs import hookimpl\nfrom ibllm_core.host.spec import ComponentSpec\n"
 
 
 def stranger(name: str, plugin: str, version: str = "1.0", entry: str = "", **files: str) -> Stranger:
@@ -40,7 +40,7 @@ def offering(module: str, kind: str, name: str, more: str = "") -> str:
 
 LOSS_OPTIONS = """
 import attrs
-from ibllm_core.options import LossConfig, option
+from ibllm_core.host.options import LossConfig, option
 
 @attrs.frozen(kw_only=True)
 class Options(LossConfig):
@@ -80,7 +80,7 @@ class Part(ImageEncoder):
 
 PLAIN_OPTIONS = """
 import attrs
-from ibllm_core.options import Config
+from ibllm_core.host.options import Config
 
 @attrs.frozen(kw_only=True)
 class Options(Config):
@@ -94,7 +94,7 @@ WORKER = """        if cycle.step == 1 and os.environ.get("RANK") == "1":
 
 FIGURE_OPTIONS = """
 import attrs
-from ibllm_core.options import MetricConfig
+from ibllm_core.host.options import MetricConfig
 
 @attrs.frozen(kw_only=True)
 class Options(MetricConfig):
@@ -115,7 +115,7 @@ class Part(Metric):
 
 BLIND_OPTIONS = """
 import attrs
-from ibllm_core.options import DatasetConfig
+from ibllm_core.host.options import DatasetConfig
 
 @attrs.frozen(kw_only=True)
 class Options(DatasetConfig):

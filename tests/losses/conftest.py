@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.discriminator import Discriminator
 from ibllm_core.interfaces.image import DrawingDecoder, ImageEncoder
 from ibllm_core.interfaces.latent import Latent, Tokens, masked_mean
 from ibllm_core.interfaces.text import TextDecoder, TextEncoder
-from ibllm_core.model import Model
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 SHAPE, WIDTH, IDS, NOISE = (3, 4, 4), 5, 9, 2
 

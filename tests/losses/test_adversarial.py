@@ -21,12 +21,12 @@ from ibllm_adversarial.loss import WGANGP, Hinge, NonSaturating, Relativistic
 from ibllm_adversarial.penalty import GradientPenalty, MatchingAwarePenalty
 from torch import Tensor, nn
 
-from ibllm_core.cycle import Cycle
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.discriminator import Discriminator
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.loss import AdversarialLoss
-from ibllm_core.model import Model
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 MakeCycle = Callable[..., Cycle]
 

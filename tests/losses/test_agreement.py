@@ -15,12 +15,12 @@ from ibllm_agreement.damsm import DAMSM, sentence_scores, word_scores
 from ibllm_agreement.matching import Matching, draw, pick
 from torch import Tensor
 
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.model import Model
-from ibllm_core.noise import Rng
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 from .conftest import tokens
 

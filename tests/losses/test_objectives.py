@@ -21,11 +21,11 @@ from ibllm_objectives.joint import Joint
 from ibllm_objectives.likelihood import AnswerNLL, CycleNLL, ImageNLL, TextNLL
 from torch import Tensor, nn
 
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.model import Model
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 from ibllm_core.recipe.schema import Ramp
 
 MakeCycle = Callable[..., Cycle]

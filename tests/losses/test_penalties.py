@@ -15,11 +15,11 @@ from ibllm_adversarial.loss import WGANGP
 from ibllm_adversarial.penalty import GradientPenalty, MatchingAwarePenalty
 from torch import Tensor, nn
 
-from ibllm_core.cycle import Cycle
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.discriminator import Discriminator
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.model import Model
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 MakeCycle = Callable[..., Cycle]
 

@@ -12,8 +12,8 @@ from ibllm_objectives.likelihood import ImageNLL
 from ibllm_objectives.pixels import LogisticMixture, gaussian_nll, laplace_nll, log_level
 from torch import Tensor
 
-from ibllm_core.cycle import Cycle
 from ibllm_core.interfaces.context import Context
+from ibllm_core.model.cycle import Cycle
 
 MakeCycle = Callable[..., Cycle]
 LEVELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1

@@ -13,12 +13,12 @@ from ibllm_objectives.tokens import Reconstruction, VQCommitment
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image_tokenizer import Reconstruction as Reconstructed
 from ibllm_core.interfaces.latent import Gaussian
-from ibllm_core.model import Model
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 MakeCycle = Callable[..., Cycle]
 

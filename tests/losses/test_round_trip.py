@@ -11,14 +11,14 @@ from ibllm_objectives.config import CycleImageConfig, CycleLatentConfig
 from ibllm_objectives.round_trip import CycleImage, CycleLatent, straight_through
 from torch import Tensor
 
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
 from ibllm_core.errors import UserError
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image import TokenDecoder
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.model import Model
-from ibllm_core.noise import Rng
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 MakeCycle = Callable[..., Cycle]
 CONTEXT = Context(latents={"text_encoder": 5, "image_encoder": 5})

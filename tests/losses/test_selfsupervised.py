@@ -22,14 +22,14 @@ from ibllm_transformer.config import TransformerTextEncoderConfig
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 from torch import Tensor
 
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
 from ibllm_core.errors import UserError
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.loss import Loss
-from ibllm_core.model import Model
-from ibllm_core.noise import Rng
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 from .conftest import IDS, SHAPE, tokens
 

@@ -14,8 +14,8 @@ from ibllm_metrics.distances import FrechetMetric, KernelMetric, frechet_distanc
 from ibllm_metrics.features import random_features
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.randomness import Stream
-from ibllm_core.report.figures import KNOWN
+from ibllm_core.interfaces.randomness import Stream
+from ibllm_core.runs.figures import KNOWN
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,12 +15,12 @@ from ibllm_metrics.matching import RecallMetric, RPrecisionMetric, found_within
 from ibllm_metrics.spaces import fit_canonical
 from torch import Tensor, nn
 
-from ibllm_core.evaluation import Evaluation
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.tokenizer import Tokenizer
-from ibllm_core.model import Model
+from ibllm_core.model.evaluation import Evaluation
+from ibllm_core.model.model import Model
 
 N, WORDS = 24, 64
 

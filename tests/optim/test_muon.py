@@ -10,8 +10,8 @@ from ibllm_optim.config import MuonConfig
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.training import checkpoint as checkpoints
-from ibllm_core.training.player import Player
+from ibllm_core.model.players import Player
+from ibllm_core.training import checkpoints as checkpoints
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch < 2.9")
 

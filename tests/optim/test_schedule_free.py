@@ -14,8 +14,8 @@ from torch import nn
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.optimisation import Switching
-from ibllm_core.training import checkpoint as checkpoints
-from ibllm_core.training.player import Player
+from ibllm_core.model.players import Player
+from ibllm_core.training import checkpoints as checkpoints
 
 needs_package = pytest.mark.skipif(importlib.util.find_spec("schedulefree") is None, reason="the extra schedulefree is not installed")
 

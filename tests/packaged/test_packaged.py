@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_core import packaged
 from ibllm_core.cli.main import main
+from ibllm_core.host import packaged
 from ibllm_core.recipe import load
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
@@ -191,7 +191,7 @@ def test_a_package_may_say_where_its_documentation_is(site, source, capsys):
     (site.folder / "webbed" / "__init__.py").write_text(DEADLY)
     (site.folder / "webbed" / "docs" / "index.md").write_text("# Webs\n")
     with (site.folder / "webbed_plugin.py").open("a") as file:
-        file.write("import attrs\nfrom ibllm_core.options import Config\n@attrs.frozen\nclass C(Config):\n    'None.'\n")
+        file.write("import attrs\nfrom ibllm_core.host.options import Config\n@attrs.frozen\nclass C(Config):\n    'None.'\n")
     done = subprocess.run(
         [sys.executable, "-m", "ibllm", "plugins", "show", "metric.webbed"],
         capture_output=True,

@@ -14,10 +14,10 @@ from ibllm_flow.image_decoder import NEAREST, FlowDecoder
 from ibllm_flow.sampling import integrate
 from torch import Tensor, nn
 
-from ibllm_core.attention import guided
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.noise import Rng
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.model.blocks.attention import guided
 
 LATENT = 12
 

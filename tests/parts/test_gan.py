@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.noise import Rng
+from ibllm_core.interfaces.noise import Rng
 
 LATENT = 12
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, UNK
-from ibllm_core.model import Model
-from ibllm_core.training.player import set_trainable
+from ibllm_core.model.model import Model
+from ibllm_core.model.players import set_trainable
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")

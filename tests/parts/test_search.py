@@ -18,10 +18,10 @@ from ibllm_core.errors import UserError
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image import ImageEncoder
 from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.text import TextDecoder, choose
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, Tokenizer
-from ibllm_core.model import Model
-from ibllm_core.noise import Rng
+from ibllm_core.model.model import Model
 
 VOCABULARY, LONGEST, ROWS = 7, 5, 4
 CONTEXT = Context(width=12, latent=10, tokenizer=types.SimpleNamespace(size=VOCABULARY, max_length=LONGEST))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from ibllm_seed.image_encoder import SeedImageEncoder
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.noise import Rng
+from ibllm_core.interfaces.noise import Rng
 
 CONTEXT = Context(image_shape=(3, 12, 16), width=8, latent=10)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ibllm_testing.neighbours import LetterTokenizer, TinyImageTokenizer
 from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
 from ibllm_transformer.guidance import doubled, guided
 from ibllm_transformer.loss import CaptionImageNLL
@@ -17,15 +18,14 @@ from ibllm_transformer.text_encoder import TransformerTextEncoder
 from ibllm_transformer.vq_transformer import VQTransformer
 from torch import Tensor
 
-from ibllm_core.batch import Batch
-from ibllm_core.cycle import Cycle
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.interfaces.sampling import nucleus
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
-from ibllm_core.model import Model
-from ibllm_core.noise import Rng
-from ibllm_core.sampling import nucleus
-from ibllm_core.testing.neighbours import LetterTokenizer, TinyImageTokenizer
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
 
 WIDTH, LATENT, WORDS = 16, 12, 9
 

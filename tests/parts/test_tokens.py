@@ -19,9 +19,9 @@ from ibllm_tokens.image_tokenizer import ConvTokenizer, FSQTokenizer, VQTokenize
 from ibllm_tokens.quantisers import Codebook, Levels
 from torch import Tensor
 
-from ibllm_core.batch import to_images
+from ibllm_core.interfaces.batch import to_images
 from ibllm_core.interfaces.context import Context
-from ibllm_core.model import Model
+from ibllm_core.model.model import Model
 
 SMALL = {"patch": 4, "channels": (16,), "blocks": 1}
 

@@ -12,10 +12,10 @@ from ibllm_transformer.layers import rotation
 from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 
-from ibllm_core.attention import turned
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, Tokenizer
+from ibllm_core.model.blocks.attention import turned
 
 WIDTH, LATENT = 16, 12
 

@@ -6,18 +6,18 @@ import json
 import sys
 
 import pytest
+from ibllm_author import contract, imports, process, subject
+from ibllm_testing import speed
+from ibllm_testing.fixtures import run_command
 
-from ibllm_core import plugins
-from ibllm_core.author import contract, imports, process, subject
 from ibllm_core.errors import UserError
-from ibllm_core.testing import speed
-from ibllm_core.testing.plugin import run_command
+from ibllm_core.host import manager as plugins
 
 MODULE = """
 import attrs
 
 from ibllm_core.interfaces.optimisation import Schedule
-from ibllm_core.options import Config, option
+from ibllm_core.host.options import Config, option
 
 @attrs.frozen(kw_only=True)
 class Options(Config):
@@ -214,7 +214,7 @@ def test_components_whose_names_begin_alike_are_judged_apart(monkeypatch):
     """foo beside foo_bar, a-b beside a_b, as pytest itself names their classes."""
     wrong = {"foo": False, "foo_bar": True, "a-b": True, "a_b": False, "c.d": True}
     module = (
-        "from ibllm_core.testing.cover import title\n"
+        "from ibllm_testing.cover import title\n"
         "def made(wrong):\n    def test(self):\n        assert not wrong\n    return type('T', (), {'test_it': test})\n"
         f"globals().update({{title(name): made(wrong) for name, wrong in {wrong}.items()}})\n"
     )

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import attrs
 import pytest
+from ibllm_testing.fixtures import run_command
 
-from ibllm_core.spec import KINDS
-from ibllm_core.testing.plugin import run_command
+from ibllm_core.host.spec import KINDS
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_the_tests_of_every_kind_pass_as_generated(environment: Environment):
     """In one process; each package's own settings for pytest are the options here."""
     report = environment.packages / "result.xml"
     environment.run(
-        "-m", "pytest", "-q", "-p", "ibllm_core.testing.plugin", "--import-mode=importlib", "--strict-markers", "-c", os.devnull,
+        "-m", "pytest", "-q", "-p", "ibllm_testing.fixtures", "--import-mode=importlib", "--strict-markers", "-c", os.devnull,
         "-p", "no:cacheprovider", "--rootdir", environment.packages, f"--junitxml={report}", environment.packages,
     )  # fmt: skip
     text = report.read_text(encoding="utf-8")

@@ -9,9 +9,9 @@ import tokenize
 from pathlib import Path
 
 import pytest
+from ibllm_testing.fixtures import run_command
 
-from ibllm_core.spec import KINDS
-from ibllm_core.testing.plugin import run_command
+from ibllm_core.host.spec import KINDS
 
 ROOT = Path(__file__).parents[2]
 #: Lines of code that a package may have in plugin.py, config.py and the part's module together, and those kinds that ask for more than others.

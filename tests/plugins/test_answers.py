@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ibllm_core import build, plugins
-from ibllm_core.batch import take
-from ibllm_core.blame import ComponentFailed, WrongAnswer, explained, naming
 from ibllm_core.cli.main import main
 from ibllm_core.errors import Notice
-from ibllm_core.evaluation import Evaluation, evaluate
+from ibllm_core.host import manager as plugins
+from ibllm_core.host.attribution import ComponentFailed, WrongAnswer, explained, naming
+from ibllm_core.interfaces.batch import take
 from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.interfaces.metric import Metric
+from ibllm_core.model import build
+from ibllm_core.model.evaluation import Evaluation, evaluate
 from ibllm_core.recipe import Recipe, load
-from ibllm_core.recipe.errors import RecipeErrors
+from ibllm_core.recipe.mistakes import RecipeErrors
 from ibllm_core.training.job import Job, _close
 from tests.conftest import Site
 
@@ -30,10 +31,10 @@ from .test_lifecycle import SETS, TINY
 HEAD = """
 import sys
 import attrs
-from ibllm_core.hookspecs import hookimpl
+from ibllm_core.host.hookspecs import hookimpl
 from ibllm_core.interfaces.metric import Metric
-from ibllm_core.options import MetricConfig
-from ibllm_core.spec import ComponentSpec
+from ibllm_core.host.options import MetricConfig
+from ibllm_core.host.spec import ComponentSpec
 
 @attrs.frozen(kw_only=True)
 class Options(MetricConfig):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_core import plugins
-from ibllm_core.blame import ComponentFailed, component_in, explained
+from ibllm_core.host import manager as plugins
+from ibllm_core.host.attribution import ComponentFailed, component_in, explained
 from ibllm_core.recipe import load
 from ibllm_core.training.job import Job
 
@@ -16,10 +16,10 @@ from .test_lifecycle import SETS, TINY
 
 METRIC = """
 import attrs
-from ibllm_core.hookspecs import hookimpl
+from ibllm_core.host.hookspecs import hookimpl
 from ibllm_core.interfaces.metric import Metric
-from ibllm_core.options import MetricConfig
-from ibllm_core.spec import ComponentSpec
+from ibllm_core.host.options import MetricConfig
+from ibllm_core.host.spec import ComponentSpec
 
 @attrs.frozen(kw_only=True)
 class Options(MetricConfig):
@@ -72,5 +72,5 @@ def test_a_module_belongs_to_the_component_nearest_to_it() -> None:
     assert found is not None
     assert found[0] == "model.text_decoder"
     assert component_in("ibllm_shapes.render", recipe) == ("data", recipe.data)
-    assert component_in("ibllm_core.cycle", recipe) is None
+    assert component_in("ibllm_core.model.cycle", recipe) is None
     assert component_in("ibllm", recipe) is None

@@ -8,11 +8,13 @@ from typing import Any
 import pluggy
 import pytest
 
-from ibllm_core import deprecated, hookspecs, plugins
-from ibllm_core.deprecated import PluginDeprecationWarning, retires
-from ibllm_core.plugins import PluginError
+from ibllm_core.host import deprecations as deprecated
+from ibllm_core.host import hookspecs
+from ibllm_core.host import manager as plugins
+from ibllm_core.host.deprecations import PluginDeprecationWarning, retires
+from ibllm_core.host.manager import PluginError
 
-HOOK = "from ibllm_core.hookspecs import hookimpl\n\n\n@hookimpl\ndef {name}({arguments}):\n    return []\n"
+HOOK = "from ibllm_core.host.hookspecs import hookimpl\n\n\n@hookimpl\ndef {name}({arguments}):\n    return []\n"
 
 
 def told(site: Any) -> tuple[Any, list[tuple[str, str, int]]]:
@@ -70,7 +72,7 @@ def test_an_interface_that_is_accepted_for_a_while(site, source, monkeypatch: py
 
 
 def test_what_was_warned_of_is_not_lost_where_the_plugin_fails(site) -> None:  # type: ignore[no-untyped-def]
-    warn = "import warnings\nfrom ibllm_core.deprecated import retires\nwarnings.warn(retires('this', 'do that', 2))\n1 / 0\n"
+    warn = "import warnings\nfrom ibllm_core.host.deprecations import retires\nwarnings.warn(retires('this', 'do that', 2))\n1 / 0\n"
     site.install("late", {"late": "late_plugin"}, {"late_plugin": warn}, version="1.2")
     found, [(message, _, line)] = told(site)
     assert (found.rows()[0].status, line) == ("error", 3)
@@ -89,7 +91,7 @@ def test_the_command_line_shows_it_with_its_place(site, monkeypatch: pytest.Monk
 
     site.install("late", {"late": "late_plugin"}, {"late_plugin": HOOK.format(name="ibllm_old", arguments="")})
     script = (
-        "import pluggy, sys\nfrom ibllm_core import hookspecs\nfrom ibllm_core.deprecated import retires\n"
+        "import pluggy, sys\nfrom ibllm_core.host import hookspecs\nfrom ibllm_core.host.deprecations import retires\n"
         "def ibllm_old(): pass\n"
         "hookspecs.ibllm_old = hookspecs.hookspec(ibllm_old, warn_on_impl=retires('ibllm_old', 'leave it out', 2))\n"
         "from ibllm_core.cli.main import main\nsys.exit(main(['plugins', '--json']))"

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from ibllm_core import hookspecs, plugins
 from ibllm_core.errors import Notice
-from ibllm_core.loader import QUESTION, hook_names
+from ibllm_core.host import hookspecs
+from ibllm_core.host import manager as plugins
+from ibllm_core.host.loading import QUESTION, hook_names
 from ibllm_core.recipe import Recipe, load
-from ibllm_core.recipe.errors import RecipeErrors
+from ibllm_core.recipe.mistakes import RecipeErrors
 from ibllm_core.training.job import Interrupted, Job
 from ibllm_core.training.loop import Diverged
 from tests.conftest import Site
@@ -79,7 +80,7 @@ def example(hook: str) -> str:
 
 def recorder(*hooks: str, body: str = "pass") -> str:
     """A plugin that writes down what it is told, in the order of the calls."""
-    lines = ["import json", "from ibllm_core.hookspecs import hookimpl", "CALLS = []"]
+    lines = ["import json", "from ibllm_core.host.hookspecs import hookimpl", "CALLS = []"]
     for hook in hooks:
         names = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
         lines += ["@hookimpl", f"def {hook}({names}):", f"    CALLS.append(({hook!r}, dict(locals())))", f"    {body}"]
@@ -149,8 +150,8 @@ def test_a_plugin_that_the_recipe_does_not_name_is_told_nothing(installed, tmp_p
 
 TRACKER = """
 from ibllm_core.interfaces.tracker import Tracker
-from ibllm_core.spec import ComponentSpec
-from ibllm_core.options import Config as Options
+from ibllm_core.host.spec import ComponentSpec
+from ibllm_core.host.options import Config as Options
 
 class Silent(Tracker):
     def __init__(self, config, context): pass

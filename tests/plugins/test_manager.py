@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ibllm_core.errors import UserError
-from ibllm_core.plugins import BLOCK, PluginError, UnknownComponent, manager
-from ibllm_core.watchdog import TIMEOUT
+from ibllm_core.host.manager import BLOCK, PluginError, UnknownComponent, manager
+from ibllm_core.host.watchdog import TIMEOUT
 
 
 def test_a_strangers_component_is_offered_with_its_provenance(site, source):
@@ -38,19 +38,19 @@ def test_a_broken_import_is_a_row_and_hides_nothing_else(site, source):
         ("import sys; sys.exit('bye')\n", "SystemExit: bye ("),
         ("", "broken_plugin implements no hook (is @hookimpl missing?)"),
         (
-            "from ibllm_core.hookspecs import hookimpl\n@hookimpl\ndef ibllm_components(manager): return []\n",
+            "from ibllm_core.host.hookspecs import hookimpl\n@hookimpl\ndef ibllm_components(manager): return []\n",
             "broken_plugin: Plugin 'broken' for hook 'ibllm_components'",
         ),
         (
-            "from ibllm_core.hookspecs import hookimpl\n@hookimpl\ndef ibllm_components(): return None\n",
+            "from ibllm_core.host.hookspecs import hookimpl\n@hookimpl\ndef ibllm_components(): return None\n",
             "broken_plugin: ibllm_components gave None, expected",
         ),
         (
-            "from ibllm_core.hookspecs import hookimpl\n@hookimpl\ndef ibllm_components(): return ['x']\n",
+            "from ibllm_core.host.hookspecs import hookimpl\n@hookimpl\ndef ibllm_components(): return ['x']\n",
             "broken_plugin: ibllm_components gave 'x'",
         ),
         (
-            "from ibllm_core.hookspecs import hookimpl\n@hookimpl\ndef ibllm_components(): yield 1 / 0\n",
+            "from ibllm_core.host.hookspecs import hookimpl\n@hookimpl\ndef ibllm_components(): yield 1 / 0\n",
             "ZeroDivisionError: division by zero (",
         ),
     ],
@@ -69,7 +69,7 @@ def test_an_entry_point_to_a_module_that_is_not_there(site):
 
 
 def test_a_misspelt_hook_is_named(site):
-    module = "from ibllm_core.hookspecs import hookimpl\n@hookimpl\ndef ibllm_componets():\n    return []\n"
+    module = "from ibllm_core.host.hookspecs import hookimpl\n@hookimpl\ndef ibllm_componets():\n    return []\n"
     site.install("typo", {"typo": "typo_plugin"}, {"typo_plugin": module})
     [row] = site.manager().rows()
     assert row.error == (
@@ -81,7 +81,7 @@ def test_a_misspelt_hook_is_named(site):
 def test_a_hook_of_another_ibllm_may_be_optional(site, source):
     hook = "\n@hookimpl(optionalhook=True)\ndef ibllm_of_the_future(recipe, something_new):\n    pass\n"
     site.install("both", {"both": "both_plugin"}, {"both_plugin": source(name="fine") + hook})
-    site.install("only", {"only": "only_plugin"}, {"only_plugin": "from ibllm_core.hookspecs import hookimpl\n" + hook})
+    site.install("only", {"only": "only_plugin"}, {"only_plugin": "from ibllm_core.host.hookspecs import hookimpl\n" + hook})
     assert [(row.distribution, row.status, row.hooks) for row in site.manager().rows()] == [("both", "ok", ()), ("only", "ok", ())]
 
 
@@ -99,7 +99,7 @@ def test_a_hook_of_another_ibllm_may_be_optional(site, source):
 def test_a_spec_with_a_field_of_the_wrong_type_is_its_plugins_row(site, source, field, value, expected):
     spec = {"kind": "'loss'", "name": "'bad'", "factory": "'m:F'", "config": "'m:C'", "summary": "'s'", "api": "1"} | {field: value}
     module = (
-        "from ibllm_core.hookspecs import hookimpl\nfrom ibllm_core.spec import ComponentSpec\n@hookimpl\ndef ibllm_components():\n"
+        "from ibllm_core.host.hookspecs import hookimpl\nfrom ibllm_core.host.spec import ComponentSpec\n@hookimpl\ndef ibllm_components():\n"
         f"    return [ComponentSpec({', '.join(f'{name}={text}' for name, text in spec.items())})]\n"
     )
     site.install("bad", {"bad": "bad_plugin"}, {"bad_plugin": module}, version="0.4")
@@ -237,7 +237,7 @@ def test_the_only_broken_plugin_is_always_shown(site):
         site.manager().get("dataset", "something")
 
 
-CONFIG = "import attrs\nfrom ibllm_core.options import Config\n@attrs.frozen(kw_only=True)\nclass C(Config):\n    pass\n"
+CONFIG = "import attrs\nfrom ibllm_core.host.options import Config\n@attrs.frozen(kw_only=True)\nclass C(Config):\n    pass\n"
 
 
 def test_config_and_factory_are_imported_when_asked_for(site, source):
@@ -290,7 +290,7 @@ def test_half_removed_metadata_breaks_nothing(site, source):
     (info / "METADATA").unlink()
     from importlib import metadata
 
-    from ibllm_core.plugins import GROUP, Manager
+    from ibllm_core.host.manager import GROUP, Manager
 
     found = Manager(entry_points=[point for point in metadata.entry_points(group=GROUP) if point.name == "half"])
     assert found.provider("loss", "mine") == ("unknown", "unknown")

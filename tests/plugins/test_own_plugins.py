@@ -10,27 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_core.capabilities import CAPABILITIES
-from ibllm_core.describe import options_of
-from ibllm_core.plugins import manager
-from ibllm_core.spec import KINDS
+from ibllm_core.host.manager import manager
+from ibllm_core.host.spec import KINDS
+from ibllm_core.interfaces.capabilities import CAPABILITIES
+from ibllm_core.recipe.describe import options_of
 
 ROOT = Path(__file__).parents[2]
 OWN = [(row.kind, row.name) for row in manager().rows() if row.distribution == "ibllm" and row.status == "ok"]
 
 
-def test_every_plugin_module_has_its_entry_point_is_packed_and_linted():
+def test_every_plugin_module_has_its_entry_point():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    modules = {f"{path.parent.name}.plugin" for path in ROOT.glob("plugins/*/plugin.py")}
+    modules = {f"{path.parent.name}.plugin" for path in ROOT.glob("plugins/ibllm_*/plugin.py")}
     assert modules == set(project["project"]["entry-points"]["ibllm"].values())
-    packed = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
-    assert packed == {"ibllm_core"} | {f"plugins/{path.parent.name}" for path in ROOT.glob("plugins/*/__init__.py")}
-
-    families = {path.parent.name for path in ROOT.glob("plugins/*/plugin.py")}
-    linter = project["tool"]["importlinter"]
-    core, independence = linter["contracts"]
-    assert set(linter["root_packages"]) == families | {"ibllm_core"}
-    assert set(core["forbidden_modules"]) == set(independence["modules"]) == families
 
 
 def test_what_is_installed_is_what_pyproject_says():
@@ -46,7 +38,7 @@ def test_all_of_them_load():
 def test_plugins_and_configs_load_without_torch():
     script = """
 import json, sys
-from ibllm_core.plugins import manager
+from ibllm_core.host.manager import manager
 found = manager()
 for row in found.rows():
     if row.status == "ok" and row.distribution == "ibllm":

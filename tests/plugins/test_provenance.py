@@ -8,17 +8,17 @@ import warnings
 from pathlib import Path
 
 import pytest
+from ibllm_study.findings import from_runs
+from ibllm_testing.fixtures import run_command
 
-from ibllm_core import plugins
 from ibllm_core.errors import Notice, UserError
-from ibllm_core.run import RunDirectory
-from ibllm_core.study.findings import from_runs
-from ibllm_core.testing.plugin import run_command
+from ibllm_core.host import manager as plugins
+from ibllm_core.runs.directory import RunDirectory
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 CONFIG = """
 import attrs
-from ibllm_core.options import MetricConfig, option
+from ibllm_core.host.options import MetricConfig, option
 
 @attrs.frozen(kw_only=True)
 class Options(MetricConfig):

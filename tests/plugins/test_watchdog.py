@@ -9,8 +9,8 @@ import time
 import pytest
 
 from ibllm_core.errors import UserError
-from ibllm_core.plugins import PluginError
-from ibllm_core.watchdog import TIMEOUT, Stuck, patience, watch
+from ibllm_core.host.manager import PluginError
+from ibllm_core.host.watchdog import TIMEOUT, Stuck, patience, watch
 
 
 @pytest.mark.parametrize("said", ["soon", "-1", "nan", "inf"])

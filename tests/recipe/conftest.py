@@ -6,13 +6,13 @@ from importlib import metadata
 
 import pytest
 
-from ibllm_core import plugins
-from ibllm_core.plugins import GROUP, Manager
+from ibllm_core.host import manager as plugins
+from ibllm_core.host.manager import GROUP, Manager
 
 #: What the stranger's package offers: a metric, and an image decoder that cannot draw in one differentiable pass.
 SPECS = """
-from ibllm_core.hookspecs import hookimpl
-from ibllm_core.spec import ComponentSpec
+from ibllm_core.host.hookspecs import hookimpl
+from ibllm_core.host.spec import ComponentSpec
 
 @hookimpl
 def ibllm_components():
@@ -24,7 +24,7 @@ def ibllm_components():
 
 CONFIG = """
 import attrs
-from ibllm_core.options import Config, MetricConfig, option
+from ibllm_core.host.options import Config, MetricConfig, option
 
 @attrs.frozen(kw_only=True)
 class EtchingConfig(Config):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ibllm_core.cli.main import main
-from ibllm_core.plugins import Manager
+from ibllm_core.host.manager import Manager
 
 FOLDER = Path(__file__).parent / "bad"
 RECIPES = sorted(path.name for path in FOLDER.glob("[0-9]*.toml"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_core.plugins import Manager
+from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import load
-from ibllm_core.recipe.errors import RecipeErrors
+from ibllm_core.recipe.mistakes import RecipeErrors
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 

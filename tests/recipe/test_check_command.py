@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ibllm_core.cli.main import main
-from ibllm_core.plugins import Manager
+from ibllm_core.host.manager import Manager
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 

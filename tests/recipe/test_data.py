@@ -8,7 +8,7 @@ import pytest
 
 from ibllm_core.recipe import load
 from ibllm_core.recipe.differ import differences
-from ibllm_core.recipe.errors import RecipeErrors
+from ibllm_core.recipe.mistakes import RecipeErrors
 
 UNPAIRED = Path(__file__).parents[1] / "training" / "unpaired.toml"
 
@@ -32,8 +32,8 @@ split = "validation"
 
 #: Losses and metrics of a stranger that ask for data.
 SPECS = """
-from ibllm_core.hookspecs import hookimpl
-from ibllm_core.spec import ComponentSpec
+from ibllm_core.host.hookspecs import hookimpl
+from ibllm_core.host.spec import ComponentSpec
 
 @hookimpl
 def ibllm_components():
@@ -45,7 +45,7 @@ def ibllm_components():
 """
 CONFIG = """
 import attrs
-from ibllm_core.options import LossConfig, MetricConfig
+from ibllm_core.host.options import LossConfig, MetricConfig
 
 @attrs.frozen(kw_only=True)
 class QuizConfig(LossConfig):
@@ -146,8 +146,8 @@ def test_a_stage_that_watches_its_loss_has_held_out_captions(tmp_path: Path) -> 
 def stranger_of_data(site, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     from importlib import metadata
 
-    from ibllm_core import plugins
-    from ibllm_core.plugins import GROUP, Manager
+    from ibllm_core.host import manager as plugins
+    from ibllm_core.host.manager import GROUP, Manager
 
     site.install("stranger", {"stranger": "stranger.plugin"}, {"stranger.plugin": SPECS, "stranger.config": CONFIG})
     wanted = ("ibllm", "stranger")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_core import plugins
+from ibllm_core.host import manager as plugins
 from ibllm_core.recipe import load
-from ibllm_core.recipe.errors import RecipeErrors
+from ibllm_core.recipe.mistakes import RecipeErrors
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 
 SPECS = """
-from ibllm_core.hookspecs import hookimpl
-from ibllm_core.spec import ComponentSpec
+from ibllm_core.host.hookspecs import hookimpl
+from ibllm_core.host.spec import ComponentSpec
 
 @hookimpl
 def ibllm_components():
@@ -27,7 +27,7 @@ def ibllm_components():
 
 CONFIG = """
 import attrs
-from ibllm_core.options import Config, option
+from ibllm_core.host.options import Config, option
 
 @attrs.frozen(kw_only=True)
 class PiecesConfig(Config):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_core.plugins import Manager
+from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import Recipe, RecipeErrors, load, resolved
 from ibllm_core.recipe.schema import Init, Ramp, Seeds
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ibllm_study.checking import check_arms
+from ibllm_study.plan import make_plan
+from ibllm_study.reading import read_study
 
 from ibllm_core.cli.main import main
-from ibllm_core.plugins import manager
+from ibllm_core.host.manager import manager
+from ibllm_core.host.spec import KINDS
 from ibllm_core.recipe import load
-from ibllm_core.spec import KINDS
-from ibllm_core.study.checking import check_arms
-from ibllm_core.study.plan import make_plan
-from ibllm_core.study.reading import read_study
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 STUDIES = sorted(path.stem for path in (RECIPES / "ablations").glob("*.toml"))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ibllm_core.cli.main import main
-from ibllm_core.plugins import Manager
+from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import RecipeErrors, load, resolved
 from ibllm_core.recipe.differ import differences
 

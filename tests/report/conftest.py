@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ibllm_report import render
 from PIL import Image
-
-from ibllm_core.report import render
 
 HOSTILE = "<script>alert(1)</script>&\"'$x_1$"
 

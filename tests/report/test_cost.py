@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from ibllm_core.report import render
+from ibllm_report import render
 
 
 def test_flops_and_peak_memory_are_shown(make_run: Callable[..., Path]) -> None:

@@ -5,8 +5,8 @@ import math
 import pytest
 from rich.console import Console
 
-from ibllm_core.report.figures import meaning, primary_split, shown, table, wilson
-from ibllm_core.report.terminal import results_table
+from ibllm_core.cli.tables import results_table
+from ibllm_core.runs.figures import meaning, primary_split, shown, table, wilson
 
 RESULTS = {"test/scene_exact": 0.95, "novel/scene_exact": 0.9, "novel/self_agreement": 0.8, "novel/items": 512, "novel/own": 3.0}
 

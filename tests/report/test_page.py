@@ -7,8 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-
-from ibllm_core.report import render
+from ibllm_report import render
 
 VOID = {"meta", "link", "img", "br", "hr"}
 PIECES = ("run.json", "results.json", "metrics.jsonl", "recipe.toml", "samples/novel.json")

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from ibllm_core.report.highlight import coloured
-from ibllm_core.report.words import Segment, compare
+from ibllm_report.highlight import coloured
+from ibllm_report.words import Segment, compare
 
 
 @pytest.mark.parametrize(

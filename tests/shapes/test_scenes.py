@@ -13,8 +13,8 @@ from ibllm_shapes.dataset import ShapesDataset
 from ibllm_shapes.render import BACKGROUND, PALETTE
 from ibllm_shapes.scenes import COLOURS, SHAPES, Scenes, held_out
 
+from ibllm_core.host.options import OptionError
 from ibllm_core.interfaces.context import Context
-from ibllm_core.options import OptionError
 
 EVERYTHING = {"languages": ("en", "zh"), "templates": "varied", "questions": True}
 

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from ibllm_study.directory import DONE, FAILED, StudyDirectory
+from ibllm_study.plan import Plan, make_plan
+from ibllm_study.reading import read_study
+from ibllm_study.runner import Runner, Watcher, _environment
+from ibllm_study.sharing import end_of
 from safetensors.torch import load_file
 
-from ibllm_core.study.directory import DONE, FAILED, StudyDirectory
-from ibllm_core.study.plan import Plan, make_plan
-from ibllm_core.study.reading import read_study
-from ibllm_core.study.runner import Runner, Watcher, _environment
-from ibllm_core.study.sharing import end_of
 from ibllm_core.training.job import Job
 
 pytestmark = pytest.mark.slow
@@ -208,7 +208,7 @@ def run_with(study: Path, code: str, monkeypatch: pytest.MonkeyPatch, jobs: int 
     site = study.parent / "site"
     site.mkdir(exist_ok=True)
     (site / "sitecustomize.py").write_text(
-        "import sys\nif 'ibllm_core.study.worker' in ' '.join(sys.orig_argv):\n    task = sys.orig_argv[-1]\n"
+        "import sys\nif 'ibllm_study.worker' in ' '.join(sys.orig_argv):\n    task = sys.orig_argv[-1]\n"
         + "".join(f"    {line}\n" for line in code.splitlines())
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))

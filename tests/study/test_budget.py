@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ibllm_study.budget import Budget, hold
 
 from ibllm_core.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.recipe import Recipe, RecipeErrors, load
-from ibllm_core.study.budget import Budget, hold
 
 from .conftest import TINY
 

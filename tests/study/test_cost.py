@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from ibllm_study.estimate import estimate, probe
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ibllm_core import build
 from ibllm_core.contracts import Report, check
-from ibllm_core.cycle import fabricate
 from ibllm_core.interfaces.latent import Latent
+from ibllm_core.model import build
+from ibllm_core.model.cycle import fabricate
+from ibllm_core.model.players import period
+from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import Recipe, load
-from ibllm_core.study.estimate import estimate, probe
 from ibllm_core.training.distributed import Ranks
-from ibllm_core.training.player import period
-from ibllm_core.training.stage import StageTrainer
 
 from .conftest import TINY, invoke
 

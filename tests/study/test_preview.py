@@ -6,14 +6,14 @@ import io
 from pathlib import Path
 
 import pytest
+from ibllm_study.directory import DONE, FAILED, RUNNING, WAITING
+from ibllm_study.display import LiveWatcher
+from ibllm_study.plan import make_plan
+from ibllm_study.reading import read_study
+from ibllm_study.runner import Progress
 from rich.console import Console
 
 from ibllm_core.cli.main import main
-from ibllm_core.cli.study_display import LiveWatcher
-from ibllm_core.study.directory import DONE, FAILED, RUNNING, WAITING
-from ibllm_core.study.plan import make_plan
-from ibllm_core.study.reading import read_study
-from ibllm_core.study.runner import Progress
 
 STUDY = """
 [variants]

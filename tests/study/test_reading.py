@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ibllm_study.plan import Plan, make_plan
+from ibllm_study.reading import arms, read_study
 
 from ibllm_core.errors import UserError
-from ibllm_core.study.plan import Plan, make_plan
-from ibllm_core.study.reading import arms, read_study
 
 
 def plan_of(path: Path) -> Plan:

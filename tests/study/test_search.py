@@ -13,13 +13,13 @@ from typing import Any
 
 import optuna
 import pytest
+from ibllm_study import points, runner, search
+from ibllm_study.directory import StudyDirectory
+from ibllm_study.plan import Cell, Plan, make_plan
+from ibllm_study.reading import read_study
+from ibllm_study.runner import Runner, Watcher
 
 from ibllm_core.errors import UserError
-from ibllm_core.study import points, runner, search
-from ibllm_core.study.directory import StudyDirectory
-from ibllm_core.study.plan import Cell, Plan, make_plan
-from ibllm_core.study.reading import read_study
-from ibllm_core.study.runner import Runner, Watcher
 
 CHECK = search._check
 #: The joint stage alone, validated at every second step by the figure that the study decides by.

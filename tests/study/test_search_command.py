@@ -14,13 +14,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from ibllm_study.directory import StudyDirectory
+from ibllm_study.plan import Plan, make_plan
+from ibllm_study.points import plan_from_storage
+from ibllm_study.reading import read_study
+from ibllm_study.sharing import run_key
 
 from ibllm_core.recipe import load
-from ibllm_core.study.directory import StudyDirectory
-from ibllm_core.study.plan import Plan, make_plan
-from ibllm_core.study.points import plan_from_storage
-from ibllm_core.study.reading import read_study
-from ibllm_core.study.sharing import run_key
 
 pytestmark = pytest.mark.slow
 

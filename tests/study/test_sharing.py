@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ibllm_study.plan import make_plan
+from ibllm_study.reading import read_study
+from ibllm_study.sharing import prefixes, run_key
 
 from ibllm_core.recipe import load
-from ibllm_core.study.plan import make_plan
-from ibllm_core.study.reading import read_study
-from ibllm_core.study.sharing import prefixes, run_key
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from ibllm_study.statistics import BOOTSTRAP_FROM, Comparison, compare, holm, signflip, smallest_p, summarise
 from scipy import stats
-
-from ibllm_core.study.statistics import BOOTSTRAP_FROM, Comparison, compare, holm, signflip, smallest_p, summarise
 
 #: Cross-fertilised minus self-fertilised maize, in eighths of an inch (Darwin 1876); Fisher (1935, §21) flips its signs, scipy's page on wilcoxon uses it too.
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
-from statsmodels.stats.power import TTestPower
-
-from ibllm_core.study.statistics import (
+from ibllm_study.statistics import (
     BOOTSTRAP_FROM,
     compare,
     foresee,
@@ -22,6 +19,8 @@ from ibllm_core.study.statistics import (
     probability_of_improvement,
     smallest_p,
 )
+from scipy import integrate, stats
+from statsmodels.stats.power import TTestPower
 
 # Power
 

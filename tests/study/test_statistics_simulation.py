@@ -10,8 +10,7 @@ import gc
 import numpy as np
 import pytest
 import statsmodels.stats.multitest  # noqa: F401  # before the garbage collector is told to leave alone what is there
-
-from ibllm_core.study.statistics import BOOTSTRAP_FROM, compare, foresee, holm, interquartile_mean, power, summarise
+from ibllm_study.statistics import BOOTSTRAP_FROM, compare, foresee, holm, interquartile_mean, power, summarise
 
 pytestmark = pytest.mark.slow
 

@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from ibllm_study.directory import StudyDirectory
+from ibllm_study.plan import Plan, make_plan
+from ibllm_study.reading import read_study
+from ibllm_study.runner import Runner
+from ibllm_study.verify import differences, finished, verify
 
 from ibllm_core.errors import UserError
-from ibllm_core.study.directory import StudyDirectory
-from ibllm_core.study.plan import Plan, make_plan
-from ibllm_core.study.reading import read_study
-from ibllm_core.study.runner import Runner
-from ibllm_core.study.verify import differences, finished, verify
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 #: A figure is changed by so little, and still by a normal number: subnormal ones are flushed to zero.

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ibllm_core.training import checkpoint as checkpoints
-from ibllm_core.training.checkpoint import Checkpoint
+from ibllm_core.training import checkpoints as checkpoints
+from ibllm_core.training.checkpoints import Checkpoint
 
 
 def write(folder: Path, name: str, value: float) -> Path:

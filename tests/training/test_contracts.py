@@ -13,9 +13,9 @@ from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 from torch import Tensor
 
-from ibllm_core.build import BuildError
 from ibllm_core.contracts import check
 from ibllm_core.interfaces.latent import Latent
+from ibllm_core.model.build import BuildError
 
 
 def test_a_good_recipe_gives_a_table(tiny) -> None:  # type: ignore[no-untyped-def]
@@ -28,7 +28,7 @@ def test_a_good_recipe_gives_a_table(tiny) -> None:  # type: ignore[no-untyped-d
 
 
 def test_parameters_are_those_of_the_built_part(tiny) -> None:  # type: ignore[no-untyped-def]
-    from ibllm_core import build
+    from ibllm_core.model import build
 
     recipe = tiny()
     model = build.build_model(recipe, build.build_tokenizers(recipe), build.image_shape(recipe))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from ibllm_core.interfaces.dataset import Dataset, Samples
-from ibllm_core.training.data import Feeder, Order
+from ibllm_core.training.feeding import Feeder, Order
 
 
 class Numbers(Dataset):

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from ibllm_core.model.knobs import Knobs
 from ibllm_core.recipe.schema import Balance, Plateau, Validation
-from ibllm_core.training.knobs import Knobs
 
 
 def feed(plan: Validation, values: list[float], figure: str = "f") -> Knobs:

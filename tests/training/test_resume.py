@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ibllm_core.errors import UserError
 from ibllm_core.recipe.schema import Stage
-from ibllm_core.training import checkpoint as checkpoints
+from ibllm_core.training import checkpoints as checkpoints
 from ibllm_core.training.job import Interrupted, Job
 from ibllm_core.training.observer import Observer
 

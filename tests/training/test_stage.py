@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ibllm_core.run import RunDirectory
-from ibllm_core.training.data import Feeder
+from ibllm_core.model.stage import StageTrainer
+from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.training.feeding import Feeder
 from ibllm_core.training.observer import Observer
 from ibllm_core.training.session import Session, open_session
-from ibllm_core.training.stage import StageTrainer
 
 
 def opened(recipe: Any, tmp_path: Path) -> Session:

@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ibllm_core import build
-from ibllm_core.batch import Batch
 from ibllm_core.contracts import check
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.interfaces.tokenizer import Tokenizer
+from ibllm_core.model import build
 from ibllm_core.recipe import Recipe, load
-from ibllm_core.training.data import Feeder
+from ibllm_core.training.feeding import Feeder
 from ibllm_core.training.job import Job
 
 from .conftest import invoke

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ibllm_study.directory import StudyDirectory
+from ibllm_study.plan import Cell, Plan, make_plan
+from ibllm_study.reading import read_study
 from PIL import Image
 
-from ibllm_core.run import write_json
-from ibllm_core.study.directory import StudyDirectory
-from ibllm_core.study.plan import Cell, Plan, make_plan
-from ibllm_core.study.reading import read_study
+from ibllm_core.runs.directory import write_json
 
 TINY = Path(__file__).parents[2] / "training" / "tiny.toml"
 HOSTILE = "<script>alert(1)</script> & 100 % {x}_$y$ | \\input"
@@ -123,7 +123,7 @@ def make() -> Callable[..., Made]:
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A study with eight seeds whose outputs are written: one run failed, one waits. For reading only."""
-    from ibllm_core.study.outputs import write_outputs
+    from ibllm_study.outputs import write_outputs
 
     made = make_study(tmp_path_factory.mktemp("whole"), without=frozenset({("no cycle", 3), ("λ = 0", 7)}))
     write_outputs(*made)

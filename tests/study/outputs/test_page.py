@@ -7,13 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-
-from ibllm_core.report.comparisons import Spot, trade_off
-from ibllm_core.study import charts
-from ibllm_core.study.analysis import Analysis
-from ibllm_core.study.charts import dominates
-from ibllm_core.study.findings import from_plan
-from ibllm_core.study.outputs import write_outputs
+from ibllm_report.comparisons import Spot, trade_off
+from ibllm_study import charts
+from ibllm_study.analysis import Analysis
+from ibllm_study.charts import dominates
+from ibllm_study.findings import from_plan
+from ibllm_study.outputs import write_outputs
 
 VOID = {"meta", "link", "img", "br", "hr"}
 
@@ -155,7 +154,7 @@ def test_a_curve_ends_where_its_first_run_did(make, tmp_path):
     stopped = directory.run(plan.cell("base", 0)) / "metrics.jsonl"
     lines = stopped.read_text(encoding="utf-8").splitlines()
     stopped.write_text("\n".join(lines[:3]) + "\n", encoding="utf-8")  # the first three validations of the first stage
-    from ibllm_core.report.files import read
+    from ibllm_report.files import read
 
     analysis = Analysis(from_plan(plan, directory))
     files = {run.path: read(run.path) for _, run in analysis.findings.runs}

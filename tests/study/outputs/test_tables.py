@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ibllm_study import words
+from ibllm_study.analysis import Analysis, Unit
+from ibllm_study.findings import from_plan
+from ibllm_study.latex import text
+from ibllm_study.outputs import write_outputs
+from ibllm_study.statistics import Comparison
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-
-from ibllm_core.study import words
-from ibllm_core.study.analysis import Analysis, Unit
-from ibllm_core.study.findings import from_plan
-from ibllm_core.study.latex import text
-from ibllm_core.study.outputs import write_outputs
-from ibllm_core.study.statistics import Comparison
 
 PRIMARY = "novel/scene_exact"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ibllm_core.interfaces.context import Context
 from ibllm_core.recipe import load
-from ibllm_core.testing import DatasetSuite, MetricSuite
+from ibllm_testing import DatasetSuite, MetricSuite
 
 from ibllm_clocks.config import ClocksConfig
 from ibllm_clocks.dataset import ClockDataset

@@ -11,7 +11,7 @@ import torch
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.context import Context
 from ibllm_core.recipe import load
-from ibllm_core.testing import ImageDecoderSuite, LossSuite
+from ibllm_testing import ImageDecoderSuite, LossSuite
 
 from ibllm_ellipses.command import command, svg
 from ibllm_ellipses.config import EdgeLossConfig, EllipseDecoderConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from ibllm_core.options import DatasetConfig, MetricConfig, option
+from ibllm.plugin import DatasetConfig, MetricConfig, option
 
 SPLITS = ("train", "validation", "test")
 

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import attrs
 import numpy as np
 import numpy.typing as npt
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.dataset import Dataset, Samples
-from ibllm_core.randomness import Stream
+from ibllm.plugin import Context, Dataset, Samples, Stream
 
 from ibllm_clocks.config import ClocksConfig
 from ibllm_clocks.faces import TURN, faces, words

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from ibllm_core.evaluation import Evaluation
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.metric import Metric
+from ibllm.plugin import Context, Evaluation, Metric
 
 from ibllm_clocks.config import ClockTimeConfig
 from ibllm_clocks.dataset import Times

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from ibllm_core.errors import UserError
+from ibllm.plugin import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +23,8 @@ def command(run: Path, caption: str, out: Path) -> None:
 
     RUN is the directory of a finished run whose image decoder is `ellipses`.
     """
-    from ibllm_core.api import open as open_run
-    from ibllm_core.batch import to_tokens
-    from ibllm_core.noise import Rng
+    from ibllm.plugin import Rng, to_tokens
+    from ibllm.plugin import open as open_run
 
     from ibllm_ellipses.image_decoder import EllipseDecoder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from ibllm_core.options import Config, LossConfig, option
+from ibllm.plugin import Config, LossConfig, option
 
 
 @attrs.frozen(kw_only=True)

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import attrs
 import torch
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import DrawingDecoder
-from ibllm_core.interfaces.latent import Latent
-from ibllm_core.likelihood import generalised_normal
+from ibllm.plugin import Context, DrawingDecoder, Latent, generalised_normal
 from torch import Tensor, nn
 
 from ibllm_ellipses.config import EllipseDecoderConfig

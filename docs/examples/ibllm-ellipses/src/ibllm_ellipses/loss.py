@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ibllm_core.cycle import Cycle
-from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.loss import Loss, Value
+from ibllm.plugin import Context, Cycle, Loss, Value
 from torch import Tensor
 
 from ibllm_ellipses.config import EdgeLossConfig

@@ -1,0 +1,229 @@
+"""What a plugin may implement: the one question it answers, and what it can be told while a run goes on. Torch-free.
+
+The lifecycle hooks are called in a run whose recipe names the plugin, by a component or in ``[plugins] hooks``, and in no other. They run in the first
+process only, may take fewer arguments than are offered, and are there to look on: what they are handed is not to be changed, what they return is
+ignored. One that raises is named in a warning and in run.json and not called again; the run goes on. The seconds that a plugin's hooks take stand
+among the run's timings as ``hooks/PLUGIN``. What they print goes to standard error, under the plugin's name. A run that is resumed calls them again
+from where it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from .spec import ComponentSpec
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+    from ..recipe.schema import Recipe, Stage
+
+PROJECT = "ibllm"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def ibllm_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
+    """The components that a plugin offers.
+
+    Example, the whole of a plugin's ``plugin.py``::
+
+        from ibllm_core.host.hookspecs import hookimpl
+        from ibllm_core.host.spec import ComponentSpec
+
+        @hookimpl
+        def ibllm_components():
+            return [
+                ComponentSpec(
+                    kind="text_encoder", name="mean",
+                    factory="my_package.text_encoder:MeanTextEncoder",
+                    config="my_package.config:MeanTextEncoderConfig",
+                    summary="mean of the embeddings",
+                )
+            ]
+
+    and its entry point in ``pyproject.toml``::
+
+        [project.entry-points.ibllm]
+        mean = "my_package.plugin"
+    """
+
+
+@hookspec
+def ibllm_recipe_loaded(recipe: Recipe) -> None:
+    """A run is about to start: its recipe has been read, and nothing has been built or written.
+
+    Args:
+        recipe: the resolved recipe.
+
+    Example, a line before the first one::
+
+        from ibllm_core.host.hookspecs import hookimpl
+
+        @hookimpl
+        def ibllm_recipe_loaded(recipe):
+            steps = sum(stage.steps for stage in recipe.running())
+            print(f"{recipe.name}: {steps} steps in all")
+    """
+
+
+@hookspec
+def ibllm_model_built(recipe: Recipe, model: Model, run_directory: Path) -> None:
+    """All parts are built and on their device, and the run directory is there; nothing has been trained in this process.
+
+    Args:
+        recipe: the resolved recipe.
+        model: its parts are ``model.parts[NAME]``.
+        run_directory: hooks may add files of their own.
+
+    Example, the shape of every parameter in a file::
+
+        from ibllm_core.host.hookspecs import hookimpl
+
+        @hookimpl
+        def ibllm_model_built(model, run_directory):
+            lines = [f"{name} {tuple(p.shape)}" for name, p in model.named_parameters()]
+            (run_directory / "parameters.txt").write_text("\\n".join(lines))
+    """
+
+
+@hookspec
+def ibllm_stage_started(recipe: Recipe, stage: Stage, step: int, model: Model, run_directory: Path) -> None:
+    """A stage starts, or goes on after a restart.
+
+    Args:
+        recipe: the resolved recipe.
+        stage: the stage's table.
+        step: steps of the stage that are done, 0 but after a restart.
+        model: with the weights that the stage starts from.
+        run_directory: hooks may add files of their own.
+
+    Example, what is trained when::
+
+        from ibllm_core.host.hookspecs import hookimpl
+
+        @hookimpl
+        def ibllm_stage_started(stage, step, run_directory):
+            with (run_directory / "stages.txt").open("a") as file:
+                file.write(f"{stage.name} from step {step}: {', '.join(stage.train)}\\n")
+    """
+
+
+@hookspec
+def ibllm_step_ended(recipe: Recipe, stage: Stage, step: int, model: Model, run_directory: Path) -> None:
+    """A step is done. The device has not been waited for: a hook that reads a tensor waits for it, and a run's pace is the hook's then.
+
+    Args:
+        recipe: the resolved recipe.
+        stage: the stage's table.
+        step: steps of the stage that are done, from 1.
+        model: with the weights after the step; their ``grad`` is the step's.
+        run_directory: hooks may add files of their own.
+
+    Example, the norm of the image decoder's weights, now and then::
+
+        from ibllm_core.host.hookspecs import hookimpl
+
+        @hookimpl
+        def ibllm_step_ended(stage, step, model, run_directory):
+            if step % 100 == 1 and "image_decoder" in model.parts:
+                norm = sum(float(p.detach().square().sum()) for p in model.parts["image_decoder"].parameters()) ** 0.5
+                with (run_directory / "norms.csv").open("a") as file:
+                    file.write(f"{stage.name},{step},{norm:.4f}\\n")
+    """
+
+
+@hookspec
+def ibllm_validation_ended(
+    recipe: Recipe, stage: Stage, step: int, figures: Mapping[str, float], best: bool, model: Model, run_directory: Path
+) -> None:
+    """A validation on held-out data is done.
+
+    Args:
+        recipe: the resolved recipe.
+        stage: the stage's table; ``stage.validate`` says what was looked at.
+        step: steps of the stage that are done.
+        figures: name → value.
+        best: True where the watched figure is the stage's best so far.
+        model: with the weights that are trained (not their average).
+        run_directory: hooks may add files of their own.
+
+    Example, a list of improvements::
+
+        from ibllm_core.host.hookspecs import hookimpl
+
+        @hookimpl
+        def ibllm_validation_ended(stage, step, figures, best, run_directory):
+            if best:
+                with (run_directory / "improvements.txt").open("a") as file:
+                    file.write(f"{stage.name} {step}: {dict(figures)}\\n")
+    """
+
+
+@hookspec
+def ibllm_stage_ended(recipe: Recipe, stage: Stage, step: int, figures: Mapping[str, float], model: Model, run_directory: Path) -> None:
+    """A stage is done and its checkpoint written.
+
+    Args:
+        recipe: the resolved recipe.
+        stage: the stage's table.
+        step: steps that were done, fewer than ``stage.steps`` where it stopped early.
+        figures: ``SPLIT/FIGURE`` → value on the reported splits; empty after the last stage, whose figures are the run's.
+        model: with the weights that the next stage starts from.
+        run_directory: hooks may add files of their own.
+
+    Example, a copy of the weights after each stage::
+
+        from safetensors.torch import save_file
+        from ibllm_core.host.hookspecs import hookimpl
+
+        @hookimpl
+        def ibllm_stage_ended(stage, model, run_directory):
+            weights = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+            save_file(weights, run_directory / f"after-{stage.name}.safetensors")
+    """
+
+
+@hookspec
+def ibllm_run_ended(recipe: Recipe, figures: Mapping[str, float], model: Model, run_directory: Path) -> None:
+    """The run is done: model folder, figures, samples and report are written.
+
+    Args:
+        recipe: the resolved recipe.
+        figures: the flat table of results.json.
+        model: with the weights of the last step (the model folder has the averaged ones, where there are such).
+        run_directory: hooks may add files of their own.
+
+    Example, a line in a list of runs::
+
+        from ibllm_core.host.hookspecs import hookimpl
+
+        @hookimpl
+        def ibllm_run_ended(recipe, figures, run_directory):
+            with (run_directory.parent / "runs.txt").open("a") as file:
+                file.write(f"{run_directory.name} ({recipe.name}): {len(figures)} figures\\n")
+    """
+
+
+@hookspec
+def ibllm_error(recipe: Recipe, error: BaseException, run_directory: Path) -> None:
+    """An error ends the run; Ctrl-C is none. The hook cannot change that.
+
+    Args:
+        recipe: the resolved recipe.
+        error: what ended it.
+        run_directory: it may not be there yet where the recipe could not be built.
+
+    Example, a message to whoever waits::
+
+        from ibllm_core.host.hookspecs import hookimpl
+
+        @hookimpl
+        def ibllm_error(recipe, error, run_directory):
+            print(f"{recipe.name} failed in {run_directory}: {error}")
+    """

@@ -1,0 +1,160 @@
+"""How a component declares its options: an attrs class whose fields carry meaning and range. Torch-free.
+
+Example:
+    >>> import attrs
+    >>> @attrs.frozen(kw_only=True)
+    ... class BlurConfig(Config):
+    ...     radius: int = option(3, help="radius in pixels", ge=0, le=16)
+    ...     mode: str = option("gauss", help="the kernel", choices=("gauss", "box"))
+    >>> BlurConfig(radius=2).radius
+    2
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+
+__all__ = ["Config", "LossConfig", "MetricConfig", "OptionError", "check_groups", "check_heads", "option"]
+
+
+class OptionError(ValueError):
+    """A value outside an option's range. `name` is the option, `expected` what would have been right."""
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(f"{name} = {value!r}: expected {expected}")
+        self.name, self.value, self.expected = name, value, expected
+
+
+def describe_range(ge: float | None, le: float | None, gt: float | None, lt: float | None, choices: Iterable[Any] | None) -> str:
+    """The range in words, e.g. ``>= 0 and <= 16`` or ``one of 'gauss', 'box'``; empty when there is none."""
+    if choices is not None:
+        return "one of " + ", ".join(repr(choice) for choice in choices)
+    bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", ge), (">", gt), ("<=", le), ("<", lt)) if bound is not None]
+    return " and ".join(bounds)
+
+
+def option(
+    default: Any = attrs.NOTHING,
+    *,
+    help: str,
+    ge: float | None = None,
+    le: float | None = None,
+    gt: float | None = None,
+    lt: float | None = None,
+    choices: Iterable[Any] | None = None,
+    key: str | None = None,
+    factory: Callable[[], Any] | None = None,
+    unit: str = "",
+) -> Any:
+    """Declares one option. `default` omitted: the recipe must give it.
+
+    Args:
+        help: what it means, with its unit.
+        ge, le, gt, lt: bounds for a number, or for every number of a tuple.
+        choices: the only values allowed, or for a tuple the only members.
+        key: the name in a recipe where it is no Python name (``lambda``).
+        factory: makes the default, where it is mutable.
+        unit: ``steps`` for a number of a stage's steps: a study that scales the stages scales it too.
+    """
+    allowed = tuple(choices) if choices is not None else None
+    expected = describe_range(ge, le, gt, lt, allowed)
+
+    def inside(value: Any) -> bool:
+        if value is None:
+            return True
+        if isinstance(value, tuple | list):
+            return all(inside(member) for member in value)
+        if allowed is not None:
+            return value in allowed
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return True
+        return (ge is None or value >= ge) and (le is None or value <= le) and (gt is None or value > gt) and (lt is None or value < lt)
+
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not inside(value):
+            raise OptionError(attribute.metadata.get("key") or attribute.name, value, expected)
+
+    metadata = {"help": help, "range": expected, "key": key, "unit": unit}
+    if factory is not None:
+        return attrs.field(factory=factory, validator=check if expected else None, metadata=metadata)
+    return attrs.field(default=default, validator=check if expected else None, metadata=metadata)
+
+
+def check_heads(width: int | None, heads: int) -> None:
+    """Raises `ValueError` if attention heads do not share a width evenly; a width that follows the model is checked when the part is built."""
+    if width is not None and width % heads:
+        raise ValueError(f"heads = {heads}: expected a divisor of width = {width}")
+
+
+def check_groups(channels: Iterable[int], groups: int) -> None:
+    """Raises `ValueError` if group norms of `groups` groups do not fit every number of channels."""
+    uneven = [c for c in channels if c % groups]
+    if uneven:
+        raise ValueError(f"groups = {groups}: expected a divisor of every number of channels, and {uneven[0]} is none")
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The base of every component's options. Subclasses are frozen, keyword-only attrs classes.
+
+    `provides` and `needs` are capabilities in words; recipe validation joins them before anything is built. The words
+    in use are listed in `ibllm_core.interfaces.capabilities`.
+    """
+
+    def provides(self) -> frozenset[str]:
+        """What the component can do, e.g. ``{"differentiable_draw"}``."""
+        return frozenset()
+
+    def needs(self) -> frozenset[str]:
+        """What it asks of others: ``"image_decoder"`` (a part is there), ``"image_decoder.differentiable_draw"`` (it can do that), ``"data.pairs"``."""
+        return frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class DatasetConfig(Config, ABC):
+    """The base of a dataset's options: what a recipe is checked against before any data is made.
+
+    A dataset provides ``captions`` and ``images``, ``pairs`` where they belong together, and ``questions`` where it asks any.
+    """
+
+    def provides(self) -> frozenset[str]:
+        """What it gives; by default captions and images that belong together."""
+        return frozenset({"captions", "images", "pairs"})
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits; ``train`` is among them."""
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of every image."""
+
+
+@attrs.frozen(kw_only=True)
+class LossConfig(Config):
+    """The base of a loss's options."""
+
+    def players(self) -> tuple[str, ...]:
+        """Who minimises it: ``("model",)``, ``("critic",)``, or both for a loss with two sides."""
+        return ("model",)
+
+    def terms(self) -> tuple[str, ...]:
+        """The names of the recipe's other losses that this one is composed of; empty for a plain loss."""
+        return ()
+
+
+@attrs.frozen(kw_only=True)
+class MetricConfig(Config, ABC):
+    """The base of a metric's options.
+
+    A metric whose `needs` names no ``data.…`` is taken to compare captions with their images: it needs ``data.pairs``.
+    """
+
+    @abstractmethod
+    def figures(self) -> tuple[str, ...]:
+        """The names of the figures it gives, so that a recipe can be checked before anything is measured."""

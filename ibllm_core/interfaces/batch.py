@@ -1,0 +1,152 @@
+"""One batch as tensors, and how a dataset's samples become one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..host.attribution import WrongAnswer
+from .dataset import Dataset, Samples
+from .latent import Tokens
+from .tokenizer import Tokenizer
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Batch:
+    """Captions and images of b items; either may be absent (unpaired data).
+
+    Attributes:
+        numbers: (b) what keys each item's noise: its place in the iteration over all ranks, or its index in a split.
+        x: the caption as E_x's tokenizer reads it.
+        x_out: the caption as D_x's tokenizer writes it.
+        y: (b c h w) images in [−1, 1].
+        question, answer: for D_x.
+        unpaired_x: captions of other data, as E_x's tokenizer reads them.
+        unpaired_y: (b c h w) images of other data.
+    """
+
+    numbers: npt.NDArray[np.int64]
+    x: Tokens | None = None
+    x_out: Tokens | None = None
+    y: Tensor | None = None
+    question: Tokens | None = None
+    answer: Tokens | None = None
+    unpaired_x: Tokens | None = None
+    unpaired_y: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def to(self, device: torch.device) -> Batch:
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value.to(device)
+            for field in attrs.fields(Batch)
+            if isinstance(value := getattr(self, field.name), Tensor | Tokens)
+        }
+        return attrs.evolve(self, **moved)
+
+
+def take(dataset: Dataset, split: str, indices: npt.NDArray[np.int64], key: str = "data") -> Samples:
+    """The items `indices` of a dataset, which gets numbers of its own that it cannot change.
+
+    Args:
+        key: the dataset's path in the recipe.
+
+    Raises:
+        WrongAnswer: they are not what `Samples` says.
+    """
+    given = np.array(indices, dtype=np.int64)
+    given.flags.writeable = False
+    found = dataset.samples(split, given)
+    wrong = _wrong(found, dataset.image_shape, len(given)) if isinstance(found, Samples) else f"a {type(found).__name__}: expected Samples"
+    if wrong:
+        raise WrongAnswer(key, f"samples({split!r}) gave {wrong}")
+    return found
+
+
+def _wrong(found: Samples, image_shape: Sequence[int], count: int) -> str:
+    """What is wrong with samples of `count` items; empty where nothing is. `image_shape` is (c h w)."""
+    if len(found.indices) != count:
+        return f"{len(found.indices)} indices: expected {count}"
+    images = found.images
+    if images is not None:
+        c, h, w = image_shape
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (count, h, w, c):
+            given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else f"a {type(images).__name__}"
+            return f"images of {given}: expected an array, uint8 {(count, h, w, c)} (b h w c)"
+    for name in _TEXTS:
+        texts = getattr(found, name)
+        if texts is not None and (isinstance(texts, str) or len(texts) != count or not all(isinstance(text, str) for text in texts)):
+            return f"{name} that are not {count} strings"
+    return ""
+
+
+_TEXTS = ("captions", "languages", "questions", "answers")
+
+
+def frozen(value: Any) -> Any:
+    """A value that many read as one that none can change: arrays read-only, lists as tuples, tables as views; anything else as it is."""
+    if isinstance(value, np.ndarray):
+        view = value.view()
+        view.flags.writeable = False
+        return view
+    if type(value) in (list, tuple):
+        return tuple(map(frozen, value))
+    if type(value) is dict:
+        return MappingProxyType({key: frozen(one) for key, one in value.items()})
+    if type(value) is Samples:
+        return attrs.evolve(value, **{field.name: frozen(getattr(value, field.name)) for field in attrs.fields(Samples)})
+    return value
+
+
+def to_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
+    ids, mask = tokenizer.encode(texts)
+    return Tokens(torch.from_numpy(ids), torch.from_numpy(mask))
+
+
+def to_images(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """(b h w c) uint8 → (b c h w) float32 in [−1, 1]."""
+    own = pixels if pixels.flags.writeable else pixels.copy()  # torch has no tensors that are read-only
+    return torch.from_numpy(own).permute(0, 3, 1, 2).to(torch.float32).mul_(1 / 127.5).sub_(1)
+
+
+def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
+    """(b c h w) in [−1, 1] → (b h w c) uint8."""
+    scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
+    return scaled.permute(0, 2, 3, 1).contiguous().to(torch.uint8).cpu().numpy()
+
+
+def add_unpaired(batch: Batch, found: Mapping[str, Samples], tokenizers: Mapping[str, Tokenizer]) -> Batch:
+    """The batch with the captions of the samples ``text`` and the images of the samples ``images``, where there are such."""
+    reads, text, images = tokenizers.get("text_encoder"), found.get("text"), found.get("images")
+    return attrs.evolve(
+        batch,
+        unpaired_x=None if reads is None or text is None or text.captions is None else to_tokens(reads, text.captions),
+        unpaired_y=None if images is None or images.images is None else to_images(images.images),
+    )
+
+
+def collate(samples: Samples, tokenizers: Mapping[str, Tokenizer], numbers: npt.NDArray[np.int64]) -> Batch:
+    """Samples → tensors. `tokenizers` maps ``text_encoder`` and ``text_decoder`` to theirs; a part that is absent gets no text."""
+    reads, writes = tokenizers.get("text_encoder"), tokenizers.get("text_decoder")
+    captions = samples.captions
+    x = to_tokens(reads, captions) if reads and captions is not None else None
+    x_out = x if reads is writes else (to_tokens(writes, captions) if writes and captions is not None else None)
+    asks = writes is not None and samples.questions is not None and samples.answers is not None
+    return Batch(
+        numbers=numbers,
+        x=x,
+        x_out=x_out,
+        y=None if samples.images is None else to_images(samples.images),
+        question=to_tokens(writes, samples.questions) if asks else None,  # type: ignore[arg-type]
+        answer=to_tokens(writes, samples.answers) if asks else None,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,201 @@
+"""Recipe → parts. Nothing is spent before the contracts have been checked (see `check`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from ..host.attribution import naming, remedy
+from ..host.loading import cause
+from ..host.manager import manager
+from ..host.options import DatasetConfig, LossConfig
+from ..interfaces.context import Context, ImageTokens
+from ..interfaces.dataset import Dataset
+from ..interfaces.image_tokenizer import ImageTokenizer
+from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss
+from ..interfaces.metric import Metric
+from ..interfaces.optimisation import Optimizer, Schedule
+from ..interfaces.randomness import derive_key
+from ..interfaces.tokenizer import Tokenizer
+from ..interfaces.tracker import Tracker
+from ..recipe.schema import READS, Component, Recipe, Stage
+from .model import Model
+
+_T = TypeVar("_T")
+
+
+class BuildError(UserError):
+    """A component that could not be built or does not keep its contract; names it, its place in the recipe, its provider and, where this is not
+    ibllm itself, what helps.
+
+    Args:
+        users: it is the options that are wrong, not the component.
+    """
+
+    def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
+        provider = f"{component.distribution} {component.version}"
+        helps = "" if users or component.distribution == "ibllm" else f"; {remedy(component)}"
+        super().__init__(f"{component.place}: {key} = {component.use} (provided by {provider}): {problem}{helps}")
+
+
+def make(recipe: Recipe, component: Component, context: Context, expected: type[_T], key: str) -> _T:
+    """Calls a component's factory. Raises `BuildError` with the component's name where it fails or gives something else."""
+    plugins = manager(recipe.plugins.block)
+    try:
+        factory = plugins.factory(component.kind, component.use)
+        with plugins.quiet(component.kind, component.use):
+            made = factory(component.config, context)
+    except UserError as error:
+        raise BuildError(component, key, str(error), users=True) from error
+    except (Exception, SystemExit) as error:
+        raise BuildError(component, key, cause(error)) from error
+    if not isinstance(made, expected):
+        raise BuildError(component, key, f"its factory gave a {type(made).__name__}, not a {expected.__name__}")
+    return made
+
+
+def build_dataset(recipe: Recipe) -> Dataset:
+    return _dataset(recipe, recipe.data, recipe.seed.data, "data")
+
+
+def build_unpaired(recipe: Recipe) -> dict[str, Dataset]:
+    """``text`` and ``images`` → their datasets, where the recipe names such. Their seeds differ, so that one that draws its items draws others."""
+    return {
+        name: _dataset(recipe, component, derive_key(recipe.seed.data, "unpaired", name), f"unpaired.{name}")
+        for name, component in recipe.unpaired.items()
+    }
+
+
+def _dataset(recipe: Recipe, component: Component, seed: int, key: str) -> Dataset:
+    """A dataset that has what its config says."""
+    dataset, config = make(recipe, component, Context(seed=seed), Dataset, key), component.config
+    with naming(recipe):
+        shape, sizes = tuple(dataset.image_shape), dict(dataset.sizes())
+    if isinstance(config, DatasetConfig):
+        if shape != config.image_shape:
+            raise BuildError(component, key, f"its images have the shape {shape}, its config says {config.image_shape} (c h w)")
+        missing = [split for split in config.splits() if not isinstance(sizes.get(split), int)]
+        if missing:
+            raise BuildError(component, key, f"sizes() gives no number for {', '.join(missing)}, which its config has among its splits")
+    return dataset
+
+
+def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Path | None = None) -> dict[str, Tokenizer]:
+    """Name → tokenizer: restored from the folder `saved`, or trained on the sources' texts together, or untrained without any (for a check)."""
+    tokenizers: dict[str, Tokenizer] = {}
+    texts = [text for source in sources for text in source.corpus()] if recipe.tokenizers and saved is None else []
+    for name, component in recipe.tokenizers.items():
+        key = f"tokenizers.{name}"
+        tokenizer = make(recipe, component, Context(seed=recipe.seed.init), Tokenizer, key)
+        try:
+            if saved is not None:
+                tokenizer.restore((saved / f"tokenizer-{name}.json").read_text(encoding="utf-8"))
+            elif sources:
+                tokenizer.train(texts)
+        except (ValueError, OSError) as error:
+            raise BuildError(component, key, str(error)) from error
+        tokenizers[name] = tokenizer
+    return tokenizers
+
+
+def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape: tuple[int, int, int]) -> Model:
+    """The model, each part's weights keyed by (seed, part): swapping one leaves the others' first weights as they were."""
+    parts: dict[str, nn.Module] = {}
+    used: dict[str, Tokenizer] = {}
+    vocabularies = {
+        name: tokenizers[key].size for name, part in recipe.parts.items() if (key := getattr(part.config, "tokenizer", "")) in tokenizers
+    }
+    image_tokens: ImageTokens | None = None
+    # The image tokenizer first: a token decoder's sizes follow its.
+    for name, component in sorted(recipe.parts.items(), key=lambda item: item[0] != "image_tokenizer"):
+        tokenizer = tokenizers.get(getattr(component.config, "tokenizer", ""))
+        if tokenizer is not None:
+            used[name] = tokenizer
+        encoder = READS.get(name)
+        context = Context(
+            seed=recipe.seed.init,
+            image_shape=image_shape,
+            width=recipe.width,
+            latent=recipe.latent_width(encoder) if encoder is not None and encoder in recipe.parts else recipe.width,
+            tokenizer=tokenizer,
+            image_tokens=image_tokens,
+            vocabularies=vocabularies,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_key(recipe.seed.init, "init", name))
+            parts[name] = part = make(recipe, component, context, nn.Module, f"model.{name}")
+        if isinstance(part, ImageTokenizer):
+            rows, columns = part.grid
+            image_tokens = ImageTokens(vocabulary=part.vocabulary, rows=rows, columns=columns)
+    model = Model({name: parts[name] for name in recipe.parts}, used, image_shape)
+    model.beams, model.length_exponent = recipe.evaluation.beams, recipe.evaluation.length_exponent
+    return model
+
+
+def build_losses(recipe: Recipe, names: Sequence[str], model: Model) -> dict[str, Loss | CriticLoss]:
+    """Name → loss, each with its own parameters; their sizes follow the model's parts."""
+    latents = {part: recipe.latent_width(part) for part in ("text_encoder", "image_encoder") if part in recipe.parts}
+    context = Context(
+        seed=recipe.seed.init,
+        width=recipe.width,
+        latents=latents,
+        image_shape=model.image_shape,
+        vocabularies={part: tokenizer.size for part, tokenizer in model.tokenizers.items()},
+    )
+    losses: dict[str, Loss | CriticLoss] = {}
+    for name in names:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_key(recipe.seed.init, "loss", name))
+            made = make(recipe, recipe.losses[name].component, context, nn.Module, f"losses.{name}")
+            if not isinstance(made, Loss | CriticLoss):
+                raise BuildError(recipe.losses[name].component, f"losses.{name}", "its factory gave no loss")
+            losses[name] = made
+    return losses
+
+
+def build_metrics(recipe: Recipe) -> dict[str, Metric]:
+    context = Context(seed=recipe.seed.evaluation, image_shape=image_shape(recipe))
+    return {name: make(recipe, c, context, Metric, f"metrics.{name}") for name, c in recipe.metrics.items()}
+
+
+def build_trackers(recipe: Recipe) -> dict[str, Tracker]:
+    return {name: make(recipe, c, Context(), Tracker, f"trackers.{name}") for name, c in recipe.trackers.items()}
+
+
+def build_optimizer(recipe: Recipe, player: str) -> Optimizer:
+    component, key = recipe.players[player].optimizer, f"players.{player}.optimizer"
+    return make(recipe, component, Context(), Optimizer, key)
+
+
+def build_schedule(recipe: Recipe, stage: Stage) -> Schedule:
+    return make(recipe, stage.schedule, Context(steps=stage.steps), Schedule, f"stages.{stage.name}.schedule")
+
+
+def players_of(loss: Loss | CriticLoss) -> tuple[str, ...]:
+    """Who plays a loss."""
+    if isinstance(loss, AdversarialLoss):
+        return ("model", "critic")
+    return ("critic",) if isinstance(loss, CriticLoss) else ("model",)
+
+
+def losses_with_terms(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
+    """The losses `names` and the terms that composites among them are made of."""
+    found = dict.fromkeys(names)
+    for name in names:
+        config = recipe.losses[name].component.config
+        if isinstance(config, LossConfig):
+            found |= dict.fromkeys(config.terms())
+    return tuple(found)
+
+
+def image_shape(recipe: Recipe) -> tuple[int, int, int]:
+    """(c, h, w) of the recipe's images, known before there is any data."""
+    config = recipe.data.config
+    if not isinstance(config, DatasetConfig):
+        raise BuildError(recipe.data, "data", "its config derives from no DatasetConfig")
+    return config.image_shape

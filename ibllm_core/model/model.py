@@ -1,0 +1,211 @@
+"""The composed parts: generate, caption, answer, round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..interfaces.batch import to_images, to_pixels, to_tokens
+from ..interfaces.image import ImageDecoder, ImageEncoder, TokenDecoder
+from ..interfaces.image_tokenizer import ImageTokenizer
+from ..interfaces.latent import Latent
+from ..interfaces.noise import Rng
+from ..interfaces.text import TextDecoder, TextEncoder
+from ..interfaces.tokenizer import Tokenizer
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@attrs.frozen
+class Writing:
+    """How texts are written: what `TextDecoder.sample` takes."""
+
+    seed: int
+    temperature: float
+    top_p: float
+    beams: int
+    length_exponent: float
+
+
+class Model(nn.Module):
+    """Parts by name, and what they do together.
+
+    Args:
+        parts: part name → module.
+        tokenizers: ``text_encoder`` and ``text_decoder`` → the tokenizer each uses.
+        image_shape: (c, h, w).
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module], tokenizers: Mapping[str, Tokenizer], image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        self.tokenizers = dict(tokenizers)
+        self.image_shape = image_shape
+        self.autocast: torch.dtype | None = None
+        self.beams, self.length_exponent = 1, 0.0
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def part(self, name: str) -> nn.Module:
+        """The part `name`. Raises `UserError` where the model has none."""
+        if name not in self.parts:
+            raise UserError(f"this model has no {name}; it has {', '.join(self.parts)}")
+        return self.parts[name]
+
+    def tokenize(self, y: Tensor) -> Tensor:
+        """y (b c h w) → ids (b m) of the image tokenizer, without a gradient."""
+        with torch.no_grad():
+            return cast(ImageTokenizer, self.part("image_tokenizer")).encode(y)
+
+    def sample_image(self, z: Latent, rng: Rng) -> Tensor:
+        """One image (b c h w) in [−1, 1] for each latent, through the image tokenizer where the decoder draws tokens."""
+        decoder = cast(ImageDecoder, self.part("image_decoder"))
+        drawn = decoder.sample(z, rng)
+        return cast(ImageTokenizer, self.part("image_tokenizer")).decode(drawn) if isinstance(decoder, TokenDecoder) else drawn
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Autocast as the recipe asks."""
+        if self.autocast is None:
+            yield
+        else:
+            with torch.autocast(self.device.type, dtype=self.autocast):
+                yield
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients, dropout off; afterwards every module is in the mode it was in."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            with torch.no_grad(), self.precision():
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def generate(self, captions: Sequence[str], *, seed: int = 0, numbers: npt.ArrayLike | None = None, batch: int = 128) -> Pixels:
+        """Draws an image for each caption: (b h w c) uint8.
+
+        Args:
+            seed: of the noise.
+            numbers: (b) what keys each item's noise, by default its place; equal numbers give equal noise.
+            batch: items a forward pass; the result does not depend on it.
+        """
+        keys = np.arange(len(captions)) if numbers is None else np.asarray(numbers)
+        encoder = cast(TextEncoder, self.part("text_encoder"))
+
+        def draw(rows: slice) -> Pixels:
+            z = encoder(to_tokens(self.tokenizers["text_encoder"], captions[rows]).to(self.device))
+            return to_pixels(self.sample_image(z, Rng((seed, "generate"), keys[rows], self.device)))
+
+        with self.inference():
+            drawn = [draw(rows) for rows in _slices(len(captions), batch)]
+        c, h, w = self.image_shape
+        return np.concatenate(drawn) if drawn else np.zeros((0, h, w, c), np.uint8)
+
+    def reconstruct(self, images: Pixels, *, batch: int = 128) -> tuple[Pixels, npt.NDArray[np.int64]]:
+        """Images (b h w c) uint8 through the image tokenizer and back: what is left of them, and their ids (b m)."""
+        self._check_images(images)
+        tokenizer = cast(ImageTokenizer, self.part("image_tokenizer"))
+        if not len(images):
+            rows, columns = tokenizer.grid
+            return images.copy(), np.zeros((0, rows * columns), np.int64)
+        with self.inference():
+            ids = [tokenizer.encode(to_images(images[rows]).to(self.device)) for rows in _slices(len(images), batch)]
+            pixels = [to_pixels(tokenizer.decode(some)) for some in ids]
+        return np.concatenate(pixels), torch.cat(ids).cpu().numpy()
+
+    def caption(
+        self,
+        images: Pixels,
+        *,
+        seed: int = 0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        beams: int | None = None,
+        length_exponent: float | None = None,
+        batch: int = 128,
+    ) -> list[str]:
+        """Writes a caption for each image (b h w c) uint8.
+
+        Args:
+            temperature: 0 takes the likeliest word each time; otherwise words are drawn, keyed by `seed`, within the nucleus `top_p`.
+            beams: texts that are followed at once to find the likeliest caption; 1 follows the likeliest word only.
+            length_exponent: texts are compared by log p / length^exponent; 0 by log p, larger ones favour longer texts.
+                Both are the recipe's, ``[evaluation]``, when left out.
+        """
+        return self._write(images, None, self._search(seed, temperature, top_p, beams, length_exponent), batch)
+
+    def answer(
+        self,
+        images: Pixels,
+        questions: Sequence[str],
+        *,
+        seed: int = 0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        beams: int | None = None,
+        length_exponent: float | None = None,
+        batch: int = 128,
+    ) -> list[str]:
+        """Answers a question about each image (b h w c) uint8; options as `caption`'s."""
+        return self._write(images, questions, self._search(seed, temperature, top_p, beams, length_exponent), batch)
+
+    def round_trip(self, captions: Sequence[str], *, seed: int = 0) -> tuple[Pixels, list[str]]:
+        """Text → image → text: the drawn images (b h w c) and the captions read off them."""
+        images = self.generate(captions, seed=seed)
+        return images, self.caption(images)
+
+    def _search(self, seed: int, temperature: float, top_p: float, beams: int | None, length_exponent: float | None) -> Writing:
+        if temperature and beams is not None and beams > 1:
+            raise UserError(
+                f"temperature = {temperature}, beams = {beams}: expected one of the two; texts are either drawn or searched for"
+            )
+        if beams is not None and beams < 1:
+            raise UserError(f"beams = {beams}: expected at least 1")
+        found = 1 if temperature else self.beams if beams is None else beams
+        return Writing(seed, temperature, top_p, found, self.length_exponent if length_exponent is None else length_exponent)
+
+    def _write(self, images: Pixels, questions: Sequence[str] | None, how: Writing, batch: int) -> list[str]:
+        self._check_images(images)
+        encoder, decoder = cast(ImageEncoder, self.part("image_encoder")), cast(TextDecoder, self.part("text_decoder"))
+        tokenizer = self.tokenizers["text_decoder"]
+
+        def write(rows: slice) -> list[str]:
+            z = encoder(to_images(images[rows]).to(self.device))
+            prefix = to_tokens(tokenizer, questions[rows]).to(self.device) if questions is not None else None
+            rng = Rng((how.seed, "caption"), np.arange(rows.start, rows.start + len(z)), self.device)
+            tokens = decoder.sample(
+                z,
+                rng,
+                prefix=prefix,
+                temperature=how.temperature,
+                top_p=how.top_p,
+                beams=how.beams,
+                length_exponent=how.length_exponent,
+            )
+            return tokenizer.decode(tokens.ids.cpu().numpy())
+
+        with self.inference():
+            return [text for rows in _slices(len(images), batch) for text in write(rows)]
+
+    def _check_images(self, images: Pixels) -> None:
+        c, h, w = self.image_shape
+        if images.ndim != 4 or images.shape[1:] != (h, w, c) or images.dtype != np.uint8:
+            raise UserError(f"images must be uint8 of shape (b, {h}, {w}, {c}), not {images.dtype} {images.shape}")
+
+
+def _slices(total: int, size: int) -> Iterator[slice]:
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))

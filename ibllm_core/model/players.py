@@ -1,0 +1,187 @@
+"""Who minimises what: the model, and the critic where there is one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from ..interfaces.loss import CriticLoss, Loss
+from ..interfaces.optimisation import Switching
+from ..recipe.schema import Recipe, Stage, Weight, weight_at
+from . import build
+from .cycle import Cycle
+from .model import Model
+
+MODEL, CRITIC = "model", "critic"
+
+
+@attrs.frozen
+class Term:
+    """A loss in a player's sum: effective weight = the loss's own × the stage's factor; played on every n-th step, n times as strong."""
+
+    name: str
+    weight: Weight
+    factor: Weight
+    every: int
+
+    def at(self, step: int) -> float:
+        return weight_at(self.weight, step) * weight_at(self.factor, step)
+
+
+class Player:
+    """Parameters, the losses they follow, and their optimizer.
+
+    Args:
+        name: ``model`` or ``critic``.
+        parameters: name → parameter.
+        terms: what is summed.
+        optimizer: of the parameters; its groups' rates are what factors multiply.
+        scale: a factor on these rates for the whole stage.
+        every: plays on every n-th iteration.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parameters: Mapping[str, nn.Parameter],
+        terms: Sequence[Term],
+        optimizer: torch.optim.Optimizer,
+        scale: float,
+        every: int,
+    ) -> None:
+        self.name, self.terms, self.optimizer, self.every = name, terms, optimizer, every
+        self._rates = [group["lr"] * scale for group in optimizer.param_groups]
+        self.parameters = dict(parameters)
+        self.steps = 0
+
+    def plays(self, step: int) -> bool:
+        return step % self.every == 0
+
+    def due(self, plays: int) -> list[Term]:
+        """What it minimises after it has played so often."""
+        return [term for term in self.terms if plays % term.every == 0]
+
+    def value(self, cycle: Cycle, loss: str) -> Tensor:
+        """Its side of a loss, ()."""
+        return cycle.value(loss) if self.name == MODEL else cycle.critic_value(loss)
+
+    def loss(self, cycle: Cycle, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum (), and each term's value () without its weight."""
+        cycle.begin_play()
+        total: Tensor | None = None
+        values: dict[str, Tensor] = {}
+        for term in self.due(self.steps):
+            value = self.value(cycle, term.name)
+            values[term.name] = value.detach()
+            weight = term.every * term.at(step)
+            total = weight * value if total is None else total + weight * value
+        assert total is not None, f"{self.name} has nothing to minimise"
+        return total, values
+
+    def set_rate(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+
+    def settle(self) -> None:
+        """The parameters take the weights to be used, where the optimizer trains at others; the stage is over for this player."""
+        if isinstance(self.optimizer, Switching):
+            self.optimizer.eval()
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Within, the parameters have the weights to be used; afterwards, bit for bit, those that they had."""
+        if not isinstance(self.optimizer, Switching):
+            yield
+            return
+        held = [p.detach().clone() for p in self.parameters.values()]
+        self.optimizer.eval()
+        try:
+            yield
+        finally:
+            self.optimizer.train()
+            with torch.no_grad():
+                torch._foreach_copy_(list(self.parameters.values()), held)
+
+    @contextmanager
+    def alone(self, others: Sequence[Player]) -> Iterator[None]:
+        """Gradients flow through the other players' parts, not to their parameters."""
+        parameters = [p for other in others for p in other.parameters.values()]
+        for p in parameters:
+            p.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for p in parameters:
+                p.requires_grad_(True)
+
+
+def make_players(recipe: Recipe, stage: Stage, model: Model, losses: Mapping[str, Loss | CriticLoss]) -> list[Player]:
+    """The players of a stage, the critic first."""
+    players = []
+    for name in (CRITIC, MODEL):
+        terms = [_term(recipe, stage, loss, name) for loss in stage.losses if name in build.players_of(losses[loss])]
+        parameters = _parameters(recipe, stage, model, losses, name)
+        if not terms or not parameters:
+            continue
+        entry = recipe.players[name]
+        optimizer = build.build_optimizer(recipe, name)
+        players.append(Player(name, parameters, terms, optimizer.build(parameters), stage.lr, entry.every))
+    return players
+
+
+#: The players of an iteration in their order, each with the losses that it plays.
+Turns = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def turns(players: Sequence[Player], step: int) -> Turns:
+    """Who plays what in a stage's iteration."""
+    return tuple((p.name, tuple(term.name for term in p.due(step // p.every))) for p in players if p.plays(step))
+
+
+def period(players: Sequence[Player]) -> int:
+    """Iterations after which the turns are the same again."""
+    return math.lcm(*(player.every * term.every for player in players for term in player.terms))
+
+
+def _term(recipe: Recipe, stage: Stage, loss: str, player: str) -> Term:
+    entry, factor = recipe.losses[loss], stage.losses[loss]
+    two_sided = len(getattr(entry.component.config, "players", lambda: (MODEL,))()) > 1
+    if player == CRITIC and two_sided:  # its weight belongs to the model's side; the critic minimises its own side as it is
+        return Term(loss, 1.0, 1.0, entry.every)
+    return Term(loss, entry.weight, factor, entry.every)
+
+
+def _parameters(
+    recipe: Recipe, stage: Stage, model: Model, losses: Mapping[str, Loss | CriticLoss], player: str
+) -> dict[str, nn.Parameter]:
+    found: dict[str, nn.Parameter] = {}
+    for part in stage.train:
+        if (part == "discriminator") == (player == CRITIC):
+            found |= {f"{part}.{name}": p for name, p in model.parts[part].named_parameters()}
+    for loss in build.losses_with_terms(recipe, tuple(stage.losses)):
+        owner = CRITIC if isinstance(losses[loss], CriticLoss) else MODEL
+        if owner == player:
+            found |= {f"losses.{loss}.{name}": p for name, p in losses[loss].named_parameters()}
+    return found
+
+
+def set_trainable(model: Model, trained: Sequence[str]) -> None:
+    """Frozen parts get no gradient and stay as they are: dropout off, statistics fixed.
+
+    Their recurrent layers alone stay in train mode, with dropout 0: cuDNN has no backward pass in evaluation mode.
+    """
+    for name, part in model.parts.items():
+        train = name in trained
+        part.train(train)
+        for p in part.parameters():
+            p.requires_grad_(train)
+        for module in part.modules():
+            if isinstance(module, nn.RNNBase):
+                dropout = module.__dict__.setdefault("dropout_when_trained", module.dropout)
+                module.dropout = dropout if train else 0.0
+                module.train()

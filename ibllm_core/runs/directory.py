@@ -1,0 +1,188 @@
+"""A run is a directory: what it holds, and how it is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..interfaces.dataset import Dataset
+    from ..model.model import Model
+    from ..recipe.schema import Recipe
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file or nothing, whoever else writes it at the same time and whenever the power fails."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a whole JSON file or nothing."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+class RunDirectory:
+    """Paths and records of one run.
+
+    ``recipe.toml`` (resolved), ``run.json`` (status, versions, provenance, hardware, seeds), ``results.json`` (one flat table),
+    ``metrics.jsonl``, ``checkpoints/``, ``model/``, ``samples/``, ``tensorboard/``, ``report.html``; where another process than the first failed,
+    ``error-rank-N.txt``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def exists(self) -> bool:
+        """True where the directory holds anything."""
+        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+
+    def create(self, recipe: Recipe) -> None:
+        """Makes the directory. Raises `UserError` where it holds something already: a run is never overwritten."""
+        if self.exists():
+            raise UserError(
+                f"{self.path} exists already and is left as it is; go on with it (--resume), or choose another place (--run-dir DIR)"
+            )
+        try:
+            self.checkpoints.mkdir(parents=True)
+            write_text(self.recipe, recipe.source)
+        except OSError as error:
+            raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
+
+    def load(self, sets: Sequence[str] = ()) -> Recipe:
+        """The recipe as it was resolved, with overrides. Raises `UserError`, with what to install, where a plugin of the run is not there."""
+        from .provenance import load_recorded
+
+        return load_recorded(self.recipe, self.info().get("provenance"), str(self.path), sets)
+
+    def info(self) -> dict[str, Any]:
+        """What run.json says; empty where there is none."""
+        try:
+            found: dict[str, Any] = json.loads((self / "run.json").read_text(encoding="utf-8"))
+            return found
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise UserError(f"{self / 'run.json'} is damaged: {error}") from error
+
+    def finished(self) -> bool:
+        """True where the run is done and its figures can be read."""
+        try:
+            return self.info().get("status") == "done" and bool(json.loads(self.results.read_text(encoding="utf-8")))
+        except (UserError, OSError, ValueError):
+            return False
+
+    def update(self, **values: Any) -> None:
+        """Writes values into run.json."""
+        write_json(self / "run.json", self.info() | values)
+
+
+class MetricsFile:
+    """metrics.jsonl, one JSON object a line; lines beyond a restart's step are forgotten."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        if path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step] if step else []
+            write_text(path, "".join(line + "\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, **values: Any) -> None:
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+class Run:
+    """A finished (or unfinished) run, opened.
+
+    Example:
+        >>> run = ibllm.open("runs/joint")                        # doctest: +SKIP
+        >>> images = run.model.generate(["a small red circle at the top left"])   # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.directory = RunDirectory(Path(path))
+        if not self.directory.recipe.is_file():
+            raise UserError(f"{path} is no run directory: it holds no recipe.toml")
+
+    @property
+    def path(self) -> Path:
+        return self.directory.path
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        return self.directory.info()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe as it was resolved when the run started."""
+        return self.directory.load()
+
+    @cached_property
+    def results(self) -> dict[str, float]:
+        """The flat table of figures. Raises `UserError` where the run has not got so far."""
+        try:
+            found: dict[str, float] = json.loads(self.directory.results.read_text(encoding="utf-8"))
+            return found
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} has no results yet; go on with it: ibllm run {self.path} --resume") from error
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        from ..model import build
+
+        return build.build_dataset(self.recipe)
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model, on the CPU or on CUDA where there is one."""
+        from .model_folder import open_model
+
+        return open_model(self.directory.model, self.recipe)

@@ -1,0 +1,85 @@
+"""The model folder: safetensors, tokenizers, recipe: all that is needed to use a trained model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import UserError
+from ..interfaces.tokenizer import Tokenizer
+from ..model import build
+from ..model.compute import choose_device, choose_precision
+from ..model.model import Model
+from ..recipe.schema import Recipe
+from .directory import write_json, write_text
+
+WEIGHTS = "weights.safetensors"
+
+
+def save_model(
+    folder: Path,
+    recipe: Recipe,
+    model: Model,
+    weights: Mapping[str, Tensor],
+    tokenizers: Mapping[str, Tokenizer],
+    record: Mapping[str, Any],
+) -> None:
+    """Writes a model folder whole or not at all; `record` (provenance, attribution) goes into model.json."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, partial / WEIGHTS)
+    for name, tokenizer in tokenizers.items():
+        write_text(partial / f"tokenizer-{name}.json", tokenizer.state())
+    write_text(partial / "recipe.toml", recipe.source)
+    write_json(partial / "model.json", {"image_shape": list(model.image_shape), **record})
+    attribution = record.get("attribution")
+    if attribution:
+        write_text(partial / "ATTRIBUTION.md", attribution + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:
+    """A model folder's model, ready to use. Raises `UserError` where something is missing or damaged."""
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder} holds no trained model ({WEIGHTS} is missing)")
+    if recipe is None:
+        from .provenance import load_recorded
+
+        recipe = load_recorded(folder / "recipe.toml", _record(folder).get("provenance"), str(folder))
+    tokenizers = build.build_tokenizers(recipe, saved=folder)
+    model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
+    weights = read_weights(folder / WEIGHTS)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    chosen = choose_device(device or recipe.compute.device)
+    model.autocast = choose_precision(recipe.compute.precision, chosen)
+    return model.to(chosen).eval()
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        found: dict[str, torch.Tensor] = load_file(path)
+        return found
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error

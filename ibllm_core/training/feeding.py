@@ -1,0 +1,117 @@
+"""Which items an iteration sees, and the thread that prepares them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ..interfaces.batch import Batch, add_unpaired, collate, take
+from ..interfaces.dataset import Dataset
+from ..interfaces.randomness import Stream
+from ..interfaces.tokenizer import Tokenizer
+
+
+class Order:
+    """The order of a split's items: a fresh permutation an epoch, a pure function of (seed, epoch).
+
+    Args:
+        size: items of the split.
+        key: words that key the order (seed, stage).
+    """
+
+    def __init__(self, size: int, key: tuple[int | str, ...]) -> None:
+        self.size, self._key = size, key
+        self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def _permute(self, epoch: int) -> npt.NDArray[np.int64]:
+        permutation: npt.NDArray[np.int64] = Stream((*self._key, "order"), [epoch]).permutation(self.size)[0]
+        return permutation
+
+    def __call__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Positions in the endless sequence of epochs → item numbers."""
+        epochs, places = np.divmod(positions, self.size)
+        out = np.empty_like(positions)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            out[chosen] = self._permutation(int(epoch))[places[chosen]]
+        return out
+
+
+class Feeder:
+    """Batches of one stage, prepared ahead by a thread; what they hold depends on the seed and the draw's number alone.
+
+    A *draw* is one batch taken from the sequence; an iteration takes as many as its players need.
+
+    Args:
+        batch: items a draw, over all ranks and micro-batches.
+        unpaired: ``text`` and ``images`` → further datasets, of which each draw takes as many captions and images, in an order of their own.
+        micro: micro-batches that this process's share is cut into.
+        rank, ranks: which contiguous share of each draw is this process's.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        tokenizers: Mapping[str, Tokenizer],
+        *,
+        batch: int,
+        key: tuple[int | str, ...],
+        start: int = 0,
+        micro: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+        ahead: int = 2,
+        unpaired: Mapping[str, Dataset] | None = None,
+    ) -> None:
+        self._dataset, self._tokenizers, self._unpaired = dataset, tokenizers, unpaired or {}
+        self._order = Order(dataset.sizes()["train"], key)
+        self._orders = {name: Order(other.sizes()["train"], (*key, "unpaired", name)) for name, other in self._unpaired.items()}
+        self._batch = batch
+        self._shares = np.array_split(np.arange(batch), ranks * micro)[rank * micro : (rank + 1) * micro]
+        self._queue: queue.Queue[list[Batch] | BaseException] = queue.Queue(maxsize=ahead)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._prepare, args=(start,), daemon=True, name="ibllm-feeder")
+        self._thread.start()
+
+    def make(self, draw: int) -> list[Batch]:
+        """The micro-batches of a draw."""
+        return [self._collate(draw, share) for share in self._shares]
+
+    def _collate(self, draw: int, share: npt.NDArray[np.int64]) -> Batch:
+        positions = draw * self._batch + share
+        batch = collate(take(self._dataset, "train", self._order(positions)), self._tokenizers, share)
+        found = {name: take(other, "train", self._orders[name](positions), f"unpaired.{name}") for name, other in self._unpaired.items()}
+        return add_unpaired(batch, found, self._tokenizers)
+
+    def _prepare(self, draw: int) -> None:
+        while not self._stopped.is_set():
+            try:
+                made: list[Batch] | BaseException = self.make(draw)
+            except BaseException as error:
+                made = error
+            while not self._stopped.is_set():
+                try:
+                    self._queue.put(made, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if isinstance(made, BaseException):
+                return
+            draw += 1
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        while True:
+            made = self._queue.get()
+            if isinstance(made, BaseException):
+                raise made
+            yield made
+
+    def close(self) -> None:
+        """Stops the thread."""
+        self._stopped.set()
+        self._thread.join()

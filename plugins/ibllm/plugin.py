@@ -1,0 +1,153 @@
+"""What a plugin is written with: everything that is promised to authors, in one place, so that a room of the core may move without breaking a package.
+
+Names are imported from where they live when they are first asked for: ``plugin.py`` and ``config.py`` of a package stay free of torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibllm_core.errors import Notice as Notice
+    from ibllm_core.errors import UserError as UserError
+    from ibllm_core.errors import nearest as nearest
+    from ibllm_core.host.hookspecs import hookimpl as hookimpl
+    from ibllm_core.host.options import Config as Config
+    from ibllm_core.host.options import DatasetConfig as DatasetConfig
+    from ibllm_core.host.options import LossConfig as LossConfig
+    from ibllm_core.host.options import MetricConfig as MetricConfig
+    from ibllm_core.host.options import OptionError as OptionError
+    from ibllm_core.host.options import check_groups as check_groups
+    from ibllm_core.host.options import check_heads as check_heads
+    from ibllm_core.host.options import option as option
+    from ibllm_core.host.spec import ComponentSpec as ComponentSpec
+    from ibllm_core.interfaces.batch import Batch as Batch
+    from ibllm_core.interfaces.batch import to_images as to_images
+    from ibllm_core.interfaces.batch import to_pixels as to_pixels
+    from ibllm_core.interfaces.batch import to_tokens as to_tokens
+    from ibllm_core.interfaces.context import Context as Context
+    from ibllm_core.interfaces.context import ImageTokens as ImageTokens
+    from ibllm_core.interfaces.dataset import Dataset as Dataset
+    from ibllm_core.interfaces.dataset import Samples as Samples
+    from ibllm_core.interfaces.discriminator import Discriminator as Discriminator
+    from ibllm_core.interfaces.image import DrawingDecoder as DrawingDecoder
+    from ibllm_core.interfaces.image import ImageDecoder as ImageDecoder
+    from ibllm_core.interfaces.image import ImageEncoder as ImageEncoder
+    from ibllm_core.interfaces.image import TokenDecoder as TokenDecoder
+    from ibllm_core.interfaces.image_tokenizer import ImageTokenizer as ImageTokenizer
+    from ibllm_core.interfaces.image_tokenizer import Reconstruction as Reconstruction
+    from ibllm_core.interfaces.latent import Gaussian as Gaussian
+    from ibllm_core.interfaces.latent import Latent as Latent
+    from ibllm_core.interfaces.latent import Tokens as Tokens
+    from ibllm_core.interfaces.latent import masked_mean as masked_mean
+    from ibllm_core.interfaces.loss import AdversarialLoss as AdversarialLoss
+    from ibllm_core.interfaces.loss import CriticLoss as CriticLoss
+    from ibllm_core.interfaces.loss import Loss as Loss
+    from ibllm_core.interfaces.loss import Scale as Scale
+    from ibllm_core.interfaces.loss import Value as Value
+    from ibllm_core.interfaces.metric import Metric as Metric
+    from ibllm_core.interfaces.noise import Rng as Rng
+    from ibllm_core.interfaces.optimisation import Optimizer as Optimizer
+    from ibllm_core.interfaces.optimisation import Schedule as Schedule
+    from ibllm_core.interfaces.optimisation import Switching as Switching
+    from ibllm_core.interfaces.randomness import Stream as Stream
+    from ibllm_core.interfaces.randomness import derive_key as derive_key
+    from ibllm_core.interfaces.sampling import nucleus as nucleus
+    from ibllm_core.interfaces.text import TextDecoder as TextDecoder
+    from ibllm_core.interfaces.text import TextEncoder as TextEncoder
+    from ibllm_core.interfaces.tokenizer import BOS as BOS
+    from ibllm_core.interfaces.tokenizer import EOS as EOS
+    from ibllm_core.interfaces.tokenizer import PAD as PAD
+    from ibllm_core.interfaces.tokenizer import SPECIAL as SPECIAL
+    from ibllm_core.interfaces.tokenizer import UNK as UNK
+    from ibllm_core.interfaces.tokenizer import Tokenizer as Tokenizer
+    from ibllm_core.interfaces.tracker import Tracker as Tracker
+    from ibllm_core.model.blocks.attention import Attention as Attention
+    from ibllm_core.model.blocks.attention import guided as guided
+    from ibllm_core.model.blocks.likelihood import generalised_normal as generalised_normal
+    from ibllm_core.model.cycle import Cycle as Cycle
+    from ibllm_core.model.evaluation import Evaluation as Evaluation
+    from ibllm_core.model.model import Model as Model
+    from ibllm_core.recipe.schema import Weight as Weight
+    from ibllm_core.recipe.schema import weight_at as weight_at
+
+#: Name → the module that it lives in.
+_HOMES = {
+    "Notice": "ibllm_core.errors",
+    "UserError": "ibllm_core.errors",
+    "nearest": "ibllm_core.errors",
+    "hookimpl": "ibllm_core.host.hookspecs",
+    "Config": "ibllm_core.host.options",
+    "DatasetConfig": "ibllm_core.host.options",
+    "LossConfig": "ibllm_core.host.options",
+    "MetricConfig": "ibllm_core.host.options",
+    "OptionError": "ibllm_core.host.options",
+    "check_groups": "ibllm_core.host.options",
+    "check_heads": "ibllm_core.host.options",
+    "option": "ibllm_core.host.options",
+    "ComponentSpec": "ibllm_core.host.spec",
+    "Batch": "ibllm_core.interfaces.batch",
+    "to_images": "ibllm_core.interfaces.batch",
+    "to_pixels": "ibllm_core.interfaces.batch",
+    "to_tokens": "ibllm_core.interfaces.batch",
+    "Context": "ibllm_core.interfaces.context",
+    "ImageTokens": "ibllm_core.interfaces.context",
+    "Dataset": "ibllm_core.interfaces.dataset",
+    "Samples": "ibllm_core.interfaces.dataset",
+    "Discriminator": "ibllm_core.interfaces.discriminator",
+    "DrawingDecoder": "ibllm_core.interfaces.image",
+    "ImageDecoder": "ibllm_core.interfaces.image",
+    "ImageEncoder": "ibllm_core.interfaces.image",
+    "TokenDecoder": "ibllm_core.interfaces.image",
+    "ImageTokenizer": "ibllm_core.interfaces.image_tokenizer",
+    "Reconstruction": "ibllm_core.interfaces.image_tokenizer",
+    "Gaussian": "ibllm_core.interfaces.latent",
+    "Latent": "ibllm_core.interfaces.latent",
+    "Tokens": "ibllm_core.interfaces.latent",
+    "masked_mean": "ibllm_core.interfaces.latent",
+    "AdversarialLoss": "ibllm_core.interfaces.loss",
+    "CriticLoss": "ibllm_core.interfaces.loss",
+    "Loss": "ibllm_core.interfaces.loss",
+    "Scale": "ibllm_core.interfaces.loss",
+    "Value": "ibllm_core.interfaces.loss",
+    "Metric": "ibllm_core.interfaces.metric",
+    "Rng": "ibllm_core.interfaces.noise",
+    "Optimizer": "ibllm_core.interfaces.optimisation",
+    "Schedule": "ibllm_core.interfaces.optimisation",
+    "Switching": "ibllm_core.interfaces.optimisation",
+    "Stream": "ibllm_core.interfaces.randomness",
+    "derive_key": "ibllm_core.interfaces.randomness",
+    "nucleus": "ibllm_core.interfaces.sampling",
+    "TextDecoder": "ibllm_core.interfaces.text",
+    "TextEncoder": "ibllm_core.interfaces.text",
+    "BOS": "ibllm_core.interfaces.tokenizer",
+    "EOS": "ibllm_core.interfaces.tokenizer",
+    "PAD": "ibllm_core.interfaces.tokenizer",
+    "SPECIAL": "ibllm_core.interfaces.tokenizer",
+    "Tokenizer": "ibllm_core.interfaces.tokenizer",
+    "UNK": "ibllm_core.interfaces.tokenizer",
+    "Tracker": "ibllm_core.interfaces.tracker",
+    "Attention": "ibllm_core.model.blocks.attention",
+    "guided": "ibllm_core.model.blocks.attention",
+    "generalised_normal": "ibllm_core.model.blocks.likelihood",
+    "Cycle": "ibllm_core.model.cycle",
+    "Evaluation": "ibllm_core.model.evaluation",
+    "Model": "ibllm_core.model.model",
+    "Weight": "ibllm_core.recipe.schema",
+    "weight_at": "ibllm_core.recipe.schema",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

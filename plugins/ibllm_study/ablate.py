@@ -1,0 +1,138 @@
+"""``ibllm ablate``: plans, runs and reports a study."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ibllm_core.cli.interrupts import on_interrupt
+from ibllm_core.errors import UserError
+
+if TYPE_CHECKING:
+    from .directory import StudyDirectory
+    from .plan import Plan
+    from .runner import Runner
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--study-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the study goes; by default studies/NAME.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time; by default as many as the cores (or the devices) take.")
+@click.option("--devices", default="auto", show_default=True, help="Where runs go: auto, cpu, or e.g. cuda:0,cuda:1.")
+@click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="Instead of the study's scale.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Instead of the study's seeds: 0, 1, … up to so many.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print every run, what differs, what is shared and what it costs; train nothing.")
+@click.option("--report", "only_report", is_flag=True, help="Write the tables and the page again from what is there; train nothing.")
+@click.option("--verify", is_flag=True, help="Run a finished cell, chosen at random, once more and compare its figures bit for bit.")
+@click.option("--retry", is_flag=True, help="Try the runs that failed again.")
+def command(
+    study: Path,
+    study_dir: Path | None,
+    jobs: int | None,
+    devices: str,
+    scale: float | None,
+    seeds: int | None,
+    only_plan: bool,
+    only_report: bool,
+    verify: bool,
+    retry: bool,
+) -> int:
+    """Run the ablation study of the file STUDY and write its tables.
+
+    It may be stopped at any time and started again by the same command: what is done is kept, what was under way goes on.
+    """
+    if only_plan + only_report + verify > 1:
+        raise UserError("--plan, --report and --verify exclude each other")
+    from .checking import choose_devices
+    from .directory import StudyDirectory
+    from .plan import make_plan
+    from .reading import read_study
+
+    read = read_study(study, scale=scale, seeds=seeds)
+    directory = StudyDirectory(study_dir or Path("studies") / read.name)
+    plan = make_plan(read)
+    if read.table.design == "search":
+        from .points import plan_from_storage
+
+        plan = plan_from_storage(plan, directory)
+    if only_plan:
+        from .preview import preview
+
+        preview(plan, directory)
+        return 0
+    if only_report or verify:
+        directory.check_held(plan)
+        return _report(plan, directory) if only_report else _verify(plan, directory)
+    return _run(plan, directory, jobs, choose_devices(devices), retry)
+
+
+def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[str], retry: bool) -> int:
+    from ibllm_core.host.output import stdout_to_stderr
+
+    from . import display as study_display
+    from .checking import check_arms, choose_jobs
+    from .runner import Runner, failed
+
+    study = plan.study
+    with stdout_to_stderr():
+        check_arms(plan)
+    directory.prepare(plan)
+    if retry:
+        directory.forget_failures(plan.cells)
+        if study.table.design == "search":
+            from . import points
+
+            points.retry(plan, directory)
+    screen = study_display.choose(plan)
+    runner = Runner(plan, directory, jobs or choose_jobs(places, study.table.threads), places, screen)
+    try:
+        with _interruptible(runner):
+            if study.table.design == "search":
+                from .search import explore
+
+                plan = explore(plan, directory, runner)
+            else:
+                runner.run()
+    finally:
+        screen.close()
+    if runner.stopped:
+        click.echo("stopped; the same command goes on; with --report it writes the tables so far", err=True)
+        return INTERRUPTED
+    wrong = failed(runner.outcomes)
+    _report(plan, directory)
+    for name in wrong:
+        click.echo(f"failed   {name}: {runner.outcomes[name].reason}  (log: {directory / 'logs' / (name + '.txt')})", err=True)
+    if wrong:
+        click.echo(f"{len(wrong)} of {len(plan.cells)} runs failed; to try them again: the same command with --retry", err=True)
+    return 1 if wrong else 0
+
+
+def _report(plan: Plan, directory: StudyDirectory) -> int:
+    from .outputs import write_outputs
+
+    for line in write_outputs(plan, directory):
+        click.echo(line)
+    return 0
+
+
+def _verify(plan: Plan, directory: StudyDirectory) -> int:
+    from .verify import verify
+
+    return 0 if verify(plan, directory, click.echo) else 1
+
+
+def _interruptible(runner: Runner) -> AbstractContextManager[None]:
+    """The first Ctrl-C (or SIGTERM) asks the runs to stop with a checkpoint; the second one ends them at once."""
+
+    def stop() -> None:
+        click.echo(
+            "ending the runs" if runner.stopped else "stopping the runs, each with a checkpoint; once more to end them at once", err=True
+        )
+        runner.stop()
+
+    return on_interrupt(stop)

@@ -1,0 +1,216 @@
+"""Findings → what can be said: means, comparisons with the base, costs. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+
+import attrs
+
+from ibllm_core.runs.figures import is_number, meaning, split_of
+
+from .findings import Findings, FoundArm, FoundRun
+from .statistics import (
+    Aggregate,
+    Comparison,
+    Foresight,
+    Summary,
+    compare,
+    foresee,
+    holm,
+    interquartile_mean,
+    is_large,
+    probability_of_improvement,
+    summarise,
+)
+
+
+@attrs.frozen(kw_only=True)
+class Unit:
+    """How a figure's numbers are written: the same decimals for all arms, so that they can be compared down a column.
+
+    Attributes:
+        label: what the figure is, in words, with its caution.
+        percent: fractions are shown × 100.
+    """
+
+    label: str
+    percent: bool
+    decimals: int
+
+    def number(self, value: float, sign: bool = False) -> str:
+        """0.9316 → ``93.2``; with a sign, −0.021 → ``−2.1``."""
+        text = f"{value * (100 if self.percent else 1):{'+' if sign else ''}.{self.decimals}f}"
+        if float(text) == 0:
+            text = text.lstrip("+-")
+        return text.replace("-", "−")
+
+    @property
+    def unit(self) -> str:
+        return "%" if self.percent else ""
+
+    @property
+    def of_differences(self) -> str:
+        return "percentage points" if self.percent else ""
+
+
+@attrs.frozen(kw_only=True)
+class Line:
+    """One figure of one arm. `comparison` is with the base, None for the base itself; corrected over the arms for the primary figure only."""
+
+    arm: str
+    figure: str
+    summary: Summary
+    comparison: Comparison | None
+
+
+@attrs.frozen(kw_only=True)
+class Cost:
+    """What an arm's runs cost: means over its finished runs; None where no run says.
+
+    Attributes:
+        parameters: of all parts.
+        flops: of training.
+        seconds: of training, evaluation left out.
+        memory: peak, in bytes.
+    """
+
+    parameters: float | None
+    flops: float | None
+    seconds: float | None
+    memory: float | None
+
+
+@attrs.frozen(kw_only=True)
+class Overall:
+    """A large design in two numbers an arm, over the fractions of the primary figure's split (Agarwal et al. 2021)."""
+
+    arm: str
+    mean: Aggregate
+    improvement: Aggregate | None
+
+
+class Analysis:
+    """All that tables, plots and the page are made of.
+
+    Attributes:
+        lines: (arm, figure) → what is to be said of it.
+        foresight: what so many seeds could show, which was known before the first run.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+        self.figures: Sequence[str] = findings.figures
+        compared = len(findings.arms) - 1
+        self.foresight: Foresight = foresee(len(findings.seeds), compared, findings.confidence)
+        self.lines: dict[tuple[str, str], Line] = {}
+        for figure in self.figures:
+            self._add(figure, correct=figure == findings.primary)
+        self.costs: Mapping[str, Cost] = {arm.name: cost_of_arm(arm) for arm in findings.arms}
+
+    def _add(self, figure: str, correct: bool) -> None:
+        findings, base = self.findings, self.findings.base.values(figure)
+        better = findings.mode == "max"
+        # Which way is better is known of the primary figure only.
+        others = [
+            compare(base, arm.values(figure), findings.confidence, higher_is_better=better if correct else True)
+            for arm in findings.arms[1:]
+        ]
+        if findings.searched:
+            others = [attrs.evolve(found, p_t=None, p_permutation=None, note="") for found in others]
+        told: Iterable[Comparison | None] = [None, *(holm(others) if correct and not findings.searched else others)]
+        for arm, comparison in zip(findings.arms, told, strict=True):
+            summary = summarise([value for seed, value in arm.values(figure).items() if arm.runs[seed].done], findings.confidence)
+            self.lines[arm.name, figure] = Line(arm=arm.name, figure=figure, summary=summary, comparison=comparison)
+
+    def line(self, arm: FoundArm, figure: str) -> Line:
+        return self.lines[arm.name, figure]
+
+    @cached_property
+    def units(self) -> Mapping[str, Unit]:
+        """How each figure is written."""
+        return {figure: self._unit(figure) for figure in self.figures}
+
+    def _unit(self, figure: str) -> Unit:
+        about = meaning(split_of(figure)[1])
+        own = [line.summary for (_, name), line in self.lines.items() if name == figure]
+        spreads = sorted(summary.sd for summary in own if summary.sd)
+        factor = 100 if about.percent else 1
+        if spreads:
+            # Two digits of the spread are all that the figure is known to.
+            decimals = 1 - math.floor(math.log10(factor * spreads[len(spreads) // 2]))
+        else:
+            largest = max((abs(summary.mean) for summary in own if summary.mean), default=1.0)
+            decimals = 2 - math.floor(math.log10(factor * largest))
+        return Unit(
+            label=about.full_label, percent=about.percent, decimals=min(max(decimals, 1 if about.percent else 0), 2 if about.percent else 6)
+        )
+
+    @cached_property
+    def overall(self) -> Sequence[Overall]:
+        """Interquartile mean and probability of improvement, where every arm has the runs for their intervals; else nothing."""
+        split = split_of(self.findings.primary)[0]
+        own = [figure for figure in self.figures if split_of(figure)[0] == split and self.units[figure].percent and not _cautioned(figure)]
+        if len(own) < 2 or self.findings.mode != "max" or not all(is_large(len(arm.done)) for arm in self.findings.arms):
+            return []
+        # Row by row the same seed, for arms of loose runs need not have the same ones.
+        seeds = sorted({seed for arm in self.findings.arms for seed in arm.runs})
+        tables = {arm.name: [_row(arm, seed, own) for seed in seeds] for arm in self.findings.arms}
+        base, confidence = self.findings.base.name, self.findings.confidence
+        return [
+            Overall(
+                arm=name,
+                mean=interquartile_mean([row for row in table if any(value is not None for value in row)], confidence),
+                improvement=None if name == base else probability_of_improvement(tables[base], table, confidence),
+            )
+            for name, table in tables.items()
+        ]
+
+    def counted(self, arm: FoundArm) -> str:
+        """Runs that count, of those that were meant: ``7 of 8``, or ``8``."""
+        n, of = self.line(arm, self.findings.primary).summary.n, len(arm.runs)
+        return str(n) if n == of else f"{n} of {of}"
+
+
+def _row(arm: FoundArm, seed: int, figures: Sequence[str]) -> list[float | None]:
+    run = arm.runs.get(seed)
+    return [None if run is None else run.results.get(figure) for figure in figures]
+
+
+def cost_of_arm(arm: FoundArm) -> Cost:
+    """Means over the arm's finished runs."""
+    runs = [run_cost(run) for run in arm.done]
+    return Cost(**{name: _mean([getattr(cost, name) for cost in runs]) for name in ("parameters", "flops", "seconds", "memory")})
+
+
+def run_cost(run: FoundRun) -> Cost:
+    """What run.json says a run cost."""
+    info = run.info
+    parts, timings, memory = info.get("parts"), info.get("timings"), info.get("memory")
+    counted = [part.get("parameters") for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
+    seconds = [value for name, value in timings.items() if name != "evaluation"] if isinstance(timings, Mapping) else []
+    return Cost(
+        parameters=_sum(counted),
+        flops=_number(info.get("training_flops")),
+        seconds=_sum(seconds),
+        memory=_number(memory.get("peak_bytes")) if isinstance(memory, Mapping) else None,
+    )
+
+
+def _cautioned(figure: str) -> bool:
+    return bool(meaning(split_of(figure)[1]).caution)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and is_number(value) else None
+
+
+def _sum(values: Sequence[object]) -> float | None:
+    known = [number for number in map(_number, values) if number is not None]
+    return math.fsum(known) if known else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None

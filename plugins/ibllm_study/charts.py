@@ -1,0 +1,161 @@
+"""Which plots an analysis gives. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from ibllm_core.runs.figures import is_number, meaning, split_of
+from ibllm_report import charts as of_a_run
+from ibllm_report.comparisons import SLOTS, Curve, Estimate, Point, Spot, curves, forest, trade_off
+from ibllm_report.files import RunFiles
+from ibllm_report.plots import Plot
+
+from . import words
+from .analysis import Analysis
+from .statistics import summarise
+
+_ABOUT_A_ROW = frozenset({"step", "stage", "time", "kind"})
+
+
+def differences(analysis: Analysis, figure: str, wide: bool = False) -> Plot | None:
+    """A forest plot of one figure's differences to the base; None where no arm has one."""
+    unit, primary = analysis.units[figure], figure == analysis.findings.primary
+    factor = 100.0 if unit.percent else 1.0
+    base = analysis.findings.base.values(figure)
+    estimates = []
+    for arm in analysis.findings.arms[1:]:
+        comparison = analysis.line(arm, figure).comparison
+        assert comparison is not None
+        values = arm.values(figure)
+        points = [factor * ((values[seed] or 0.0) - (base[seed] or 0.0)) for seed in comparison.seeds]
+        low, value, high = (None if v is None else factor * v for v in (comparison.low, comparison.difference, comparison.high))
+        estimates.append(Estimate(arm.name, value, low, high, points, words.difference(unit, comparison)))
+    if all(estimate.value is None for estimate in estimates):
+        return None
+    split = split_of(figure)[0]
+    xlabel = f"difference to {analysis.findings.base.name}" + (f", {unit.of_differences}" if unit.of_differences else "")
+    right_is = ("better" if analysis.findings.mode == "max" else "worse") if primary else ""
+    return forest(f"{split or 'all'}: {unit.label}", estimates, xlabel=xlabel, wide=wide, right_is=right_is)
+
+
+@attrs.frozen(kw_only=True)
+class StageCurves:
+    """The learning curves of one stage."""
+
+    stage: str
+    plots: Sequence[Plot]
+
+
+def learning(analysis: Analysis, files: Mapping[Path, RunFiles]) -> list[StageCurves]:
+    """Validation figures by step within each stage: the arms' means with intervals over their finished runs.
+
+    A curve has the steps that all of the arm's finished runs have which were in the stage: it ends where the first of them stopped.
+    """
+    found: dict[str, dict[str, dict[str, list[dict[float, float]]]]] = {}
+    for arm in analysis.findings.arms:
+        for run in arm.done:
+            for (stage, figure), course in _courses(files[run.path]).items():
+                found.setdefault(stage, {}).setdefault(figure, {}).setdefault(arm.name, []).append(course)
+    out = []
+    for stage, by_figure in found.items():
+        plots = [plot for figure, by_arm in by_figure.items() for plot in _stage_plots(analysis, stage, figure, by_arm)]
+        out.append(StageCurves(stage=stage, plots=plots))
+    return out
+
+
+def _courses(files: RunFiles) -> dict[tuple[str, str], dict[float, float]]:
+    """(stage, figure) → step within the stage → value."""
+    starts = {band.label: band.start for band in of_a_run.bands(files)}
+    out: dict[tuple[str, str], dict[float, float]] = {}
+    for row in files.of_kind("validation"):
+        stage = str(row.get("stage"))
+        for key, value in row.items():
+            if key not in _ABOUT_A_ROW and is_number(value):
+                out.setdefault((stage, key), {})[float(row["step"]) - starts.get(stage, 0.0)] = float(value)
+    return out
+
+
+def _stage_plots(analysis: Analysis, stage: str, figure: str, by_arm: Mapping[str, Sequence[Mapping[float, float]]]) -> list[Plot]:
+    """The base beside up to five arms in each plot; an arm has its colour and marker from its place in the study."""
+    about, beside = meaning(figure), SLOTS - 1
+    drawn: dict[int, list[Curve]] = {}
+    for place, arm in enumerate(analysis.findings.arms):
+        courses = by_arm.get(arm.name, ())
+        points = [_point(step, [course[step] for course in courses], analysis.findings.confidence) for step in _common(courses)]
+        if points:
+            drawn.setdefault((place - 1) // beside, []).append(Curve(arm.name, points, 1 + (place - 1) % beside if place else 0))
+    base = drawn.pop(-1, [])
+    parts = [[*base, *part] for part in drawn.values()] or [base]
+    return [
+        curves(
+            f"{about.full_label}, stage {stage}" + (f" ({number} of {len(parts)})" if len(parts) > 1 else ""),
+            part,
+            percent=about.percent,
+            xlabel="step of the stage",
+        )
+        for number, part in enumerate(parts, 1)
+        if part
+    ]
+
+
+def _common(courses: Sequence[Mapping[float, float]]) -> list[float]:
+    return sorted(set(courses[0]).intersection(*courses[1:])) if courses else []
+
+
+def _point(step: float, values: Sequence[float], confidence: float) -> Point:
+    found = summarise(values, confidence)
+    assert found.mean is not None
+    return Point(step, found.mean, found.low, found.high)
+
+
+#: Unit of a cost → how large a cost has to be for it, and the factor.
+_FLOPS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP"))
+_SECONDS = ((7200.0, 3600.0, "hours"), (300.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+
+
+def pareto(analysis: Analysis) -> list[Plot]:
+    """The primary figure against each cost that at least two arms have."""
+    out = []
+    for name, told in (("flops", "training compute"), ("seconds", "training time"), ("parameters", "parameters")):
+        costs = {arm: cost for arm, found in analysis.costs.items() if (cost := getattr(found, name)) is not None and cost > 0}
+        costs = {arm: cost for arm, cost in costs.items() if analysis.lines[arm, analysis.findings.primary].summary.mean is not None}
+        if len(costs) > 1 and (name != "parameters" or len(set(costs.values())) > 1):
+            out.append(_pareto(analysis, name, told, costs))
+    return out
+
+
+def _pareto(analysis: Analysis, name: str, told: str, costs: Mapping[str, float]) -> Plot:
+    factor, in_units = _scale(name, max(costs.values()))
+    unit, primary = analysis.units[analysis.findings.primary], analysis.findings.primary
+    by = 100.0 if unit.percent else 1.0
+    sign = 1 if analysis.findings.mode == "max" else -1
+    means = {arm: by * (analysis.lines[arm, primary].summary.mean or 0.0) for arm in costs}
+    spots, places = [], [arm.name for arm in analysis.findings.arms]
+    for arm, cost in costs.items():
+        summary = analysis.lines[arm, primary].summary
+        low, high = (None if end is None else by * end for end in (summary.low, summary.high))
+        best = not any(dominates((costs[other], sign * means[other]), (cost, sign * means[arm])) for other in costs)
+        spots.append(Spot(places.index(arm) + 1, arm, cost / factor, means[arm], low, high, best))
+    return trade_off(
+        f"{unit.label} against {told}",
+        spots,
+        xlabel=f"{told} ({in_units})" if in_units else told,
+        ylabel=f"{unit.label}{f' ({unit.unit})' if unit.unit else ''}",
+        percent=unit.percent,
+    )
+
+
+def dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether (cost, quality) `one` is no worse in both and better in one."""
+    return one[0] <= other[0] and one[1] >= other[1] and one != other
+
+
+def _scale(name: str, largest: float) -> tuple[float, str]:
+    if name == "seconds":
+        return next((factor, unit) for least, factor, unit in _SECONDS if largest >= least)
+    if name == "flops":
+        return next(((factor, unit) for factor, unit in _FLOPS if largest >= factor), (1.0, "FLOP"))
+    return (1e6, "millions") if largest >= 1e6 else (1.0, "")

@@ -1,0 +1,54 @@
+"""What is looked at before the first run starts: every arm on the meta device, where runs may go, how many fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ibllm_core.errors import UserError
+
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from ibllm_core.contracts import Report
+
+
+def check_arms(plan: Plan) -> Mapping[str, Report]:
+    """Arm → its parts as they fit together. Raises `UserError` for an arm whose parts do not.
+
+    Of a search only the base: its points are checked as they are tried.
+    """
+    from ibllm_core.contracts import check
+
+    found = {}
+    for arm in plan.arms if plan.study.table.design != "search" else plan.arms[:1]:
+        try:
+            found[arm.name] = check(plan.cell(arm.name, plan.study.seeds[0]).recipe)
+        except UserError as error:
+            raise UserError(f"{arm.place}: arm {arm.name!r}: {error}") from error
+    return found
+
+
+def choose_devices(wanted: str) -> list[str]:
+    """``auto``: every CUDA device there is, else the CPU. Raises `UserError` for a device that is not there."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        return [f"cuda:{number}" for number in range(count)] or ["cpu"]
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        kind, _, number = name.partition(":")
+        if name != "cpu" and not (kind == "cuda" and number.isdigit() and int(number) < count):
+            raise UserError(f"--devices {wanted}: {name} is not there; expected auto, cpu" + "".join(f", cuda:{n}" for n in range(count)))
+    if not names:
+        raise UserError("--devices: expected auto, cpu, or cuda:0,cuda:1,…")
+    return names
+
+
+def choose_jobs(devices: Sequence[str], threads: int) -> int:
+    """One run a CUDA device; on the CPU as many as the cores take."""
+    cuda = [name for name in devices if name != "cpu"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(cuda) if cuda else max(1, cores // threads)

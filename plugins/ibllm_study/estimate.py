@@ -1,0 +1,124 @@
+"""How long a run will take, from a few steps of every stage. Torch-free until steps are run."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ibllm_core.recipe.schema import Recipe, Stage
+
+if TYPE_CHECKING:
+    from ibllm_core.contracts import Report
+    from ibllm_core.interfaces.batch import Batch
+    from ibllm_core.model.stage import StageTrainer
+    from ibllm_core.training.session import Session
+
+#: Steps of each kind whose median counts.
+_STEPS = 3
+
+
+def probe(recipe: Recipe) -> Mapping[str, float]:
+    """Stage → seconds a step on this machine, with the recipe's threads: real steps in a temporary directory, without validation and evaluation.
+
+    A step in which lazy losses are played costs more than others: each kind is timed by itself and counts as often as it comes.
+
+    Raises:
+        UserError: the recipe cannot be built.
+    """
+    import torch
+
+    from ibllm_core.model.stage import StageTrainer
+    from ibllm_core.runs.directory import RunDirectory
+    from ibllm_core.training.observer import Observer
+    from ibllm_core.training.session import open_session
+
+    threads = torch.get_num_threads()
+    try:
+        with tempfile.TemporaryDirectory(prefix="ibllm-probe-") as folder:
+            session = open_session(recipe, RunDirectory(Path(folder)), Observer(), lambda: False, resume=False)
+            found = {}
+            for stage in recipe.running():
+                trainer = StageTrainer(recipe, stage, session.model, session.losses, session.average, session.ranks)
+                found[stage.name] = _seconds(session, stage, trainer)
+            return found
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(session: Session, stage: Stage, trainer: StageTrainer) -> float:
+    """The mean over the stage's steps, as far as the few that are run can say."""
+    from ibllm_core.model.players import period, turns
+    from ibllm_core.training.feeding import Feeder
+
+    kinds: dict[object, list[int]] = {}
+    for step in range(min(period(trainer.players), stage.steps)):
+        kinds.setdefault(turns(trainer.players, step), []).append(step)
+    feeder = Feeder(
+        session.dataset,
+        session.model.tokenizers,
+        batch=stage.training.batch,
+        key=(session.recipe.seed.data, stage.name),
+        micro=stage.training.accumulate,
+        unpaired=session.unpaired,
+    )
+    try:
+        batches = iter(feeder)
+        _timed(session, trainer, batches, 0)  # whatever is made at a first step
+        total = 0.0
+        for steps in kinds.values():
+            total += len(steps) * statistics.median(_timed(session, trainer, batches, steps[0]) for _ in range(_STEPS))
+        return total / sum(map(len, kinds.values()))
+    finally:
+        feeder.close()
+
+
+def _timed(session: Session, trainer: StageTrainer, batches: Iterator[list[Batch]], step: int) -> float:
+    """Seconds that the stage's step takes, its batch included."""
+    import torch
+
+    trainer.step = step
+    for player in trainer.players:
+        player.steps = -(-step // player.every)
+    device = session.model.device
+    started = time.perf_counter()
+    trainer.iterate(next(batches))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def estimate(
+    recipe: Recipe, probed: Mapping[str, float], base: Recipe, report: Report | None = None, base_report: Report | None = None
+) -> Mapping[str, float]:
+    """Stage → seconds of training, without validation and evaluation: the base's seconds a step, scaled by FLOPs.
+
+    Args:
+        probed: what `probe` said of the base; a stage that the base does not have takes the base's mean time for a FLOP.
+        report, base_report: what `contracts.check` said of the two; checked here where not given.
+    """
+    from ibllm_core.contracts import check
+
+    costs, known = _flops(recipe, report or check(recipe)), _flops(base, base_report or check(base))
+    counted = [name for name in probed if known[name]]
+    pace = sum(probed[name] for name in counted) / sum(known[name] for name in counted) if counted else 0.0
+    found = {}
+    for stage in recipe.running():
+        name, cost = stage.name, costs[stage.name]
+        if name not in probed:
+            step = cost * pace
+        elif cost and known[name]:
+            step = probed[name] * cost / known[name]
+        else:  # not to be counted: a step of as many items takes as long
+            step = probed[name] * stage.training.batch / base.stages[name].training.batch
+        found[name] = stage.steps * step
+    return found
+
+
+def _flops(recipe: Recipe, report: Report) -> dict[str, float]:
+    """Stage → FLOPs of a step; 0 where they cannot be counted."""
+    counted = {row.stage: row.flops for row in report.stages}
+    return {stage.name: float(stage.training.batch * (counted[stage.name] or 0)) for stage in recipe.running()}

@@ -1,0 +1,300 @@
+"""What was found: every run of a study, or loose runs sorted into arms. Nothing that failed or is missing is dropped. Torch-free."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ibllm_core.errors import UserError, nearest
+from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.runs.figures import COUNTS, KNOWN, is_number, meaning, primary_split, split_of
+
+from .directory import DONE
+
+if TYPE_CHECKING:
+    from ibllm_core.recipe.schema import Recipe
+
+    from .directory import StudyDirectory
+    from .plan import Plan
+
+
+@attrs.frozen(kw_only=True)
+class FoundRun:
+    """One run.
+
+    Attributes:
+        status: ``done``, ``failed``, ``waiting``, ``pruned``, or what run.json says of a loose run.
+        reason: why there are no figures, one line.
+        results: ``split/figure`` → finite number; empty unless done.
+        info: run.json.
+        log: the file with its output, where there is one.
+    """
+
+    path: Path
+    seed: int
+    status: str
+    reason: str = ""
+    results: Mapping[str, float] = attrs.field(factory=dict)
+    info: Mapping[str, Any] = attrs.field(factory=dict)
+    log: Path | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.status == DONE
+
+
+@attrs.frozen(kw_only=True)
+class FoundArm:
+    """One condition: its name, what its recipe has otherwise than the base's, and its runs by seed."""
+
+    name: str
+    differs: Sequence[str]
+    runs: Mapping[int, FoundRun]
+
+    @property
+    def done(self) -> list[FoundRun]:
+        return [run for run in self.runs.values() if run.done]
+
+    def values(self, figure: str) -> dict[int, float | None]:
+        """Seed → the figure; None where the run has not got it."""
+        return {seed: run.results.get(figure) for seed, run in self.runs.items()}
+
+
+@attrs.frozen(kw_only=True)
+class Findings:
+    """Arms with their runs, the base first.
+
+    Attributes:
+        question: what it asks, in its author's words; empty where there are none.
+        primary: the figure that decides, ``SPLIT/FIGURE``.
+        chosen: whether somebody named it before the figures were looked at.
+        searched: whether the arms are points of a search, chosen by the figures themselves: then nothing is tested.
+        mode: ``max`` or ``min``: whether more of it is better.
+        confidence: of all intervals.
+        seeds: those that were meant, in order.
+        recipe: the base's recipe as TOML.
+        command: what makes these outputs again.
+        root: what paths are told relative to.
+    """
+
+    name: str
+    question: str = ""
+    primary: str
+    chosen: bool = True
+    searched: bool = False
+    mode: str = "max"
+    confidence: float = 0.95
+    seeds: tuple[int, ...]
+    arms: tuple[FoundArm, ...]
+    recipe: str = ""
+    command: str = ""
+    root: Path
+
+    @property
+    def base(self) -> FoundArm:
+        return self.arms[0]
+
+    @property
+    def runs(self) -> list[tuple[FoundArm, FoundRun]]:
+        return [(arm, run) for arm in self.arms for run in arm.runs.values()]
+
+    @property
+    def figures(self) -> list[str]:
+        """Every figure that a run has, the primary one first, then its split, each split in the order of `KNOWN`."""
+        found = dict.fromkeys(key for _, run in self.runs for key in run.results if split_of(key)[1] not in COUNTS)
+        order, first = list(KNOWN), split_of(self.primary)[0]
+        splits = list(dict.fromkeys(split_of(key)[0] for key in found))
+
+        def rank(key: str) -> tuple[bool, bool, int, int]:
+            split, figure = split_of(key)
+            return key != self.primary, split != first, splits.index(split), order.index(figure) if figure in order else len(order)
+
+        return [self.primary, *(key for key in sorted(found, key=rank) if key != self.primary)]
+
+    def told(self, path: Path) -> str:
+        """A path relative to the study's, where it lies in it."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
+    """The runs of a study, as far as its directory has them."""
+    table = plan.study.table
+    found = []
+    for arm in plan.arms:
+        runs = {}
+        for seed in plan.study.seeds:
+            cell = plan.cell(arm.name, seed)
+            outcome, log = directory.outcome(cell), directory.log(cell)
+            runs[seed] = FoundRun(
+                path=directory.run(cell).path,
+                seed=seed,
+                status=outcome.status,
+                reason=outcome.reason,
+                results=_numbers(outcome.results),
+                info=outcome.info,
+                log=log if log.is_file() else None,
+            )
+        found.append(FoundArm(name=arm.name, differs=_but_for_the_name(plan.differs(arm)), runs=runs))
+    return Findings(
+        name=plan.study.name,
+        question=_question(plan.study.source),
+        primary=table.primary,
+        searched=table.design == "search",
+        mode=table.mode,
+        confidence=table.confidence,
+        seeds=plan.study.seeds,
+        arms=tuple(found),
+        recipe=plan.base.source,
+        command=shlex.join(
+            ["ibllm", "ablate", plan.study.document.file, *" ".join(plan.study.options).split(), "--study-dir", str(directory.path)]
+        ),
+        root=directory.path,
+    )
+
+
+def _question(source: str) -> str:
+    """The comment that a study file begins with."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), source.lstrip().splitlines())
+    return " ".join(line.lstrip("#").strip() for line in lines).strip()
+
+
+def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Findings:
+    """Loose run directories, those of one recipe but for seed, name and trackers being one arm; the first one's is the base.
+
+    Args:
+        primary: ``SPLIT/FIGURE``; by default the first known figure of the split to look at first.
+
+    Raises:
+        UserError: a path is no run directory, two runs are the same, nothing is to be compared, or no run has the figure.
+    """
+    from ibllm_core.recipe.differ import differences
+    from ibllm_core.recipe.resolve import resolved
+
+    directories = [RunDirectory(path) for path in paths]
+    for directory in directories:
+        if not directory.recipe.is_file():
+            raise UserError(f"{directory.path} is no run directory: it holds no recipe.toml")
+    recipes = [directory.load() for directory in directories]
+    seeds = _seeds(paths, recipes)
+    groups: dict[str, list[int]] = {}
+    for number, recipe in enumerate(recipes):
+        tables = resolved(recipe)
+        del tables["seed"], tables["name"], tables["trackers"]
+        groups.setdefault(json.dumps(tables, sort_keys=True), []).append(number)
+    base = recipes[0]
+    differs = [_but_for_the_name(differences(base, attrs.evolve(recipes[numbers[0]], seed=base.seed))) for numbers in groups.values()]
+    names = _names([recipes[numbers[0]].name for numbers in groups.values()], differs, [paths[numbers[0]] for numbers in groups.values()])
+    arms = [
+        FoundArm(name=name, differs=lines, runs=_by_seed([(seeds[number], directories[number]) for number in numbers]))
+        for name, lines, numbers in zip(names, differs, groups.values(), strict=True)
+    ]
+    if len(arms) < 2:
+        raise UserError(f"nothing to compare: all {len(paths)} runs have the same recipe but for the seed")
+    findings = Findings(
+        name=f"{_enumerated([arm.name for arm in arms[1:]])} against {arms[0].name}",
+        primary=primary or _first_figure(arms),
+        chosen=bool(primary),
+        mode=mode,
+        seeds=tuple(sorted(set(seeds))),
+        arms=tuple(arms),
+        recipe=base.source,
+        command=shlex.join(["ibllm", "compare", *map(str, paths), *(["--primary", primary] if primary else [])]),
+        root=Path(os.path.commonpath([path.absolute().parent for path in paths])),
+    )
+    known = dict.fromkeys(key for _, run in findings.runs for key in run.results)
+    if findings.primary not in known:
+        guess = nearest(findings.primary, known)
+        raise UserError(
+            f"--primary {findings.primary}: no run has this figure; "
+            + (f"did you mean {guess}?" if guess else f"there are: {', '.join(findings.figures[1:])}")
+        )
+    return findings
+
+
+def _numbers(results: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in results.items() if is_number(value)}
+
+
+def _by_seed(runs: Sequence[tuple[int, RunDirectory]]) -> dict[int, FoundRun]:
+    """Raises `UserError` where one seed is there twice: the run would be counted as two."""
+    found: dict[int, FoundRun] = {}
+    for seed, directory in sorted(runs, key=lambda entry: entry[0]):
+        if seed in found:
+            raise UserError(f"{found[seed].path} and {directory.path} are the same recipe with the same seed; compare one of them")
+        found[seed] = _loose(seed, directory)
+    return found
+
+
+def _loose(seed: int, directory: RunDirectory) -> FoundRun:
+    info = directory.info()
+    status = str(info.get("status") or "unknown")
+    results: Any = {}
+    try:
+        results = json.loads(directory.results.read_text(encoding="utf-8")) if status == DONE else {}
+    except (OSError, ValueError) as error:
+        status, info = "damaged", {**info, "error": f"results.json cannot be read: {error}"}
+    known = _numbers(results) if isinstance(results, Mapping) else {}
+    return FoundRun(path=directory.path, seed=seed, status=status, reason=str(info.get("error") or ""), results=known, info=info)
+
+
+def _seeds(paths: Sequence[Path], recipes: Sequence[Recipe]) -> list[int]:
+    """The number by which runs are paired: of the seeds (init, data, evaluation), the first whose value tells all the others'.
+
+    Raises:
+        UserError: no single number does.
+    """
+    triples = [(recipe.seed.init, recipe.seed.data, recipe.seed.evaluation) for recipe in recipes]
+    for which in range(3):
+        if len({triple[which] for triple in triples}) == len(set(triples)):
+            return [triple[which] for triple in triples]
+    told = ", ".join(f"{path} has init {t[0]}, data {t[1]}, evaluation {t[2]}" for path, t in zip(paths, triples, strict=True))
+    raise UserError(f"these runs cannot be paired by seed: {told}; expected runs of which one seed tells the others")
+
+
+def _but_for_the_name(lines: Sequence[str]) -> list[str]:
+    return [line for line in lines if not line.startswith(("name:", "trackers."))]
+
+
+#: What differs is a name for itself up to so many characters.
+_SHORT = 60
+
+
+def _names(names: Sequence[str], differs: Sequence[Sequence[str]], paths: Sequence[Path]) -> list[str]:
+    """Recipes' names where they tell the arms apart, else what differs where that is short, else the names of the runs' folders."""
+    found: list[str] = []
+    for number, name in enumerate(names):
+        words = "; ".join(differs[number])
+        if names.count(name) > 1 and words:
+            name = words if len(words) <= _SHORT else paths[number].resolve().name
+        while name in found:
+            name += "'"
+        found.append(name)
+    return found
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} arms"
+
+
+def _first_figure(arms: Sequence[FoundArm]) -> str:
+    """The first known figure of the split to look at first, that the base has. Raises `UserError` where it has none."""
+    for arm in arms:
+        keys = dict.fromkeys(key for run in arm.done for key in run.results if split_of(key)[1] not in COUNTS)
+        first = primary_split(split_of(key)[0] for key in keys)
+        own = [key for key in keys if split_of(key)[0] == first]
+        own.sort(key=lambda key: (bool(meaning(split_of(key)[1]).caution), _rank(split_of(key)[1])))
+        if own:
+            return own[0]
+    raise UserError("no run has results yet: nothing to compare")
+
+
+def _rank(figure: str) -> int:
+    order = list(KNOWN)
+    return order.index(figure) if figure in order else len(order)

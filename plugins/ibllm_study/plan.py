@@ -1,0 +1,260 @@
+"""Study → every run, resolved, before the first one starts. Torch-free until `Plan.check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import attrs
+
+from ibllm_core.errors import UserError, nearest
+from ibllm_core.host.options import MetricConfig
+from ibllm_core.recipe import load
+from ibllm_core.recipe.differ import differences
+from ibllm_core.recipe.document import Document
+from ibllm_core.recipe.files import key_path, put
+from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors, listing
+from ibllm_core.recipe.schema import Recipe
+
+from .budget import hold
+from .reading import arms
+from .scale import scaled
+from .schema import BASE, Arm, Study
+from .sharing import Prefix, prefixes, run_key
+
+
+@attrs.frozen(kw_only=True)
+class Cell:
+    """One run: an arm at a seed.
+
+    Attributes:
+        key: equal only for runs that are the same (`run_key`).
+        prefixes: the stages it may share with other cells.
+    """
+
+    arm: Arm
+    seed: int
+    recipe: Recipe
+    key: str
+    prefixes: tuple[Prefix, ...]
+
+    @property
+    def id(self) -> str:
+        """Its name as a folder: for people first, and another one where the recipe is another."""
+        return f"{self.arm.slug}-{self.seed}-{self.key[:8]}"
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """All cells, by seed and then by arm, so that every seed can be compared as soon as it is done; a search's points come after them.
+
+    Attributes:
+        knobs: arm → the value at which the knob holds the budget, and what it costs then.
+    """
+
+    study: Study
+    arms: tuple[Arm, ...]
+    cells: tuple[Cell, ...]
+    knobs: Mapping[str, tuple[int, float]]
+
+    @cached_property
+    def _by_place(self) -> Mapping[tuple[str, int], Cell]:
+        return {(cell.arm.name, cell.seed): cell for cell in self.cells}
+
+    def cell(self, arm: str, seed: int) -> Cell:
+        return self._by_place[arm, seed]
+
+    @property
+    def base(self) -> Recipe:
+        """The base arm's recipe at the first seed."""
+        return self.cell(BASE, self.study.seeds[0]).recipe
+
+    def differs(self, arm: Arm) -> list[str]:
+        """What the arm's recipe has otherwise than the base's."""
+        return differences(self.base, self.cell(arm.name, self.study.seeds[0]).recipe)
+
+    def base_alone(self) -> Plan:
+        """The plan without any arm but the base."""
+        cells = tuple(cell for cell in self.cells if cell.arm.name == BASE)
+        return Plan(study=self.study, arms=self.arms[:1], cells=cells, knobs=self.knobs)
+
+    def grown(self, arm: Arm, cells: Sequence[Cell], knob: tuple[int, float] | None) -> Plan:
+        """The plan with one more arm (`arm_cells`), its runs after all others."""
+        knobs = self.knobs if knob is None else {**self.knobs, arm.name: knob}
+        return Plan(study=self.study, arms=(*self.arms, arm), cells=(*self.cells, *cells), knobs=knobs)
+
+    @cached_property
+    def leaders(self) -> Mapping[str, Cell]:
+        """Prefix key → the first cell that has it: it trains the stage, the others start from it."""
+        found: dict[str, Cell] = {}
+        for cell in self.cells:
+            for prefix in cell.prefixes:
+                found.setdefault(prefix.key, cell)
+        return found
+
+    def steps(self) -> tuple[int, int]:
+        """Iterations that are trained, and that would be if nothing were shared."""
+        whole = sum(stage.steps for cell in self.cells for stage in cell.recipe.running())
+        return whole - sum(self.saved(cell) for cell in self.cells), whole
+
+    def saved(self, cell: Cell) -> int:
+        """Iterations that the cell need not train."""
+        return max((prefix.step for prefix in cell.prefixes if self.leaders[prefix.key] is not cell), default=0)
+
+
+def make_plan(study: Study) -> Plan:
+    """Resolves every run.
+
+    Raises:
+        RecipeErrors: with all mistakes of all arms, and where an arm changes nothing or two are the same.
+    """
+    return extend_plan(study, arms(study))
+
+
+def extend_plan(study: Study, chosen: Sequence[Arm]) -> Plan:
+    """The plan of some arms, the base first."""
+    mistakes = Mistakes(study.document.file)
+    first, knobs = _first_seed(study, chosen, mistakes)
+    mistakes.throw()
+    if study.table.design == "grid":
+        # The point of the grid at which every axis has the base's value is the base; a second one would be a mistake.
+        same = run_key(first[BASE])
+        point = next((arm for arm in chosen if arm.name != BASE and run_key(first[arm.name]) == same), None)
+        chosen = [arm for arm in chosen if arm is not point]
+    _check_primary(study, chosen, first, mistakes)
+    _check_same(study, chosen, first, mistakes)
+    mistakes.throw()
+    cells = []
+    for seed in study.seeds:
+        for arm in chosen:
+            cells.append(_cell(arm, seed, first[arm.name] if seed == study.seeds[0] else _recipe(study, arm, seed, knobs.get(arm.name))))
+    return Plan(study=study, arms=tuple(chosen), cells=tuple(cells), knobs=knobs)
+
+
+def arm_cells(study: Study, arm: Arm, knob: tuple[int, float] | None = None) -> tuple[tuple[Cell, ...], tuple[int, float] | None]:
+    """A single arm at every seed, and where its knob stands.
+
+    Args:
+        knob: where it is known to stand; found otherwise.
+
+    Raises:
+        UserError: the arm's recipe is none, or cannot hold the budget.
+    """
+    if knob is None and study.table.budget is not None:
+        knob = _turn(study, arm)
+    return tuple(_cell(arm, seed, _recipe(study, arm, seed, knob)) for seed in study.seeds), knob
+
+
+def _cell(arm: Arm, seed: int, recipe: Recipe) -> Cell:
+    return Cell(arm=arm, seed=seed, recipe=recipe, key=run_key(recipe), prefixes=prefixes(recipe))
+
+
+def _first_seed(study: Study, chosen: Iterable[Arm], mistakes: Mistakes) -> tuple[dict[str, Recipe], dict[str, tuple[int, float]]]:
+    """Every arm's recipe at the first seed, and where the knob stands."""
+    recipes: dict[str, Recipe] = {}
+    knobs: dict[str, tuple[int, float]] = {}
+    for arm in chosen:
+        try:
+            if study.table.budget is not None:
+                knobs[arm.name] = _turn(study, arm)
+            recipes[arm.name] = _recipe(study, arm, study.seeds[0], knobs.get(arm.name))
+        except RecipeErrors as error:
+            for mistake in error.mistakes:
+                mistakes.add(
+                    mistake.place,
+                    mistake.what,
+                    expected=mistake.expected,
+                    nearest=mistake.nearest,
+                    hint="; ".join(part for part in (mistake.hint, f"in the arm {arm.name!r}" if arm.changes else "") if part),
+                    provider=mistake.provider,
+                )
+            if not arm.changes:
+                # What is wrong with the base is wrong with every arm.
+                mistakes.throw()
+    return recipes, knobs
+
+
+def _turn(study: Study, arm: Arm) -> tuple[int, float]:
+    budget = study.table.budget
+    assert budget is not None
+    try:
+        return hold(budget, lambda value: _recipe(study, arm, study.seeds[0], (value, 0.0)))
+    except RecipeErrors:
+        raise
+    except UserError as error:
+        raise UserError(f"{study.place('budget')}: budget: arm {arm.name!r}: {error}") from error
+
+
+def _recipe(study: Study, arm: Arm, seed: int, knob: tuple[int, float] | None) -> Recipe:
+    """An arm's recipe: the base, what all arms have, what the arm changes, the scale, the knob, the seed."""
+    over: list[Document] = [study.common, arm.layer]
+    name = Document(file=study.document.file)
+    put(name, ("name",), f"{study.name}: {arm.name}", study.place("name"))
+    over.append(name)
+    if study.table.scale != 1:
+        over.append(scaled(load(study.base, over=over), study.table.scale, study.place("scale")))
+    if knob is not None and study.table.budget is not None:
+        turned = Document(file=study.document.file)
+        put(turned, key_path(study.table.budget.knob) or (), knob[0], study.place("budget", "knob"))
+        over.append(turned)
+    return load(study.base, seed=seed, over=over)
+
+
+def _check_primary(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Recipe], mistakes: Mistakes) -> None:
+    """Every arm has to give the figure that decides."""
+    split, _, figure = study.table.primary.partition("/")
+    base, place = recipes[BASE], study.place("primary")
+    for arm in chosen:
+        recipe = recipes[arm.name]
+        if arm.name != BASE and (split not in recipe.evaluation.splits or figure not in _figures(recipe)) and figure in _figures(base):
+            mistakes.add(
+                arm.place, f"{arm.name!r} does not give {study.table.primary}, by which the study decides", expected="an arm that does"
+            )
+    if split not in base.evaluation.splits or not figure:
+        mistakes.add(
+            place, f'"{study.table.primary}" names no split that the base reports', expected=f"{'|'.join(base.evaluation.splits)}/FIGURE",
+            nearest=nearest(split, base.evaluation.splits),
+        )  # fmt: skip
+        return
+    known = _figures(base)
+    if figure not in known:
+        mistakes.add(place, f'no metric of the base gives "{figure}"', expected=listing(known), nearest=nearest(figure, known))
+
+
+def _figures(recipe: Recipe) -> list[str]:
+    return sorted(
+        {name for metric in recipe.metrics.values() if isinstance(metric.config, MetricConfig) for name in metric.config.figures()}
+    )
+
+
+def _check_same(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Recipe], mistakes: Mistakes) -> None:
+    """Two runs that are the same would be counted as two."""
+    seen: dict[str, str] = {}
+    for arm in chosen:
+        other = seen.setdefault(run_key(recipes[arm.name]), arm.name)
+        if other == BASE and arm.name != BASE:
+            mistakes.add(arm.place, f"{arm.name!r} changes nothing: it is the base, once resolved", expected="something else than the base")
+        elif other != arm.name:
+            mistakes.add(arm.place, f"{arm.name!r} and {other!r} are the same, once resolved", expected="one of them")
+    names = [arm.name for arm in chosen]
+    for arm in chosen:
+        if names.count(arm.name) > 1:
+            mistakes.add(arm.place, f"two arms are called {arm.name!r}", expected="another name")
+
+
+def plain(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON, for the study directory."""
+    return {
+        "name": plan.study.name,
+        "base": plan.study.base,
+        "design": plan.study.table.design,
+        "primary": plan.study.table.primary,
+        "seeds": list(plan.study.seeds),
+        "scale": plan.study.table.scale,
+        "options": list(plan.study.options),
+        "arms": [{"name": arm.name, "changes": json.loads(json.dumps(arm.changes)), "differs": plan.differs(arm)} for arm in plan.arms],
+        "cells": [{"id": cell.id, "arm": cell.arm.name, "seed": cell.seed, "key": cell.key} for cell in plan.cells],
+        "knobs": {name: {"value": value, "cost": cost} for name, (value, cost) in plan.knobs.items()},
+    }

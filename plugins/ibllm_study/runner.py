@@ -1,0 +1,295 @@
+"""Runs a plan's cells in worker processes: several at a time, each isolated, none twice. Torch-free."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ibllm_core.runs.directory import write_json, write_text
+
+from .directory import DONE, FAILED, PRUNED, RUNNING, WAITING, Outcome, StudyDirectory
+from .plan import Cell, Plan
+from .worker import BUSY, STOPPED
+
+#: Seconds between two looks at the workers, and before a cell that somebody else is at is tried again.
+LOOK, AGAIN = 0.2, 3.0
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far a cell is: its status, the stage it is in, and the share of its iterations that are done."""
+
+    status: str
+    stage: str = ""
+    share: float = 0.0
+    results: Mapping[str, float] = attrs.field(factory=dict)
+    reason: str = ""
+
+
+class Watcher:
+    """Told how a study goes; the command line's displays are ones. Silent by default."""
+
+    def started(self, cell: Cell) -> None:
+        """A worker took the cell."""
+
+    def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
+        """A cell is done or has failed, after so many seconds of this invocation."""
+
+    def planned(self, plan: Plan) -> None:
+        """The plan has grown."""
+
+    def looked(self, progress: Mapping[str, Progress]) -> None:
+        """Called often: cell id → how far it is."""
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+
+
+@attrs.define(eq=False)
+class _Worker:
+    cell: Cell
+    process: subprocess.Popen[bytes]
+    device: str
+    started: float = attrs.field(factory=time.monotonic)
+
+
+class Runner:
+    """Executes a plan.
+
+    Args:
+        jobs: workers at a time.
+        devices: ``cpu``, ``cuda:0``, …; workers are spread over them.
+    """
+
+    def __init__(self, plan: Plan, directory: StudyDirectory, jobs: int, devices: Sequence[str], watcher: Watcher | None = None) -> None:
+        self.plan, self.directory, self.jobs, self.devices = plan, directory, jobs, list(devices)
+        self.watcher = watcher or Watcher()
+        self.outcomes: dict[str, Outcome] = {cell.id: directory.outcome(cell) for cell in plan.cells}
+        self._workers: dict[str, _Worker] = {}
+        self._not_before: dict[str, float] = {}
+        self._stopping = 0
+
+    def run(self, also: Callable[[], bool] = lambda: False) -> Mapping[str, Outcome]:
+        """Runs what is not done; returns every cell's outcome. After `stop`, what was running is left with a checkpoint.
+
+        Args:
+            also: called at every look; may `add` and `give_up`, and says whether more is to come.
+        """
+        try:
+            while any([self.step(), also()]):
+                time.sleep(LOOK)
+        finally:
+            self._end_all(signal.SIGKILL)
+        return self.outcomes
+
+    def step(self) -> bool:
+        """One look at the workers; False once nothing is left to do."""
+        for worker in list(self._workers.values()):
+            self._look(worker)
+        if not self._stopping:
+            self._start_some()
+        self.watcher.looked({cell.id: self.progress(cell) for cell in self.plan.cells})
+        return bool(self._workers) or (not self._stopping and any(o.status == WAITING for o in self.outcomes.values()))
+
+    def stop(self) -> None:
+        """Asks the workers to stop with a checkpoint; a second time ends them at once."""
+        self._stopping += 1
+        self._end_all(signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopping > 0
+
+    @property
+    def spare(self) -> int:
+        """Workers that no waiting cell is there for; what somebody else is running needs none of ours."""
+        waiting = [cell.id for cell in self.plan.cells if self.outcomes[cell.id].status == WAITING]
+        return self.jobs - sum(name in self._workers or name not in self._not_before for name in waiting)
+
+    def add(self, plan: Plan) -> None:
+        """Goes on with a plan that has further cells."""
+        self.plan = plan
+        self.watcher.planned(plan)
+        for cell in plan.cells:
+            self.outcomes.setdefault(cell.id, self.directory.outcome(cell))
+
+    def give_up(self, cell: Cell, reason: str) -> None:
+        """Ends a cell that a search need not see finished, or keeps it from being started."""
+        worker = self._workers.pop(cell.id, None)
+        if worker is not None:
+            _signal(worker, signal.SIGKILL)
+            worker.process.wait()
+        self.directory.fail(cell, reason, PRUNED)
+        self.outcomes[cell.id] = Outcome(status=PRUNED, reason=reason)
+
+    def progress(self, cell: Cell) -> Progress:
+        """How far a cell is."""
+        outcome = self.outcomes[cell.id]
+        if cell.id not in self._workers:
+            return Progress(status=outcome.status, results=outcome.results, reason=outcome.reason, share=float(outcome.status == DONE))
+        last = last_row(self.directory.run(cell) / "metrics.jsonl")
+        total = sum(stage.steps for stage in cell.recipe.running())
+        share = min(1.0, float(last.get("step", 0)) / max(1, total))
+        return Progress(status=RUNNING, stage=str(last.get("stage", "")), share=share)
+
+    def _start_some(self) -> None:
+        now = time.monotonic()
+        for cell in self.plan.cells:
+            if len(self._workers) >= self.jobs:
+                return
+            waits = self.outcomes[cell.id].status == WAITING and cell.id not in self._workers
+            if not waits or self._not_before.get(cell.id, 0) > now or self._blocked(cell):
+                continue
+            # Another invocation may have settled it meanwhile.
+            self.outcomes[cell.id] = outcome = self.directory.outcome(cell)
+            if outcome.status == WAITING:
+                self._start(cell)
+            else:
+                self.watcher.ended(cell, outcome, 0.0)
+
+    def _blocked(self, cell: Cell) -> bool:
+        """Whether one of our workers is training a stage that this cell will start from."""
+        shelf = self.directory.shelf
+        training = {prefix.key for worker in self._workers.values() for prefix in worker.cell.prefixes if prefix not in shelf}
+        return any(prefix.key in training for prefix in cell.prefixes)
+
+    def _start(self, cell: Cell) -> None:
+        directory = self.directory
+        task = directory / "runs" / f"{cell.id}.json"
+        recipe = directory / "runs" / f"{cell.id}.toml"
+        write_text(recipe, cell.recipe.source)
+        command = shlex.join(["ibllm", "run", str(recipe), "--run-dir", str(directory.run(cell).path)])
+        write_json(
+            task,
+            {
+                "recipe": str(recipe),
+                "run": str(directory.run(cell).path),
+                "shelf": str(directory.shelf.path),
+                "locks": str(directory / "locks"),
+                "prefixes": [attrs.asdict(prefix) for prefix in cell.prefixes],
+                "command": command,
+            },
+        )
+        device = min(self.devices, key=lambda name: sum(worker.device == name for worker in self._workers.values()))
+        process = launch(task, directory.log(cell), device, self.plan.study.table.threads)
+        self._workers[cell.id] = _Worker(cell, process, device)
+        self.watcher.started(cell)
+
+    def _look(self, worker: _Worker) -> None:
+        cell, code = worker.cell, worker.process.poll()
+        if code is None:
+            silent = time.time() - max(_touched(self.directory.log(cell)), _touched(self.directory.run(cell) / "metrics.jsonl"))
+            if min(silent, time.monotonic() - worker.started) > self.plan.study.table.silence:
+                _signal(worker, signal.SIGKILL)
+                worker.process.wait()
+                self._settle(worker, f"hung: no sign of life for {self.plan.study.table.silence:.0f} s, so it was ended")
+            return
+        if code == BUSY:
+            if cell.id not in self._not_before:
+                self.watcher.say(
+                    f"{cell.arm.name}, seed {cell.seed}: another invocation is at it, or at a stage that it starts from; waiting"
+                )
+            self._not_before[cell.id] = time.monotonic() + AGAIN
+            del self._workers[cell.id]
+        elif code == STOPPED or (self._stopping and code < 0):
+            del self._workers[cell.id]
+        else:
+            self._settle(worker, "" if code == 0 else why_ended(code, self.directory.log(cell)))
+
+    def _settle(self, worker: _Worker, reason: str) -> None:
+        cell = worker.cell
+        del self._workers[cell.id]
+        if not reason and self.directory.outcome(cell).status != DONE:
+            reason = "it ended without results"
+        if reason:
+            self.directory.fail(cell, reason)
+        self.outcomes[cell.id] = outcome = self.directory.outcome(cell)
+        self.watcher.ended(cell, outcome, time.monotonic() - worker.started)
+
+    def _end_all(self, number: signal.Signals) -> None:
+        for worker in self._workers.values():
+            _signal(worker, number)
+
+
+def launch(task: Path, log: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
+    """A worker on its way, in a process group of its own. It stops, with a checkpoint, when this process is gone and the pipe between them ends."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.worker", str(task)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(device, threads),
+            start_new_session=True,
+        )
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """The last whole line of a metrics file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
+            lines = file.read().splitlines()
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _environment(device: str, threads: int) -> dict[str, str]:
+    """A worker sees its own device only, and starts no more threads than its study says."""
+    kind, _, number = device.partition(":")
+    # Where not all devices are ours, cuda:1 is the second of those that are.
+    ours = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": (ours[int(number)] if ours else number) if kind == "cuda" else "",
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _signal(worker: _Worker, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker.process.pid, number)
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def why_ended(code: int, log: Path) -> str:
+    """Why a worker ended, from its exit code and the last line of its log."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return lines[-1][:300] if lines else f"exit code {code}"
+
+
+def failed(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """The cells that failed."""
+    return [cell for cell, outcome in outcomes.items() if outcome.status == FAILED]

@@ -1,0 +1,177 @@
+"""The tables of an analysis as Markdown, LaTeX and CSV. Torch-free."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ibllm_core.runs.figures import split_of
+
+from . import words
+from .analysis import Analysis, Line, run_cost
+from .latex import table as latex_table
+from .latex import text as latex_text
+
+_NBSP = "\u00a0"
+#: Arms beside each other in a LaTeX table of secondary figures.
+_ARMS_BESIDE = 5
+
+
+def markdown(analysis: Analysis) -> str:
+    """The primary figure by arm, what must be known to read it, and all other figures, marked as exploratory."""
+    found = analysis.findings
+    lines = [f"# {_plain(found.name)}", "", f"Primary figure: {_plain(words.headline(analysis))}.", "", _plain(words.verdict(analysis)), ""]
+    lines += _pipes(primary_header(analysis), primary_rows(analysis), "lr" + "r" * 5)
+    lines += ["", *(f"- {_plain(note)}" for note in words.notes(analysis)), ""]
+    secondary = analysis.figures[1:]
+    if secondary:
+        lines += ["## Other figures", "", _exploratory(analysis), ""]
+        lines += _pipes(
+            ["figure", *(arm.name for arm in found.arms)], (_wide(analysis, figure) for figure in secondary), "l" + "r" * len(found.arms)
+        )
+        lines.append("")
+    lines += ["## What differs from the base", ""]
+    lines += [f"- {_plain(arm.name)}: {'; '.join(map(_code, arm.differs)) or 'nothing'}" for arm in found.arms[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def latex(analysis: Analysis) -> str:
+    """The same for ``\\input``; needs ``\\usepackage{booktabs}`` only."""
+    found = analysis.findings
+    out = ["% \\usepackage{booktabs}", f"% {found.command}".replace("\n", " "), ""]
+    notes = " ".join(latex_text(note) for note in words.notes(analysis)[:2])
+    caption = f"{latex_text(found.name)}: {latex_text(words.headline(analysis))}. {notes}"
+    out.append(latex_table(primary_header(analysis), primary_rows(analysis), "lrrrrrr", caption, f"tab:{_slug(found.name)}"))
+    secondary = analysis.figures[1:]
+    base, others = found.arms[0], found.arms[1:]
+    for number, start in enumerate(range(0, len(others), _ARMS_BESIDE) if secondary else ()):
+        arms = [base, *others[start : start + _ARMS_BESIDE]]
+        rows = [[_told(analysis, figure), *(_cell(analysis, arm.name, figure) for arm in arms)] for figure in secondary]
+        caption = f"{latex_text(found.name)}, other figures. {latex_text(_exploratory(analysis))}"
+        label = f"tab:{_slug(found.name)}-other" + (f"-{number + 1}" if number else "")
+        out.append(latex_table(["figure", *(arm.name for arm in arms)], rows, "l" + "r" * len(arms), caption, label))
+    return "\n".join(out)
+
+
+def primary_header(analysis: Analysis) -> list[str]:
+    unit = analysis.units[analysis.findings.primary]
+    interval = f"[{100 * analysis.findings.confidence:g}{_NBSP}%{_NBSP}CI]"
+    mean_in, differences_in = (f" ({short})" if short else "" for short in (unit.unit, "points" if unit.percent else ""))
+    return ["arm", "n", f"mean {interval}{mean_in}", f"difference {interval}{differences_in}", "p (t-test)", "p (sign-flip)", "Hedges' g"]
+
+
+def primary_rows(analysis: Analysis) -> list[list[str | None]]:
+    """One row an arm, in the study's order; None where the cell before reaches over two columns."""
+    unit = analysis.units[analysis.findings.primary]
+    rows: list[list[str | None]] = []
+    for arm in analysis.findings.arms:
+        line = analysis.line(arm, analysis.findings.primary)
+        compared = [words.difference(unit, line.comparison), *words.p_values(line.comparison), words.effect(line.comparison)]
+        rows.append([arm.name, analysis.counted(arm), words.mean(unit, line.summary), *compared])
+    return rows
+
+
+#: Columns of table.csv: figures, differences and their intervals are in the figure's own units (fractions in [0, 1]); empty where there is nothing to say.
+LONG = (
+    "arm", "figure", "primary", "runs", "n", "mean", "sd", "low", "high", "interval", "confidence", "seeds_in_common", "difference", "difference_sd",
+    "difference_low", "difference_high", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "comparisons", "d_z", "g_z",
+    "probability_of_improvement", "too_few_seeds", "note",
+)  # fmt: skip
+
+
+def long_csv(analysis: Analysis) -> str:
+    """One row an arm and figure, unrounded."""
+    arms = {arm.name: arm for arm in analysis.findings.arms}
+    rows = [_long(analysis, line, len(arms[line.arm].runs)) for line in analysis.lines.values()]
+    return _csv(LONG, rows)
+
+
+def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
+    own, c, primary = line.summary, line.comparison, line.figure == analysis.findings.primary
+    row = [line.arm, line.figure, primary, runs, own.n, own.mean, own.sd, own.low, own.high, own.method, own.confidence]
+    if c is None:
+        return [*row, *[None] * (len(LONG) - len(row) - 1), own.note]
+    corrected = [c.p_t_holm, c.p_permutation_holm, c.family] if primary else [None, None, None]
+    better = c.improvement if primary else None
+    return [
+        *row, c.n, c.difference, c.sd, c.low, c.high, c.p_t, c.p_permutation, *corrected, c.d_z, c.g_z,
+        better, words.cannot_say(c), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
+    ]  # fmt: skip
+
+
+def runs_csv(analysis: Analysis) -> str:
+    """One row a run, whatever became of it."""
+    found = analysis.findings
+    rows = []
+    for arm, run in found.runs:
+        cost = run_cost(run)
+        figures = [run.results.get(figure) for figure in analysis.figures]
+        costs = [cost.seconds, _whole(cost.parameters), _whole(cost.flops), _whole(cost.memory)]
+        rows.append([arm.name, run.seed, run.status, run.reason, *figures, *costs, found.told(run.path)])
+    header = [
+        "arm",
+        "seed",
+        "status",
+        "reason",
+        *analysis.figures,
+        "training_seconds",
+        "parameters",
+        "training_flops",
+        "peak_memory_bytes",
+        "path",
+    ]
+    return _csv(header, rows)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_value(value) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def _value(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _wide(analysis: Analysis, figure: str) -> list[str]:
+    return [_told(analysis, figure), *(_cell(analysis, arm.name, figure) for arm in analysis.findings.arms)]
+
+
+def _cell(analysis: Analysis, arm: str, figure: str) -> str:
+    return words.mean_and_half(analysis.units[figure], analysis.lines[arm, figure].summary)
+
+
+def _told(analysis: Analysis, figure: str) -> str:
+    unit = analysis.units[figure]
+    return f"{split_of(figure)[0] or 'all'}: {unit.label}" + (f" ({unit.unit})" if unit.unit else "")
+
+
+def _exploratory(analysis: Analysis) -> str:
+    return f"Exploratory: means with {100 * analysis.findings.confidence:g} % intervals, uncorrected; nothing was decided by them."
+
+
+def _pipes(header: Sequence[str], rows: Iterable[Sequence[str | None]], align: str) -> list[str]:
+    rule = ["---" if side == "l" else "---:" for side in align]
+    return [f"| {' | '.join(_plain(cell or '') for cell in row)} |" for row in (header, rule, *rows)]
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes for nothing else."""
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#$&~" else c for c in text.replace("\n", " "))
+
+
+def _code(text: str) -> str:
+    within = text.replace("`", "'")
+    return f"`{within}`"
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-") or "study"

@@ -1,0 +1,215 @@
+"""Numbers of an analysis in words, alike in every table: intervals, differences, p-values. Torch-free."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ibllm_core.runs.figures import split_of
+
+from .analysis import Analysis, Line, Unit
+from .findings import Findings, FoundRun
+from .statistics import Comparison, Summary
+
+NONE = "—"
+TOO_FEW = "too few seeds to say"
+#: Failures that are told one by one; all stand in runs.csv and on the page.
+_MOST = 8
+
+
+def interval(unit: Unit, low: float | None, high: float | None, sign: bool = False) -> str:
+    """``[91.0, 95.1]``; empty where there is none."""
+    return "" if low is None or high is None else f"[{unit.number(low, sign)}, {unit.number(high, sign)}]"
+
+
+def mean(unit: Unit, summary: Summary) -> str:
+    """``93.2 [91.0, 95.4]``."""
+    if summary.mean is None:
+        return NONE
+    return f"{unit.number(summary.mean)} {interval(unit, summary.low, summary.high)}".rstrip()
+
+
+def mean_and_half(unit: Unit, summary: Summary) -> str:
+    """``93.2 ± 2.2``, the half of a t-interval; an interval that is not symmetric is written out."""
+    if summary.mean is None or summary.high is None or summary.method != "t":
+        return mean(unit, summary)
+    return f"{unit.number(summary.mean)} ± {unit.number(summary.high - summary.mean)}"
+
+
+def difference(unit: Unit, comparison: Comparison | None) -> str:
+    """``−2.3 [−4.0, −0.6]``."""
+    if comparison is None or comparison.difference is None:
+        return NONE
+    return f"{unit.number(comparison.difference, sign=True)} {interval(unit, comparison.low, comparison.high, sign=True)}".rstrip()
+
+
+def p_value(p: float | None) -> str:
+    """Two digits, and no more than can be believed: ``0.031``, ``< 0.001``."""
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.4f}" if p < 0.00995 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
+
+
+def cannot_say(comparison: Comparison) -> bool:
+    """Whether these seeds are too few for a claim. Holm's later steps are less strict than its first: what passes them is not too few."""
+    corrected = comparison.p_permutation_holm
+    passes = corrected is not None and corrected <= level(comparison.confidence)
+    return comparison.p_permutation is None or (comparison.too_few and not passes)
+
+
+def p_values(comparison: Comparison | None) -> tuple[str, str | None]:
+    """Of the t-test and of the sign-flip test, corrected; words where these seeds cannot say, which stand for both: the second is then None."""
+    if comparison is None:
+        return NONE, NONE
+    if comparison.n > 1 and comparison.p_t is None and comparison.p_permutation is None:
+        return NONE, NONE
+    if cannot_say(comparison):
+        return (TOO_FEW if comparison.n else "no common seed"), None
+    by_t, by_flips = decided(comparison)
+    return p_value(by_t), p_value(by_flips)
+
+
+def decided(comparison: Comparison) -> tuple[float | None, float | None]:
+    """The p-values that count, of the t-test and of the sign-flip test: corrected where there is something to correct for."""
+    if comparison.family > 1:
+        return comparison.p_t_holm, comparison.p_permutation_holm
+    return comparison.p_t, comparison.p_permutation
+
+
+def level(confidence: float) -> float:
+    """1 − confidence without the last digit's noise."""
+    return round(1 - confidence, 12)
+
+
+def effect(comparison: Comparison | None) -> str:
+    """Hedges' g of the paired differences."""
+    return NONE if comparison is None or comparison.g_z is None else f"{comparison.g_z:+.2f}".replace("-", "−")
+
+
+def primary_lines(analysis: Analysis) -> list[Line]:
+    """The primary figure's lines, in the study's order."""
+    return [analysis.line(arm, analysis.findings.primary) for arm in analysis.findings.arms]
+
+
+def headline(analysis: Analysis) -> str:
+    """What the primary figure is, of how many seeds, and which way is better."""
+    found, unit = analysis.findings, analysis.units[analysis.findings.primary]
+    which = "less" if found.mode == "min" else "more"
+    told = "" if found.chosen else ", not named beforehand"
+    in_units = f", in {unit.unit}" if unit.unit else ""
+    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
+    return f"{unit.label} ({found.primary}{told}){in_units}; {which} is better; {seeds}, {100 * found.confidence:g} % intervals"
+
+
+def notes(analysis: Analysis) -> list[str]:
+    """What must be known to read the primary table: how it was made, what these seeds could show, what is missing."""
+    found = analysis.findings
+    lines = [line.comparison for line in primary_lines(analysis) if line.comparison is not None]
+    family = max((comparison.family for comparison in lines), default=1)
+    exact = all(comparison.exact for comparison in lines)
+    tests = [
+        "p: two-sided paired t-test and "
+        + ("exact sign-flip test" if exact else "sign-flip test")
+        + (
+            f", Holm-corrected over the {family} comparisons of the primary figure."
+            if family > 1
+            else "; a single comparison, uncorrected."
+        ),
+        *analysis.foresight.sentences(),
+    ]
+    out = [
+        f"Differences are to “{found.base.name}”, paired by seed; intervals are {_methods(analysis)}.",
+        *([] if found.searched else tests),
+    ]
+    if not found.chosen:
+        out.append("The primary figure was not named (--primary), so it counts as chosen after the fact: read the p-values as exploratory.")
+    out += mismatches(found)
+    out += [
+        f"{line.arm}: {line.comparison.note}." for line in primary_lines(analysis) if line.comparison and _worth_saying(line.comparison)
+    ]
+    missing = [(arm, run) for arm, run in found.runs if not run.done]
+    if missing:
+        counts = Counter(run.status for _, run in missing)
+        out.append(
+            f"{len(missing)} of {len(found.runs)} runs have no figures: {', '.join(f'{n} {status}' for status, n in counts.items())}."
+        )
+    out += [f"{arm.name}, seed {run.seed}: {run.status}: {run.reason.rstrip('.')}." for arm, run in missing if run.reason][:_MOST]
+    return out
+
+
+def _worth_saying(comparison: Comparison) -> bool:
+    """Whether a note says more than that these seeds are too few, which the table says and the foresight explains."""
+    return bool(comparison.note) and not comparison.note.startswith(TOO_FEW)
+
+
+def _methods(analysis: Analysis) -> str:
+    used = {line.summary.method for line in primary_lines(analysis) if line.summary.method}
+    names = {"t": "Student's t", "BCa bootstrap": "BCa bootstraps of means and Student's t of differences"}
+    return names["BCa bootstrap"] if "BCa bootstrap" in used else names["t"]
+
+
+def verdict(analysis: Analysis) -> str:
+    """What the primary figure says, in one or two sentences; no claim where the seeds cannot carry one."""
+    lines = [line for line in primary_lines(analysis) if line.comparison is not None]
+    base, alpha = f"“{analysis.findings.base.name}”", level(analysis.findings.confidence)
+    if analysis.findings.searched:
+        return "A search tests nothing: its points were chosen by these very figures. What it found is to be confirmed by a study on other seeds."
+    able = [line for line in lines if line.comparison and not cannot_say(line.comparison)]
+    if not able:
+        return f"Too few seeds to say whether any arm differs from {base}: the intervals are all that can be reported."
+    unit = analysis.units[analysis.findings.primary]
+    both: list[Line] = []
+    one: list[Line] = []
+    for line in able:
+        assert line.comparison is not None
+        found = [p is not None and p <= alpha for p in decided(line.comparison)]
+        (both if all(found) else one if any(found) else []).append(line)
+    corrected = ", Holm-corrected," if len(able) > 1 else ""
+    out = []
+    if both:
+        out.append(f"Both tests{corrected} pass {alpha:g} for {_listed(unit, both)}.")
+    if one:
+        out.append(f"Only one of the two tests{corrected} passes {alpha:g} for {_listed(unit, one)}.")
+    rest = len(lines) - len(both) - len(one)
+    if not both and not one:
+        out.append(f"No arm can be told from {base} at {alpha:g}.")
+    if rest:
+        out.append(
+            "An arm that cannot be told from the base is not shown to equal it: its interval says which differences remain possible."
+        )
+    return " ".join(out)
+
+
+def _listed(unit: Unit, lines: list[Line]) -> str:
+    in_units = f" {unit.of_differences}" if unit.of_differences else ""
+    return ", ".join(f"“{line.arm}” ({difference(unit, line.comparison).split(' [')[0]}{in_units})" for line in lines)
+
+
+def mismatches(found: Findings) -> list[str]:
+    """Arms whose primary split was measured otherwise than the base's at the same seed (other items, another extractor): not to be compared."""
+    split = split_of(found.primary)[0]
+    out = []
+    for arm in found.arms[1:]:
+        pairs = [(found.base.runs[seed], run) for seed, run in arm.runs.items() if seed in found.base.runs]
+        told = dict.fromkeys(difference for base, run in pairs for difference in _measured_otherwise(base, run, split))
+        if told:
+            out.append(f"{arm.name}: measured otherwise than “{found.base.name}”, so not to be compared: {'; '.join(list(told)[:3])}.")
+    return out
+
+
+def _measured_otherwise(base: FoundRun, run: FoundRun, split: str) -> list[str]:
+    before, after = (_records(found.info, split) if found.done else {} for found in (base, run))
+    return [f"{split} {name}: {before[name]} → {after[name]}" for name in before if name in after and before[name] != after[name]]
+
+
+def _records(info: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """How the split's figures came about, as run.json says: ``METRIC KEY`` → value."""
+    splits = info.get("metrics")
+    metrics = splits.get(split) if isinstance(splits, Mapping) else None
+    return {
+        f"{metric} {key}": value
+        for metric, record in (metrics.items() if isinstance(metrics, Mapping) else ())
+        if isinstance(record, Mapping)
+        for key, value in record.items()
+    }

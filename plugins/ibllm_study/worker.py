@@ -1,0 +1,158 @@
+"""One cell in a process of its own: ``python -m ibllm_study.worker TASK``; TASK is a JSON file that the runner wrote.
+
+Locks, not the runner, keep a run or a shared stage from being trained twice: they belong to this process and go with it, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ibllm_core.errors import UserError
+from ibllm_core.runs.directory import RunDirectory
+
+from .sharing import Prefix, Shelf, end_of
+
+if TYPE_CHECKING:
+    from ibllm_core.recipe.schema import Recipe
+
+#: Exit codes beside 0: the run or a stage it needs is being trained by somebody else; it stopped because it was asked to; it failed.
+BUSY, STOPPED, FAILED = 75, 130, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the task; its exit code says how it ended, its output is the run's log."""
+    from filelock import FileLock, Timeout
+
+    (path,) = sys.argv[1:] if arguments is None else arguments
+    task: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    run, shelf = RunDirectory(Path(task["run"])), Shelf(Path(task["shelf"]))
+    locks = Path(task["locks"])
+    chain = [Prefix(**prefix) for prefix in task["prefixes"]]
+    _follow_parent()
+    with ExitStack() as held:
+        try:
+            held.enter_context(FileLock(locks / f"{run.path.name}.lock", timeout=0))
+            if run.finished():
+                return 0
+            _publish_late(chain, shelf, run)
+            claims = _claim(held, chain, shelf, locks, run)
+        except Timeout:
+            return BUSY
+        try:
+            return _train(Path(task["recipe"]), run, shelf, chain, claims, str(task["command"]))
+        except UserError as error:
+            print(f"error: {error}", flush=True)
+            return FAILED
+
+
+def _follow_parent() -> None:
+    """Stops the run, with a checkpoint, once nobody is there any more who waits for it: the pipe on standard input ends with its other side."""
+
+    def wait() -> None:
+        # Not sys.stdin: a thread that waits in its buffer keeps the interpreter from ending.
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if not sys.stdin.isatty():
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _publish_late(chain: Sequence[Prefix], shelf: Shelf, run: RunDirectory) -> None:
+    """Puts on the shelf what this run has trained but was killed before it could share."""
+    ends = [prefix for prefix in chain if prefix not in shelf and (run.checkpoints / end_of(prefix)).is_dir()]
+    if not ends:
+        return
+    from ibllm_core.training.checkpoints import load
+
+    for prefix in ends:
+        if load(run.checkpoints / end_of(prefix)) is not None:
+            shelf.keep(prefix, run)
+
+
+def _claim(held: ExitStack, chain: Sequence[Prefix], shelf: Shelf, locks: Path, run: RunDirectory) -> dict[str, Any]:
+    """The locks of the shared stages that this run is about to train; raises `Timeout` where another run trains one."""
+    from filelock import FileLock
+
+    claims: dict[str, Any] = {}
+    start = max((prefix.step for prefix in chain if prefix in shelf), default=0)
+    for prefix in chain:
+        if prefix.step > start and prefix.step > _step(run):
+            claims[prefix.stage] = lock = FileLock(locks / f"{prefix.key}.lock", timeout=0)
+            held.enter_context(lock)
+    return claims
+
+
+def _step(run: RunDirectory) -> int:
+    """Iterations that the newest checkpoint of a run has behind it; 0 without one."""
+    names = [path.name for path in run.checkpoints.glob("step-*")]
+    return max((int(name.split("-")[1]) for name in names), default=0)
+
+
+def _train(recipe_file: Path, run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Mapping[str, Any], command: str) -> int:
+    from ibllm_core.cli.display import Plain
+    from ibllm_core.cli.run import interruptible
+    from ibllm_core.recipe import load
+    from ibllm_core.training.job import Interrupted, Job
+
+    recipe = load(recipe_file)
+    resume = _place(recipe, run, shelf, chain)
+
+    class Publishing(Plain):
+        """Tells the log; puts the stages that others start from on the shelf."""
+
+        def stage_ended(self, stage: Any, step: int, seconds: float, figures_: Mapping[str, float], note: str) -> None:
+            super().stage_ended(stage, step, seconds, figures_, note)
+            for prefix in chain:
+                if prefix.stage == stage.name:
+                    shelf.keep(prefix, run)
+                    if stage.name in claims:
+                        claims[stage.name].release()
+
+    job = Job(recipe, run.path, Publishing(), command)
+    try:
+        with interruptible(job):
+            job.run(resume)
+    except Interrupted:
+        return STOPPED
+    return 0
+
+
+def _place(recipe: Recipe, run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix]) -> bool:
+    """Prepares the run directory; True where the run goes on from a checkpoint: its own or, where that is further, a shared one."""
+    from ibllm_core.training.checkpoints import newest
+
+    for prefix in sorted((prefix for prefix in chain if prefix in shelf), key=lambda prefix: -prefix.step):
+        if prefix.step <= _step(run):
+            break
+        shutil.rmtree(run.path, ignore_errors=True)
+        shelf.start(prefix, recipe, run)
+        if newest(run.checkpoints) is not None:
+            return True
+        # Damaged: nobody else is to start from it.
+        shelf.drop(prefix)
+        shutil.rmtree(run.path, ignore_errors=True)
+    if _step(run) > 0 and newest(run.checkpoints) is not None and _readable(run):
+        return True
+    shutil.rmtree(run.path, ignore_errors=True)
+    return False
+
+
+def _readable(run: RunDirectory) -> bool:
+    try:
+        return bool(run.info())
+    except UserError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

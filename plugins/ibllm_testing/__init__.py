@@ -1,0 +1,62 @@
+"""The conformance kit: one suite for each kind of component, for ours and for yours.
+
+Example:
+    from ibllm_testing import TextEncoderSuite
+
+    class TestBag(TextEncoderSuite):
+        component = "bag"
+"""
+
+from collections.abc import Mapping
+
+from .cover import cover
+from .critic import DiscriminatorSuite
+from .dataset import DatasetSuite
+from .image import ImageDecoderSuite, ImageEncoderSuite
+from .image_tokenizer import ImageTokenizerSuite
+from .loss import LossSuite
+from .metric import MetricSuite
+from .optimisation import OptimizerSuite, ScheduleSuite
+from .suite import Suite
+from .text import TextDecoderSuite, TextEncoderSuite
+from .tokenizer import TokenizerSuite
+from .tracker import TrackerSuite
+
+__all__ = [
+    "SUITES",
+    "DatasetSuite",
+    "DiscriminatorSuite",
+    "ImageDecoderSuite",
+    "ImageEncoderSuite",
+    "ImageTokenizerSuite",
+    "LossSuite",
+    "MetricSuite",
+    "OptimizerSuite",
+    "ScheduleSuite",
+    "Suite",
+    "TextDecoderSuite",
+    "TextEncoderSuite",
+    "TokenizerSuite",
+    "TrackerSuite",
+    "cover",
+]
+
+#: Kind → what its components are asked.
+SUITES: Mapping[str, type[Suite]] = {
+    suite.kind: suite
+    for suite in (
+        TextEncoderSuite,
+        ImageDecoderSuite,
+        ImageEncoderSuite,
+        TextDecoderSuite,
+        DiscriminatorSuite,
+        ImageTokenizerSuite,
+        LossSuite,
+        DatasetSuite,
+        TokenizerSuite,
+        MetricSuite,
+        OptimizerSuite,
+        ScheduleSuite,
+        TrackerSuite,
+    )
+}

@@ -1,0 +1,184 @@
+"""What every component is asked, whatever its kind; and how a suite makes the component that it tests.
+
+A suite is a class; a test is a subclass that names a component:
+
+    class TestBag(TextEncoderSuite):
+        component = "bag"
+        options = {"keep": 0.9}
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from ibllm_core.host import manager as plugins
+from ibllm_core.host.options import Config
+from ibllm_core.host.spec import KINDS
+from ibllm_core.interfaces.capabilities import CAPABILITIES
+from ibllm_core.interfaces.context import Context, ImageTokens
+from ibllm_core.recipe.describe import options_of
+from ibllm_core.recipe.draft import needs
+from ibllm_core.recipe.resolve import options as plain_options
+from ibllm_core.recipe.resolve import to_toml
+from ibllm_core.recipe.structure import Flaw, structure
+
+from .checks import expect
+from .fixtures import best_device
+from .neighbours import LetterTokenizer
+
+#: Sizes of the surroundings: the width of parts that do not state theirs, the width of the latents that a part reads.
+WIDTH, LATENT = 16, 12
+
+
+class Suite:
+    """What is asked of every component: options, imports, capabilities.
+
+    Attributes:
+        component: its name, as after ``use =``.
+        options: as in a recipe; what is left out keeps its default. Small sizes make quick tests.
+        requires: modules (of an extra) without which the tests are skipped.
+        image_shape: (c, h, w) of the images.
+    """
+
+    kind: ClassVar[str]
+    component: str = ""
+    options: Mapping[str, Any] = MappingProxyType({})
+    requires: tuple[str, ...] = ()
+    image_shape: tuple[int, int, int] = (3, 32, 32)
+
+    # How the component is made.
+
+    @pytest.fixture(autouse=True)
+    def _required(self) -> None:
+        for module in self.requires:
+            pytest.importorskip(module)
+
+    @pytest.fixture
+    def device(self) -> Iterator[torch.device]:
+        """CUDA where there is one, else the CPU."""
+        with best_device() as found:
+            yield found
+
+    def config_class(self) -> type[Config]:
+        assert self.component, f"{type(self).__name__} names no component: say component = …"
+        return plugins.manager().config_class(self.kind, self.component)
+
+    def factory(self) -> Callable[..., Any]:
+        return plugins.manager().factory(self.kind, self.component)
+
+    def config(self) -> Config:
+        """The options, read as a recipe would."""
+        return self._read(self.options)
+
+    def context(self) -> Context:
+        """The surroundings. What a kind does not need is there all the same; nobody has to look at it."""
+        vocabulary = LetterTokenizer(size=11, max_length=10)
+        return Context(
+            image_shape=self.image_shape,
+            width=WIDTH,
+            latent=LATENT,
+            latents={"text_encoder": LATENT, "image_encoder": LATENT},
+            tokenizer=vocabulary,
+            image_tokens=ImageTokens(vocabulary=8, rows=4, columns=4) if "image_tokenizer" in self.config().needs() else None,
+            vocabularies={"text_encoder": vocabulary.size, "text_decoder": vocabulary.size},
+            steps=10,
+        )
+
+    def make(self, context: Context | None = None, seed: int = 0, device: torch.device | None = None) -> Any:
+        """The component as `ibllm_core.model.build` makes it, its weights drawn with `seed` on the CPU."""
+        config, surroundings = self.config(), context or self.context()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            made = self.factory()(config, surroundings)
+        return made.to(device) if device is not None and isinstance(made, torch.nn.Module) else made
+
+    # What is asked.
+
+    def test_options_go_through_toml_and_back(self) -> None:
+        """Every option, given or left at its default, reads back the same from a recipe."""
+        config = self.config()
+        written = {key: value for key, value in plain_options(config).items() if value is not None}
+        again = self._read(written)
+        expect(again == config, f"{self._name}: written to TOML and read back, the options changed: {config} became {again}")
+        hash(config)
+
+    def test_an_unknown_option_is_refused(self) -> None:
+        """A mistyped key is never silently ignored."""
+        found = structure(self.config_class(), {**self.options, "no_such_option": 1})
+        refused = isinstance(found, list) and any(flaw.path == ("no_such_option",) for flaw in found)
+        expect(refused, f"{self._name}: the unknown option no_such_option was not refused; the config must be a plain attrs class")
+
+    def test_every_option_says_what_it_means(self) -> None:
+        """Every option has a help text, the config a sentence on what it is about."""
+        cls = self.config_class()
+        silent = [row.key for row in options_of(cls) if not row.help]
+        expect(
+            not silent, f"{self._name}: options without help: {', '.join(silent)}; declare them with ibllm_core.host.options.option(help=…)"
+        )
+        expect(bool(cls.__doc__), f"{self._name}: its config class {cls.__name__} has no docstring")
+
+    def test_it_is_listed_without_torch(self) -> None:
+        """Listing plugins and reading a recipe import neither torch nor the component itself."""
+        for module in self.torch_free_modules():
+            found = _imports_torch(module)
+            expect(
+                not found,
+                f"{self._name}: {module} must be importable without torch, for plugins are listed and recipes read first: {found}",
+            )
+
+    def torch_free_modules(self) -> tuple[str, ...]:
+        """The module of the entry point and that of the config."""
+        manager = plugins.manager()
+        row = next(row for row in manager.rows() if (row.kind, row.name) == (self.kind, self.component))
+        points = metadata.entry_points(group=plugins.GROUP, name=row.plugin)
+        return (*(point.module for point in points), manager.get(self.kind, self.component).config.partition(":")[0])
+
+    def test_capabilities_are_known_words(self) -> None:
+        """What it provides and needs is said in the words of `ibllm_core.interfaces.capabilities`."""
+        config = self.config()
+        strange = sorted(config.provides() - set(CAPABILITIES))
+        expect(
+            not strange,
+            f"{self._name} provides {', '.join(strange)}: no words of ibllm_core.interfaces.capabilities ({', '.join(CAPABILITIES)})",
+        )
+        for need in needs(config):
+            part, _, ability = need.partition(".")
+            known = part in (*KINDS, "data") and (not ability or ability in CAPABILITIES)
+            expect(known, f"{self._name} needs {need!r}: expected a kind, or kind.word with a word of ibllm_core.interfaces.capabilities")
+
+    # Helpers.
+
+    @property
+    def _name(self) -> str:
+        return f"{self.kind}.{self.component}"
+
+    def _read(self, options: Mapping[str, Any]) -> Config:
+        table = tomllib.loads(to_toml({"component": dict(options)})).get("component", {})
+        found = structure(self.config_class(), table)
+        if isinstance(found, list):
+            raise AssertionError(f"{self._name}: its options {dict(options)} are refused: {'; '.join(map(_told, found))}")
+        return found
+
+
+def _told(flaw: Flaw) -> str:
+    return f"{'.'.join(map(str, flaw.path))}: {flaw.what}" + (f", expected {flaw.expected}" if flaw.expected else "")
+
+
+@functools.cache
+def _imports_torch(module: str) -> str:
+    """What is wrong with importing a module in a fresh process; empty when all is well."""
+    code = f"import importlib, sys; importlib.import_module({module!r}); sys.exit('it imports torch' if 'torch' in sys.modules else 0)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    return done.stderr.strip().splitlines()[-1] if done.returncode else ""
