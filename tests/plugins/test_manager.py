@@ -261,7 +261,10 @@ def test_config_and_factory_are_imported_when_asked_for(site, source):
             r"ModuleNotFoundError: No module named 'nothing_like_it' \(.*bad_config\.py:1\)",
         ),
         ("bad_parts:D", r"bad==1\.0: the config of loss\.mine, bad_parts:D, cannot be imported: AttributeError: .*has no attribute 'D'"),
-        ("bad_parts:make", r"bad==1\.0: the config of loss\.mine, bad_parts:make, is no class deriving from ibllm_core\.host\.options\.Config"),
+        (
+            "bad_parts:make",
+            r"bad==1\.0: the config of loss\.mine, bad_parts:make, is no class deriving from ibllm_core\.host\.options\.Config",
+        ),
     ],
 )
 def test_a_config_that_fails_blames_its_distribution(site, source, config, message):
