@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-
-from ibllm_report import render
+from importlib import import_module
 
 from ..errors import UserError
 from ..host.attribution import communicating, explained, traceback_of
@@ -54,7 +53,7 @@ def record_failure(error: BaseException, session: Session) -> None:
                 timings=session.timings(),
                 hooks=session.hooks.record(),
             )
-            render(directory.path)
+            import_module("ibllm_report").render(directory.path)
 
 
 def forget_failures(directory: RunDirectory) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ibllm_report import render
 from PIL import Image
 
 from ..interfaces.batch import frozen
@@ -67,11 +67,11 @@ def finish(session: Session) -> dict[str, float]:
         training_flops=_spent(session, info.get("item_flops", {})),
         memory=_memory(session),
     )
-    render(directory.path)
+    import_module("ibllm_report").render(directory.path)
     if session.hooks.heard("ibllm_run_ended"):
         session.tell("ibllm_run_ended", figures=results)
         directory.update(timings=session.timings(), hooks=session.hooks.record())
-        render(directory.path)  # once more, with what the hooks took
+        import_module("ibllm_report").render(directory.path)  # once more, with what the hooks took
     return results
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ibllm.plugin import Latent, Rng
-from ibllm_core.model.blocks import attention
+from ibllm.plugin import guided as combine
 
 
 def thinned(mask: Tensor, probability: float, rng: Rng) -> Tensor:
@@ -22,4 +22,4 @@ def doubled(z: Latent) -> Latent:
 def guided(logits: Tensor, scale: float) -> Tensor:
     """logits (2b … v) of the latents and of the null condition → those that are drawn from (b … v)."""
     conditional, null = logits.float().chunk(2)
-    return attention.guided(conditional, null, scale)
+    return combine(conditional, null, scale)
