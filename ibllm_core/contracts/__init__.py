@@ -1,4 +1,4 @@
-"""Contracts, checked on the meta device before anything is spent: every part is built without memory, every stage trains one iteration of nothing."""
+"""The walk on the meta device before anything is spent: do the parts fit, and what do they cost?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: TOML files → a checked, resolved `Recipe`. Torch-free."""
+"""TOML files become a checked, resolved `Recipe`. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Stage by stage: players, the loop, checkpoints, what validation steers."""
+"""A recipe, trained: data, the loop over a stage, checkpoints, processes, events."""

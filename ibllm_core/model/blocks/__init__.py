@@ -1,0 +1,1 @@
+"""Layers and functions that parts of several families share."""
