@@ -13,7 +13,7 @@ Example:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -126,8 +126,20 @@ class DatasetConfig(Config, ABC):
         return frozenset({"captions", "images", "pairs"})
 
     @abstractmethod
-    def splits(self) -> tuple[str, ...]:
-        """The names of the splits; ``train`` is among them."""
+    def splits(self) -> Mapping[str, str]:
+        """Split → a few words on what it holds, for reports; ``train`` is among them."""
+
+    def validation_split(self) -> str:
+        """The split that stages are validated on unless a recipe says otherwise; never one that is reported."""
+        return "validation"
+
+    def reported_splits(self) -> tuple[str, ...]:
+        """The splits that a run is measured on unless a recipe says otherwise, in the order of a table's columns."""
+        return ("test",)
+
+    def primary_split(self) -> str:
+        """The reported split that a reader looks at first."""
+        return self.reported_splits()[0]
 
     @property
     @abstractmethod

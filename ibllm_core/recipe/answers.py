@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..host.loading import PluginError
 from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 
@@ -22,7 +24,13 @@ def check_answers(config: Config) -> None:
         _expect(isinstance(figures, tuple) and _words(figures), "figures()", figures, "a tuple of strings")
     if isinstance(config, DatasetConfig):
         splits, shape = config.splits(), config.image_shape
-        _expect(isinstance(splits, tuple) and _words(splits) and "train" in splits, "splits()", splits, "a tuple of strings with 'train'")
+        described = isinstance(splits, Mapping) and _words((*splits, *splits.values())) and "train" in splits
+        _expect(described, "splits()", splits, "a table of strings by name with 'train': split → what it holds")
+        validated, reported, first = config.validation_split(), config.reported_splits(), config.primary_split()
+        _expect(validated in splits, "validation_split()", validated, f"one of {', '.join(splits)}")
+        well = isinstance(reported, tuple) and reported and set(reported) <= set(splits) - {validated}
+        _expect(bool(well), "reported_splits()", reported, f"a tuple of {', '.join(split for split in splits if split != validated)}")
+        _expect(first in reported, "primary_split()", first, f"one of {', '.join(reported)}")
         numbers = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)
         _expect(numbers, "image_shape", shape, "a tuple (c, h, w)")
 

@@ -105,8 +105,7 @@ def _measured_on(manager: Manager, name: str, options: Mapping[str, Any]) -> dic
         return {}
     if not isinstance(config, DatasetConfig):
         return {}
-    splits = config.splits()
-    return {"dataset": (name, dict(options)), "split": "test" if "test" in splits else splits[-1]}
+    return {"dataset": (name, dict(options)), "split": config.primary_split()}
 
 
 def _component(manager: Manager, row: Row, given: Mapping[str, Mapping[str, Any]], on: Mapping[str, Any]) -> Component:

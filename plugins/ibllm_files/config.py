@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from ibllm.plugin import DatasetConfig, option
 
-SPLITS = ("train", "validation", "test")
+SPLITS: Mapping[str, str] = {
+    "train": "items seen in training",
+    "validation": "items not trained on, looked at during training",
+    "test": "items never seen in training",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -49,8 +55,8 @@ class FilesConfig(DatasetConfig):
         held = {"pairs": {"captions", "images", "pairs"}}.get(self.holds, {self.holds})
         return frozenset(held | ({"questions"} if self.questions else set()))
 
-    def splits(self) -> tuple[str, ...]:
-        """The names of the splits."""
+    def splits(self) -> Mapping[str, str]:
+        """Split → what it holds."""
         return SPLITS
 
     @property

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from ibllm.plugin import DatasetConfig, MetricConfig, option
 
 LANGUAGES = ("en", "zh", "de", "fr", "es", "pt", "it", "ru", "ja", "ko", "tr", "id", "ar", "fa")
-SPLITS = ("train", "tone", "tone-validation", "concept", "concept-validation")
+SPLITS: Mapping[str, str] = {
+    "train": "drawings seen in training",
+    "tone": "in a skin tone never seen for that person or hand",
+    "tone-validation": "in other skin tones never seen for that person or hand, looked at during training",
+    "concept": "concepts never seen; each of their words was",
+    "concept-validation": "other concepts never seen, looked at during training",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -53,9 +61,17 @@ class OpenmojiConfig(DatasetConfig):
         if self.tone + self.tone_validation > 1:
             raise ValueError(f"tone + tone_validation = {self.tone + self.tone_validation:g}: expected at most 1")
 
-    def splits(self) -> tuple[str, ...]:
-        """The names of the splits."""
+    def splits(self) -> Mapping[str, str]:
+        """Split → what it holds."""
         return SPLITS
+
+    def validation_split(self) -> str:
+        """Known concepts in unseen skin tones."""
+        return "tone-validation"
+
+    def reported_splits(self) -> tuple[str, ...]:
+        """Unseen skin tones, and unseen concepts."""
+        return ("tone", "concept")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from ibllm.plugin import DatasetConfig, MetricConfig, OptionError, option
 
 #: train, validation and test share their colour×shape pairs; novel and novel-validation each have other ones held out.
-SPLITS = ("train", "validation", "test", "novel", "novel-validation")
+SPLITS: Mapping[str, str] = {
+    "train": "items seen in training",
+    "validation": "new items of the training's kind, looked at during training",
+    "test": "new items of the training's kind",
+    "novel": "combinations never seen in training",
+    "novel-validation": "other unseen combinations, looked at during training",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -58,9 +66,21 @@ class ShapesConfig(DatasetConfig):
     def provides(self) -> frozenset[str]:
         return super().provides() | ({"questions"} if self.questions else frozenset())
 
-    def splits(self) -> tuple[str, ...]:
-        """The names of the splits."""
+    def splits(self) -> Mapping[str, str]:
+        """Split → what it holds."""
         return SPLITS
+
+    def validation_split(self) -> str:
+        """Unseen combinations other than the reported ones: choices are made for generalisation without looking at it."""
+        return "novel-validation"
+
+    def reported_splits(self) -> tuple[str, ...]:
+        """New items, and new combinations."""
+        return ("test", "novel")
+
+    def primary_split(self) -> str:
+        """New combinations: what a model has understood shows there."""
+        return "novel"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -71,8 +71,10 @@ class DatasetSuite(Suite):
         expect(isinstance(dataset, Dataset), f"{self._name}: its factory gives a {type(dataset).__name__}, no Dataset")
         expect(
             set(config.splits()) == set(dataset.sizes()),
-            f"{self._name}: the config has splits {config.splits()}, the data {tuple(dataset.sizes())}",
+            f"{self._name}: the config has splits {tuple(config.splits())}, the data {tuple(dataset.sizes())}",
         )
+        undescribed = [split for split, text in config.splits().items() if not text]
+        expect(not undescribed, f"{self._name}: splits() says nothing of what {', '.join(undescribed)} holds: expected a few words")
         expect(dataset.sizes().get("train", 0) > 0, f'{self._name}: the split "train" is missing or empty: {dict(dataset.sizes())}')
         expect(
             config.image_shape == dataset.image_shape, f"{self._name}: the config says {config.image_shape}, the data {dataset.image_shape}"

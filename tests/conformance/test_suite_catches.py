@@ -128,8 +128,11 @@ def image_tokenizer(_: Any, context: Context) -> nn.Module:
 class Squares(DatasetConfig):
     """A test's."""
 
-    def splits(self) -> tuple[str, ...]:
-        return ("train", "test")
+    def splits(self) -> Mapping[str, str]:
+        return {"train": "seen", "test": "unseen"}
+
+    def validation_split(self) -> str:
+        return "train"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -120,7 +120,10 @@ from ibllm_core.host.options import DatasetConfig
 @attrs.frozen(kw_only=True)
 class Options(DatasetConfig):
     def splits(self):
-        return ("train", "novel-validation", "test", "novel")
+        return {"train": "seen", "novel-validation": "looked at", "test": "unseen", "novel": "of another kind"}
+
+    def validation_split(self):
+        return "novel-validation"
 
     @property
     def image_shape(self):

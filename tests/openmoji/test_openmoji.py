@@ -134,7 +134,7 @@ def test_every_word_held_out_is_trained_in_its_language(data: OpenmojiDataset) -
 
     trained = used("train")
     assert set(trained) == set(CONFIG.languages)
-    for split in SPLITS[1:]:
+    for split in [split for split in SPLITS if split != "train"]:
         for language, found in used(split).items():
             assert found <= trained[language]
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 from ibllm.plugin import DatasetConfig, MetricConfig, option
 
-SPLITS = ("train", "validation", "test")
+SPLITS: Mapping[str, str] = {
+    "train": "times seen in training",
+    "validation": "times held out, looked at during training",
+    "test": "times never seen in training",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -16,7 +22,7 @@ class ClocksConfig(DatasetConfig):
     step: int = option(5, help="minutes between the times that occur", choices=(1, 5, 15, 30))
     held_out: float = option(0.2, help="fraction of the times that are in validation and test, half of them in each", gt=0, le=0.5)
 
-    def splits(self) -> tuple[str, ...]:
+    def splits(self) -> Mapping[str, str]:
         return SPLITS
 
     @property
