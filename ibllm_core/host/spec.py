@@ -61,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("metric", _I + "metric:Metric", "a figure on held-out data", "evaluation → {name: float}", "metric"),
         Kind("optimizer", _I + "optimisation:Optimizer", "how parameters follow gradients", "", "optimizer"),
         Kind("schedule", _I + "optimisation:Schedule", "a factor over a stage's steps", "step, steps → float", "schedule"),
+        Kind("procedure", _I + "procedure:Procedure", "how an iteration is played", "", "procedure"),
         Kind("tracker", _I + "tracker:Tracker", "where figures are written", "", "tracker"),
     )
 }

@@ -20,6 +20,7 @@ from ..interfaces.image_tokenizer import ImageTokenizer
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss
 from ..interfaces.metric import Metric
 from ..interfaces.optimisation import Optimizer, Schedule
+from ..interfaces.procedure import Procedure
 from ..interfaces.randomness import derive_key
 from ..interfaces.tokenizer import Tokenizer
 from ..interfaces.tracker import Tracker
@@ -174,6 +175,13 @@ def build_optimizer(recipe: Recipe, player: str) -> Optimizer:
 
 def build_schedule(recipe: Recipe, stage: Stage) -> Schedule:
     return make(recipe, stage.schedule, Context(steps=stage.steps), Schedule, f"stages.{stage.name}.schedule")
+
+
+def build_procedure(recipe: Recipe, stage: Stage) -> Procedure:
+    component: Component | None = getattr(stage, "procedure", None)
+    if component is None:  # until recipes have the key
+        return Procedure()
+    return make(recipe, component, Context(steps=stage.steps), Procedure, f"stages.{stage.name}.procedure")
 
 
 def players_of(loss: Loss | CriticLoss) -> tuple[str, ...]:

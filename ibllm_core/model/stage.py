@@ -21,7 +21,7 @@ from .optimizer_state import pack_optimizer, unpack_optimizer
 from .players import MODEL, Player, make_players, set_trainable
 
 if TYPE_CHECKING:
-    from ..training.distributed import Ranks
+    from .ranks import Ranks
 
 
 class StageTrainer:

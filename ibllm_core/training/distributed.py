@@ -1,69 +1,13 @@
-"""Many processes, one job: gradients are averaged in one bucketed all-reduce a player's step.
-
-Started by ``torchrun``; without it there is one process and nothing here communicates. Parts are called on demand and more
-than once, which one DistributedDataParallel wrapper cannot follow; an explicit all-reduce can.
-"""
+"""Many processes, one job, started by ``torchrun``: how they come together and part."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
-import attrs
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
-
-@attrs.frozen
-class Ranks:
-    """This process among all: `rank` in [0, count)."""
-
-    rank: int = 0
-    count: int = 1
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Averages gradients over all processes, one message a dtype. A parameter without a gradient anywhere keeps none."""
-        if self.count == 1:
-            return
-        parameters = list(parameters)
-        used = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device)
-        dist.all_reduce(used)
-        shared = [p for p, flag in zip(parameters, used.tolist(), strict=True) if flag > 0]
-        for dtype in {p.dtype for p in shared}:
-            bucket = [p for p in shared if p.dtype == dtype]
-            flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in bucket])
-            dist.all_reduce(flat)
-            flat /= self.count
-            for p, piece in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
-                p.grad = piece.view_as(p).clone() if p.grad is None else p.grad.copy_(piece.view_as(p))
-
-    def total(self, value: Tensor) -> Tensor:
-        """The sum over all processes."""
-        if self.count > 1:
-            value = value.clone()
-            dist.all_reduce(value)
-        return value
-
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """True where it is true in any process."""
-        if self.count == 1:
-            return flag
-        return bool(self.total(torch.tensor(float(flag), device=device)) > 0)
-
-    def same(self, parameters: Iterable[Tensor]) -> None:
-        """Every process takes the first one's values."""
-        if self.count > 1:
-            for p in parameters:
-                dist.broadcast(p.data, 0)
-
-    def wait(self) -> None:
-        if self.count > 1:
-            dist.barrier()
+from ..model.ranks import Ranks
 
 
 def first_process() -> bool:

@@ -18,10 +18,11 @@ from ..interfaces.tracker import Tracker
 from ..model import build
 from ..model.compute import prepare
 from ..model.model import Model
+from ..model.ranks import Ranks
 from ..recipe.schema import Recipe
 from ..runs.directory import MetricsFile, RunDirectory
 from .checkpoints import Checkpoint
-from .distributed import Ranks, join
+from .distributed import join
 from .lifecycle import Hooks
 from .observer import Observer
 

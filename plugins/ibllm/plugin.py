@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.optimisation import Optimizer as Optimizer
     from ibllm_core.interfaces.optimisation import Schedule as Schedule
     from ibllm_core.interfaces.optimisation import Switching as Switching
+    from ibllm_core.interfaces.procedure import Iteration as Iteration
+    from ibllm_core.interfaces.procedure import Procedure as Procedure
     from ibllm_core.interfaces.randomness import Stream as Stream
     from ibllm_core.interfaces.randomness import derive_key as derive_key
     from ibllm_core.interfaces.sampling import nucleus as nucleus
@@ -116,6 +118,8 @@ _HOMES = {
     "Optimizer": "ibllm_core.interfaces.optimisation",
     "Schedule": "ibllm_core.interfaces.optimisation",
     "Switching": "ibllm_core.interfaces.optimisation",
+    "Iteration": "ibllm_core.interfaces.procedure",
+    "Procedure": "ibllm_core.interfaces.procedure",
     "Stream": "ibllm_core.interfaces.randomness",
     "derive_key": "ibllm_core.interfaces.randomness",
     "nucleus": "ibllm_core.interfaces.sampling",

@@ -21,6 +21,7 @@ from ibllm_core.host.options import Config, LossConfig
 from ibllm_core.interfaces.batch import Batch, collate
 from ibllm_core.interfaces.tokenizer import Tokenizer
 from ibllm_core.model import build
+from ibllm_core.model.ranks import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load
 from ibllm_core.recipe.draft import needs
@@ -28,7 +29,6 @@ from ibllm_core.recipe.mistakes import RecipeErrors
 from ibllm_core.recipe.resolve import to_toml
 from ibllm_core.recipe.schema import PARTS, READS, Recipe
 from ibllm_core.recipe.structure import structure
-from ibllm_core.training.distributed import Ranks
 
 #: Component (or component/variant, where an option gives another capability) → options that make it small.
 SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {

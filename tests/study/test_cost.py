@@ -17,9 +17,9 @@ from ibllm_core.interfaces.latent import Latent
 from ibllm_core.model import build
 from ibllm_core.model.cycle import fabricate
 from ibllm_core.model.players import period
+from ibllm_core.model.ranks import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import Recipe, load
-from ibllm_core.training.distributed import Ranks
 
 from .conftest import TINY, invoke
 

@@ -1,0 +1,19 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibllm.plugin import ComponentSpec, hookimpl
+
+
+def _spec(name: str, class_: str, summary: str) -> ComponentSpec:
+    factory, config = f"ibllm_procedures.procedure:{class_}", f"ibllm_procedures.config:{class_}Config"
+    return ComponentSpec(kind="procedure", name=name, factory=factory, config=config, summary=summary)
+
+
+@hookimpl
+def ibllm_components() -> Iterable[ComponentSpec]:
+    return [
+        _spec("alternate", "Alternate", "the players take turns, the critic first"),
+    ]
