@@ -15,7 +15,7 @@ import click
 import measured as measured_figures
 import plugin_reference
 
-from ibllm_core.cli.main import COMMANDS, cli
+from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, MetricConfig
 from ibllm_core.host.spec import KINDS
@@ -180,7 +180,7 @@ def _suite(title: str, suite: type) -> str:
 
 def commands(_: str = "") -> str:
     """Every command of ibllm's own, from its help."""
-    return "\n\n".join(_command(cli.get_command(click.Context(cli), name), f"ibllm {name}") for name in COMMANDS)
+    return "\n\n".join(_command(cli.get_command(click.Context(cli), name), f"ibllm {name}") for name in own_commands())
 
 
 def _command(command: click.Command | None, path: str) -> str:

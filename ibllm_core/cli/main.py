@@ -12,14 +12,14 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import click
 
 from ..errors import Notice, UserError, nearest
-
-if TYPE_CHECKING:
-    from ..host.loading import Origin
+from ..host.entry_points import BLOCK, Origin, block_of, identity, origin_of, summary_of
+from ..host.entry_points import COMMANDS as GROUP
 
 #: Name → what it does. The module is ``ibllm_core.cli.<name>``; none is imported before it is called.
 COMMANDS: Mapping[str, str] = {
@@ -28,10 +28,11 @@ COMMANDS: Mapping[str, str] = {
     "diff": "Show what really differs between two recipes.",
     "evaluate": "Measure a finished run on a split.",
     "plugins": "List the components of all installed plugins.",
+    "recipes": "List the recipes and studies of all installed packages.",
 }
-#: The entry-point group of other packages' commands.
-GROUP = "ibllm.commands"
-#: Where a context keeps the `Origin` of the command that it is for, if that is another package's.
+#: The distribution whose commands are listed as ours, whether the core or a tool of this repository brings them.
+_OURS = "ibllm"
+#: Where a context keeps the `Origin` of the command that it is for, if the core does not bring it.
 _ORIGIN = "ibllm_core.cli.main.origin"
 #: Environment variable: any value but an empty one shows tracebacks.
 TRACEBACK = "IBLLM_TRACEBACK"
@@ -41,13 +42,13 @@ class Commands(click.Group):
     """The commands, each imported when it is called, so that one command's start-up costs nothing to the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *sorted(set(_foreign()).difference(COMMANDS))]
+        return [*COMMANDS, *sorted(set(_brought()).difference(COMMANDS))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             command = importlib.import_module(f"{__package__}.{cmd_name}").command
         else:
-            points = _foreign().get(cmd_name)
+            points = _brought().get(cmd_name)
             if points is None:
                 return None
             command, ctx.meta[_ORIGIN] = _load(cmd_name, points)
@@ -62,7 +63,7 @@ class Commands(click.Group):
             raise
         except Exception as error:
             origin = ctx.meta.get(_ORIGIN)
-            if origin is None or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            if origin is None or origin.distribution == _OURS or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
             from ..host.loading import cause
 
@@ -71,54 +72,62 @@ class Commands(click.Group):
             raise UserError(f"{who} raised {cause(error)}; {helps} ({TRACEBACK}=1 shows the traceback)") from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if not name.startswith("-") and name not in COMMANDS and name not in _foreign():
-            known = self.list_commands(ctx)
+        name, known = args[0], self.list_commands(ctx)
+        if not name.startswith("-") and name not in known:
             guess = nearest(name, known)
             ctx.fail(f"no command {name!r}" + (f"; did you mean {guess!r}?" if guess else f"; there are: {', '.join(known)}"))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-        foreign = {
-            name: f"from {_from(points)}" + (" (not available: ibllm has this name)" if name in COMMANDS else "")
-            for name, points in _foreign().items()
-        }
-        if foreign:
-            with formatter.section("Commands of other packages"):
-                formatter.write_dl(sorted(foreign.items()))
+        ours, others = dict(COMMANDS), {}
+        for name, points in sorted(_brought().items()):
+            text = " ".join(filter(None, (summary_of(points[0].value) if len(points) == 1 else "", _blocked(points))))
+            if all(identity(point.dist)[0] == _OURS for point in points) and name not in COMMANDS:
+                ours[name] = text
+            else:
+                taken = "(not available: ibllm has this name)" if name in COMMANDS else ""
+                others[name] = " ".join(filter(None, (text, f"from {_from(points)}", taken)))
+        for title, rows in (("Commands", ours), ("Commands of other packages", others)):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(list(rows.items()))
 
 
-def _foreign() -> dict[str, list[Any]]:
-    """Other packages' commands: name → entry points, more than one where packages clash."""
-    from importlib.metadata import entry_points
-
-    found: dict[str, list[Any]] = {}
+def _brought() -> dict[str, list[EntryPoint]]:
+    """Commands that packages bring: name → entry points, more than one where packages clash."""
+    found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         found.setdefault(point.name, []).append(point)
     return found
 
 
-def _from(points: Sequence[Any]) -> str:
-    from ..host.packaged import identity
+def own_commands() -> list[str]:
+    """The commands of this distribution, those of its tools included."""
+    return [*COMMANDS, *sorted(name for name, points in _brought().items() if all(identity(point.dist)[0] == _OURS for point in points))]
 
+
+def _blocked(points: Sequence[EntryPoint]) -> str:
+    return next((f"(blocked by {BLOCK}={name})" for point in points if (name := block_of(point))), "")
+
+
+def _from(points: Sequence[EntryPoint]) -> str:
     return " and ".join(sorted("==".join(identity(point.dist)) for point in points))
 
 
-def _load(name: str, points: Sequence[Any]) -> tuple[click.Command, Origin]:
+def _load(name: str, points: Sequence[EntryPoint]) -> tuple[click.Command, Origin]:
+    points = [point for point in points if not block_of(point)] or points[:1]
     if len(points) > 1:
         raise UserError(f"the command {name!r} is registered by {_from(points)}; uninstall all but one")
-    from ..host.loading import cause, guarded, origin_of, remedy
-    from ..host.watchdog import Stuck, patience
-
-    patience()  # what is wrong with the environment is not the command's fault
     origin = origin_of(points[0])
     who = f"the command {name!r} of {origin}"
+    if block_of(points[0]):
+        raise UserError(f"{who} is blocked by {BLOCK}={block_of(points[0])}")
+    from ..host.loading import cause, guarded, remedy
+
     try:
-        with guarded(origin, f"importing {who}"):
+        with guarded(origin, f"importing {points[0].value}"):
             command = points[0].load()
-    except (Exception, SystemExit, Stuck) as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{who} failed to load: {cause(error)}; {remedy(error, origin)}") from error
     if not isinstance(command, click.Command):
         raise UserError(f"{who}, {points[0].value}, is no click command; {remedy(TypeError(), origin)}")

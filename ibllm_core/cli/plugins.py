@@ -10,11 +10,13 @@ import click
 
 from ..errors import UserError, nearest
 from ..host import packaged
-from ..host.manager import BLOCK, Manager, Row, manager, require_kind
+from ..host.entry_points import BLOCK, tools_by_name
+from ..host.manager import Manager, Row, manager, require_kind
 from ..host.options import Config
 from ..host.spec import KINDS, ComponentSpec
 from ..recipe.answers import check_answers
 from ..recipe.describe import OptionRow, options_of
+from .recipes import list_files, shorten
 
 
 @click.group(invoke_without_command=True)
@@ -36,11 +38,11 @@ def command(ctx: click.Context, as_json: bool) -> None:
         click.echo(json.dumps([attrs.asdict(row) for row in found.rows()], indent=2, ensure_ascii=False))
     else:
         click.echo(_table(found.rows()))
-        click.echo(_files("recipes", packaged.everything("recipes")), nl=False)
     for name in found.unmatched_blocks():
-        guess = nearest(name, {row.plugin for row in found.rows()})
+        guess = nearest(name, tools_by_name().union(row.plugin for row in found.rows()))
         click.echo(
-            f"note: {BLOCK} names {name!r}, which no installed plugin is called" + (f"; did you mean {guess!r}?" if guess else ""), err=True
+            f"note: {BLOCK} names {name!r}, which no installed plugin or tool is called" + (f"; did you mean {guess!r}?" if guess else ""),
+            err=True,
         )
 
 
@@ -57,17 +59,6 @@ def show(component: str) -> None:
 
 
 @command.command()
-@click.argument("package", required=False)
-@click.option("--json", "as_json", is_flag=True, help="A JSON list of rows: address, summary, distribution, version, path.")
-def recipes(package: str | None, as_json: bool) -> None:
-    """List the recipes that packages bring; each is run by its address: ibllm run PACKAGE:RECIPE.
-
-    The address also stands wherever another command takes a recipe, and after ``extends =``.
-    """
-    _list("recipes", package, as_json)
-
-
-@command.command()
 @click.argument("page", metavar="[PACKAGE[:PAGE]]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of rows: address, summary, distribution, version, path.")
 def docs(page: str | None, as_json: bool) -> None:
@@ -75,39 +66,10 @@ def docs(page: str | None, as_json: bool) -> None:
     if page is not None and ":" in page:
         click.echo(packaged.find("docs", page).path.read_text(encoding="utf-8", errors="replace"), nl=False)
         return
-    _list("docs", page, as_json)
+    list_files("docs", page, as_json)
     url = packaged.documentation_url(page) if page and not as_json else ""
     if url:
         click.echo(f"\non the web: {url}")
-
-
-def _list(what: str, package: str | None, as_json: bool) -> None:
-    found = packaged.everything(what) if package is None else packaged.of(what, package)
-    if as_json:
-        import json
-
-        rows = [attrs.asdict(file) | {"address": file.address, "summary": file.summary, "path": str(file.path)} for file in found]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    else:
-        click.echo(_files(what, found).lstrip("\n") or f"no installed package brings {what}\n", nl=False)
-    for text in packaged.strays():
-        click.echo(f"note: {text}", err=True)
-
-
-def _files(what: str, found: Iterable[packaged.Packaged]) -> str:
-    """A section with a line for each file; nothing where there is none."""
-    found = list(found)
-    if not found:
-        return ""
-    width = max(len(file.address) for file in found)
-    room = max(20, shutil.get_terminal_size((120, 24)).columns - width - max(len(f"{f.distribution} {f.version}") for f in found) - 6)
-    heading = click.style(what, bold=True) + "  " + click.style(_USES[what], dim=True)
-    lines = [f"  {f.address:<{width}}  {_shorten(f.summary, room):<{room}}  {f.distribution} {f.version}" for f in found]
-    return "\n".join(["", heading, *lines, ""])
-
-
-#: How a file of a package is come by.
-_USES = {"recipes": "ibllm run PACKAGE:RECIPE", "docs": "ibllm plugins docs PACKAGE:PAGE"}
 
 
 def _table(rows: Iterable[Row]) -> str:
@@ -122,7 +84,7 @@ def _table(rows: Iterable[Row]) -> str:
         of_kind = [row for row in usable if row.kind == kind.name]
         if of_kind:
             lines += ["", f"{click.style(kind.name, bold=True)}  {click.style(kind.summary, dim=True)}"]
-        lines += [f"  {row.name:<{name_width}}  {_shorten(row.summary, room):<{room}}  {_source(row)}" for row in of_kind]
+        lines += [f"  {row.name:<{name_width}}  {shorten(row.summary, room):<{room}}  {_source(row)}" for row in of_kind]
     hooks = {row.plugin: f"  {row.plugin} of {_source(row)}: {', '.join(row.hooks)}" for row in rows if row.hooks and row.status == "ok"}
     if hooks:
         lines += ["", click.style("lifecycle hooks", bold=True) + "  " + click.style("called in runs that name the plugin", dim=True)]
@@ -139,10 +101,6 @@ def _section(title: str, rows: list[Row], colour: str) -> list[str]:
 
 def _source(row: Row) -> str:
     return f"{row.distribution} {row.version}"
-
-
-def _shorten(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
 
 
 def _page(found: Manager, kind: str, name: str) -> str:

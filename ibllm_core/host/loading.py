@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import importlib.util
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from importlib import metadata
@@ -19,38 +19,22 @@ import pluggy
 from ..errors import UserError, nearest
 from . import deprecations as deprecated
 from . import hookspecs, output
-from .packaged import identity
+from .entry_points import BLOCK, Origin
+from .entry_points import PLUGINS as GROUP
 from .spec import ComponentSpec
-from .watchdog import TIMEOUT, Stuck, watch
 
-#: The entry-point group of component plugins.
-GROUP = hookspecs.PROJECT
-#: Environment variable: entry-point names, separated by commas, that are not loaded.
-BLOCK = "IBLLM_BLOCK"
 #: The one hook that is a question; all others are told something.
 QUESTION = "ibllm_components"
 
 
+#: Seconds after which a line says what is still being imported.
+PATIENCE = 10.0
 #: Where an error may happen that is the fault of who called them.
 _LIBRARIES = ("torch", "numpy", "attr", "cattrs", "click")
 
 
 class PluginError(UserError):
     """A component exists but cannot be used; the message names its distribution and the cause."""
-
-
-@attrs.frozen
-class Origin:
-    """Where a plugin comes from: its entry point's name, value and group, and the distribution that registered it."""
-
-    plugin: str
-    value: str
-    distribution: str
-    version: str
-    group: str = GROUP
-
-    def __str__(self) -> str:
-        return f"{self.distribution}=={self.version}"
 
 
 @attrs.frozen
@@ -65,7 +49,7 @@ class Plugin:
 
 def load(point: metadata.EntryPoint, origin: Origin) -> Plugin:
     """Loads one plugin and asks it for its components, in a pluggy manager of its own, so that every answer and failure is that plugin's."""
-    with guarded(origin, f"importing the plugin {origin.plugin!r} of {origin}"), deprecated.attributed(origin):
+    with guarded(origin, f"importing {point.value}"), deprecated.attributed(origin):
         plugin = point.load()
         host = pluggy.PluginManager(GROUP)
         host.add_hookspecs(hookspecs)
@@ -119,10 +103,10 @@ def import_object(path: str, what: str, origin: Origin) -> object:
     """What ``module:name`` stands for; raises `PluginError` with the cause where a plugin's module cannot be imported."""
     module, _, attribute = path.partition(":")
     try:
-        with guarded(origin, f"importing {what} of {origin}, {path},"):
+        with guarded(origin, f"importing {path}"):
             return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (Exception, SystemExit, Stuck) as error:
-        more = f"; {remedy(error, origin)}" if isinstance(error, Stuck | ModuleNotFoundError) else ""
+    except (Exception, SystemExit) as error:
+        more = f"; {remedy(error, origin)}" if isinstance(error, ModuleNotFoundError) else ""
         raise PluginError(f"{origin}: {what}, {path}, cannot be imported: {cause(error)}{more}") from error
 
 
@@ -130,17 +114,28 @@ def import_object(path: str, what: str, origin: Origin) -> object:
 def blamed(origin: Origin, what: str) -> Iterator[None]:
     """As `guarded`; what is raised within, `SystemExit` too, becomes a `PluginError` that says where it comes from and what helps."""
     try:
-        with guarded(origin, f"{what} of {origin}"):
+        with guarded(origin, f"asking {what}"):
             yield
-    except (Exception, SystemExit, Stuck) as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{origin}: {what}: {cause(error)}; {remedy(error, origin)}") from error
 
 
 @contextlib.contextmanager
 def guarded(origin: Origin, what: str) -> Iterator[None]:
-    """A stranger's code runs within: it cannot wait for ever, nor write into a command's output (``--json``)."""
-    with watch(what, remedy(Stuck(), origin)), stdout_to_stderr(origin):
-        yield
+    """A stranger's code runs within: if it takes long a line says so, and it cannot write into a command's output (``--json``)."""
+    slow = threading.Timer(PATIENCE, _say_that_it_takes_long, (what, origin))
+    slow.daemon = True
+    slow.start()
+    try:
+        with stdout_to_stderr(origin):
+            yield
+    finally:
+        slow.cancel()
+
+
+def _say_that_it_takes_long(what: str, origin: Origin) -> None:
+    sys.stderr.write(f"still {what} from {origin.distribution} {origin.version}\n")
+    sys.stderr.flush()
 
 
 class _Named:
@@ -189,33 +184,10 @@ def cause(error: BaseException) -> str:
 def remedy(error: BaseException, origin: Origin) -> str:
     """What a user can do about a plugin, or a command, that failed to load."""
     out = f"leave the plugin out with {BLOCK}={origin.plugin}" if origin.group == GROUP else f"uninstall {origin.distribution}"
-    if isinstance(error, Stuck):
-        return f"{out}, or give it more time with {TIMEOUT}=SECONDS"
     own = origin.value.partition(":")[0].partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != own:
         return f"{origin} needs {error.name}: install it, or all it needs with pip install --upgrade {origin.distribution}; or {out}"
     return f"upgrade or uninstall {origin.distribution}" + (f", or {out}" if origin.group == GROUP else "")
-
-
-def file_of(value: str) -> str:
-    """The file that an entry point's ``module[:object]`` is in, found without importing it; empty where there is none."""
-    package, *rest = value.partition(":")[0].strip().split(".")
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        return ""
-    if spec is None or not rest:
-        return (spec.origin or "") if spec else ""
-    for folder in spec.submodule_search_locations or ():
-        stem = Path(folder, *rest)
-        for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
-            if path.is_file():
-                return str(path)
-    return ""
-
-
-def origin_of(point: metadata.EntryPoint) -> Origin:
-    return Origin(point.name, point.value, *identity(point.dist), point.group)
 
 
 def _one_line(error: BaseException) -> str:

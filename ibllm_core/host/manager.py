@@ -7,7 +7,6 @@ for something it might have given. Nothing is ever decided by load order: what t
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from importlib import metadata
@@ -16,24 +15,11 @@ from typing import Any
 import attrs
 
 from ..errors import UserError, nearest
-from .loading import (
-    BLOCK,
-    GROUP,
-    Origin,
-    Plugin,
-    PluginError,
-    blamed,
-    cause,
-    file_of,
-    import_object,
-    load,
-    origin_of,
-    remedy,
-    stdout_to_stderr,
-)
+from .entry_points import BLOCK, Origin, blocked_names, file_of, origin_of, tools_by_name
+from .entry_points import PLUGINS as GROUP
+from .loading import Plugin, PluginError, blamed, cause, import_object, load, remedy, stdout_to_stderr
 from .options import Config
 from .spec import API, KINDS, OLDEST, ComponentSpec
-from .watchdog import Stuck, patience
 
 __all__ = ["BLOCK", "GROUP", "Manager", "Origin", "PluginError", "Row", "UnknownComponent", "manager"]
 
@@ -96,7 +82,6 @@ class Manager:
         self._plugins: dict[str, Plugin] = {}
         self._blocked: list[str] = []
         self._rows: list[Row] = []
-        patience()  # what is wrong with the environment is no plugin's fault
         found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
         self._load([(point, origin_of(point)) for point in found])
 
@@ -112,8 +97,8 @@ class Manager:
         return tuple(sorted(name for of, name in self._components if of == kind))
 
     def unmatched_blocks(self) -> tuple[str, ...]:
-        """Blocked names that no installed plugin has: probably misspelt."""
-        return tuple(sorted(self.block.difference(self._blocked)))
+        """Blocked names that no installed plugin or tool has: probably misspelt."""
+        return tuple(sorted(self.block.difference(self._blocked, tools_by_name())))
 
     def get(self, kind: str, name: str) -> ComponentSpec:
         """The specification of a component.
@@ -214,7 +199,7 @@ class Manager:
                     self._twins[point.name] = f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}"
                     raise _Twins(self._twins[point.name])
                 plugin = load(point, origin)
-            except (Exception, SystemExit, Stuck) as error:  # whatever a stranger's module does, it is only that plugin's failure
+            except (Exception, SystemExit) as error:  # whatever a stranger's module does, it is only that plugin's failure
                 help_ = f"{_UNINSTALL} ({BLOCK}={point.name} leaves all out)" if isinstance(error, _Twins) else remedy(error, origin)
                 self._broken[point.name] = "; ".join(filter(None, (f"{origin}: {cause(error)}", help_)))
                 self._add_row(origin, status="error", error=cause(error), remedy=help_)
@@ -255,8 +240,7 @@ def require_kind(kind: str, where: str = "") -> None:
 
 def manager(block: Iterable[str] = ()) -> Manager:
     """The manager of this process, without the plugins that `IBLLM_BLOCK` or `block` (a recipe's) names; made once for each set."""
-    names = (name.strip() for name in os.environ.get(BLOCK, "").split(","))
-    return _manager(frozenset(name for name in names if name).union(block))
+    return _manager(blocked_names().union(block))
 
 
 @functools.cache

@@ -12,7 +12,6 @@ distribution ``my-package`` is then ``my-package:small``. Nothing of the package
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
@@ -23,13 +22,11 @@ from typing import Any
 import attrs
 
 from ..errors import UserError, nearest
+from .entry_points import FOLDERS as GROUP
+from .entry_points import UNKNOWN, identity, plain
 
-#: The entry-point group of folders.
-GROUP = "ibllm.folders"
 #: What a folder may hold, the entry point's name → how its files end.
 FOLDERS: Mapping[str, str] = {"recipes": ".toml", "docs": ".md"}
-#: Name and version of a distribution that does not say them.
-UNKNOWN = "unknown"
 #: What one file of a folder is called in messages.
 _ONE: Mapping[str, str] = {"recipes": "recipe", "docs": "page"}
 # At least two characters before the colon, so that a Windows drive is none; a path with a slash before it (./a:b) is a path.
@@ -144,20 +141,6 @@ def strays(points: Iterable[metadata.EntryPoint] | None = None) -> list[str]:
             name, version = identity(point.dist)
             found.append(f"{name} {version} registers {point.name!r} in {GROUP}, expected one of {', '.join(FOLDERS)}")
     return found
-
-
-@functools.cache
-def identity(distribution: metadata.Distribution | None) -> tuple[str, str]:
-    """(name, version); `UNKNOWN` where a half-removed installation has lost the file that says them."""
-    try:
-        return (distribution.name or UNKNOWN, distribution.version or UNKNOWN) if distribution else (UNKNOWN, UNKNOWN)
-    except metadata.PackageNotFoundError:
-        return UNKNOWN, UNKNOWN
-
-
-def plain(name: str) -> str:
-    """A distribution's name as the package index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def documentation_url(distribution: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 
 from ..errors import Notice, UserError
+from ..host.entry_points import UNKNOWN, plain
 from ..host.manager import UnknownComponent, manager
-from ..host.packaged import UNKNOWN, plain
 from ..recipe.schema import Recipe
 
 

@@ -1,4 +1,4 @@
-"""``ibllm plugin``: a new plugin package, and what a maintainer needs to know of an installed one."""
+"""``ibllm plugin``: write a plugin package, or look over an installed one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ibllm ablate``: plans, runs and reports a study."""
+"""``ibllm ablate``: plan, run and report an ablation study."""
 
 from __future__ import annotations
 

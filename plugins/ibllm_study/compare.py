@@ -1,4 +1,4 @@
-"""``ibllm compare``: what an ablation study writes, of loose runs."""
+"""``ibllm compare``: compare finished runs as an ablation study does."""
 
 from __future__ import annotations
 

@@ -100,6 +100,35 @@ def test_a_strangers_command_is_listed_by_name_and_loaded_when_called(site, caps
     assert capsys.readouterr().out == "from afar\n"
 
 
+def test_help_says_what_a_command_does_and_imports_none(site, capsys):
+    told = '"""``ibllm far``: paint from afar. More than one line of it.\n\nAnd more."""\n1 / 0\n'
+    site.install("far", {"far": "far_tools.command:command"}, {"far_tools.command": told}, group=cli.GROUP)
+    assert cli.main(["--help"]) == 0
+    ours, _, others = capsys.readouterr().out.partition("Commands of other packages:")
+    assert re.search(r"ablate +Plan, run and report", ours)
+    assert re.search(r"plugin +Write a plugin package", ours)
+    assert re.search(r"far +Paint from afar\. More than one line of it\. from\s+far==1\.0", others)
+
+
+@pytest.mark.parametrize(
+    ("block", "command"), [("study", "ablate"), ("ibllm_study", "compare"), ("compare", "compare"), ("author", "plugin")]
+)
+def test_a_blocked_tool_brings_no_command(capsys, monkeypatch, block, command):
+    monkeypatch.setenv("IBLLM_BLOCK", f"{block},report,testing")
+    assert cli.main([command, "--help"]) == 2
+    assert re.match(rf"error: the command '{command}' of ibllm==\S+ is blocked by IBLLM_BLOCK={block}\n", capsys.readouterr().err)
+    assert cli.main(["--help"]) == 0
+    assert f"(blocked by IBLLM_BLOCK={block})" in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_two_commands_of_one_name_one_may_be_blocked(site, capsys, monkeypatch):
+    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
+    site.install("farther", {"far": "farther_command:command"}, {"farther_command": "1 / 0"}, group=cli.GROUP)
+    monkeypatch.setenv("IBLLM_BLOCK", "farther_command")
+    assert cli.main(["far"]) == 0
+    assert capsys.readouterr().out == "from afar\n"
+
+
 def test_a_strangers_command_cannot_replace_ours(site, capsys):
     site.install("far", {"plugins": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
     assert cli.main(["--help"]) == 0
@@ -121,12 +150,10 @@ def test_two_strangers_with_one_command_name_are_both_named(site, capsys):
         ("import nothing_like_it", "failed to load: ModuleNotFoundError: No module named 'nothing_like_it'"),
         ("import nothing_like_it", "far==1.0 needs nothing_like_it: install it, or all it needs with pip install --upgrade far"),
         ("import sys\nsys.exit('bye')", "failed to load: SystemExit: bye ("),
-        ("import time\ntime.sleep(1000)", "failed to load: Stuck: not done after 0.5 s ("),
         ("command = 1", "is no click command; upgrade or uninstall far"),
     ],
 )
-def test_a_strangers_broken_command_is_blamed_on_it(site, capsys, monkeypatch, source, message):
-    monkeypatch.setenv("IBLLM_IMPORT_TIMEOUT", "0.5")
+def test_a_strangers_broken_command_is_blamed_on_it(site, capsys, source, message):
     site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=cli.GROUP)
     assert cli.main(["far"]) == 2
     assert capsys.readouterr().err.startswith("error: the command 'far' of far==1.0")

@@ -51,7 +51,7 @@ def test_the_table_shows_components_failures_and_blocked_plugins(site, source):
     assert line.split() == ["my_metric", "a", "test's", "fine", "1.0"]
     assert "plugin 'broken' of broken 1.0: ZeroDivisionError: division by zero" in done.stdout
     assert "plugin 'gan' of ibllm" in done.stdout.partition("\nblocked\n")[2]
-    assert done.stderr == "note: IBLLM_BLOCK names 'shapse', which no installed plugin is called; did you mean 'shapes'?\n"
+    assert done.stderr == "note: IBLLM_BLOCK names 'shapse', which no installed plugin or tool is called; did you mean 'shapes'?\n"
 
 
 def test_show_prints_options_with_type_default_range_and_meaning():

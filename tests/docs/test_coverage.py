@@ -12,7 +12,7 @@ import pytest
 from ibllm_testing import SUITES
 
 from ibllm_core.cli import main
-from ibllm_core.cli.main import COMMANDS, cli
+from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host import hookspecs, packaged
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.manager import manager
@@ -172,7 +172,7 @@ def walk(command: click.Command | None, path: str) -> list[tuple[str, click.Comm
 
 def test_every_command_is_documented():
     text = page("reference/cli.md")
-    for name in COMMANDS:
+    for name in own_commands():
         for path, command in walk(cli.get_command(click.Context(cli), name), f"ibllm {name}"):
             assert f"\n## {path}\n" in text
             assert command.help, path

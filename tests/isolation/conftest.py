@@ -42,8 +42,8 @@ class Environment:
         return [str(self.python), "-m", "ibllm", *map(str, words), *(part for key in sets for part in ("--set", key))]
 
     def ibllm(self, *words: object, sets: tuple[str, ...] = (), **variables: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command of ibllm there. The one that hangs is left out unless `variables` say something else."""
-        environment = os.environ | {"IBLLM_BLOCK": "hanging,endless"} | variables
+        """Runs a command of ibllm there."""
+        environment = os.environ | variables
         return subprocess.run(
             self.command(*words, sets=sets), capture_output=True, text=True, encoding="utf-8", env=environment, check=False, timeout=300
         )

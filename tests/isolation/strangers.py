@@ -175,6 +175,4 @@ STRANGERS = (
         head="print('parts are here')",
     ),
     loss("worker", WORKER, "1.4", head="import os\n"),
-    stranger("hanging", "import time\ntime.sleep(1000)\n", "0.9"),
-    stranger("endless", "import time\nwhile True:\n    try:\n        time.sleep(0.01)\n    except BaseException:\n        pass\n", "0.8"),
 )

@@ -12,6 +12,7 @@ import pytest
 
 from ibllm_core.cli.main import main
 from ibllm_core.host import packaged
+from ibllm_core.host.entry_points import FOLDERS
 from ibllm_core.recipe import load
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
@@ -22,9 +23,7 @@ DEADLY = "import os\nos._exit(77)\n"
 def bring(site, distribution: str, folder: str, files: dict[str, str], entries: dict[str, str] | None = None, version: str = "1.0") -> None:
     """A package with files in a folder, installed."""
     package = distribution.replace("-", "_")
-    site.install(
-        distribution, entries or {folder: f"{package}.{folder}"}, {f"{package}.__init__": DEADLY}, version=version, group=packaged.GROUP
-    )
+    site.install(distribution, entries or {folder: f"{package}.{folder}"}, {f"{package}.__init__": DEADLY}, version=version, group=FOLDERS)
     for name, text in files.items():
         path = site.folder / package / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +88,10 @@ def test_a_packaged_recipe_runs_and_its_run_stands_alone(recipes, tmp_path, monk
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("ink-pod:small", ["no package 'ink-pod' is installed", "a package that brings recipes: ink-pot", "did you mean: ink-pot:small\n"]),
+        (
+            "ink-pod:small",
+            ["no package 'ink-pod' is installed", "a package that brings recipes: ibllm, ink-pot", "did you mean: ink-pot:small\n"],
+        ),
         ("pluggy:small", ["brings no recipes"]),
         ("ink-pot:smal", ["ink-pot 2.3 has no recipe 'smal'", "one of deep/far, half, small", "did you mean: ink-pot:small"]),
         ("ink-pot:../ink_pot/recipes/small", ["has no recipe"]),
@@ -142,7 +144,7 @@ def test_a_folder_that_is_not_there_is_blamed_on_its_package(site, capsys):
     bring(site, "hollow", "docs", {}, entries={"recipes": "hollow.no.such"})
     assert main(["check", "hollow:x"]) == 2
     assert "hollow 1.0 says that its recipes are in hollow.no.such, but there is no .toml file" in capsys.readouterr().err
-    assert main(["plugins", "recipes"]) == 0
+    assert main(["recipes"]) == 0
 
 
 def test_a_misspelt_folder_is_said(site, capsys):
@@ -150,22 +152,22 @@ def test_a_misspelt_folder_is_said(site, capsys):
     assert main(["check", "typo:a"]) == 2
     wrong = "typo 1.0 registers 'recipe' in ibllm.folders, expected one of recipes, docs"
     assert wrong in capsys.readouterr().err
-    assert main(["plugins", "recipes"]) == 0
+    assert main(["recipes"]) == 0
     assert wrong in capsys.readouterr().err
 
 
 def test_packaged_recipes_are_listed(recipes, capsys):
-    for command in (["plugins"], ["plugins", "recipes"], ["plugins", "recipes", "ink-pot"]):
+    for command in (["recipes"], ["recipes", "ink-pot"]):
         assert main(command) == 0
         lines = [line.split() for line in capsys.readouterr().out.splitlines() if "ink-pot:" in line]
         assert ["ink-pot:small", "A", "small", "one.", "ink-pot", "2.3"] in lines
         assert len(lines) == 3
-    assert main(["plugins", "recipes", "ink-pot", "--json"]) == 0
+    assert main(["recipes", "ink-pot", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["address"] for row in rows] == ["ink-pot:deep/far", "ink-pot:half", "ink-pot:small"]
     assert set(rows[0]) == {"address", "distribution", "version", "name", "summary", "path"}
     assert Path(rows[0]["path"]).is_file()
-    assert main(["plugins", "recipes", "ink-pod"]) == 2
+    assert main(["recipes", "ink-pod"]) == 2
     assert "did you mean 'ink-pot'?" in capsys.readouterr().err
 
 
@@ -186,7 +188,7 @@ def test_a_package_may_say_where_its_documentation_is(site, source, capsys):
     with (info / "METADATA").open("a") as file:
         file.write("Project-URL: Documentation, https://example.org/webbed\n")
     with (info / "entry_points.txt").open("a") as file:
-        file.write(f"[{packaged.GROUP}]\ndocs = webbed.docs\n")
+        file.write(f"[{FOLDERS}]\ndocs = webbed.docs\n")
     (site.folder / "webbed" / "docs").mkdir(parents=True)
     (site.folder / "webbed" / "__init__.py").write_text(DEADLY)
     (site.folder / "webbed" / "docs" / "index.md").write_text("# Webs\n")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ibllm_core.errors import UserError
+from ibllm_core.host import loading
 from ibllm_core.host.manager import BLOCK, PluginError, UnknownComponent, manager
-from ibllm_core.host.watchdog import TIMEOUT
 
 
 def test_a_strangers_component_is_offered_with_its_provenance(site, source):
@@ -110,13 +109,6 @@ def test_a_spec_with_a_field_of_the_wrong_type_is_its_plugins_row(site, source, 
     assert (row.status, row.version) == ("error", "0.4")
     assert f"with {field} = {eval(value)!r}, expected {expected}" in row.error
     assert "upgrade or uninstall bad" in row.remedy
-
-
-def test_a_wrong_timeout_is_the_environments_fault_and_breaks_no_plugin(site, source, monkeypatch):
-    site.install("good", {"good": "good_plugin"}, {"good_plugin": source(name="fine")})
-    monkeypatch.setenv(TIMEOUT, "abc")
-    with pytest.raises(UserError, match=f"{TIMEOUT} = 'abc': expected a number of seconds"):
-        site.manager()
 
 
 def test_one_component_from_two_distributions_is_had_from_neither(site, source):
@@ -285,6 +277,18 @@ def test_what_plugins_print_does_not_reach_stdout(site, source, capsys):
     assert site.manager().get("loss", "mine")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "[loud==1.0] hello\n")
+
+
+def test_what_takes_long_to_import_is_said_once_and_waited_for(site, source, capsys, monkeypatch):
+    monkeypatch.setattr(loading, "PATIENCE", 0.05)
+    modules = {
+        "slow_plugin": "import time\ntime.sleep(0.5)\n" + source(factory="slow_parts:make"),
+        "slow_parts": "import time\ntime.sleep(0.5)\ndef make(): ...",
+    }
+    site.install("slow", {"dawdler": "slow_plugin"}, modules, version="0.9")
+    found = site.manager()
+    assert found.factory("loss", "mine").__name__ == "make"
+    assert capsys.readouterr() == ("", "still importing slow_plugin from slow 0.9\nstill importing slow_parts:make from slow 0.9\n")
 
 
 def test_half_removed_metadata_breaks_nothing(site, source):

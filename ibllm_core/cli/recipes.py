@@ -1,0 +1,45 @@
+"""``ibllm recipes``: lists the recipes and studies of all installed packages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import attrs
+import click
+
+from ..host import packaged
+
+
+@click.command()
+@click.argument("package", required=False)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list of rows: address, summary, distribution, version, name, path.")
+def command(package: str | None, as_json: bool) -> None:
+    """List the recipes and studies that packages bring, of all packages or of PACKAGE.
+
+    Each is run by its address: ibllm run PACKAGE:RECIPE, ibllm ablate PACKAGE:STUDY. The address also stands wherever another command takes a
+    recipe, and after ``extends =`` and ``base =``.
+    """
+    list_files("recipes", package, as_json)
+
+
+def list_files(what: str, package: str | None, as_json: bool) -> None:
+    """Prints what packages bring in their folders of that name, a line each or as JSON."""
+    found = packaged.everything(what) if package is None else packaged.of(what, package)
+    if as_json:
+        rows = [attrs.asdict(file) | {"address": file.address, "summary": file.summary, "path": str(file.path)} for file in found]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif found:
+        width, source = (max(map(len, texts)) for texts in ([f.address for f in found], [f"{f.distribution} {f.version}" for f in found]))
+        room = max(20, shutil.get_terminal_size((120, 24)).columns - width - source - 4)
+        for file in found:
+            click.echo(f"{file.address:<{width}}  {shorten(file.summary, room):<{room}}  {file.distribution} {file.version}")
+    else:
+        click.echo(f"no installed package brings {what}")
+    for text in packaged.strays():
+        click.echo(f"note: {text}", err=True)
+
+
+def shorten(text: str, room: int) -> str:
+    """The text, or as much of it as there is room for."""
+    return text if len(text) <= room else text[: room - 1] + "…"
