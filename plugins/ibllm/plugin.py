@@ -66,7 +66,15 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.tokenizer import Tokenizer as Tokenizer
     from ibllm_core.interfaces.tracker import Tracker as Tracker
     from ibllm_core.model.blocks.attention import Attention as Attention
-    from ibllm_core.model.blocks.attention import guided as guided
+    from ibllm_core.model.blocks.attention import causal_mask as causal_mask
+    from ibllm_core.model.blocks.attention import rotary_embedding as rotary_embedding
+    from ibllm_core.model.blocks.guidance import concatenate_latents as concatenate_latents
+    from ibllm_core.model.blocks.guidance import drop_condition as drop_condition
+    from ibllm_core.model.blocks.guidance import guided as guided
+    from ibllm_core.model.blocks.layers import FeedForward as FeedForward
+    from ibllm_core.model.blocks.layers import Residual as Residual
+    from ibllm_core.model.blocks.layers import position_embedding as position_embedding
+    from ibllm_core.model.blocks.layers import word_dropout as word_dropout
     from ibllm_core.model.blocks.likelihood import generalised_normal as generalised_normal
     from ibllm_core.model.cycle import Cycle as Cycle
     from ibllm_core.model.evaluation import Evaluation as Evaluation
@@ -133,7 +141,15 @@ _HOMES = {
     "UNK": "ibllm_core.interfaces.tokenizer",
     "Tracker": "ibllm_core.interfaces.tracker",
     "Attention": "ibllm_core.model.blocks.attention",
-    "guided": "ibllm_core.model.blocks.attention",
+    "causal_mask": "ibllm_core.model.blocks.attention",
+    "rotary_embedding": "ibllm_core.model.blocks.attention",
+    "concatenate_latents": "ibllm_core.model.blocks.guidance",
+    "drop_condition": "ibllm_core.model.blocks.guidance",
+    "guided": "ibllm_core.model.blocks.guidance",
+    "FeedForward": "ibllm_core.model.blocks.layers",
+    "Residual": "ibllm_core.model.blocks.layers",
+    "position_embedding": "ibllm_core.model.blocks.layers",
+    "word_dropout": "ibllm_core.model.blocks.layers",
     "generalised_normal": "ibllm_core.model.blocks.likelihood",
     "Cycle": "ibllm_core.model.cycle",
     "Evaluation": "ibllm_core.model.evaluation",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ibllm.plugin import Context, DrawingDecoder, Latent, generalised_normal
 from ibllm_cnn.config import CNNImageDecoderConfig
-from ibllm_cnn.layers import Residual
+from ibllm_cnn.layers import residual_block
 
 
 class CNNImageDecoder(DrawingDecoder):
@@ -31,7 +31,7 @@ class CNNImageDecoder(DrawingDecoder):
         layers: list[nn.Module] = [nn.GroupNorm(config.groups, before), nn.GELU()]
         for channels in rest:
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, channels, 3, padding=1)]
-            layers += [Residual(channels, config.groups) for _ in range(config.blocks)]
+            layers += [residual_block(channels, config.groups) for _ in range(config.blocks)]
             layers += [nn.GroupNorm(config.groups, channels), nn.GELU()]
             before = channels
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, colours, 3, padding=1), nn.Tanh())

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, ImageEncoder, Latent
+from ibllm.plugin import Context, ImageEncoder, Latent, position_embedding
 from ibllm_cnn.config import CNNImageEncoderConfig
-from ibllm_cnn.layers import Residual
+from ibllm_cnn.layers import residual_block
 
 #: Local contrast: pixels around that count, and the distance (of −1..1) below which a difference is faint.
 REACH, FAINT = 4, 0.05
@@ -41,7 +41,7 @@ class CNNImageEncoder(ImageEncoder):
         stages: list[nn.Module] = []
         for number, channels in enumerate(config.channels):
             stages.append(nn.Conv2d(before, channels, 3, stride=2, padding=1))
-            stages += [Residual(channels, config.groups) for _ in range(config.blocks if number else 0)]
+            stages += [residual_block(channels, config.groups) for _ in range(config.blocks if number else 0)]
             stages += [nn.GroupNorm(config.groups, channels), nn.GELU()]
             before, height, width = channels, (height + 1) // 2, (width + 1) // 2
         self.stages = nn.Sequential(*stages)
@@ -50,7 +50,7 @@ class CNNImageEncoder(ImageEncoder):
         self.shade = (
             nn.Sequential(nn.Linear(colours, self.width), nn.GELU(), nn.Linear(self.width, self.width)) if config.factored else None
         )
-        self.positions = nn.Parameter(torch.randn((2 if config.factored else 1) * height * width, self.width) * 0.5)
+        self.positions = position_embedding((2 if config.factored else 1) * height * width, self.width)
         self.norm = nn.LayerNorm(self.width)
         self.drop = nn.Dropout(config.dropout)
 

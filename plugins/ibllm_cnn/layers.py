@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections import OrderedDict
+
+from torch import nn
+
+from ibllm.plugin import Residual
 
 
-class Residual(nn.Module):
-    """Two 3×3 convolutions behind norms, beside a residual (pre-activation, He et al. 2016)."""
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.GroupNorm(groups, channels),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(groups, channels),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b c h w) → (b c h w)."""
-        out: Tensor = x + self.body(x)
-        return out
+def residual_block(channels: int, groups: int) -> Residual:
+    """(b c h w) → (b c h w): two 3×3 convolutions, each behind a group norm and GELU (pre-activation, He et al. 2016b)."""
+    body = nn.Sequential(
+        nn.GroupNorm(groups, channels),
+        nn.GELU(),
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.GroupNorm(groups, channels),
+        nn.GELU(),
+        nn.Conv2d(channels, channels, 3, padding=1),
+    )
+    return Residual(OrderedDict(body=body))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, ImageEncoder, Latent
+from ibllm.plugin import Context, ImageEncoder, Latent, position_embedding
 from ibllm_cnn.config import ResNetImageEncoderConfig
 
 
@@ -59,7 +59,7 @@ class ResNetImageEncoder(ImageEncoder):
             height, width = -(-height // stride), -(-width // stride)
         self.layers = nn.Sequential(*layers)
         self.project = nn.Linear(before, self.width)
-        self.positions = nn.Parameter(torch.randn(height * width, self.width) * 0.5)
+        self.positions = position_embedding(height * width, self.width)
         self.norm = nn.LayerNorm(self.width)
         self.drop = nn.Dropout(config.dropout)
 

@@ -7,19 +7,19 @@ import math
 import torch
 from torch import Tensor
 
-from ibllm.plugin import Context, ImageDecoder, Latent, Rng, guided
+from ibllm.plugin import Context, ImageDecoder, Latent, Rng, concatenate_latents, drop_condition, guided
 from ibllm_flow.config import FlowConfig
 from ibllm_flow.network import FlowNetwork
 from ibllm_flow.sampling import integrate
 
-#: 1 − t is taken for at least this where it divides (as in Li and He 2025, section 4).
+#: The least that 1 − t counts for as a divisor (as in Li and He 2025, section 4).
 NEAREST = 0.05
 
 
 class FlowDecoder(ImageDecoder):
     """Rectified flow (Liu, Gong and Liu 2023; Lipman et al. 2023, with straight paths and no minimal noise).
 
-    The way from noise ε to image y is x_t = (1 − t)ε + t·y; the network learns E[y − ε | x_t, t, z], the velocity that carries the one distribution into
+    The path from noise ε to image y is x_t = (1 − t)ε + t·y; the network learns E[y − ε | x_t, t, z], the velocity that carries the one distribution into
     the other.
     """
 
@@ -30,8 +30,8 @@ class FlowDecoder(ImageDecoder):
 
     def velocity(self, x: Tensor, t: Tensor, z: Latent) -> Tensor:
         """x (b c h w) at times t (b) in [0, 1] → v(x, t | z) (b c h w), without guidance."""
-        said = self.network(x, t, z).float()
-        return said if self.config.predict == "velocity" else (said - x) / self._left(t)
+        predicted = self.network(x, t, z).float()
+        return predicted if self.config.predict == "velocity" else (predicted - x) / self._time_left(t)
 
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
         """(b) in evaluation mode a bound of −log p(y | z) in nats (`bound`), in train mode the flow-matching objective (`objective`)."""
@@ -44,47 +44,49 @@ class FlowDecoder(ImageDecoder):
         predict = "image" times within `NEAREST` of the end weigh as much as that far from it.
         """
         noise, t = self._noise(rng), self._times(rng)
-        x, shown = self._between(noise, y, t), self._dropped(z, rng)
+        x = self._interpolate(noise, y, t)
+        if self.config.null:
+            z = drop_condition(z, null_condition(z), self.config.null, rng.fold("null"))
         if self.config.predict == "velocity":
-            error = self.velocity(x, t, shown) - (y - noise)
+            error = self.velocity(x, t, z) - (y - noise)
         else:
             # The same: x_t + (1 − t)(y − ε) = y. Written so, nothing is divided that has to cancel.
-            error = (self.network(x, t, shown).float() - y) / self._left(t)
+            error = (self.network(x, t, z).float() - y) / self._time_left(t)
         return error.square().flatten(1).sum(1)
 
     def bound(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
         """(b) an unbiased estimate, from one t and one ε an image, of the variational bound of −log p(y | z) in nats (Kingma et al. 2021, eqs. 11–15).
 
         ½ ∫ SNR'(t) ‖y − ŷ(x_t, t)‖² dt up to t = 1 − `NEAREST`, with SNR(t) = t² / (s(1 − t))² for noise of size s, and from there to the image the
-        entropy of the noise that is left, c·h·w / 2 · log(2πe / SNR). At t = 0 the way is noise alone and costs nothing. 1 − t is drawn log-uniformly.
+        entropy of the noise that is left, c·h·w / 2 · log(2πe / SNR). At t = 0 x_t is noise alone and costs nothing. 1 − t is drawn log-uniformly.
         """
         s, span = self.config.noise_scale, -math.log(NEAREST)
         noise, t = self._noise(rng), 1 - (-span * rng.fold("times").uniform()).exp()
-        said = self.network(self._between(noise, y, t), t, z).float()
+        x = self._interpolate(noise, y, t)
+        image = self.network(x, t, z).float()
         if self.config.predict == "velocity":
-            said = self._between(noise, y, t) + said * (1 - t)[:, None, None, None]
+            image = x + image * (1 - t)[:, None, None, None]
         # SNR' = 2t / (s²(1 − t)³), divided by the density 1 / (span·(1 − t)) of t.
         weight = span * t / (s * (1 - t)).square()
         rest = y[0].numel() / 2 * math.log(2 * math.pi * math.e * (s * NEAREST / (1 - NEAREST)) ** 2)
-        return weight * (y - said).square().flatten(1).sum(1) + rest
+        return weight * (y - image).square().flatten(1).sum(1) + rest
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:
         scale = self.config.guidance
-        both = _join(z, _null(z)) if scale != 1 else z
+        both = concatenate_latents(z, null_condition(z)) if scale != 1 else z
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             if scale == 1:
                 return self.velocity(x, t, z)
-            conditional, null = self.velocity(x.repeat(2, 1, 1, 1), t.repeat(2), both).chunk(2)
-            return guided(conditional, null, scale)
+            return guided(self.velocity(x.repeat(2, 1, 1, 1), t.repeat(2), both), scale)
 
         return integrate(velocity, self._noise(rng), self.config.steps, self.config.solver).clamp(-1, 1)
 
     def _noise(self, rng: Rng) -> Tensor:
         return self.config.noise_scale * rng.fold("noise").normal(*self.image_shape)
 
-    def _between(self, noise: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """x_t (b c h w)."""
+    def _interpolate(self, noise: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """x_t (b c h w), the point of the path at time t."""
         at = t[:, None, None, None]
         return (1 - at) * noise + at * y
 
@@ -94,28 +96,13 @@ class FlowDecoder(ImageDecoder):
             return rng.fold("times").uniform()
         return torch.sigmoid(self.config.times_mean + self.config.times_scale * rng.fold("times").normal())
 
-    def _dropped(self, z: Latent, rng: Rng) -> Latent:
-        """The latent, or in a share `null` of the items the null condition."""
-        if not self.config.null:
-            return z
-        drop, null = rng.fold("null").uniform() < self.config.null, _null(z)
-        return Latent(
-            torch.where(drop[:, None, None], null.tokens, z.tokens),
-            torch.where(drop[:, None], null.mask, z.mask),
-            torch.where(drop[:, None], null.pooled, z.pooled),
-        )
-
-    def _left(self, t: Tensor) -> Tensor:
-        """t (b) → 1 − t (b 1 1 1), kept off 0."""
+    def _time_left(self, t: Tensor) -> Tensor:
+        """t (b) → 1 − t (b 1 1 1), at least `NEAREST`."""
         return (1 - t).clamp(min=NEAREST)[:, None, None, None]
 
 
-def _null(z: Latent) -> Latent:
-    """The null condition: one latent place of zeros, of which the layers' biases make what they need."""
+def null_condition(z: Latent) -> Latent:
+    """One latent place of zeros: what the network reads in place of a text in classifier-free guidance. The layers' biases make of it what they need."""
     mask = torch.zeros_like(z.mask)
     mask[:, 0] = True
     return Latent(torch.zeros_like(z.tokens), mask, torch.zeros_like(z.pooled))
-
-
-def _join(z: Latent, other: Latent) -> Latent:
-    return Latent(torch.cat([z.tokens, other.tokens]), torch.cat([z.mask, other.mask]), torch.cat([z.pooled, other.pooled]))

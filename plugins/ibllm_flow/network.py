@@ -12,33 +12,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, Latent, check_heads
+from ibllm.plugin import Attention, FeedForward, Latent, check_heads, position_embedding
 from ibllm_flow.config import FlowConfig
 
-#: Numbers that a time becomes, and the greatest frequency among them in radians a unit of time.
-TIME_NUMBERS, FASTEST = 64, 200.0
+#: Width of a timestep embedding, and its greatest frequency in radians a unit of time.
+TIMESTEP_WIDTH, GREATEST_FREQUENCY = 64, 200.0
 #: Groups of the group norms.
 GROUPS = 8
 
 
-def waves(t: Tensor) -> Tensor:
-    """t (b) → (b TIME_NUMBERS): cosines and sines of geometrically spaced frequencies (Vaswani et al. 2017, section 3.5)."""
-    count = TIME_NUMBERS // 2
-    frequencies = torch.exp(torch.linspace(0, math.log(FASTEST), count, device=t.device))
+def timestep_embedding(t: Tensor) -> Tensor:
+    """t (b) → (b TIMESTEP_WIDTH): cosines and sines of geometrically spaced frequencies (Vaswani et al. 2017, section 3.5)."""
+    count = TIMESTEP_WIDTH // 2
+    frequencies = torch.exp(torch.linspace(0, math.log(GREATEST_FREQUENCY), count, device=t.device))
     angles = t[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], 1)
 
 
 class FlowLayer(nn.Module):
-    """Places see each other, then the latent; norms without weights of their own are scaled and shifted by the condition (Peebles and Xie 2023, adaLN)."""
+    """Self-attention, cross-attention to the latent and a feed-forward layer behind adaptive layer norms: the condition gives scale and shift (Peebles and
+    Xie 2023, adaLN)."""
 
     def __init__(self, width: int, heads: int, ratio: float, latent: int) -> None:
         super().__init__()
-        hidden = max(1, int(width * ratio))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 6 * width)
         self.own, self.text = Attention(width, heads, width), Attention(width, heads, latent)
-        self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.hidden = FeedForward(width, ratio)
 
     def forward(self, x: Tensor, condition: Tensor, z: Latent) -> Tensor:
         """x (b g d), condition (b d) → (b g d)."""
@@ -48,15 +48,15 @@ class FlowLayer(nn.Module):
             out: Tensor = self.norm(x) * (1 + scales[:, number]) + shifts[:, number]
             return out
 
-        seen = normed(x, 0)
-        x = x + self.own(seen, *self.own.keys_values(seen))
+        own = normed(x, 0)
+        x = x + self.own(own, *self.own.keys_values(own))
         x = x + self.text(normed(x, 1), *self.text.keys_values(z.tokens), z.mask)
         out: Tensor = x + self.hidden(normed(x, 2))
         return out
 
 
-class Residual(nn.Module):
-    """A 3×3 and a 1×1 convolution beside a residual, the norm scaled and shifted by the condition (Dhariwal and Nichol 2021, adaptive group norm)."""
+class AdaptiveResidual(nn.Module):
+    """A residual block of a 3×3 and a 1×1 convolution behind an adaptive group norm: the condition gives scale and shift (Dhariwal and Nichol 2021)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (b c h w), condition (b d) → (b c h w)."""
         scale, shift = self.modulation(condition)[..., None, None].chunk(2, 1)
-        seen = F.silu(self.norm(x) * (1 + scale) + shift)
-        out: Tensor = x + self.mix(F.silu(self.spread(seen)))
+        h = F.silu(self.norm(x) * (1 + scale) + shift)
+        out: Tensor = x + self.mix(F.silu(self.spread(h)))
         return out
 
 
@@ -87,30 +87,30 @@ class FlowNetwork(nn.Module):
         sizes = (*config.channels, width)
         self.enter = nn.Conv2d(colours, sizes[0], config.patch, stride=config.patch)
         self.leave = nn.ConvTranspose2d(sizes[0], colours, config.patch, stride=config.patch)
-        self.before = nn.ModuleList(Residual(c, width) for c in config.channels)
-        self.after = nn.ModuleList(Residual(c, width) for c in config.channels)
+        self.before = nn.ModuleList(AdaptiveResidual(c, width) for c in config.channels)
+        self.after = nn.ModuleList(AdaptiveResidual(c, width) for c in config.channels)
         self.down = nn.ModuleList(nn.Conv2d(c, after, 2, stride=2) for c, after in pairwise(sizes))
         self.up = nn.ModuleList(nn.ConvTranspose2d(after, c, 2, stride=2) for c, after in pairwise(sizes))
-        self.positions = nn.Parameter(torch.randn(self.grid[0] * self.grid[1], width) * 0.5)
-        self.time = nn.Sequential(nn.Linear(TIME_NUMBERS, width), nn.SiLU(), nn.Linear(width, width))
+        self.positions = position_embedding(self.grid[0] * self.grid[1], width)
+        self.time = nn.Sequential(nn.Linear(TIMESTEP_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
         self.pooled = nn.Linear(latent, width)
         self.layers = nn.ModuleList(FlowLayer(width, config.heads, config.ratio, latent) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, t: Tensor, z: Latent) -> Tensor:
         """x (b c h w), t (b) → (b c h w)."""
-        condition = F.silu(self.time(waves(t)) + self.pooled(z.pooled))
+        condition = F.silu(self.time(timestep_embedding(t)) + self.pooled(z.pooled))
         # Convolutions run faster on CPUs and GPUs alike with the channels last.
         maps = self.enter(x.contiguous(memory_format=torch.channels_last))
-        kept: list[Tensor] = []
+        skips: list[Tensor] = []
         for block, down in zip(self.before, self.down, strict=True):
-            kept.append(block(maps, condition))
-            maps = down(kept[-1])
+            skips.append(block(maps, condition))
+            maps = down(skips[-1])
         tokens = maps.flatten(2).transpose(1, 2) + self.positions
         for layer in self.layers:
             tokens = layer(tokens, condition, z)
         maps = self.norm(tokens).transpose(1, 2).reshape(len(x), -1, *self.grid)
-        for block, up, skipped in reversed(list(zip(self.after, self.up, kept, strict=True))):
-            maps = block(up(maps) + skipped, condition)
+        for block, up, skip in reversed(list(zip(self.after, self.up, skips, strict=True))):
+            maps = block(up(maps) + skip, condition)
         out: Tensor = self.leave(maps)
         return out

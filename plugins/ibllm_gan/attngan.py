@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent
+from ibllm.plugin import Context, Latent, Residual
 from ibllm_gan.conditioned import ConditionalGenerator, grid_for
 from ibllm_gan.config import AttnGANGeneratorConfig
 
@@ -22,7 +23,7 @@ def glu(x: Tensor) -> Tensor:
     return signal * gate.sigmoid()
 
 
-class Gated(nn.Module):
+class GatedConv(nn.Module):
     """3×3 convolution, group norm, gated linear units."""
 
     def __init__(self, before: int, after: int, groups: int) -> None:
@@ -35,18 +36,11 @@ class Gated(nn.Module):
         return glu(self.norm(self.convolve(x)))
 
 
-class Residual(nn.Module):
-    """A gated and a plain 3×3 convolution beside a residual."""
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            Gated(channels, channels, groups), nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(groups, channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.body(x)
-        return out
+def residual_block(channels: int, groups: int) -> Residual:
+    """(b c h w) → (b c h w): a gated and a plain 3×3 convolution."""
+    gated, plain = GatedConv(channels, channels, groups), nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    body = nn.Sequential(gated, plain, nn.GroupNorm(groups, channels))
+    return Residual(OrderedDict(body=body))
 
 
 class WordAttention(nn.Module):
@@ -74,8 +68,8 @@ class Stage(nn.Module):
         super().__init__()
         channels = config.channels
         self.attend = WordAttention(latent, channels)
-        self.refine = nn.Sequential(*(Residual(2 * channels, config.groups) for _ in range(config.blocks)))
-        self.grow = nn.Sequential(nn.Upsample(scale_factor=2), Gated(2 * channels, after, config.groups))
+        self.refine = nn.Sequential(*(residual_block(2 * channels, config.groups) for _ in range(config.blocks)))
+        self.grow = nn.Sequential(nn.Upsample(scale_factor=2), GatedConv(2 * channels, after, config.groups))
 
     def forward(self, x: Tensor, z: Latent) -> Tensor:
         """(b c h w) → (b after 2h 2w)."""
@@ -102,7 +96,9 @@ class AttnGANGenerator(ConditionalGenerator):
         sizes = [config.channels * min(2 ** (first - i), 8) for i in range(first + 1)]
         self.enter = nn.Linear(self.given_width, 2 * sizes[0] * self.grid[0] * self.grid[1], bias=False)
         self.enter_norm = nn.GroupNorm(config.groups, 2 * sizes[0])
-        self.coarse = nn.Sequential(*(nn.Sequential(nn.Upsample(scale_factor=2), Gated(a, b, config.groups)) for a, b in pairwise(sizes)))
+        self.coarse = nn.Sequential(
+            *(nn.Sequential(nn.Upsample(scale_factor=2), GatedConv(a, b, config.groups)) for a, b in pairwise(sizes))
+        )
         afters = [config.channels] * (config.stages - 1) + [config.channels // 2]
         self.stages = nn.ModuleList(Stage(config, config.latent or context.latent, after) for after in afters)
         self.paint = nn.Conv2d(afters[-1], context.image_shape[0], 3, padding=1)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent
+from ibllm.plugin import Context, Latent, position_embedding
 from ibllm_gan.config import MatchingAwareCriticConfig
 from ibllm_gan.critic import SLOPE, TrunkCritic, halving_trunk
 
@@ -24,7 +24,7 @@ class MatchingAwareCritic(TrunkCritic):
         latent, width = config.latent or context.latent, config.width
         self.stages, (channels, height, wide) = halving_trunk(config.channels, context.image_shape)
         self.places = nn.Linear(channels, width)
-        self.positions = nn.Parameter(torch.randn(height * wide, width) * 0.5)
+        self.positions = position_embedding(height * wide, width)
         self.query, self.memory = nn.Linear(width, width), nn.Linear(latent, 2 * width)
         self.join = nn.Linear(2 * width, width)
         self.score = nn.Linear(width, 1)

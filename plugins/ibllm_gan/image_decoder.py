@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, Context, Latent
+from ibllm.plugin import Attention, Context, FeedForward, Latent
 from ibllm_gan.conditioned import OneShotDecoder
 from ibllm_gan.config import CrossAttentionGeneratorConfig
 
@@ -21,7 +21,7 @@ class GeneratorLayer(nn.Module):
         super().__init__()
         self.attention_norm, self.hidden_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, heads, latent)
-        self.hidden = nn.Sequential(nn.Linear(width, int(width * ratio)), nn.GELU(), nn.Linear(int(width * ratio), width))
+        self.hidden = FeedForward(width, ratio)
 
     def forward(self, x: Tensor, z: Latent) -> Tensor:
         """x (b g d) → (b g d)."""

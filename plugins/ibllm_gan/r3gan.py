@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent
+from ibllm.plugin import Context, Latent, Residual
 from ibllm_gan.config import R3GANCriticConfig
 from ibllm_gan.critic import SLOPE, TrunkCritic, check_size
 
-#: What a leaky rectifier takes off the size of a signal is given back by the weights (He et al. 2015).
+#: Gain of the weights' initial size that makes up for a leaky ReLU (He et al. 2015).
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
 
 
-class Block(nn.Module):
-    """x + 1×1 (3×3 in groups (1×1 x)), leaky rectifiers between (section 3.3, config E).
+class BottleneckBlock(Residual):
+    """x + 1×1 (3×3 in groups (1×1 x)), leaky ReLUs between (section 3.3, config E).
 
     Without norms the start is Fix-up's (Zhang et al. 2019): with L blocks of three convolutions in the network, the first two are scaled
     by L^(−1/4); the last is 0, so that the network begins as its shortcuts.
     """
 
     def __init__(self, channels: int, config: R3GANCriticConfig) -> None:
-        super().__init__()
         inside, total = channels * config.expansion, config.blocks * len(config.channels)
-        self.enter = nn.Conv2d(channels, inside, 1)
-        self.middle = nn.Conv2d(inside, inside, 3, padding=1, groups=inside // config.group)
-        self.leave = nn.Conv2d(inside, channels, 1, bias=False)
-        for convolution in (self.enter, self.middle):
+        enter = nn.Conv2d(channels, inside, 1)
+        middle = nn.Conv2d(inside, inside, 3, padding=1, groups=inside // config.group)
+        leave = nn.Conv2d(inside, channels, 1, bias=False)
+        for convolution in (enter, middle):
             scaled_start(convolution, GAIN * total ** (-1 / 4))
-        nn.init.zeros_(self.leave.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b c h w) → (b c h w)."""
-        h = F.leaky_relu(self.middle(F.leaky_relu(self.enter(x), SLOPE)), SLOPE)
-        out: Tensor = x + self.leave(h)
-        return out
+        nn.init.zeros_(leave.weight)
+        super().__init__(OrderedDict(enter=enter, relu1=nn.LeakyReLU(SLOPE), middle=middle, relu2=nn.LeakyReLU(SLOPE), leave=leave))
 
 
 def scaled_start(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
@@ -63,7 +57,7 @@ class R3GANCritic(TrunkCritic):
             change = nn.Conv2d(before, after, 1, bias=number == 0)
             scaled_start(change)
             halve = [nn.AvgPool2d(2)] if number else []
-            self.stages.append(nn.Sequential(*halve, change, *(Block(after, config) for _ in range(config.blocks))))
+            self.stages.append(nn.Sequential(*halve, change, *(BottleneckBlock(after, config) for _ in range(config.blocks))))
             before = after
         self.gather = nn.Conv2d(before, before, (height >> halvings, width >> halvings), groups=before, bias=False)
         self.image, self.text = nn.Linear(before, config.width, bias=False), nn.Linear(config.latent or context.latent, config.width)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import BOS, UNK, Context, Latent, TextDecoder
+from ibllm.plugin import Context, Latent, TextDecoder, word_dropout
 from ibllm_lstm.config import LSTMTextDecoderConfig
 
 #: hidden (b l d), cell (b l d), keys (b n d), latent tokens (b n m), latent mask (b n).
@@ -16,7 +16,7 @@ State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Attention(nn.Module):
-    """Which of the latent's places matter now.
+    """Attention over the latent's places.
 
     The score of place s at state h is hᵀ W s ("general", Luong et al. 2015, eq. 8) or vᵀ tanh(W h + U s) ("additive", Bahdanau et
     al. 2015, appendix A.1.2); the context is the places' mean, weighted by the softmax of their scores.
@@ -56,13 +56,6 @@ class LSTMTextDecoder(TextDecoder):
         self.combine = nn.Linear(width + latent, width) if self.attention is not None else None
         self.head = nn.Linear(width, self.vocabulary)
 
-    def _thin(self, ids: Tensor) -> Tensor:
-        """Word dropout (Bowman et al. 2016, section 3.2): the beginning stays."""
-        if not (self.training and self.word_dropout):
-            return ids
-        dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
-        return torch.where(dropped & (ids != BOS), UNK, ids)
-
     def _run(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """ids (b t) from a state → logits (b t v) and the state after them."""
         hidden, cell, keys, values, mask = state
@@ -78,8 +71,10 @@ class LSTMTextDecoder(TextDecoder):
         return logits, (torch.stack(hiddens, 1), torch.stack(cells, 1), keys, values, mask)
 
     def logits(self, ids: Tensor, mask: Tensor, z: Latent) -> Tensor:
-        # Padding comes last and no place looks ahead, so the mask has nothing to add.
-        return self._run(self._thin(ids), self.begin(z))[0]
+        if self.training and self.word_dropout:
+            ids = word_dropout(ids, self.word_dropout)
+        # Padding comes last and an LSTM reads forwards, so the padding mask has nothing to add.
+        return self._run(ids, self.begin(z))[0]
 
     def begin(self, z: Latent) -> State:
         start = self.start(z.pooled).unflatten(-1, (2, len(self.layers), -1))

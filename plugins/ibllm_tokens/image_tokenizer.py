@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, ImageTokenizer, Reconstruction
+from ibllm.plugin import Context, ImageTokenizer, Reconstruction, Residual
 from ibllm_tokens.config import FSQConfig, VQConfig
 from ibllm_tokens.quantisers import Codebook, Levels, Quantiser
 
 
-class Residual(nn.Module):
-    """ReLU, 3×3 convolution, ReLU, 1×1 convolution, beside a residual (van den Oord et al. 2017, section 4.1)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.spread, self.mix = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b c h w) → (b c h w)."""
-        out: Tensor = x + self.mix(F.relu(self.spread(F.relu(x))))
-        return out
+def residual_block(channels: int) -> Residual:
+    """(b c h w) → (b c h w): ReLU, 3×3 convolution, ReLU, 1×1 convolution (van den Oord et al. 2017, section 4.1)."""
+    spread, mix = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 1)
+    return Residual(OrderedDict(relu1=nn.ReLU(), spread=spread, relu2=nn.ReLU(), mix=mix))
 
 
 class ConvTokenizer(ImageTokenizer):
@@ -44,8 +38,8 @@ class ConvTokenizer(ImageTokenizer):
                 before = config.channels[number - 1]
                 down.append(nn.Conv2d(before, channels, 4, stride=2, padding=1))
                 up.append(nn.ConvTranspose2d(channels, before, 4, stride=2, padding=1))
-            down += [Residual(channels) for _ in range(config.blocks)]
-            up += [Residual(channels) for _ in range(config.blocks)]
+            down += [residual_block(channels) for _ in range(config.blocks)]
+            up += [residual_block(channels) for _ in range(config.blocks)]
         self.down = nn.Sequential(*down, nn.Conv2d(last, quantiser.width, 1))
         self.quantiser = quantiser
         self.up = nn.Sequential(nn.Conv2d(quantiser.width, last, 3, padding=1), *reversed(up))

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, Rng, TokenDecoder, nucleus
+from ibllm.plugin import Context, Latent, Rng, TokenDecoder, concatenate_latents, drop_condition, guided, nucleus
 from ibllm_transformer.config import MaskGITConfig
-from ibllm_transformer.guidance import doubled, guided, thinned
-from ibllm_transformer.layers import DecoderLayer, GridPositions
+from ibllm_transformer.layers import DecoderLayer, GridPositions, null_condition
 
 
-def schedule(tokens: int, steps: int) -> list[int]:
+def mask_schedule(tokens: int, steps: int) -> list[int]:
     """Tokens still masked after each step, ⌊m·cos(π/2 · i/steps)⌋ (Chang et al. 2022, section 3.3), at least one fewer each time, 0 at last."""
     left = [tokens]
     for step in range(1, steps):
@@ -44,7 +43,7 @@ class MaskGIT(TokenDecoder):
         self.places, self.unknown = sizes.rows * sizes.columns, sizes.vocabulary
         self.embedding = nn.Embedding(sizes.vocabulary + 1, width)  # the last stands for a masked token
         self.positions = GridPositions(sizes.rows, sizes.columns, width)
-        #: A latent place that is always there, so that there is something to attend to where all others are hidden.
+        #: A learned latent place that is never masked, so that there is something to attend to under the null condition.
         self.null = nn.Parameter(torch.randn(latent))
         self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.ratio, config.dropout, latent) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
@@ -63,7 +62,7 @@ class MaskGIT(TokenDecoder):
         number = rng.fold("number").integers(self.places, 1) + 1
         masked = smallest(rng.fold("places").uniform(self.places), number)
         if self.training and self.config.null:
-            z = Latent(z.tokens, thinned(z.mask, self.config.null, rng.fold("null")), z.pooled)
+            z = drop_condition(z, null_condition(z), self.config.null, rng.fold("null"))
         logits = self.logits(torch.where(masked, self.unknown, y), z)
         losses = F.cross_entropy(logits.transpose(1, 2).float(), y, reduction="none")
         return (losses * masked).sum(1) * (self.places / number.squeeze(1))
@@ -72,9 +71,9 @@ class MaskGIT(TokenDecoder):
     def sample(self, z: Latent, rng: Rng) -> Tensor:
         """In each step all masked tokens are drawn and the most confident stay; noise on the confidence falls from step to step to 0."""
         config, guide = self.config, self.config.guidance != 1
-        both = doubled(z) if guide else z
+        both = concatenate_latents(z, null_condition(z)) if guide else z
         y = torch.full((len(z), self.places), self.unknown, device=z.tokens.device)
-        counts = schedule(self.places, config.steps)
+        counts = mask_schedule(self.places, config.steps)
         for step, left in enumerate(counts, 1):
             logits = self.logits(y.repeat(2, 1) if guide else y, both)
             logits = guided(logits, config.guidance) if guide else logits.float()

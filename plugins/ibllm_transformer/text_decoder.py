@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import BOS, UNK, Context, Latent, TextDecoder
+from ibllm.plugin import Context, Latent, TextDecoder, position_embedding, word_dropout
 from ibllm_transformer.config import TransformerTextDecoderConfig
-from ibllm_transformer.layers import DecoderLayer, positions
+from ibllm_transformer.layers import DecoderLayer
 
 #: keys (b l h t e), values (b l h t e), latent keys (b l h n e), latent values (b l h n e), latent mask (b n), tokens so far (b).
 State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -26,7 +26,7 @@ class TransformerTextDecoder(TextDecoder):
         self.word_dropout = config.word_dropout
         self.embedding = nn.Embedding(self.vocabulary, width)
         # A prefix (a question) may come before the text, each of up to max_length tokens.
-        self.positions = positions(2 * self.max_length, width)
+        self.positions = position_embedding(2 * self.max_length, width)
         self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.ratio, config.dropout, latent) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.vocabulary)
@@ -36,16 +36,11 @@ class TransformerTextDecoder(TextDecoder):
             assert isinstance(layer, DecoderLayer)
             yield layer
 
-    def _thin(self, ids: Tensor) -> Tensor:
-        """Word dropout (Bowman et al. 2016, section 3.2)."""
-        if not (self.training and self.word_dropout):
-            return ids
-        dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
-        return torch.where(dropped & (ids != BOS), UNK, ids)
-
     def logits(self, ids: Tensor, mask: Tensor, z: Latent) -> Tensor:
-        # Padding comes last and no place looks ahead, so the mask has nothing to add.
-        x = self.embedding(self._thin(ids)) + self.positions[: ids.shape[1]]
+        if self.training and self.word_dropout:
+            ids = word_dropout(ids, self.word_dropout)
+        # Padding comes last and attention is causal, so the padding mask has nothing to add.
+        x = self.embedding(ids) + self.positions[: ids.shape[1]]
         for layer in self._layers():
             x = layer(x, z)
         logits: Tensor = self.head(self.norm(x))
@@ -61,7 +56,7 @@ class TransformerTextDecoder(TextDecoder):
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         keys, values, latent_keys, latent_values, mask, length = state
         place = torch.arange(keys.shape[3], device=ids.device)
-        here, seen = (place == length[:, None])[:, None, :, None], place <= length[:, None]
+        here, attended = (place == length[:, None])[:, None, :, None], place <= length[:, None]
         x = (self.embedding(ids) + self.positions[length]).unsqueeze(1)
         kept_keys, kept_values = [], []
         for number, layer in enumerate(self._layers()):
@@ -69,7 +64,7 @@ class TransformerTextDecoder(TextDecoder):
             key, value = layer.own.keys_values(normed)
             kept_keys.append(torch.where(here, key, keys[:, number]))
             kept_values.append(torch.where(here, value, values[:, number]))
-            x = x + layer.own(normed, kept_keys[-1], kept_values[-1], seen)
-            x = layer.rest(x, latent_keys[:, number], latent_values[:, number], mask)
+            x = x + layer.own(normed, kept_keys[-1], kept_values[-1], attended)
+            x = layer.after_self_attention(x, latent_keys[:, number], latent_values[:, number], mask)
         logits: Tensor = self.head(self.norm(x[:, 0]))
         return logits, (torch.stack(kept_keys, 1), torch.stack(kept_values, 1), latent_keys, latent_values, mask, length + 1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
+from ibllm.plugin import Context, Latent, TextEncoder, causal_mask, masked_mean, position_embedding, rotary_embedding
 from ibllm_transformer.config import TransformerTextEncoderConfig
-from ibllm_transformer.layers import EncoderLayer, looking_back, positions, rotation
+from ibllm_transformer.layers import EncoderLayer
 
 
 class TransformerTextEncoder(TextEncoder):
-    """Every token's latent place sees the whole text, or with `causal` what comes before it; `pooled` is their mean."""
+    """One latent place a token, which attends to the whole text, or with `causal` to the tokens up to it; `pooled` is their mean."""
 
     def __init__(self, config: TransformerTextEncoderConfig, context: Context) -> None:
         super().__init__()
@@ -20,10 +20,10 @@ class TransformerTextEncoder(TextEncoder):
         self.word_dropout, self.causal = config.word_dropout, config.causal
         self.embedding = nn.Embedding(context.tokenizer.size, self.width)
         places, rotary = context.tokenizer.max_length, config.positions == "rotary"
-        self.positions = None if rotary else positions(places, self.width)
+        self.positions = None if rotary else position_embedding(places, self.width)
         self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
-        self.turn: Tensor | None
-        self.register_buffer("turn", rotation(places, self.width // config.heads) if rotary else None, persistent=False)
+        self.rotary: Tensor | None
+        self.register_buffer("rotary", rotary_embedding(places, self.width // config.heads) if rotary else None, persistent=False)
         self.norm = nn.LayerNorm(self.width)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -36,10 +36,10 @@ class TransformerTextEncoder(TextEncoder):
             embeddings = embeddings * kept.unsqueeze(-1)
         places = embeddings.shape[1]
         x = embeddings if self.positions is None else embeddings + self.positions[:places]
-        turn = None if self.turn is None else self.turn[:, :places]
-        seen = looking_back(mask) if self.causal else mask
+        rotary = None if self.rotary is None else self.rotary[:, :places]
+        attended = causal_mask(mask) if self.causal else mask
         for layer in self.layers:
-            x = layer(x, seen, turn)
-        # Nobody should see numbers at the places that padding holds.
+            x = layer(x, attended, rotary)
+        # No reader should find numbers at padding.
         x = self.norm(x) * mask.unsqueeze(-1)
         return Latent(x, mask, masked_mean(x, mask))

@@ -12,33 +12,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, Rng, TokenDecoder, Tokens, nucleus
+from ibllm.plugin import Context, Latent, Rng, TokenDecoder, Tokens, causal_mask, concatenate_latents, drop_condition, guided, nucleus
 from ibllm_transformer.config import VQTransformerConfig
-from ibllm_transformer.guidance import doubled, guided, thinned
-from ibllm_transformer.layers import EncoderLayer, GridPositions, looking_back
+from ibllm_transformer.layers import EncoderLayer, GridPositions, null_condition
 
 
 @attrs.define(eq=False)
-class Cache:
-    """What was read so far.
+class KeyValueCache:
+    """Keys and values of the places read so far.
 
     Attributes:
         keys, values: (l b h n+m e), allocated whole and written in place.
-        seen: (b n+m) bool, which places the image's see.
+        mask: (b n+m) bool, the places that the image's places attend to.
         length: places read.
     """
 
     keys: Tensor
     values: Tensor
-    seen: Tensor
+    mask: Tensor
     length: int = 0
 
 
 class VQTransformer(TokenDecoder):
     """Reads the latent's places, then writes the image's tokens row by row: log p(y|x) = Σ_i log p(y_i | y_<i, x), exact.
 
-    The latent's places bring their positions along and see those before them only. The null condition hides them from the image, so the text's
-    own likelihood does not depend on it.
+    The latent's places carry their positions and attend to those before them only. The null condition hides them from the image's places, so the
+    text's own likelihood does not depend on it.
     """
 
     def __init__(self, config: VQTransformerConfig, context: Context) -> None:
@@ -69,23 +68,25 @@ class VQTransformer(TokenDecoder):
         return torch.cat([self.enter(z.tokens), image], 1)
 
     def _mask(self, own: Tensor, read: Tensor, places: int) -> Tensor:
-        """Latent places as they see each other, own (b n), and as image places see them, read (b n) → (b n+places n+places)."""
+        """The latent's padding mask for its own places, own (b n), and for the image's, read (b n) → attention mask (b n+places n+places)."""
         n = own.shape[1]
-        before = looking_back(F.pad(own, (0, places), value=True))
+        causal = causal_mask(F.pad(own, (0, places), value=True))
         image = torch.arange(n + places, device=own.device) >= n
-        return before & ~(image[:, None] & F.pad(~read, (0, places))[:, None])
+        return causal & ~(image[:, None] & F.pad(~read, (0, places))[:, None])
 
     def _read(self, ids: Tensor, z: Latent, read: Tensor) -> tuple[Tensor, Tensor]:
-        """ids (b m), read (b n) → what the last layer knows at the latent's places (b n d) and at the image's (b m d)."""
+        """ids (b m), read (b n) → the last layer's output at the latent's places (b n d) and at the image's (b m d)."""
         x, mask = self._sequence(ids[:, :-1], z), self._mask(z.mask, read, self.places)
         for layer in self._layers():
             x = layer(x, mask)
         n = z.tokens.shape[1]
         return self.norm(x[:, :n]), self.norm(x[:, n:])
 
-    def _shown(self, z: Latent, rng: Rng) -> Tensor:
-        """(b n) the latent places that the image sees: none where training hides the text."""
-        return thinned(z.mask, self.config.null, rng.fold("null")) if self.training and self.config.null else z.mask
+    def _condition_mask(self, z: Latent, rng: Rng) -> Tensor:
+        """(b n) the latent places that the image attends to: none where condition dropout hides the text."""
+        if not (self.training and self.config.null):
+            return z.mask
+        return drop_condition(z, null_condition(z), self.config.null, rng.fold("null")).mask
 
     def _image_nll(self, hidden: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(self.head(hidden).transpose(1, 2).float(), y, reduction="none").sum(1)
@@ -96,7 +97,7 @@ class VQTransformer(TokenDecoder):
         return logits
 
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
-        return self._image_nll(self._read(y, z, self._shown(z, rng))[1], y)
+        return self._image_nll(self._read(y, z, self._condition_mask(z, rng))[1], y)
 
     def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
         """The text's is a likelihood where z is a causal encoder's: place i then predicts token i + 1 from those up to i."""
@@ -104,25 +105,25 @@ class VQTransformer(TokenDecoder):
             return super().caption_nll(tokens, y, z, rng)
         if z.tokens.shape[1] != tokens.ids.shape[1]:
             raise ValueError(f"the latent has {z.tokens.shape[1]} places for {tokens.ids.shape[1]} tokens; expected one a token")
-        text, image = self._read(y, z, self._shown(z, rng))
+        text, image = self._read(y, z, self._condition_mask(z, rng))
         losses = F.cross_entropy(self.words(text[:, :-1]).transpose(1, 2).float(), tokens.ids[:, 1:], reduction="none")
         return (losses * tokens.mask[:, 1:]).sum(1), self._image_nll(image, y)
 
-    def begin(self, z: Latent) -> tuple[Tensor, Cache]:
+    def begin(self, z: Latent) -> tuple[Tensor, KeyValueCache]:
         """Reads the latent: the logits (b v) of the first token, and the cache. Without gradients."""
         x, mask = self._sequence(z.tokens.new_empty(len(z), 0, dtype=torch.long), z), self._mask(z.mask, z.mask, 1)
-        key, _ = next(self._layers()).attention.keys_values(x[:, :1])  # autocast has its say on the type
+        key, _ = next(self._layers()).attention.keys_values(x[:, :1])  # under autocast, of its type
         keys = key.new_zeros(len(self.layers), len(z), key.shape[1], z.tokens.shape[1] + self.places, key.shape[-1])
-        cache = Cache(keys, keys.clone(), F.pad(z.mask, (0, self.places), value=True))
+        cache = KeyValueCache(keys, keys.clone(), F.pad(z.mask, (0, self.places), value=True))
         return self._advance(x, mask, cache), cache
 
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
+    def step(self, ids: Tensor, cache: KeyValueCache) -> Tensor:
         """ids (b) → the logits (b v) of the token after it. Without gradients."""
-        place = cache.length + 1 - (cache.seen.shape[1] - self.places)
+        place = cache.length + 1 - (cache.mask.shape[1] - self.places)
         x = (self.embedding(ids) + self.positions()[place - 1]).unsqueeze(1)
-        return self._advance(x, cache.seen[:, : cache.length + 1], cache)
+        return self._advance(x, cache.mask[:, : cache.length + 1], cache)
 
-    def _advance(self, x: Tensor, mask: Tensor, cache: Cache) -> Tensor:
+    def _advance(self, x: Tensor, mask: Tensor, cache: KeyValueCache) -> Tensor:
         for number, layer in enumerate(self._layers()):
             x = layer.cached(x, cache.keys[number], cache.values[number], cache.length, mask)
         cache.length += x.shape[1]
@@ -133,7 +134,7 @@ class VQTransformer(TokenDecoder):
     def sample(self, z: Latent, rng: Rng) -> Tensor:
         config, uniform = self.config, rng.uniform(self.places)
         guide = config.guidance != 1
-        logits, cache = self.begin(doubled(z) if guide else z)
+        logits, cache = self.begin(concatenate_latents(z, null_condition(z)) if guide else z)
         written: list[Tensor] = []
         for place in range(self.places):
             if place:

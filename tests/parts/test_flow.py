@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.noise import Rng
-from ibllm_core.model.blocks.attention import guided
 
 LATENT = 12
 
@@ -37,7 +36,7 @@ def rng(b: int, word: str = "test") -> Rng:
     return Rng((0, word), np.arange(b))
 
 
-class Says(nn.Module):
+class Stub(nn.Module):
     """In the network's place."""
 
     def __init__(self, said) -> None:  # type: ignore[no-untyped-def]
@@ -129,7 +128,7 @@ def test_nll_of_a_gaussian_in_closed_form(predict: str) -> None:
         variance = (1 - t) ** 2 + (t * s) ** 2
         return t * s**2 / variance * x if predict == "image" else (t * s**2 - (1 - t)) / variance * x
 
-    part.network = Says(best)  # type: ignore[assignment]
+    part.network = Stub(best)  # type: ignore[assignment]
     y = s * rng(b, "data").normal(1, 1, 1)
     nll = part.nll(y, latent(b), rng(b))
     t = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
@@ -154,13 +153,13 @@ def test_nll_in_evaluation_bounds_the_entropy_of_a_gaussian(predict: str, size: 
     def image(x: Tensor, t: Tensor) -> Tensor:
         return t * s**2 / ((size * (1 - t)) ** 2 + (t * s) ** 2) * x
 
-    def network(better: float) -> Says:
+    def network(better: float) -> Stub:
         def said(x: Tensor, t: Tensor, z: Latent) -> Tensor:
             at = t[:, None, None, None]
             drawn = better * image(x, at)
             return drawn if predict == "image" else (drawn - x) / (1 - at)
 
-        return Says(said)
+        return Stub(said)
 
     y = s * rng(b, "data").normal(1, 1, 1)
     entropy = math.log(2 * math.pi * math.e * s**2) / 2
@@ -183,7 +182,7 @@ def test_nll_in_evaluation_always_sees_the_text() -> None:
 def test_nll_is_summed_over_the_image_and_unbiased(shape: tuple[int, int, int]) -> None:
     """A network that says no velocity is off by y − ε: ‖y‖² + c·h·w on average."""
     part = decoder(shape, predict="velocity")
-    part.network = Says(lambda x, t, z: torch.zeros_like(x))  # type: ignore[assignment]
+    part.network = Stub(lambda x, t, z: torch.zeros_like(x))  # type: ignore[assignment]
     y = torch.linspace(-1, 1, math.prod(shape)).view(1, *shape).expand(400, -1, -1, -1)
     nll = part.nll(y, latent(400), rng(400))
     wanted = float(y[0].square().sum()) + math.prod(shape)
@@ -193,7 +192,7 @@ def test_nll_is_summed_over_the_image_and_unbiased(shape: tuple[int, int, int]) 
 def test_both_predictions_say_the_same_nll() -> None:
     image = decoder(predict="image", times="uniform")
     velocity = decoder(predict="velocity", times="uniform")
-    velocity.network = Says(image.velocity)  # type: ignore[assignment]
+    velocity.network = Stub(image.velocity)  # type: ignore[assignment]
     y, draws = torch.rand(64, 3, 16, 16) * 2 - 1, rng(64)
     early = rng(64).fold("times").uniform() < 1 - NEAREST
     assert 40 < int(early.sum()) < 64
@@ -210,7 +209,7 @@ def test_times_are_distributed_as_said(times: str, quantiles: tuple[float, ...])
         return x
 
     part = decoder((1, 1, 1), patch=1, times=times)
-    part.network = Says(said)  # type: ignore[assignment]
+    part.network = Stub(said)  # type: ignore[assignment]
     part.nll(torch.zeros(20_000, 1, 1, 1), latent(20_000), rng(20_000))
     torch.testing.assert_close(torch.quantile(seen[0], torch.tensor([0.1, 0.5, 0.9])), torch.tensor(quantiles), atol=0.015, rtol=0)
 
@@ -223,14 +222,14 @@ def test_the_null_condition_is_dropped_in_at_its_rate_and_padding_with_it() -> N
         return x
 
     part = decoder((1, 1, 1), patch=1, null=0.3)
-    part.network = Says(said)  # type: ignore[assignment]
+    part.network = Stub(said)  # type: ignore[assignment]
     part.nll(torch.zeros(2000, 1, 1, 1), latent(2000), rng(2000))
     dropped = seen[0].pooled[:, 0] == 0
     assert float(dropped.float().mean()) == pytest.approx(0.3, abs=0.04)
     assert not seen[0].tokens[dropped].any() and bool((seen[0].tokens[~dropped] == 1).all())
     assert seen[0].mask.sum(1)[dropped].unique().tolist() == [1] and bool(seen[0].mask[~dropped].all())
     decoder_without = decoder((1, 1, 1), patch=1, null=0.0)
-    decoder_without.network = Says(said)  # type: ignore[assignment]
+    decoder_without.network = Stub(said)  # type: ignore[assignment]
     decoder_without.nll(torch.zeros(50, 1, 1, 1), latent(50), rng(50))
     assert bool((seen[1].pooled == 1).all())
 
@@ -239,10 +238,9 @@ def test_the_null_condition_is_dropped_in_at_its_rate_and_padding_with_it() -> N
 def test_guidance(scale: float) -> None:
     """A velocity that is 0.1 under the latent and nothing under the null condition carries every number by 0.1·s."""
     part = decoder(guidance=scale, predict="velocity", noise_scale=0.01)
-    part.network = Says(lambda x, t, z: 0.1 * z.pooled[:, :1, None, None].expand_as(x))  # type: ignore[assignment]
+    part.network = Stub(lambda x, t, z: 0.1 * z.pooled[:, :1, None, None].expand_as(x))  # type: ignore[assignment]
     start = 0.01 * rng(4).fold("noise").normal(3, 16, 16)
     torch.testing.assert_close(part.sample(latent(4), rng(4)), start + 0.1 * scale)
-    assert guided(torch.tensor(2.0), torch.tensor(0.5), 3.0).item() == 5.0
 
 
 def test_guidance_of_one_is_none() -> None:
@@ -253,7 +251,7 @@ def test_guidance_of_one_is_none() -> None:
 def test_the_last_step_ends_on_the_predicted_image() -> None:
     """With predict = "image" and Euler, whatever the steps, the network's last word is what is drawn."""
     part = decoder(steps=5)
-    part.network = Says(lambda x, t, z: torch.where(t[:, None, None, None] > 0.75, 0.5, -0.3).expand_as(x))  # type: ignore[assignment]
+    part.network = Stub(lambda x, t, z: torch.where(t[:, None, None, None] > 0.75, 0.5, -0.3).expand_as(x))  # type: ignore[assignment]
     torch.testing.assert_close(part.sample(latent(2), rng(2)), torch.full((2, 3, 16, 16), 0.5))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, UNK
+from ibllm_core.model.blocks.layers import word_dropout
 
 CONTEXT = Context(width=12, latent=10, tokenizer=types.SimpleNamespace(size=20, max_length=9))  # type: ignore[arg-type]
 ROWS = [[BOS, 4, 5, 6, EOS], [BOS, 7, EOS], [BOS, 8, 9, 10, 11, 12, EOS]]
@@ -142,9 +143,9 @@ def test_word_dropout_follows_torchs_generator_and_only_in_training() -> None:
 
     torch.testing.assert_close(nll(1), nll(1), atol=0, rtol=0)
     assert not torch.allclose(nll(1), nll(2))
-    thinned = part._thin(given.ids)
-    assert (thinned[:, 0] == BOS).all()
-    assert set(thinned[thinned != given.ids].tolist()) == {UNK}
+    replaced = word_dropout(given.ids, 0.5)
+    assert (replaced[:, 0] == BOS).all()
+    assert set(replaced[replaced != given.ids].tolist()) == {UNK}
     part.eval()
     torch.testing.assert_close(nll(1), nll(2), atol=0, rtol=0)
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from ibllm_testing.neighbours import LetterTokenizer, TinyImageTokenizer
 from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
-from ibllm_transformer.guidance import doubled, guided
+from ibllm_transformer.layers import null_condition
 from ibllm_transformer.loss import CaptionImageNLL
-from ibllm_transformer.maskgit import MaskGIT, gumbel, schedule, smallest
+from ibllm_transformer.maskgit import MaskGIT, gumbel, mask_schedule, smallest
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 from ibllm_transformer.vq_transformer import VQTransformer
 from torch import Tensor
@@ -24,6 +24,7 @@ from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.sampling import nucleus
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
+from ibllm_core.model.blocks.guidance import concatenate_latents, guided
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 
@@ -213,10 +214,10 @@ def test_every_order_is_a_distribution() -> None:
 
 
 def test_the_schedule_is_a_cosine_that_ends_with_nothing_masked() -> None:
-    assert schedule(64, 4) == [59, 45, 24, 0]
-    assert schedule(64, 1) == [0]
-    assert schedule(4, 8) == [3, 2, 1, 0]
-    assert schedule(1, 8) == [0]
+    assert mask_schedule(64, 4) == [59, 45, 24, 0]
+    assert mask_schedule(64, 1) == [0]
+    assert mask_schedule(4, 8) == [3, 2, 1, 0]
+    assert mask_schedule(1, 8) == [0]
 
 
 def test_the_least_confident_are_masked_again() -> None:
@@ -249,7 +250,8 @@ def test_guidance_moves_from_the_null_condition_past_the_condition() -> None:
     torch.testing.assert_close(guided(both, 3.0), null + (cond - null) * 3.0)
     torch.testing.assert_close(guided(both, 1.0), cond)
     torch.testing.assert_close(guided(both, 0.0), null)
-    assert not doubled(latent()).mask[3:].any()
+    z = latent()
+    assert not concatenate_latents(z, null_condition(z)).mask[3:].any()
 
 
 @pytest.mark.parametrize("make", [causal, masked])

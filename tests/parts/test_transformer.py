@@ -8,14 +8,13 @@ import pytest
 import torch
 from ibllm_transformer.config import TransformerTextDecoderConfig, TransformerTextEncoderConfig, ViTImageEncoderConfig
 from ibllm_transformer.image_encoder import ViTImageEncoder
-from ibllm_transformer.layers import rotation
 from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, Tokenizer
-from ibllm_core.model.blocks.attention import turned
+from ibllm_core.model.blocks.attention import apply_rotary, rotary_embedding
 
 WIDTH, LATENT = 16, 12
 
@@ -197,10 +196,10 @@ def test_heads_must_share_the_model_width() -> None:
         encoder(heads=5)
 
 
-def test_turned_queries_and_keys_meet_by_their_distance_alone() -> None:
+def test_rotated_queries_and_keys_meet_by_their_distance_alone() -> None:
     query, key = torch.randn(2, 1, 1, 1, 6, generator=torch.Generator().manual_seed(0))
-    turn = rotation(12, 6)
-    products = (turned(query.expand(1, 1, 12, 6), turn) @ turned(key.expand(1, 1, 12, 6), turn).transpose(-1, -2))[0, 0]
+    rotary = rotary_embedding(12, 6)
+    products = (apply_rotary(query.expand(1, 1, 12, 6), rotary) @ apply_rotary(key.expand(1, 1, 12, 6), rotary).transpose(-1, -2))[0, 0]
     for distance in range(-11, 12):
         diagonal = products.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-5, rtol=0)

@@ -1,6 +1,6 @@
-"""Multi-head attention, which parts of several families are made of, and the guidance that their decoders share.
+"""Multi-head attention with rotary position embedding.
 
-Shapes: b batch, t places that ask, s places asked, d width, m width of the places asked, h heads, e width of a head.
+Shapes: b batch, t query places, s key places, d width, m width of the memory, h heads, e width of a head.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017). Keys and values are made apart from the asking, so that they can be kept."""
+    """Multi-head attention (Vaswani et al. 2017). Keys and values are computed apart from the queries, so that a caller can cache them."""
 
     def __init__(self, width: int, heads: int, memory: int | None = None) -> None:
         super().__init__()
@@ -22,18 +22,18 @@ class Attention(nn.Module):
         self.memory = nn.Linear(memory or width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def keys_values(self, memory: Tensor, turn: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(b s m) → keys and values, each (b h s e); the keys turned by `turn` (2 s e/2)."""
+    def keys_values(self, memory: Tensor, rotary: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(b s m) → keys and values, each (b h s e); `rotary` (2 s e/2) rotates the keys."""
         key, value = self.memory(memory).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return key if turn is None else turned(key, turn), value
+        return key if rotary is None else apply_rotary(key, rotary), value
 
     def forward(
-        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, causal: bool = False, turn: Tensor | None = None
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, causal: bool = False, rotary: Tensor | None = None
     ) -> Tensor:
-        """x (b t d), keys and values (b h s e), mask (b s) or (b t s) bool or None, turn (2 t e/2) or None → (b t d)."""
+        """x (b t d), keys and values (b h s e), mask (b s) or (b t s) bool or None, rotary (2 t e/2) or None → (b t d)."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        if turn is not None:
-            query = turned(query, turn)
+        if rotary is not None:
+            query = apply_rotary(query, rotary)
         if mask is not None:
             mask = mask.unsqueeze(1) if mask.dim() == 3 else mask[:, None, None, :]
         y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=causal)
@@ -41,16 +41,30 @@ class Attention(nn.Module):
         return out
 
 
-def turned(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotary positions: each pair of numbers of x (b h t e) turned by its place's angle, so that products depend on distances alone.
+def rotary_embedding(places: int, width: int) -> Tensor:
+    """(2 places e/2) cosine and sine of i·10000^(−2j/e) for place i and pair j (Su et al. 2021, eq. 15).
 
-    Number j is paired with j + e/2. Su et al. 2021, eq. 34.
+    Raises:
+        ValueError: the width of a head, e, is odd.
     """
-    cos, sin = turn.to(x.dtype)
+    if width % 2:
+        raise ValueError(f"heads: expected heads of an even width for rotary positions, not {width}")
+    angles = torch.arange(places)[:, None] * 10000.0 ** (-torch.arange(0, width, 2) / width)
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def apply_rotary(x: Tensor, rotary: Tensor) -> Tensor:
+    """Rotates each pair of numbers of x (b h t e) by its place's angle, so that inner products depend on distances alone (Su et al. 2021, eq. 34).
+
+    Number j is paired with j + e/2. `rotary` (2 t e/2) is a `rotary_embedding`.
+    """
+    cos, sin = rotary.to(x.dtype)
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
-def guided(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
-    """null + s·(conditional − null): classifier-free guidance of logits or velocities (Ho and Salimans 2022, eq. 6 with s = 1 + w)."""
-    return null + scale * (conditional - null)
+def causal_mask(mask: Tensor) -> Tensor:
+    """Padding mask (b s) → (b s s): each place attends to itself and to the places before it that hold something."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    before, same = places[:, None] > places, places[:, None] == places
+    return (before & mask[:, None]) | same
