@@ -13,7 +13,7 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape that f keeps."""
-        out: Tensor = x + super().forward(x)
+        out: Tensor = x + super().forward(x)  # type: ignore[no-untyped-call]
         return out
 
 
