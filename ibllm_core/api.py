@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .recipe.schema import Recipe
     from .runs.directory import Run
+    from .training.events import Listener
 
 __all__ = ["LoadedRecipe", "open", "recipe"]
 
@@ -26,15 +27,20 @@ class LoadedRecipe:
 
         return check(self.resolved)
 
-    def run(self, run_dir: str | os.PathLike[str] | None = None, *, resume: bool = False) -> Run:
-        """Trains it and gives the run, opened; the directory is ``runs/<name>`` unless said otherwise.
+    def run(self, run_dir: str | os.PathLike[str] | None = None, *, resume: bool = False, listeners: Iterable[Listener] = ()) -> Run:
+        """Trains it and gives the run, opened.
+
+        Args:
+            run_dir: by default ``runs/<name>``.
+            resume: go on from the newest good checkpoint.
+            listeners: objects that look on (`ibllm_core.training.events.Listener`).
 
         Raises:
             UserError: what the command line exits with 2 for.
         """
         from .training.job import Job
 
-        job = Job(self.resolved, Path(run_dir) if run_dir is not None else None)
+        job = Job(self.resolved, Path(run_dir) if run_dir is not None else None, listeners)
         job.run(resume)
         return open(job.directory.path)
 

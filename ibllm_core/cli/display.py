@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 
-if TYPE_CHECKING:
-    from ..recipe.schema import Stage
-
-from ..training.observer import Observer
+from ..training.events import Listener, Logged, Measuring, StageEnded, StageStarted, Stepped, Validated
 
 #: Seconds between plain lines.
 QUIET = 10.0
@@ -37,37 +34,42 @@ def figures(values: Mapping[str, float], limit: int = 6) -> str:
     return "  ".join(f"{name} {value:.3f}" for name, value in list(values.items())[:limit])
 
 
-class Plain(Observer):
+class Display(Listener):
     """One line now and then: for logs, pipes and CI; into `file` instead of standard output."""
+
+    key = "listeners/display"
 
     def __init__(self, file: IO[str] | None = None) -> None:
         self._file, self._said = file, 0.0
-        self._started = (0, 0.0)
+        self._since = (0, 0.0)  # step and time at which the stage started
+        self._steps = 0
 
-    def stage_started(self, stage: Stage, number: int, count: int, step: int) -> None:
-        self._started = (step, time.perf_counter())
-        self.say(f"stage {number}/{count} {stage.name}: {stage.steps} steps" + (f", going on at {step}" if step else ""))
+    def on_stage_started(self, event: StageStarted) -> None:
+        self._since, self._steps = (event.step, time.perf_counter()), event.stage.steps
+        self.stage_line(event)
 
-    def logged(self, stage: Stage, step: int, values: Mapping[str, float]) -> None:
-        if time.perf_counter() - self._said < QUIET and step < stage.steps:
-            return
-        self.say(f"{stage.name} {step}/{stage.steps}  {losses(values)}  {self.pace(stage, step, values)}")
+    def stage_line(self, event: StageStarted) -> None:
+        more = f", going on at {event.step}" if event.step else ""
+        self.say(f"stage {event.number}/{event.count} {event.stage.name}: {event.stage.steps} steps{more}")
 
-    def pace(self, stage: Stage, step: int, values: Mapping[str, float]) -> str:
-        first, since = self._started
-        left = (time.perf_counter() - since) / max(1, step - first) * (stage.steps - step)
-        return f"{values.get('samples_per_second', 0):.0f} items/s  {duration(left)} left in this stage"
+    def on_logged(self, event: Logged) -> None:
+        if event.kind == "train" and (time.perf_counter() - self._said >= QUIET or event.step == self._steps):
+            first, since = self._since
+            left = (time.perf_counter() - since) / max(1, event.step - first) * (self._steps - event.step)
+            pace = f"{event.figures.get('samples_per_second', 0):.0f} items/s  {duration(left)} left in this stage"
+            self.say(f"{event.stage} {event.step}/{self._steps}  {losses(event.figures)}  {pace}")
 
-    def validated(self, stage: Stage, step: int, figures_: Mapping[str, float], best: bool) -> None:
-        self.say(f"{stage.name} {step}/{stage.steps}  held out: {figures(figures_)}{'  (best so far)' if best else ''}")
+    def on_validated(self, event: Validated) -> None:
+        best = "  (best so far)" if event.best else ""
+        self.say(f"{event.stage.name} {event.step}/{self._steps}  held out: {figures(event.figures)}{best}")
 
-    def stage_ended(self, stage: Stage, step: int, seconds: float, figures_: Mapping[str, float], note: str) -> None:
-        self.say(f"stage {stage.name} done in {duration(seconds)}" + (f"; {note}" if note else ""))
-        if figures_:
-            self.say(f"  {figures(figures_)}")
+    def on_stage_ended(self, event: StageEnded) -> None:
+        self.say(f"stage {event.stage.name} done in {duration(event.seconds)}" + (f"; {event.note}" if event.note else ""))
+        if event.figures:
+            self.say(f"  {figures(event.figures)}")
 
-    def evaluating(self, what: str) -> None:
-        self.say(f"measuring {what}")
+    def on_measuring(self, event: Measuring) -> None:
+        self.say(f"measuring {event.what}")
 
     def say(self, text: str) -> None:
         self._said = time.perf_counter()
@@ -77,39 +79,40 @@ class Plain(Observer):
         """Nothing is left on the screen that moves."""
 
 
-class Live(Plain):
+class LiveDisplay(Display):
     """A bar a stage with step and time left, its losses and throughput below; what is done stays above as lines."""
 
     def __init__(self, file: IO[str]) -> None:
         super().__init__(file)
         from rich.console import Console
-        from rich.live import Live as Screen
+        from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns, TextColumn("left"), TimeRemainingColumn(), auto_refresh=False)
         self._task: Any = None
-        self._screen = Screen(self._progress, console=Console(file=file), refresh_per_second=4)
+        self._screen = Live(self._progress, console=Console(file=file), refresh_per_second=4)
         self._screen.start()
 
-    def stage_started(self, stage: Stage, number: int, count: int, step: int) -> None:
-        self._started = (step, time.perf_counter())
-        self._task = self._progress.add_task(f"stage {number}/{count} {stage.name}", total=stage.steps, completed=step)
+    def stage_line(self, event: StageStarted) -> None:
+        name = f"stage {event.number}/{event.count} {event.stage.name}"
+        self._task = self._progress.add_task(name, total=event.stage.steps, completed=event.step)
         self._below("")
 
-    def stepped(self, stage: Stage, step: int) -> None:
-        self._progress.update(self._task, completed=step)
+    def on_stepped(self, event: Stepped) -> None:
+        self._progress.update(self._task, completed=event.step)
 
-    def logged(self, stage: Stage, step: int, values: Mapping[str, float]) -> None:
-        self._below(f"{losses(values)}  {values.get('samples_per_second', 0):.0f} items/s")
+    def on_logged(self, event: Logged) -> None:
+        if event.kind == "train":
+            self._below(f"{losses(event.figures)}  {event.figures.get('samples_per_second', 0):.0f} items/s")
 
-    def evaluating(self, what: str) -> None:
-        self._below(f"measuring {what}")
+    def on_measuring(self, event: Measuring) -> None:
+        self._below(f"measuring {event.what}")
 
-    def stage_ended(self, stage: Stage, step: int, seconds: float, figures_: Mapping[str, float], note: str) -> None:
+    def on_stage_ended(self, event: StageEnded) -> None:
         self._progress.remove_task(self._task)
         self._below("")
-        super().stage_ended(stage, step, seconds, figures_, note)
+        super().on_stage_ended(event)
 
     def say(self, text: str) -> None:
         self._screen.console.print(text, highlight=False, soft_wrap=True)
@@ -125,6 +128,6 @@ class Live(Plain):
         self._screen.update(Group(self._progress, Text(text, style="dim", overflow="ellipsis", no_wrap=True)))
 
 
-def choose(file: IO[str]) -> Plain:
+def choose(file: IO[str]) -> Display:
     """The live display on a terminal, plain lines elsewhere."""
-    return Live(file) if file.isatty() else Plain(file)
+    return LiveDisplay(file) if file.isatty() else Display(file)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UserError
+from ..host.output import stdout_to_stderr
+from .display import Display, choose
 from .interrupts import on_interrupt
 
 if TYPE_CHECKING:
@@ -32,11 +34,20 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
     Ctrl-C stops at the next step with a checkpoint.
     """
     resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
-    from ..training.job import Interrupted
+    from ..training.distributed import first_process
+    from ..training.job import Interrupted, Job
 
-    first = _first_rank()
+    # Of several processes the first one speaks.
+    first, command = first_process(), shlex.join(["ibllm", *sys.argv[1:]])
     try:
-        results = _train(resolved, directory, first, resume)
+        # What components print goes to standard error.
+        with stdout_to_stderr() as ours, closing(choose(ours) if first else Display(ours)) as screen:
+            job = Job(resolved, directory, [screen], command)
+            if first:
+                stages = ", ".join(f"{stage.name} {stage.steps}" for stage in resolved.running())
+                screen.say(f"{resolved.name}: {stages} steps → {directory}")
+            with interruptible(job):
+                results = job.run(resume)
     except Interrupted as stopped:
         click.echo(f"{stopped}; go on with: ibllm run {shlex.quote(str(directory))} --resume", err=True)
         return INTERRUPTED
@@ -46,29 +57,14 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
         from .tables import results_table
 
         Console().print(results_table(results))
-        click.echo(f"report   {directory / 'report.html'}")
-        click.echo(f"figures  {directory / 'results.json'}")
+        for name in job.blocked:
+            click.echo(f"no {name}: blocked")
+        if job.directory.report.is_file():
+            click.echo(f"report   {job.directory.report}")
+        click.echo(f"figures  {job.directory.results}")
         click.echo(f"next     ibllm evaluate {directory} --split {resolved.evaluation.splits[-1]}")
         click.echo(f"         ibllm run {recipe} --run-dir {directory}-2 --seed {resolved.seed.init + 1}")
     return 0
-
-
-def _train(recipe: Recipe, directory: Path, shown: bool, resume: bool) -> dict[str, float]:
-    """The run's figures; what components print on the way goes to standard error."""
-    from ..host.output import stdout_to_stderr
-    from ..training.job import Job
-    from . import display
-
-    with stdout_to_stderr() as ours:
-        screen = display.choose(ours) if shown else display.Plain(ours)
-        try:
-            job = Job(recipe, directory, screen if shown else None, shlex.join(["ibllm", *sys.argv[1:]]))
-            if shown:
-                screen.say(f"{recipe.name}: {', '.join(f'{stage.name} {stage.steps}' for stage in recipe.running())} steps → {directory}")
-            with interruptible(job):
-                return job.run(resume)
-        finally:
-            screen.close()
 
 
 def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> tuple[Recipe, Path]:
@@ -106,9 +102,3 @@ def interruptible(job: Job) -> AbstractContextManager[None]:
         click.echo("stopping at the next step, with a checkpoint; once more to stop at once", err=True)
 
     return on_interrupt(stop)
-
-
-def _first_rank() -> bool:
-    import os
-
-    return os.environ.get("RANK", "0") == "0"

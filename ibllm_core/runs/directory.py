@@ -75,12 +75,16 @@ class RunDirectory:
         """True where the directory holds anything."""
         return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
 
-    def create(self, recipe: Recipe) -> None:
-        """Makes the directory. Raises `UserError` where it holds something already: a run is never overwritten."""
+    def require_new(self) -> None:
+        """Raises `UserError` where the directory holds something already: a run is never overwritten."""
         if self.exists():
             raise UserError(
                 f"{self.path} exists already and is left as it is; go on with it (--resume), or choose another place (--run-dir DIR)"
             )
+
+    def create(self, recipe: Recipe) -> None:
+        """Makes the directory. Raises `UserError` where it holds something already or cannot be written."""
+        self.require_new()
         try:
             self.checkpoints.mkdir(parents=True)
             write_text(self.recipe, recipe.source)
@@ -113,30 +117,6 @@ class RunDirectory:
     def update(self, **values: Any) -> None:
         """Writes values into run.json."""
         write_json(self / "run.json", self.info() | values)
-
-
-class MetricsFile:
-    """metrics.jsonl, one JSON object a line; lines beyond a restart's step are forgotten."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step] if step else []
-            write_text(path, "".join(line + "\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, **values: Any) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
 
 
 class Run:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +51,10 @@ class Feeder:
     Args:
         batch: items a draw, over all ranks and micro-batches.
         unpaired: ``text`` and ``images`` → further datasets, of which each draw takes as many captions and images, in an order of their own.
+        start: the first draw.
         micro: micro-batches that this process's share is cut into.
         rank, ranks: which contiguous share of each draw is this process's.
+        ahead: draws that are prepared before they are asked for.
     """
 
     def __init__(
@@ -65,18 +68,15 @@ class Feeder:
         micro: int = 1,
         rank: int = 0,
         ranks: int = 1,
-        ahead: int = 2,
+        ahead: int = 3,
         unpaired: Mapping[str, Dataset] | None = None,
     ) -> None:
         self._dataset, self._tokenizers, self._unpaired = dataset, tokenizers, unpaired or {}
         self._order = Order(dataset.sizes()["train"], key)
         self._orders = {name: Order(other.sizes()["train"], (*key, "unpaired", name)) for name, other in self._unpaired.items()}
-        self._batch = batch
+        self._batch, self._start, self._ahead = batch, start, ahead
         self._shares = np.array_split(np.arange(batch), ranks * micro)[rank * micro : (rank + 1) * micro]
-        self._queue: queue.Queue[list[Batch] | BaseException] = queue.Queue(maxsize=ahead)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._prepare, args=(start,), daemon=True, name="ibllm-feeder")
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1, "ibllm-feeder")
 
     def make(self, draw: int) -> list[Batch]:
         """The micro-batches of a draw."""
@@ -88,30 +88,15 @@ class Feeder:
         found = {name: take(other, "train", self._orders[name](positions), f"unpaired.{name}") for name, other in self._unpaired.items()}
         return add_unpaired(batch, found, self._tokenizers)
 
-    def _prepare(self, draw: int) -> None:
-        while not self._stopped.is_set():
-            try:
-                made: list[Batch] | BaseException = self.make(draw)
-            except BaseException as error:
-                made = error
-            while not self._stopped.is_set():
-                try:
-                    self._queue.put(made, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if isinstance(made, BaseException):
-                return
-            draw += 1
-
     def __iter__(self) -> Iterator[list[Batch]]:
+        """Draw after draw, without end; raises what making one raised."""
+        draws = count(self._start)
+        coming = deque(self._thread.submit(self.make, next(draws)) for _ in range(self._ahead))
         while True:
-            made = self._queue.get()
-            if isinstance(made, BaseException):
-                raise made
+            made = coming.popleft().result()
+            coming.append(self._thread.submit(self.make, next(draws)))
             yield made
 
     def close(self) -> None:
         """Stops the thread."""
-        self._stopped.set()
-        self._thread.join()
+        self._thread.shutdown(cancel_futures=True)

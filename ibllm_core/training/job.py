@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-import time
-import warnings
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,16 @@ from typing import Any
 import torch
 
 from ..contracts import Report, check
-from ..errors import Notice
-from ..host.attribution import explained
-from ..model import build
-from ..model.stage import StageTrainer
 from ..recipe.schema import Recipe, Stage
-from ..runs.directory import MetricsFile, RunDirectory, write_text
+from ..runs.directory import RunDirectory, write_text
 from ..runs.provenance import provenance
-from . import checkpoints as checkpoints
+from . import checkpoints, listeners
 from .distributed import first_process, leave
-from .failure import explain, forget_failures, record_failure
+from .ending import explain, finish, forget_failures, record_failure
+from .events import Bus, Failed, Listener, Measuring, ModelBuilt, RunStarted, StageEnded, StageStarted
 from .hardware import hardware, peak_memory
 from .initial import start_from
-from .lifecycle import Hooks, hooks_of
 from .loop import Interrupted, measure, save, train_stage
-from .observer import Observer
-from .outcome import finish
 from .session import Session, open_session
 
 __all__ = ["Interrupted", "Job"]
@@ -40,13 +33,17 @@ class Job:
     Args:
         recipe: resolved.
         run_dir: by default ``runs/<name>``.
-        observer: told how it goes.
+        listeners: look on, beside those that every run has (`ibllm_core.training.events`).
         command: the command that started it, for the record.
+
+    Attributes:
+        blocked: listeners that every run has, but for this one, in which they are blocked.
     """
 
-    def __init__(self, recipe: Recipe, run_dir: Path | None = None, observer: Observer | None = None, command: str = "") -> None:
+    def __init__(self, recipe: Recipe, run_dir: Path | None = None, listeners: Iterable[Listener] = (), command: str = "") -> None:
         self.recipe, self.directory = recipe, RunDirectory(run_dir or Path("runs") / recipe.name)
-        self._observer, self._command, self._stopping = observer or Observer(), command, False
+        self.blocked: tuple[str, ...] = ()
+        self._listeners, self._command, self._stopping = tuple(listeners), command, False
         self._report: Report | None = None
 
     @property
@@ -65,48 +62,54 @@ class Job:
             UserError: the recipe cannot be built, or the directory holds a run already.
             Interrupted: `stop` was called; the directory holds a checkpoint to go on from.
         """
-        if not resume and self.directory.exists():
-            self.directory.create(self.recipe)  # raises
-        hooks = hooks_of(self.recipe) if first_process() else Hooks()
-        session: Session | None = None
+        if not resume:
+            self.directory.require_new()
+        bus, session, started = Bus(), None, False
+        hooks = self._listen(bus) if first_process() else []
         try:
-            hooks.call("ibllm_recipe_loaded", recipe=self.recipe)
+            bus.emit(RunStarted(self.recipe, self.directory.path))
             if not resume:
                 self._report = check(self.recipe)
-            session = open_session(self.recipe, self.directory, self._observer, lambda: self._stopping, resume, hooks)
-            return self._run(session, resume)
+            session = open_session(self.recipe, self.directory, bus, lambda: self._stopping, resume)
+            start, state = self._resume(session) if resume else self._begin(session)
+            if session.ranks.first:
+                self._record_flops()
+                bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step), first=True)
+                started = True
+                bus.add(*listeners.trackers(self.recipe, self.directory.path, session.step), first=True)
+            for hook in hooks:
+                hook.model = session.model
+            bus.emit(ModelBuilt(session.step))
+            return self._stages(session, start, state)
         except BaseException as error:
-            told = explain(error, self.recipe, self.directory)
-            if not isinstance(told, Interrupted | KeyboardInterrupt):
-                hooks.call("ibllm_error", recipe=self.recipe, error=told, run_directory=self.directory.path)
-            if session is not None:
-                record_failure(told, session)
-            if told is error:
+            shown = explain(error, self.recipe, self.directory)
+            if not isinstance(shown, Interrupted | KeyboardInterrupt):
+                bus.emit(Failed(shown))
+            if session is not None and (started or not session.ranks.first):
+                record_failure(shown, session)
+            if shown is error:
                 raise
-            raise told from error
+            raise shown from error
         finally:
-            if session is not None:
-                _close(session)
             leave()
 
-    def _run(self, session: Session, resume: bool) -> dict[str, float]:
-        start, state = (self._resume(session)) if resume else (0, None)
-        if not resume:
-            self._begin(session)
-        if session.ranks.first:
-            self._record_flops()
-        _open_logs(session)
-        session.tell("ibllm_model_built")
+    def _listen(self, bus: Bus) -> list[listeners.PluginHooks]:
+        """Adds the caller's listeners, the hooks of the plugins that the recipe names, and last those that every run has."""
+        hooks = listeners.plugin_hooks(self.recipe, self.directory.path)
+        standing, blocked = listeners.standing(self.recipe)
+        bus.add(*self._listeners, *hooks, *standing)
+        self.blocked = tuple(blocked)
+        return hooks
+
+    def _stages(self, session: Session, start: int, state: checkpoints.Checkpoint | None) -> dict[str, float]:
         stages = self.recipe.running()
         for number, stage in enumerate(stages[start:], start):
             self._stage(session, stage, number, len(stages), state if number == start else None)
-        if session.ranks.first:
-            self.directory.update(timings=session.timings())
         results = finish(session) if session.ranks.first else {}
         session.ranks.wait()
         return results
 
-    def _begin(self, session: Session) -> None:
+    def _begin(self, session: Session) -> tuple[int, None]:
         """The directory, its record, and where weights start from."""
         if session.ranks.first:
             self.directory.create(self.recipe)
@@ -115,6 +118,7 @@ class Job:
             self.directory.update(**self._record(session))
         session.ranks.wait()
         self._first_weights(session)
+        return 0, None
 
     def _first_weights(self, session: Session) -> None:
         """Where weights start from, if not from their own seed."""
@@ -123,7 +127,7 @@ class Job:
         for part, component in self.recipe.parts.items():
             if component.init is not None:
                 start_from(session.model, component.init, (part,))
-        _restart_average(session)
+        session.average.restart()
 
     def _record_flops(self) -> None:
         """What the training costs if all its steps are done."""
@@ -136,7 +140,7 @@ class Job:
         """The stage to go on in, and its checkpoint; from the start where the run did not get to its first one."""
         found = checkpoints.newest(self.directory.checkpoints)
         if session.ranks.first:
-            session.hooks.take_over(self.directory.info().get("hooks", {}))
+            session.bus.take_over(self.directory.info().get("hooks", {}))
             forget_failures(self.directory)
         if found is None:
             self._first_weights(session)
@@ -154,25 +158,25 @@ class Job:
     def _stage(self, session: Session, stage: Stage, number: int, count: int, checkpoint: checkpoints.Checkpoint | None) -> None:
         if checkpoint is None and stage.init is not None:
             start_from(session.model, stage.init)
-            _restart_average(session)
-        trainer = StageTrainer(self.recipe, stage, session.model, session.losses, session.average, session.ranks)
+            session.average.restart()
+        trainer = session.trainer(stage)
         if checkpoint is not None:
             trainer.restore(checkpoint.state, checkpoint.tensors)
-        session.observer.stage_started(stage, number + 1, count, trainer.step)
-        session.tell("ibllm_stage_started", stage=stage, step=trainer.step)
+        session.bus.emit(StageStarted(stage, number + 1, count, trainer.step))
         note = train_stage(session, stage, number, trainer)
         trainer.settle()
         if session.best and trainer.knobs.best_step != trainer.step:
             session.return_to_best()
             note = note or f"went back to the best weights, step {trainer.knobs.best_step}"
         session.best = {}
-        figures = self._measure(session, stage, last=number == count - 1)
+        figures = {} if number == count - 1 else self._measure(session, stage, trainer.step)
+        seconds = session.seconds[stage.name]
         session.records.append(
             {
                 "name": stage.name,
                 "steps": stage.steps,
                 "done": trainer.step,
-                "seconds": session.seconds[stage.name],
+                "seconds": seconds,
                 "best_step": trainer.knobs.best_step,
                 "figures": figures,
                 "note": note,
@@ -180,29 +184,27 @@ class Job:
             }
         )
         if session.ranks.first:
-            self.directory.update(stages=session.records, hooks=session.hooks.record())
-        save(session, number + 1, None, ended=True)
-        session.observer.stage_ended(stage, trainer.step, session.seconds[stage.name], figures, note)
-        session.tell("ibllm_stage_ended", stage=stage, step=trainer.step, figures=figures)
+            self.directory.update(stages=session.records, hooks=session.bus.record())
+        save(session, number + 1)
+        session.bus.emit(StageEnded(stage, trainer.step, seconds, figures, note))
 
-    def _measure(self, session: Session, stage: Stage, last: bool) -> dict[str, float]:
+    def _measure(self, session: Session, stage: Stage, step: int) -> dict[str, float]:
         """Figures on the reported splits after a stage. The last stage's are the run's results, measured on more items."""
         plan = self.recipe.evaluation
-        if last or plan.after_stage == 0:
+        if plan.after_stage == 0:
             return {}
         figures: dict[str, float] = {}
-        started = time.perf_counter()
-        session.observer.evaluating(f"after stage {stage.name}")
-        with session.averaged():
+        session.bus.emit(Measuring(f"after stage {stage.name}"))
+        with session.timed("evaluation"), session.average.swapped_in():
             for split in plan.splits:
                 found = measure(session, split, plan.after_stage, session.metrics)
                 figures |= {f"{split}/{name}": value for name, value in found.items()}
-        session.seconds["evaluation"] = session.seconds.get("evaluation", 0.0) + time.perf_counter() - started
-        session.write("stage", stage.name, figures)
+        session.log("stage", stage, step, figures)
         return figures
 
     def _record(self, session: Session) -> dict[str, Any]:
         recipe = self.recipe
+        credits = [dataset.attribution() for dataset in (session.dataset, *session.unpaired.values())]
         return {
             "name": recipe.name,
             "status": "running",
@@ -212,37 +214,12 @@ class Job:
             "versions": {"ibllm": version("ibllm"), "python": platform.python_version(), "torch": torch.__version__},
             "hardware": hardware(session.model.device),
             "provenance": provenance(recipe),
-            "hooks": session.hooks.record(),
+            "hooks": session.bus.record(),
             "parts": [
                 {"part": name, "component": str(recipe.parts[name]), "parameters": sum(p.numel() for p in part.parameters())}
                 for name, part in session.model.parts.items()
             ],
-            "attribution": session.attribution(),
+            "attribution": "\n\n".join(dict.fromkeys(credit for credit in credits if credit)) or None,
             "stages": [],
             "timings": {},
         }
-
-
-def _restart_average(session: Session) -> None:
-    for name, p in session.model.named_parameters():
-        if name in session.average:
-            session.average[name].copy_(p.detach())
-
-
-def _open_logs(session: Session) -> None:
-    if session.ranks.first:
-        session.log = MetricsFile(session.directory / "metrics.jsonl", session.step)
-        trackers = build.build_trackers(session.recipe)
-        for tracker in trackers.values():
-            tracker.open(session.directory.path, session.step)
-        session.trackers = trackers
-
-
-def _close(session: Session) -> None:
-    if session.log is not None:
-        session.log.close()
-    for tracker in session.trackers.values():
-        try:
-            tracker.close()
-        except (Exception, SystemExit) as error:  # what the run has to say matters more, good or bad
-            warnings.warn(Notice(str(explained(error, session.recipe))), stacklevel=2)

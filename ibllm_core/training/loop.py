@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import closing
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from ..model.evaluation import evaluate
 from ..model.players import MODEL
 from ..model.stage import StageTrainer
 from ..recipe.schema import Stage, Validation
-from . import checkpoints as checkpoints
+from . import checkpoints
 from .divergence import first_wrong
-from .feeding import Feeder
+from .events import Stepped, Validated
 from .session import Session
 
 
@@ -37,62 +38,39 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
         Interrupted: a checkpoint is written.
         Diverged: a figure is not finite; the last checkpoint is from before.
     """
-    settings, ranks = stage.training, session.ranks
-    feeder = Feeder(
-        session.dataset,
-        session.model.tokenizers,
-        batch=settings.batch,
-        key=(session.recipe.seed.data, stage.name),
-        start=trainer.step,
-        micro=settings.accumulate,
-        rank=ranks.rank,
-        ranks=ranks.count,
-        unpaired=session.unpaired,
-    )
-    started = clock = time.perf_counter()
-    before = session.seconds.get(stage.name, 0.0)
-    note = ""
-    steps_heard, spent = session.hooks.heard("ibllm_step_ended"), session.hooks.total()
-    try:
+    settings, plan, ranks = stage.training, stage.validate, session.ranks
+    listened = session.bus.listens(Stepped)
+    with session.timed(stage.name), closing(session.feeder(stage, trainer.step)) as feeder:
         batches = iter(feeder)
+        clock = time.perf_counter()
         while trainer.step < stage.steps:
             trainer.iterate(next(batches))
             session.step += 1
-            step = trainer.step
-            session.observer.stepped(stage, step)
-            if steps_heard:
-                session.tell("ibllm_step_ended", stage=stage, step=step)
-            logs = step % settings.log_every == 0 or step == stage.steps
+            step, last = trainer.step, trainer.step == stage.steps
+            if listened:
+                session.bus.emit(Stepped(stage, step))
+            logs = last or step % settings.log_every == 0
             if logs:
                 _log(session, stage, trainer, clock)
                 clock = time.perf_counter()
-            validates = (
-                stage.validate is not None and stage.validate.every > 0 and (step % stage.validate.every == 0 or step == stage.steps)
-            )
-            if validates and stage.validate is not None:
-                if _validate(session, stage, stage.validate, trainer):
-                    note = f"stopped early at step {step}: no improvement in {stage.validate.patience} validations"
-                    break
+            if plan is not None and plan.every > 0 and (last or step % plan.every == 0):
+                if _validate(session, stage, plan, trainer):
+                    return f"stopped early at step {step}: no improvement in {plan.patience} validations"
                 clock = time.perf_counter()
-            session.seconds[stage.name] = before + time.perf_counter() - started - (session.hooks.total() - spent)
             stops = (ranks.count == 1 or logs) and ranks.any(session.stopping(), session.model.device)
-            passing = settings.checkpoint_every > 0 and step % settings.checkpoint_every == 0 and step < stage.steps
-            if passing or stops:
+            if stops or (settings.checkpoint_every > 0 and step % settings.checkpoint_every == 0 and not last):
                 save(session, number, trainer)
                 clock = time.perf_counter()
             if stops:
                 raise Interrupted(f"stopped in stage {stage.name} after step {step}")
-    finally:
-        feeder.close()
-        session.seconds[stage.name] = before + time.perf_counter() - started - (session.hooks.total() - spent)
-    return note
+    return ""
 
 
-def save(session: Session, number: int, trainer: StageTrainer | None, ended: bool = False) -> None:
-    """Writes a checkpoint; `number` is the stage that a restart goes on in."""
+def save(session: Session, number: int, trainer: StageTrainer | None = None) -> None:
+    """Writes a checkpoint to go on from in stage `number`: in its midst where its trainer is given, else at its beginning, the one before being done."""
     if session.ranks.first:
         state, tensors = trainer.state() if trainer is not None else ({"step": 0}, {})
-        name = f"step-{session.step:07d}" + ("-end" if ended else "")
+        name = f"step-{session.step:07d}" + ("" if trainer is not None else "-end")
         checkpoints.save(session.directory.checkpoints / name, session.checkpoint({"stage": number, **state}, tensors))
         checkpoints.prune(session.directory.checkpoints, session.recipe.training.keep)
     session.ranks.wait()
@@ -111,18 +89,17 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
     # A window may be shorter than log_every at a stage's end or after a restart.
     steps = trainer.step % stage.training.log_every or stage.training.log_every
     means["samples_per_second"] = steps * stage.training.batch / (time.perf_counter() - since)
-    session.write("train", stage.name, means)
-    session.observer.logged(stage, trainer.step, means)
+    session.log("train", stage, trainer.step, means)
 
 
 def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:
     """One validation and what it steers. True where the stage is to stop."""
     watched = plan.figure or "loss"
-    with trainer.settled(), session.averaged():
+    with trainer.settled(), session.average.swapped_in():
         metrics = {name: session.metrics[name] for name in session.recipe.validated(plan)}
         figures = measure(session, plan.split, plan.items, metrics)
         if watched == "loss":
-            figures["loss"] = _held_out_loss(session, stage, plan, trainer)
+            figures["loss"] = _held_out_loss(session, plan, trainer)
     if watched not in figures:
         raise UserError(f"{stage.place}: stages.{stage.name}.validate.figure = {watched!r}: the metrics give {', '.join(sorted(figures))}")
     better = trainer.knobs.watch(plan, figures, watched, trainer.step)
@@ -130,22 +107,19 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
     if better and plan.best:
         with trainer.settled():
             session.remember_best()
-    session.write("validation", stage.name, figures)
-    session.observer.validated(stage, trainer.step, figures, better)
-    session.tell("ibllm_validation_ended", stage=stage, step=trainer.step, figures=figures, best=better)
+    session.log("validation", stage, trainer.step, figures)
+    session.bus.emit(Validated(stage, trainer.step, figures, better))
     return trainer.knobs.stop(plan)
 
 
 def measure(session: Session, split: str, items: int, metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Figures of the model as it is on one split."""
     plan, seed = session.recipe.evaluation, session.recipe.seed.evaluation
-    figures, _ = evaluate(
-        session.model, session.dataset, metrics, split, items=items, seed=seed, batch=plan.batch, declared=session.recipe.figures()
-    )
-    return figures
+    declared = session.recipe.figures()
+    return evaluate(session.model, session.dataset, metrics, split, items=items, seed=seed, batch=plan.batch, declared=declared)[0]
 
 
-def _held_out_loss(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> float:
+def _held_out_loss(session: Session, plan: Validation, trainer: StageTrainer) -> float:
     """The model's weighted loss on the validation split; unpaired data that have none are left out, so that the pairs' own items are taken."""
     model, size = session.model, session.recipe.evaluation.batch
     player = next(player for player in trainer.players if player.name == MODEL)

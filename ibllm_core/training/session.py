@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,17 +15,18 @@ from ..interfaces.dataset import Dataset
 from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.metric import Metric
 from ..interfaces.tokenizer import Tokenizer
-from ..interfaces.tracker import Tracker
 from ..model import build
 from ..model.compute import prepare
 from ..model.model import Model
 from ..model.ranks import Ranks
-from ..recipe.schema import Recipe
-from ..runs.directory import MetricsFile, RunDirectory
+from ..model.stage import StageTrainer
+from ..recipe.schema import Recipe, Stage
+from ..runs.directory import RunDirectory
+from .average import Average
 from .checkpoints import Checkpoint
 from .distributed import join
-from .lifecycle import Hooks
-from .observer import Observer
+from .events import Bus, Logged
+from .feeding import Feeder
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -33,13 +35,12 @@ class Session:
 
     Attributes:
         unpaired: ``text`` and ``images`` → further datasets, where the recipe names such.
-        average: parameter name → averaged weight; empty where the recipe asks for none.
-        best: the state of the model (and its average) at the stage's best validation; empty before it.
+        bus: nobody listens but in the first process.
+        stopping: asked at every step boundary.
+        best: the state of the model (``weights``) and its ``average`` at the stage's best validation; empty before it.
         records: one entry a finished stage, for run.json.
         step: iterations done over all stages.
-        hooks: the lifecycle hooks of the recipe's plugins; none but in the first process.
-        seconds: what took how long, the hooks among it.
-        stopping: asked at every step boundary.
+        seconds: what took how long, without the time of listeners.
     """
 
     recipe: Recipe
@@ -50,80 +51,66 @@ class Session:
     model: Model
     losses: Mapping[str, Loss | CriticLoss]
     metrics: Mapping[str, Metric]
+    average: Average
     ranks: Ranks
-    observer: Observer
-    average: dict[str, Tensor]
+    bus: Bus
     stopping: Callable[[], bool]
-    hooks: Hooks = attrs.field(factory=Hooks)
-    trackers: Mapping[str, Tracker] = attrs.field(factory=dict)
-    log: MetricsFile | None = None
     best: dict[str, dict[str, Tensor]] = attrs.field(factory=dict)
     records: list[dict[str, Any]] = attrs.field(factory=list)
     step: int = 0
     seconds: dict[str, float] = attrs.field(factory=dict)
+    _clock: tuple[str, float] | None = None
 
-    def tell(self, hook: str, **arguments: Any) -> None:
-        """Calls a lifecycle hook with what most of them are handed, and `arguments`."""
-        self.hooks.call(hook, recipe=self.recipe, model=self.model, run_directory=self.directory.path, **arguments)
+    def trainer(self, stage: Stage) -> StageTrainer:
+        """What trains a stage, at its beginning."""
+        return StageTrainer(self.recipe, stage, self.model, self.losses, self.average.tensors, self.ranks)
 
-    def timings(self) -> dict[str, float]:
-        """`seconds`, without what hooks took in the stages that called them, and with it under the plugins' names."""
-        return self.seconds | {name: self.seconds.get(name, 0.0) + seconds for name, seconds in self.hooks.seconds.items()}
+    def feeder(self, stage: Stage, start: int = 0) -> Feeder:
+        """This process's share of a stage's batches, from a step on."""
+        plan, key, ranks = stage.training, (self.recipe.seed.data, stage.name), self.ranks
+        where = {"start": start, "micro": plan.accumulate, "rank": ranks.rank, "ranks": ranks.count}
+        return Feeder(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, **where)
 
-    def write(self, kind: str, stage: str, values: Mapping[str, float]) -> None:
-        """A line into metrics.jsonl and to every tracker."""
-        import time
-
-        if self.log is not None:
-            self.log.write(step=self.step, stage=stage, time=time.time(), kind=kind, **values)
-        for tracker in self.trackers.values():
-            tracker.scalars({f"{stage}/{kind}/{name}": value for name, value in values.items()}, self.step)
-
-    def attribution(self) -> str | None:
-        """The credits that all the data ask for, each once."""
-        credits = [dataset.attribution() for dataset in (self.dataset, *self.unpaired.values())]
-        return "\n\n".join(dict.fromkeys(credit for credit in credits if credit)) or None
+    def log(self, kind: str, stage: Stage | None, step: int, figures: Mapping[str, float]) -> None:
+        """Emits a row of figures; `stage` is None for the run's result."""
+        self.bus.emit(Logged(kind, stage.name if stage else "end", step, self.step, figures))
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, the model has its averaged weights."""
-        named = dict(self.model.named_parameters())
-        pairs = [(named[name], average) for name, average in self.average.items()]
-
-        def swap() -> None:
-            for parameter, average in pairs:
-                held = parameter.data.clone()
-                parameter.data.copy_(average)
-                average.copy_(held)
-
-        swap()
+    def timed(self, what: str) -> Iterator[None]:
+        """Within, time counts as spent on `what`, but for the time of listeners."""
+        self._clock = what, time.perf_counter() - self.bus.total()
         try:
             yield
         finally:
-            swap()
+            self.seconds, self._clock = self._spent(), None
 
-    def weights(self) -> dict[str, Tensor]:
-        """The weights that are validated, kept and reported."""
-        return {name: self.average.get(name, tensor) for name, tensor in self.model.state_dict().items()}
+    def _spent(self) -> dict[str, float]:
+        if self._clock is None:
+            return self.seconds
+        what, since = self._clock
+        return self.seconds | {what: self.seconds.get(what, 0.0) + time.perf_counter() - self.bus.total() - since}
+
+    def timings(self) -> dict[str, float]:
+        """What took how long so far, listeners under their own keys."""
+        seconds = self._spent()
+        return seconds | {name: seconds.get(name, 0.0) + spent for name, spent in self.bus.seconds.items()}
 
     def remember_best(self) -> None:
-        state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        self.best = {"weights": state, "average": {name: tensor.clone() for name, tensor in self.average.items()}}
+        """Keeps the model as it is now as the stage's best."""
+        for group, tensors in (("weights", self.model.state_dict()), ("average", self.average.tensors)):
+            self.best[group] = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
     def return_to_best(self) -> None:
+        """The model and its average take the stage's best state."""
         self.model.load_state_dict(self.best["weights"])
-        for name, tensor in self.best["average"].items():
-            self.average[name].copy_(tensor)
+        self.average.load(self.best["average"])
 
     def checkpoint(self, state: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
         """Everything that a restart needs, beside the stage's own `state` and `tensors`."""
-        shared: dict[str, Any] = {"global_step": self.step, "records": self.records, "seconds": self.timings()}
-        groups: dict[str, Mapping[str, Tensor]] = {"weights": self.model.state_dict(), **tensors}
+        shared = {"global_step": self.step, "records": self.records, "seconds": self.timings()}
+        groups: dict[str, Mapping[str, Tensor]] = {"weights": self.model.state_dict(), **tensors, "average": self.average.tensors}
         groups["losses"] = {f"{name}.{key}": t for name, loss in self.losses.items() for key, t in loss.state_dict().items()}
-        if self.average:
-            groups["average"] = self.average
-        for name, group in self.best.items():
-            groups[f"best-{name}"] = group
+        groups |= {f"best-{name}": group for name, group in self.best.items()}
         return Checkpoint({**shared, **state}, {name: group for name, group in groups.items() if group})
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -133,37 +120,31 @@ class Session:
         self.model.load_state_dict(dict(groups["weights"]))
         # Losses of later stages have their first weights still, and may be others than those of the run that the checkpoint is from.
         running = self.recipe.running()[: state["stage"] + (state["step"] > 0)]
-        seen = build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses))
-        for name, loss in ((name, self.losses[name]) for name in seen):
+        for name in build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses)):
             own = {key.removeprefix(f"{name}."): t for key, t in groups.get("losses", {}).items() if key.startswith(f"{name}.")}
-            loss.load_state_dict(own)
-        for name, tensor in groups.get("average", {}).items():
-            self.average[name].copy_(tensor)
-        device = self.model.device
-        best = {name: groups[f"best-{name}"] for name in ("weights", "average") if f"best-{name}" in groups}
-        if best:
-            self.best = {"weights": {}, "average": {}} | {n: {k: t.to(device) for k, t in group.items()} for n, group in best.items()}
+            self.losses[name].load_state_dict(own)
+        self.average.load(groups.get("average", {}))
+        if "best-weights" in groups:
+            for name in ("weights", "average"):
+                self.best[name] = {key: t.to(self.model.device) for key, t in groups.get(f"best-{name}", {}).items()}
 
 
 def open_session(
-    recipe: Recipe, directory: RunDirectory, observer: Observer, stopping: Callable[[], bool], resume: bool, hooks: Hooks | None = None
+    recipe: Recipe, directory: RunDirectory, bus: Bus | None = None, stopping: Callable[[], bool] = lambda: False, resume: bool = False
 ) -> Session:
-    """Builds everything that a run needs, on its device."""
+    """Builds everything that a run needs, on its device. Raises `UserError` where something cannot be built."""
     # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
     # the setting when they are made, so it comes before the first operation that makes them.
     torch.set_flush_denormal(True)
     dataset, unpaired = build.build_dataset(recipe), build.build_unpaired(recipe)
-    saved = directory.checkpoints if resume else None
     texts = [dataset, *(other for name, other in unpaired.items() if name == "text")]
-    tokenizers = build.build_tokenizers(recipe, texts, saved)
+    tokenizers = build.build_tokenizers(recipe, texts, directory.checkpoints if resume else None)
     model = build.build_model(recipe, tokenizers, dataset.image_shape)
     device = prepare(model, recipe.compute)
     ranks = join(device)
     named = dict.fromkeys(loss for stage in recipe.running() for loss in build.losses_with_terms(recipe, tuple(stage.losses)))
     losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named), model).items()}
     ranks.same([*model.state_dict().values(), *(t for loss in losses.values() for t in loss.state_dict().values())])
-    averages = any(stage.training.ema > 0 for stage in recipe.running())
-    average = {name: p.detach().clone() for name, p in model.named_parameters() if averages and not name.startswith("parts.discriminator.")}
     return Session(
         recipe=recipe,
         directory=directory,
@@ -173,9 +154,8 @@ def open_session(
         model=model,
         losses=losses,
         metrics=build.build_metrics(recipe),
+        average=Average(model, any(stage.training.ema > 0 for stage in recipe.running())),
         ranks=ranks,
-        observer=observer if ranks.first else Observer(),
-        average=average,
+        bus=bus or Bus(),
         stopping=stopping,
-        hooks=hooks or Hooks(),
     )

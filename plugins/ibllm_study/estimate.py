@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,20 +32,14 @@ def probe(recipe: Recipe) -> Mapping[str, float]:
     """
     import torch
 
-    from ibllm_core.model.stage import StageTrainer
     from ibllm_core.runs.directory import RunDirectory
-    from ibllm_core.training.observer import Observer
     from ibllm_core.training.session import open_session
 
     threads = torch.get_num_threads()
     try:
         with tempfile.TemporaryDirectory(prefix="ibllm-probe-") as folder:
-            session = open_session(recipe, RunDirectory(Path(folder)), Observer(), lambda: False, resume=False)
-            found = {}
-            for stage in recipe.running():
-                trainer = StageTrainer(recipe, stage, session.model, session.losses, session.average, session.ranks)
-                found[stage.name] = _seconds(session, stage, trainer)
-            return found
+            session = open_session(recipe, RunDirectory(Path(folder)))
+            return {stage.name: _seconds(session, stage, session.trainer(stage)) for stage in recipe.running()}
     finally:
         torch.set_num_threads(threads)
 
@@ -52,28 +47,17 @@ def probe(recipe: Recipe) -> Mapping[str, float]:
 def _seconds(session: Session, stage: Stage, trainer: StageTrainer) -> float:
     """The mean over the stage's steps, as far as the few that are run can say."""
     from ibllm_core.model.players import period, turns
-    from ibllm_core.training.feeding import Feeder
 
     kinds: dict[object, list[int]] = {}
     for step in range(min(period(trainer.players), stage.steps)):
         kinds.setdefault(turns(trainer.players, step), []).append(step)
-    feeder = Feeder(
-        session.dataset,
-        session.model.tokenizers,
-        batch=stage.training.batch,
-        key=(session.recipe.seed.data, stage.name),
-        micro=stage.training.accumulate,
-        unpaired=session.unpaired,
-    )
-    try:
+    with closing(session.feeder(stage)) as feeder:
         batches = iter(feeder)
         _timed(session, trainer, batches, 0)  # whatever is made at a first step
         total = 0.0
         for steps in kinds.values():
             total += len(steps) * statistics.median(_timed(session, trainer, batches, steps[0]) for _ in range(_STEPS))
         return total / sum(map(len, kinds.values()))
-    finally:
-        feeder.close()
 
 
 def _timed(session: Session, trainer: StageTrainer, batches: Iterator[list[Batch]], step: int) -> float:

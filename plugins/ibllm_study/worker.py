@@ -99,26 +99,26 @@ def _step(run: RunDirectory) -> int:
 
 
 def _train(recipe_file: Path, run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Mapping[str, Any], command: str) -> int:
-    from ibllm_core.cli.display import Plain
+    from ibllm_core.cli.display import Display
     from ibllm_core.cli.run import interruptible
     from ibllm_core.recipe import load
+    from ibllm_core.training.events import Listener, StageEnded
     from ibllm_core.training.job import Interrupted, Job
 
     recipe = load(recipe_file)
     resume = _place(recipe, run, shelf, chain)
 
-    class Publishing(Plain):
-        """Tells the log; puts the stages that others start from on the shelf."""
+    class Publishing(Listener):
+        """Puts the stages that others start from on the shelf."""
 
-        def stage_ended(self, stage: Any, step: int, seconds: float, figures_: Mapping[str, float], note: str) -> None:
-            super().stage_ended(stage, step, seconds, figures_, note)
+        def on_stage_ended(self, event: StageEnded) -> None:
             for prefix in chain:
-                if prefix.stage == stage.name:
+                if prefix.stage == event.stage.name:
                     shelf.keep(prefix, run)
-                    if stage.name in claims:
-                        claims[stage.name].release()
+                    if prefix.stage in claims:
+                        claims[prefix.stage].release()
 
-    job = Job(recipe, run.path, Publishing(), command)
+    job = Job(recipe, run.path, (Display(), Publishing()), command)
     try:
         with interruptible(job):
             job.run(resume)

@@ -21,11 +21,9 @@ from torch import Tensor, nn
 
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.noise import Rng
-from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load as load_recipe
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
-from ibllm_core.training.observer import Observer
 from ibllm_core.training.session import Session, open_session
 
 RECIPE = """
@@ -249,14 +247,14 @@ class Race:
         path = folder / "dfgan.toml"
         path.write_text(RECIPE.format(**sizes))
         self.recipe = load_recipe(path)
-        self.session = open_session(self.recipe, RunDirectory(folder / "run"), Observer(), lambda: False, resume=False)
+        self.session = open_session(self.recipe, RunDirectory(folder / "run"))
         session = self.session
         # Learned gains start at 0, with which half of the critic would not take part in the comparison.
         for name, parameter in session.model.parts["discriminator"].named_parameters():
             if name.endswith("gain"):
                 nn.init.constant_(parameter, 0.3)
         stage = self.recipe.stages["gan"]
-        self.trainer = StageTrainer(self.recipe, stage, session.model, session.losses, session.average, session.ranks)
+        self.trainer = session.trainer(stage)
         self.plain = Plain(session, **sizes)
 
     def batches(self, count: int) -> list[Batch]:

@@ -12,11 +12,9 @@ import torch
 
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.noise import Rng
-from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
-from ibllm_core.training.observer import Observer
 from ibllm_core.training.session import Session, open_session
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "joint.toml"
@@ -27,7 +25,7 @@ pytestmark = pytest.mark.benchmark
 
 def opened(tmp_path: Path) -> Session:
     recipe = load(RECIPE, ("training.ema=0.0", "training.accumulate=1"))
-    return open_session(recipe, RunDirectory(tmp_path), Observer(), lambda: False, resume=False)
+    return open_session(recipe, RunDirectory(tmp_path))
 
 
 def by_hand(session: Session, batches: list[list[Batch]]) -> None:
@@ -50,7 +48,7 @@ def by_hand(session: Session, batches: list[list[Batch]]) -> None:
 
 
 def by_loop(session: Session, batches: list[list[Batch]]) -> None:
-    trainer = StageTrainer(session.recipe, session.recipe.stages["text"], session.model, session.losses, session.average, session.ranks)
+    trainer = session.trainer(session.recipe.stages["text"])
     for batch in batches:
         trainer.iterate(batch)
     trainer.read()

@@ -23,7 +23,7 @@ from ibllm_core.model import build
 from ibllm_core.model.evaluation import Evaluation, evaluate
 from ibllm_core.recipe import Recipe, load
 from ibllm_core.recipe.mistakes import RecipeErrors
-from ibllm_core.training.job import Job, _close
+from ibllm_core.training.job import Job
 from tests.conftest import Site
 
 from .test_lifecycle import SETS, TINY
@@ -214,17 +214,20 @@ def test_of_components_in_one_module_the_one_that_raised_is_named(odd) -> None: 
             metrics[name].evaluate(None)  # type: ignore[arg-type]
 
 
-def test_a_tracker_that_cannot_close_hides_nothing(odd) -> None:  # type: ignore[no-untyped-def]
+def test_a_tracker_that_cannot_close_hides_nothing(odd, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     recipe: Recipe = load(TINY, odd("sys.exit('not now')"))
-    metric = build.build_metrics(recipe)["oddity"]
+    metric, component = build.build_metrics(recipe)["oddity"], recipe.metrics["oddity"]
     closed: list[str] = []
-    trackers = {"bad": SimpleNamespace(close=lambda: metric.evaluate(None)), "good": SimpleNamespace(close=lambda: closed.append("good"))}  # type: ignore[arg-type]
+    bad = SimpleNamespace(close=lambda: metric.evaluate(None))  # type: ignore[arg-type]
+    bus = Bus()
+    bus.add(Tracking("bad", component, bad), Tracking("good", component, SimpleNamespace(close=lambda: closed.append("good"))))  # type: ignore[arg-type]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _close(SimpleNamespace(log=None, trackers=trackers, recipe=recipe))  # type: ignore[arg-type]
+        bus.emit(RunClosed(tmp_path, "done"))
     assert closed == ["good"]
     assert [w.category for w in caught] == [Notice]
-    assert "provided by odd-dist 0.2) raised SystemExit: not now" in str(caught[0].message)
+    assert "the listener 'bad' (odd-dist==0.2) raised SystemExit: not now" in str(caught[0].message)
+    assert list(bus.record()) == ["listeners/bad"]
 
 
 @pytest.mark.slow

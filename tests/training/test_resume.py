@@ -11,22 +11,21 @@ import torch
 from safetensors.torch import load_file
 
 from ibllm_core.errors import UserError
-from ibllm_core.recipe.schema import Stage
 from ibllm_core.training import checkpoints as checkpoints
+from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
-from ibllm_core.training.observer import Observer
 
 pytestmark = pytest.mark.slow
 
 
-class StopAt(Observer):
+class StopAt(Listener):
     """Asks the job to stop once `steps` iterations are done over all stages."""
 
     def __init__(self, steps: int) -> None:
         self.job: Job | None = None
         self.left = steps
 
-    def stepped(self, stage: Stage, step: int) -> None:
+    def on_stepped(self, event: Stepped) -> None:
         self.left -= 1
         if self.left == 0:
             assert self.job is not None
@@ -34,10 +33,10 @@ class StopAt(Observer):
 
 
 def interrupted(recipe, path: Path, steps: int) -> Path:  # type: ignore[no-untyped-def]
-    observer = StopAt(steps)
-    observer.job = Job(recipe, path, observer)
+    listener = StopAt(steps)
+    listener.job = Job(recipe, path, [listener])
     with pytest.raises(Interrupted):
-        observer.job.run()
+        listener.job.run()
     return path
 
 

@@ -10,9 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ibllm_core.recipe.schema import Stage
+from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
-from ibllm_core.training.observer import Observer
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,12 +30,12 @@ SETS = (
 )
 
 
-class StopAt(Observer):
+class StopAt(Listener):
     def __init__(self, steps: int) -> None:
         self.job: Job | None = None
         self.left = steps
 
-    def stepped(self, stage: Stage, step: int) -> None:
+    def on_stepped(self, event: Stepped) -> None:
         self.left -= 1
         if self.left == 0:
             assert self.job is not None
@@ -49,10 +48,10 @@ def test_weights_are_bit_identical_after_a_restart(tiny, tmp_path: Path, model: 
     results = Job(recipe, tmp_path / "whole").run()
     for steps in (6, 10):
         path = tmp_path / f"after-{steps}"
-        observer = StopAt(steps)
-        observer.job = Job(recipe, path, observer)
+        listener = StopAt(steps)
+        listener.job = Job(recipe, path, [listener])
         with pytest.raises(Interrupted):
-            observer.job.run()
+            listener.job.run()
         assert Job(recipe, path).run(resume=True) == results
         weights = [load_file(folder / "model" / "weights.safetensors") for folder in (tmp_path / "whole", path)]
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

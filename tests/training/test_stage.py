@@ -12,16 +12,15 @@ from torch import Tensor
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
-from ibllm_core.training.observer import Observer
 from ibllm_core.training.session import Session, open_session
 
 
 def opened(recipe: Any, tmp_path: Path) -> Session:
-    return open_session(recipe, RunDirectory(tmp_path / "run"), Observer(), lambda: False, resume=False)
+    return open_session(recipe, RunDirectory(tmp_path / "run"))
 
 
 def trainer_of(session: Session, name: str) -> StageTrainer:
-    return StageTrainer(session.recipe, session.recipe.stages[name], session.model, session.losses, session.average, session.ranks)
+    return session.trainer(session.recipe.stages[name])
 
 
 def run(session: Session, trainer: StageTrainer, steps: int) -> None:
@@ -115,9 +114,9 @@ def test_the_average_is_an_exponential_one(tiny, tmp_path: Path) -> None:  # typ
         run(session, trainer, 1)
         decay = min(0.15, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weights(session)[name]
-    torch.testing.assert_close(session.average[name], expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(session.average.tensors[name], expected, rtol=1e-5, atol=1e-6)
     raw = weights(session)[name]
-    with session.averaged():
+    with session.average.swapped_in():
         torch.testing.assert_close(weights(session)[name], expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(weights(session)[name], raw)
 

@@ -1,0 +1,250 @@
+"""What happens in a run, and the bus that takes it to whoever listens. Torch-free.
+
+The display, trackers, metrics.jsonl, plugins' lifecycle hooks and the report are listeners; training knows none of them. A listener looks on: events
+hold no model, their figures are read-only, and one that raises is named, left out, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ..errors import Notice, UserError, nearest
+from ..host.loading import cause
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..recipe.schema import Recipe, Stage
+
+
+Handler = Callable[[Any], None]
+
+
+def _figures() -> Any:
+    """A field of name → value that nobody can change."""
+    return attrs.field(converter=lambda values: MappingProxyType(dict(values)))
+
+
+@attrs.frozen
+class RunStarted:
+    """The recipe has been read; nothing is built or written."""
+
+    recipe: Recipe
+    run_directory: Path
+
+
+@attrs.frozen
+class ModelBuilt:
+    """All parts are built and the run directory is there; `total` iterations are done, more than 0 after a restart."""
+
+    total: int
+
+
+@attrs.frozen
+class StageStarted:
+    """Stage `number` of `count` (from 1) starts, or goes on after a restart, at `step`."""
+
+    stage: Stage
+    number: int
+    count: int
+    step: int
+
+
+@attrs.frozen
+class Stepped:
+    """`step` steps of the stage are done. Nothing has been synchronised. Made only where somebody listens."""
+
+    stage: Stage
+    step: int
+
+
+@attrs.frozen
+class Logged:
+    """A row of figures, which metrics.jsonl and trackers keep.
+
+    Attributes:
+        kind: ``train`` (means since the last such row), ``validation``, ``stage`` (after a stage) or ``result`` (of the run).
+        stage: its name, ``end`` for the run's result.
+        step: of the stage; 0 for the run's result.
+        total: iterations over all stages.
+    """
+
+    kind: str
+    stage: str
+    step: int
+    total: int
+    figures: Mapping[str, float] = _figures()
+
+
+@attrs.frozen
+class Validated:
+    """A validation is done; `best` where the watched figure is the stage's best so far."""
+
+    stage: Stage
+    step: int
+    figures: Mapping[str, float] = _figures()
+    best: bool = False
+
+
+@attrs.frozen
+class Measuring:
+    """Something is about to be measured."""
+
+    what: str
+
+
+@attrs.frozen
+class StageEnded:
+    """A stage is done and its checkpoint written; `figures` are ``SPLIT/FIGURE`` → value, `note` says how it ended if not after its last step."""
+
+    stage: Stage
+    step: int
+    seconds: float
+    figures: Mapping[str, float] = _figures()
+    note: str = ""
+
+
+@attrs.frozen
+class Sampled:
+    """A sheet of samples is drawn: (h w c) uint8, not to be changed."""
+
+    name: str
+    pixels: npt.NDArray[np.uint8]
+    total: int
+
+
+@attrs.frozen
+class RunEnded:
+    """The run is done: model folder, figures and samples are written."""
+
+    figures: Mapping[str, float] = _figures()
+
+
+@attrs.frozen
+class Failed:
+    """An error ends the run; being stopped is none."""
+
+    error: BaseException
+
+
+@attrs.frozen
+class RunClosed:
+    """The last event of a run whose model was built: its record is written. `status` is ``done``, ``interrupted`` or ``failed``."""
+
+    run_directory: Path
+    status: str
+
+
+#: Name of a listener's method → the event it is called with.
+EVENTS: Mapping[str, type] = {
+    "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower(): event
+    for event in (
+        RunStarted, ModelBuilt, StageStarted, Stepped, Logged, Validated, Measuring, StageEnded, Sampled, RunEnded, Failed, RunClosed,
+    )
+}  # fmt: skip
+
+
+class Listener:
+    """Looks on while a run goes on: has a method ``on_EVENT(event)`` for each event that it wants (`EVENTS`).
+
+    Called in the first process only, in the thread that trains.
+
+    Attributes:
+        key: under which its time stands in the run's timings; by default ``listeners/CLASS`` in lower case.
+        distribution, version: where it is from; empty for the caller's own.
+        hooks: the plugin's hooks that it stands for.
+    """
+
+    distribution = version = ""
+    hooks: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"listeners/{type(self).__name__.lower()}"
+
+    def handlers(self) -> Iterable[tuple[type, str, Handler]]:
+        """(event, name for messages, what is called). Raises `UserError` for a method that belongs to no event."""
+        for name in (name for name in dir(self) if name.startswith("on_")):
+            if name not in EVENTS:
+                guess = nearest(name, EVENTS)
+                raise UserError(f"{type(self).__name__}.{name}: there is no such event" + (f"; did you mean {guess}?" if guess else ""))
+            yield EVENTS[name], name, getattr(self, name)
+
+    def __str__(self) -> str:
+        kind, _, name = self.key.partition("/")
+        origin = f" ({self.distribution}=={self.version})" if self.distribution else ""
+        return f"the {'plugin' if kind == 'hooks' else 'listener'} {name!r}{origin}"
+
+
+class Bus:
+    """Takes events to listeners.
+
+    Attributes:
+        seconds: a listener's key → what it took so far.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._listeners: list[Listener] = []
+        self._handlers: dict[type, list[tuple[Listener, str, Handler]]] = {}
+        self._errors: dict[str, list[dict[str, str]]] = {}
+
+    def add(self, *listeners: Listener, first: bool = False) -> None:
+        """Adds listeners: they are called after those that there are, or before them (`first`)."""
+        for listener in reversed(listeners) if first else listeners:
+            self._listeners.append(listener)
+            for event, name, handler in listener.handlers():
+                there = self._handlers.setdefault(event, [])
+                there.insert(0 if first else len(there), (listener, name, handler))
+
+    def listens(self, event: type) -> bool:
+        """True where somebody wants such events."""
+        return bool(self._handlers.get(event))
+
+    def emit(self, event: object) -> None:
+        """Calls everybody who listens. A handler that raises is warned of, recorded, and not called again."""
+        for entry in tuple(self._handlers.get(type(event), ())):
+            listener, name, handler = entry
+            started = time.perf_counter()
+            try:
+                handler(event)
+            except (Exception, SystemExit) as error:
+                self._handlers[type(event)].remove(entry)
+                raised = cause(error)
+                self._errors.setdefault(_recorded(listener), []).append({"hook": name, "error": raised})
+                remedy = f". Tell its maintainer, or upgrade {listener.distribution}" if listener.distribution else ""
+                warnings.warn(Notice(f"{name} of {listener} raised {raised}; the run goes on without it{remedy}"), stacklevel=3)
+            finally:
+                self.seconds[listener.key] = self.seconds.get(listener.key, 0.0) + time.perf_counter() - started
+
+    def total(self) -> float:
+        """Seconds of all listeners so far."""
+        return sum(self.seconds.values())
+
+    def record(self) -> dict[str, Any]:
+        """For run.json: who has hooks or has raised → where it is from, its hooks, and what raised."""
+        return {
+            name: {"distribution": one.distribution, "version": one.version, "hooks": list(one.hooks), "errors": self._errors.get(name, [])}
+            for one in self._listeners
+            if (name := _recorded(one)) in self._errors or one.hooks
+        }
+
+    def take_over(self, record: Mapping[str, Any]) -> None:
+        """Keeps the errors of an earlier part of the run, as `record` wrote them; what raised is tried again."""
+        for name, entry in record.items():
+            if entry.get("errors"):
+                self._errors[name] = [*entry["errors"], *self._errors.get(name, [])]
+
+
+def _recorded(listener: Listener) -> str:
+    """Its name in run.json."""
+    return listener.key.removeprefix("hooks/")

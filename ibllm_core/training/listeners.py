@@ -1,0 +1,153 @@
+"""The listeners of every run: metrics.jsonl, trackers, the hooks of the plugins that the recipe names, and what the package of the core registers."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ..errors import Notice
+from ..host.loading import Plugin, cause, origin_of, stdout_to_stderr
+from ..host.manager import manager
+from ..interfaces.tracker import Tracker
+from ..model import build
+from ..model.model import Model
+from ..recipe.schema import Component, Recipe
+from ..runs.directory import write_text
+from . import events
+from .events import Handler, Listener
+
+#: The entry-point group of listeners that every run has. Of its own package only: others' are hooks, which a recipe names.
+GROUP = "ibllm.listeners"
+#: Lifecycle hook → its event.
+HOOKS: Mapping[str, type] = {
+    "ibllm_recipe_loaded": events.RunStarted,
+    "ibllm_model_built": events.ModelBuilt,
+    "ibllm_stage_started": events.StageStarted,
+    "ibllm_step_ended": events.Stepped,
+    "ibllm_validation_ended": events.Validated,
+    "ibllm_stage_ended": events.StageEnded,
+    "ibllm_run_ended": events.RunEnded,
+    "ibllm_error": events.Failed,
+}
+
+
+class MetricsFile(Listener):
+    """Writes metrics.jsonl, one JSON object a line; lines beyond a restart's step, `total`, are forgotten."""
+
+    key = "listeners/metrics.jsonl"
+
+    def __init__(self, path: Path, total: int) -> None:
+        if path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= total] if total else []
+            write_text(path, "".join(line + "\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def on_logged(self, event: events.Logged) -> None:
+        row = {"step": event.total, "stage": event.stage, "time": time.time(), "kind": event.kind}
+        self._file.write(json.dumps(row | dict(event.figures)) + "\n")
+        self._file.flush()
+
+    def on_run_closed(self, event: events.RunClosed) -> None:
+        self._file.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+class Tracking(Listener):
+    """Hands rows of figures and sheets of samples to a tracker of the recipe.
+
+    Args:
+        name: in the recipe.
+        component: which the recipe names.
+    """
+
+    def __init__(self, name: str, component: Component, tracker: Tracker) -> None:
+        self._name, self._tracker = name, tracker
+        self.distribution, self.version = component.distribution, component.version
+
+    @property
+    def key(self) -> str:
+        return f"listeners/{self._name}"
+
+    def on_logged(self, event: events.Logged) -> None:
+        self._tracker.scalars({f"{event.stage}/{event.kind}/{name}": value for name, value in event.figures.items()}, event.total)
+
+    def on_sampled(self, event: events.Sampled) -> None:
+        self._tracker.image(f"samples/{event.name}", event.pixels, event.total)
+
+    def on_run_closed(self, event: events.RunClosed) -> None:
+        self._tracker.close()
+
+
+def trackers(recipe: Recipe, run_directory: Path, total: int) -> Iterator[Tracking]:
+    """The recipe's trackers, opened."""
+    for name, tracker in build.build_trackers(recipe).items():
+        tracker.open(run_directory, total)
+        yield Tracking(name, recipe.trackers[name], tracker)
+
+
+class PluginHooks(Listener):
+    """Calls a plugin's lifecycle hooks (`ibllm_core.host.hookspecs`) with the event's fields, the recipe, the model and the run directory.
+
+    Attributes:
+        model: None until it is built.
+    """
+
+    def __init__(self, plugin: Plugin, recipe: Recipe, run_directory: Path) -> None:
+        self.distribution, self.version, self.hooks = plugin.origin.distribution, plugin.origin.version, plugin.hooks
+        self.model: Model | None = None
+        self._plugin, self._shared = plugin, {"recipe": recipe, "run_directory": run_directory}
+
+    @property
+    def key(self) -> str:
+        return f"hooks/{self._plugin.origin.plugin}"
+
+    def handlers(self) -> Iterable[tuple[type, str, Handler]]:
+        return [(HOOKS[hook], hook, partial(self._call, getattr(self._plugin.host.hook, hook))) for hook in self.hooks]
+
+    def _call(self, hook: Callable[..., Any], event: Any) -> None:
+        fields = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
+        with stdout_to_stderr(self._plugin.origin):
+            hook(**fields | self._shared | {"model": self.model})
+
+
+def plugin_hooks(recipe: Recipe, run_directory: Path) -> list[PluginHooks]:
+    """The hooks of the plugins that a recipe names: those of its components, and ``[plugins] hooks``."""
+    found = manager(recipe.plugins.block)
+    used = [found.plugin_of(component.kind, component.use) for component in recipe.components().values()]
+    plugins = (found.plugin(name) for name in dict.fromkeys((*used, *recipe.plugins.hooks)))
+    return [PluginHooks(plugin, recipe, run_directory) for plugin in plugins if plugin.hooks]
+
+
+def standing(recipe: Recipe) -> tuple[list[Listener], list[str]]:
+    """The listeners that the core's own package registers, and the names of those that are blocked."""
+    found: list[Listener] = []
+    blocked = []
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+        origin = origin_of(point)
+        if origin.distribution != "ibllm":
+            continue
+        if point.name in manager(recipe.plugins.block).block:
+            blocked.append(point.name)
+            continue
+        try:
+            listener = point.load()()
+        except (Exception, SystemExit) as error:
+            warnings.warn(Notice(f"the listener {point.name!r} ({origin}) cannot be used: {cause(error)}"), stacklevel=2)
+        else:
+            listener.distribution, listener.version = origin.distribution, origin.version
+            found.append(listener)
+    return found, blocked

@@ -1,0 +1,61 @@
+"""A split's sample grid: PNGs, a list of what is what, and a sheet for trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..interfaces.metric import Metric
+from ..model.evaluation import Evaluation
+from ..model.model import Pixels
+from ..runs.directory import write_json
+
+
+def write_samples(folder: Path, evaluation: Evaluation, metrics: Iterable[Metric], count: int) -> Pixels | None:
+    """Writes `count` samples, as far as the data give them and the model makes them; gives a sheet of all images (h w c), None without any."""
+    folder.mkdir(exist_ok=True)
+    rows = choose_samples(evaluation, count)
+    draws, reads = evaluation.draws_captions, evaluation.reads_images
+    texts: dict[str, Sequence[str] | None] = {
+        "caption": evaluation.samples.captions,
+        "language": evaluation.languages,
+        "read": evaluation.read if reads else None,
+        "reread": evaluation.reread if draws and reads else None,
+    }
+    pictures = {"real": evaluation.samples.images, "generated": evaluation.generated if draws else None}
+    shown = {name: pixels for name, pixels in pictures.items() if pixels is not None}
+    marks = [metric.marks(evaluation) for metric in metrics]
+    items: list[dict[str, Any]] = []
+    for row in rows:
+        index = int(evaluation.indices[row])
+        files = {name: f"{evaluation.split}-{index:06d}-{name}.png" if name in shown else None for name in pictures}
+        for name, pixels in shown.items():
+            _write_png(folder / str(files[name]), pixels[row])
+        right = {name: bool(values[row]) for found in marks for name, values in found.items()}
+        read = {name: None if found is None else found[row] for name, found in texts.items()}
+        items.append({"index": index} | read | files | {"right": right})
+    write_json(folder / f"{evaluation.split}.json", {"split": evaluation.split, "items": items})
+    if not (shown and rows):
+        return None
+    return np.concatenate([np.concatenate([pixels[row] for pixels in shown.values()]) for row in rows], axis=1)
+
+
+def choose_samples(evaluation: Evaluation, count: int) -> list[int]:
+    """The first items of the split, taken in turn from every language: chosen by place, never by how they came out."""
+    queues: dict[str, list[int]] = {}
+    for row, language in enumerate(evaluation.languages):
+        queues.setdefault(language, []).append(row)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(evaluation)):
+        for queue in queues.values():
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop(0))
+    return chosen
+
+
+def _write_png(path: Path, pixels: Pixels) -> None:
+    Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]).save(path)
