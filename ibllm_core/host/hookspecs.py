@@ -191,7 +191,7 @@ def ibllm_stage_ended(recipe: Recipe, stage: Stage, step: int, figures: Mapping[
 
 @hookspec
 def ibllm_run_ended(recipe: Recipe, figures: Mapping[str, float], model: Model, run_directory: Path) -> None:
-    """The run is done: model folder, figures, samples and report are written.
+    """The run is done: model folder, figures and samples are written; the report follows.
 
     Args:
         recipe: the resolved recipe.

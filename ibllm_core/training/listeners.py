@@ -14,7 +14,8 @@ from typing import Any
 import attrs
 
 from ..errors import Notice
-from ..host.loading import Plugin, cause, origin_of, stdout_to_stderr
+from ..host.entry_points import LISTENERS, block_of, origin_of
+from ..host.loading import Plugin, cause, stdout_to_stderr
 from ..host.manager import manager
 from ..interfaces.tracker import Tracker
 from ..model import build
@@ -24,8 +25,6 @@ from ..runs.directory import write_text
 from . import events
 from .events import Handler, Listener
 
-#: The entry-point group of listeners that every run has. Of its own package only: others' are hooks, which a recipe names.
-GROUP = "ibllm.listeners"
 #: Lifecycle hook → its event.
 HOOKS: Mapping[str, type] = {
     "ibllm_recipe_loaded": events.RunStarted,
@@ -133,14 +132,14 @@ def plugin_hooks(recipe: Recipe, run_directory: Path) -> list[PluginHooks]:
 
 
 def standing(recipe: Recipe) -> tuple[list[Listener], list[str]]:
-    """The listeners that the core's own package registers, and the names of those that are blocked."""
+    """The listeners that the core's own package registers, and the names of those that are blocked. Others' are hooks, which a recipe names."""
     found: list[Listener] = []
     blocked = []
-    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+    for point in sorted(metadata.entry_points(group=LISTENERS), key=lambda point: point.name):
         origin = origin_of(point)
         if origin.distribution != "ibllm":
             continue
-        if point.name in manager(recipe.plugins.block).block:
+        if block_of(point) or point.name in recipe.plugins.block:
             blocked.append(point.name)
             continue
         try:

@@ -23,7 +23,9 @@ from ibllm_core.model import build
 from ibllm_core.model.evaluation import Evaluation, evaluate
 from ibllm_core.recipe import Recipe, load
 from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.training.events import Bus, RunClosed
 from ibllm_core.training.job import Job
+from ibllm_core.training.listeners import Tracking
 from tests.conftest import Site
 
 from .test_lifecycle import SETS, TINY

@@ -66,6 +66,20 @@ def test_the_command_trains_and_says_where_everything_is(tmp_path: Path) -> None
     assert json.loads((run / "run.json").read_text())["seed"] == {"init": 3, "data": 3, "evaluation": 3}
 
 
+def test_it_trains_and_prints_its_table_without_the_tools(tmp_path: Path) -> None:
+    run, env = tmp_path / "run", os.environ | {"IBLLM_BLOCK": "study,report,author,testing"}
+    sets = ("stages.text.steps=2", "stages.image.steps=0", "stages.joint.steps=0")
+    process = ibllm_process("run", TINY, "--run-dir", run, *(part for key in sets for part in ("--set", key)), env=env)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "scenes right" in out
+    assert "no report: blocked" in out.splitlines()
+    assert "report.html" not in out
+    assert not (run / "report.html").exists()
+    assert json.loads((run / "run.json").read_text())["status"] == "done"
+    assert err == ""
+
+
 def test_a_second_run_in_the_same_place_is_refused(finished: Path) -> None:
     process = ibllm_process("run", TINY, "--run-dir", finished)
     _, err = process.communicate(timeout=300)
