@@ -17,12 +17,11 @@ import plugin_reference
 
 from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host.manager import manager
-from ibllm_core.host.options import Config, MetricConfig
+from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.recipe import schema, tables
 from ibllm_core.recipe.describe import OptionRow, options_of
-from ibllm_core.runs.figures import KNOWN
 
 DISTRIBUTION = "ibllm"
 _LINE = re.compile(r"^% generated: (\w+)(?: (\S+))?$", re.MULTILINE)
@@ -110,18 +109,41 @@ def recipe(_: str = "") -> str:
 
 def figures(_: str = "") -> str:
     """Every figure with its meaning and the metrics that give it."""
-    given: dict[str, list[str]] = {}
+    found: dict[str, dict[str, list[str]]] = {}
     for kind, name in own_components():
         config = _default(kind, name)
         for figure in config.figures() if isinstance(config, MetricConfig) else ():
-            given.setdefault(figure, []).append(_link(kind, name))
+            caution = f" It is {figure.caution}." if figure.caution else ""
+            better = f", {figure.better} is better" if figure.better else ""
+            unit = f", in {figure.unit}" if figure.unit else ""
+            said = f"{_text(figure.meaning + caution)}\\\n  {figure.direction}{better}{unit}"
+            found.setdefault(figure.name, {}).setdefault(said, []).append(_link(kind, name))
     entries = []
-    for figure in [*(name for name in KNOWN if name in given), *(name for name in given if name not in KNOWN)]:
-        known = KNOWN.get(figure)
-        meaning = known.explanation + (f" It is {known.caution}." if known.caution else "") if known else ""
-        direction = known.direction if known else "direction not stated"
-        entries.append(f"`{figure}`\n: {_text(meaning)}\\\n  {direction}; given by {', '.join(given[figure])}")
+    for name, texts in found.items():
+        meanings = "\n".join(f": {said}; given by {', '.join(by)}" for said, by in texts.items())
+        entries.append(f"`{name}`\n{meanings}")
     return "\n\n".join(entries)
+
+
+def splits(_: str = "") -> str:
+    """Every dataset's splits, those that are reported by default first."""
+    entries = []
+    for kind, name in own_components():
+        config = _default(kind, name) if kind == "dataset" else None
+        if isinstance(config, DatasetConfig):
+            rows = [
+                (f"`{split}`", _text(text), " ".join(_uses(config, split)))
+                for split, text in sorted(config.splits().items(), key=lambda entry: entry[0] not in config.reported_splits())
+            ]
+            entries.append(f"### {_link(kind, name)}\n\n{_table(('split', 'what it holds', 'unless a recipe says otherwise'), rows)}")
+    return "\n\n".join(entries)
+
+
+def _uses(config: DatasetConfig, split: str) -> Iterable[str]:
+    if split in config.reported_splits():
+        yield "reported" + (", looked at first" if split == config.primary_split() and len(config.reported_splits()) > 1 else "")
+    if split == config.validation_split():
+        yield "validated on"
 
 
 def measured(name: str) -> str:
@@ -215,7 +237,7 @@ def own_components() -> list[tuple[str, str]]:
 #: What a page may ask for.
 GENERATORS: Mapping[str, Callable[[str], str]] = {
     f.__name__: f
-    for f in (kinds, capabilities, components, recipe, figures, measured, families, conformance, fixtures, hooks, interfaces, commands)
+    for f in (kinds, capabilities, components, recipe, figures, splits, measured, families, conformance, fixtures, hooks, interfaces, commands)
 }
 
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import ibllm
-from ibllm_core.runs.figures import KNOWN
+from ibllm_core.host.options import DatasetConfig
+from ibllm_core.recipe import load
+from ibllm_core.runs.glossary import Glossary
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "measured"
@@ -100,15 +102,16 @@ def table(name: str, only: str = "") -> str:
     runs: list[Mapping[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["runs"]
     keys = [key for key in runs[0]["results"] if not key.endswith("/items") and key.startswith(f"{only}/" if only else "")]
     splits = list(dict.fromkeys(key.split("/")[0] for key in keys))
-    splits.sort(key=lambda split: split not in ("novel", "concept", "tone"))
+    recipe = load(next((ROOT / "recipes").rglob(f"{name}.toml")))
+    data, glossary = recipe.data.config, Glossary.of(recipe)
+    splits.sort(key=lambda split: (split != glossary.primary, isinstance(data, DatasetConfig) and split not in data.reported_splits()))
     header = ["split", "figure", *(f"seed {run['seed']}" for run in runs), *(["mean"] if len(runs) > 1 else [])]
     rows = []
     for split in splits:
         for key in (key for key in keys if key.split("/")[0] == split):
             values = [run["results"][key] for run in runs]
             figure = key.split("/")[1]
-            meaning = KNOWN.get(figure)
-            label = f"{meaning.full_label if meaning else figure} (`{figure}`)"
+            label = f"{glossary.figure(figure).full_label} (`{figure}`)"
             shown = [f"{value:.3f}" for value in values]
             rows.append([split, label, *shown, *([f"{sum(values) / len(values):.3f}"] if len(values) > 1 else [])])
     times = [f"{run['seconds'] / 60:.1f}" for run in runs]

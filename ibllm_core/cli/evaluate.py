@@ -34,7 +34,8 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     from ..host.output import stdout_to_stderr
     from ..model.build import build_metrics
     from ..model.evaluation import evaluate, records
-    from ..runs.figures import told
+    from ..runs.glossary import Glossary
+    from ..runs.results import described
 
     measured: dict[str, str] = {}
     results: dict[str, float] = {}
@@ -53,7 +54,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
             )
             results |= {f"{split}/{name}": value for name, value in figures.items()}
             results[f"{split}/items"] = float(len(evaluation))
-            measured |= {f"{split} {name}": told(record) for name, record in records(metrics, evaluation).items()}
+            measured |= {f"{split} {name}": described(record) for name, record in records(metrics, evaluation).items()}
     if as_json:
         import json
 
@@ -61,7 +62,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     else:
         from rich.console import Console
 
-        from .tables import records_table, results_table
+        from .results_table import records_table, results_table
 
-        Console().print(results_table(results), records_table(measured))
+        Console().print(results_table(results, Glossary.of(opened.recipe)), records_table(measured))
     return 0

@@ -54,9 +54,10 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
     if first:
         from rich.console import Console
 
-        from .tables import results_table
+        from ..runs.glossary import Glossary
+        from .results_table import results_table
 
-        Console().print(results_table(results))
+        Console().print(results_table(results, Glossary.of(resolved)))
         for name in job.blocked:
             click.echo(f"no {name}: blocked")
         if job.directory.report.is_file():

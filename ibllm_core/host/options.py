@@ -18,6 +18,8 @@ from typing import Any
 
 import attrs
 
+from .figures import Figure, Mark
+
 __all__ = ["Config", "LossConfig", "MetricConfig", "OptionError", "check_groups", "check_heads", "option"]
 
 
@@ -168,5 +170,13 @@ class MetricConfig(Config, ABC):
     """
 
     @abstractmethod
-    def figures(self) -> tuple[str, ...]:
-        """The names of the figures it gives, so that a recipe can be checked before anything is measured."""
+    def figures(self) -> tuple[Figure, ...]:
+        """The figures it gives, so that a recipe can be checked before anything is measured, and tables and reports can explain them."""
+
+    def marks(self) -> tuple[Mark, ...]:
+        """What it says of single samples (`Metric.marks`); by default nothing."""
+        return ()
+
+    def names(self) -> tuple[str, ...]:
+        """The figures' names."""
+        return tuple(figure.name for figure in self.figures())

@@ -18,7 +18,7 @@ class Metric(ABC):
 
     @abstractmethod
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
-        """Figure name → value, all that the config's `figures` names. Fractions are in [0, 1].
+        """Figure → value, all that the config's `figures` names. Fractions are in [0, 1].
 
         Every value is finite: a run ends, with the metric's name, where one is not. What the evaluation hands out is read-only.
         """
@@ -31,5 +31,5 @@ class Metric(ABC):
         return {"n": len(evaluation), **evaluation.hashes}
 
     def marks(self, evaluation: Evaluation) -> Mapping[str, npt.NDArray[np.bool_]]:
-        """What is right or wrong item by item, for sample grids: ``scene``, ``caption``, ``roundtrip`` → (b). By default nothing."""
+        """What is right or wrong item by item, for sample grids: mark → (b), those that the config's `marks` names. By default nothing."""
         return {}

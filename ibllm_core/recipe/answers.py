@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..host.figures import Figure, Mark
 from ..host.loading import PluginError
 from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 
@@ -21,7 +22,9 @@ def check_answers(config: Config) -> None:
         _expect(isinstance(terms, tuple) and _words(terms), "terms()", terms, "a tuple of strings")
     if isinstance(config, MetricConfig):
         figures = config.figures()
-        _expect(isinstance(figures, tuple) and _words(figures), "figures()", figures, "a tuple of strings")
+        _expect(_all(Figure, figures), "figures()", figures, "a tuple of Figure")
+        marks = config.marks()
+        _expect(_all(Mark, marks), "marks()", marks, "a tuple of Mark")
     if isinstance(config, DatasetConfig):
         splits, shape = config.splits(), config.image_shape
         described = isinstance(splits, Mapping) and _words((*splits, *splits.values())) and "train" in splits
@@ -33,6 +36,10 @@ def check_answers(config: Config) -> None:
         _expect(first in reported, "primary_split()", first, f"one of {', '.join(reported)}")
         numbers = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)
         _expect(numbers, "image_shape", shape, "a tuple (c, h, w)")
+
+
+def _all(cls: type, found: object) -> bool:
+    return isinstance(found, tuple) and all(isinstance(entry, cls) for entry in found)
 
 
 def _words(found: object) -> bool:

@@ -169,7 +169,7 @@ def figures_are_there(draft: Draft) -> None:
         if any(name not in draft.metrics for name in validate.metrics):
             continue
         used = {name: metric for name, metric in draft.metrics.items() if not validate.metrics or name in validate.metrics}
-        figures = [figure for metric in used.values() if isinstance(metric.config, MetricConfig) for figure in metric.config.figures()]
+        figures = [figure for metric in used.values() if isinstance(metric.config, MetricConfig) for figure in metric.config.names()]
         watched = {"figure": validate.figure} if validate.figure else {}
         if validate.balance:
             watched |= {"text": validate.balance.text, "image": validate.balance.image}

@@ -271,8 +271,8 @@ class Recipe:
         return found
 
     def figures(self) -> Mapping[str, tuple[str, ...]]:
-        """Metric → the figures that it says it gives."""
-        return {name: c.config.figures() if isinstance(c.config, MetricConfig) else () for name, c in self.metrics.items()}
+        """Metric → the names of the figures that it says it gives."""
+        return {name: c.config.names() if isinstance(c.config, MetricConfig) else () for name, c in self.metrics.items()}
 
     def validated(self, plan: Validation) -> tuple[str, ...]:
         """The metrics that a validation computes: those it names, and those that give the figures it steers by."""
@@ -280,7 +280,7 @@ class Recipe:
         return tuple(
             name
             for name, component in self.metrics.items()
-            if name in plan.metrics or (isinstance(component.config, MetricConfig) and steered & set(component.config.figures()))
+            if name in plan.metrics or (isinstance(component.config, MetricConfig) and steered & set(component.config.names()))
         )
 
     def latent_width(self, part: str) -> int:

@@ -14,6 +14,7 @@ import torch
 from ..contracts import Report, check
 from ..recipe.schema import Recipe, Stage
 from ..runs.directory import RunDirectory, write_text
+from ..runs.glossary import Glossary
 from ..runs.provenance import provenance
 from . import checkpoints, listeners
 from .distributed import first_process, leave
@@ -152,7 +153,7 @@ class Job:
         if session.ranks.first:
             # A run that starts where another one left it has no record of its own yet.
             missing = {} if "provenance" in self.directory.info() else self._record(session) | {"stages": session.records}
-            self.directory.update(**missing | {"status": "running", "error": "", "traceback": ""})
+            self.directory.update(**missing | Glossary.of(self.recipe).record() | {"status": "running", "error": "", "traceback": ""})
         return int(checkpoint.state["stage"]), checkpoint if checkpoint.state["step"] > 0 else None
 
     def _stage(self, session: Session, stage: Stage, number: int, count: int, checkpoint: checkpoints.Checkpoint | None) -> None:
@@ -214,6 +215,7 @@ class Job:
             "versions": {"ibllm": version("ibllm"), "python": platform.python_version(), "torch": torch.__version__},
             "hardware": hardware(session.model.device),
             "provenance": provenance(recipe),
+            **Glossary.of(recipe).record(),
             "hooks": session.bus.record(),
             "parts": [
                 {"part": name, "component": str(recipe.parts[name]), "parameters": sum(p.numel() for p in part.parameters())}

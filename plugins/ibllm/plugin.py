@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from ibllm_core.errors import Notice as Notice
     from ibllm_core.errors import UserError as UserError
     from ibllm_core.errors import nearest as nearest
+    from ibllm_core.host.figures import IMAGE_TO_TEXT as IMAGE_TO_TEXT
+    from ibllm_core.host.figures import NOT_INDEPENDENT as NOT_INDEPENDENT
+    from ibllm_core.host.figures import ROUND_TRIP as ROUND_TRIP
+    from ibllm_core.host.figures import TEXT_TO_IMAGE as TEXT_TO_IMAGE
+    from ibllm_core.host.figures import Figure as Figure
+    from ibllm_core.host.figures import Mark as Mark
     from ibllm_core.host.hookspecs import hookimpl as hookimpl
     from ibllm_core.host.options import Config as Config
     from ibllm_core.host.options import DatasetConfig as DatasetConfig
@@ -87,6 +93,12 @@ _HOMES = {
     "Notice": "ibllm_core.errors",
     "UserError": "ibllm_core.errors",
     "nearest": "ibllm_core.errors",
+    "IMAGE_TO_TEXT": "ibllm_core.host.figures",
+    "NOT_INDEPENDENT": "ibllm_core.host.figures",
+    "ROUND_TRIP": "ibllm_core.host.figures",
+    "TEXT_TO_IMAGE": "ibllm_core.host.figures",
+    "Figure": "ibllm_core.host.figures",
+    "Mark": "ibllm_core.host.figures",
     "hookimpl": "ibllm_core.host.hookspecs",
     "Config": "ibllm_core.host.options",
     "DatasetConfig": "ibllm_core.host.options",

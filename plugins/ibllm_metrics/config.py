@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import MetricConfig, option
+from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, MetricConfig, option
+
+#: The caution of figures that the model's reading half gives of its drawing half.
+_JUDGED_BY_ITSELF = "not independent: judged by parts whose gradients may have trained the generator"
 
 
 @attrs.frozen(kw_only=True)
@@ -13,8 +16,13 @@ class _TextOptions(MetricConfig):
         "real", help="captions read off real images, or off those generated from the captions", choices=("real", "generated")
     )
 
-    def _named(self, name: str) -> tuple[str, ...]:
-        return (name if self.images == "real" else f"{name}_generated",)
+    def _figure(self, name: str, label: str, meaning: str) -> tuple[Figure, ...]:
+        if self.images == "real":
+            return (Figure(name, label, IMAGE_TO_TEXT, meaning, better="higher"),)
+        of_generated = f"{label} of the captions that the model's own captioner reads off the generated images."
+        return (
+            Figure(f"{name}_generated", f"{label} of generated images", ROUND_TRIP, of_generated, caution=NOT_INDEPENDENT, better="higher"),
+        )
 
     def needs(self) -> frozenset[str]:
         reads = {"image_encoder", "text_decoder"}
@@ -27,8 +35,12 @@ class BLEUConfig(_TextOptions):
 
     order: int = option(4, help="longest n-grams that are compared; names of one or two words have no longer ones", ge=1, le=4)
 
-    def figures(self) -> tuple[str, ...]:
-        return self._named("bleu")
+    def figures(self) -> tuple[Figure, ...]:
+        return self._figure(
+            "bleu",
+            "BLEU",
+            "Overlap of word sequences with the reference captions, 0–1. Wording counts, so a right caption in other words loses points.",
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -38,8 +50,9 @@ class ChrFConfig(_TextOptions):
     order: int = option(6, help="longest sequences of characters that are compared", ge=1)
     words: int = option(0, help="longest sequences of words that are compared; 2 is chrF++", ge=0)
 
-    def figures(self) -> tuple[str, ...]:
-        return self._named("chrf")
+    def figures(self) -> tuple[Figure, ...]:
+        meaning = "Overlap of character sequences with the reference captions, 0–1; kinder to near misses than BLEU."
+        return self._figure("chrf", "chrF", meaning)
 
 
 @attrs.frozen(kw_only=True)
@@ -54,8 +67,12 @@ class CIDErConfig(_TextOptions):
     )
     limit: int = option(8192, help="with `train`: items of the training split that are looked at, from its beginning", ge=1)
 
-    def figures(self) -> tuple[str, ...]:
-        return self._named("cider")
+    def figures(self) -> tuple[Figure, ...]:
+        return self._figure(
+            "cider",
+            "CIDEr-D",
+            "Overlap of word sequences with the reference captions, rare ones counting more, 0–10. Wording counts here too.",
+        )
 
 
 #: Places of the list that the right answer may take.
@@ -95,9 +112,23 @@ class RecallConfig(_SpaceOptions):
 
     space: str = _space("likelihood")
 
-    def figures(self) -> tuple[str, ...]:
-        found = tuple(f"{what}_recall_{k}" for what in ("image", "caption") for k in RECALLS)
-        return (*found, *(f"{what}_recall_1_{against}" for what in ("image", "caption") for against in ("times_chance", "shuffled")))
+    def figures(self) -> tuple[Figure, ...]:
+        found: list[Figure] = []
+        for what, given, whose in (("image", "caption", "Captions whose real image"), ("caption", "image", "Real images whose caption")):
+            for k, place in zip(RECALLS, ("the best", "among the five best", "among the ten best"), strict=True):
+                label, meaning = f"{what} found for its {given}, R@{k}", f"{whose} is {place} of a pool, as the model itself scores them."
+                found.append(Figure(f"{what}_recall_{k}", label, IMAGE_TO_TEXT, meaning, percent=True, better="higher"))
+        for what, given in (("image", "caption"), ("caption", "image")):
+            label, meaning = (
+                f"{what} found for its {given}, R@1",
+                f"R@1 of {what}s for their {given}s over what guessing would give; 1 is chance.",
+            )
+            found.append(Figure(f"{what}_recall_1_times_chance", f"{label} × chance", IMAGE_TO_TEXT, meaning, better="higher"))
+            meaning = (
+                f"The control: each {given} judged as if it were another {what}'s. It must come out at chance, or below where R@1 is high."
+            )
+            found.append(Figure(f"{what}_recall_1_shuffled", f"{label}, shuffled", IMAGE_TO_TEXT, meaning, percent=True))
+        return tuple(found)
 
     def needs(self) -> frozenset[str]:
         return frozenset(self._scoring())
@@ -113,8 +144,16 @@ class RPrecisionConfig(_SpaceOptions):
 
     space: str = _space("latent")
 
-    def figures(self) -> tuple[str, ...]:
-        return ("r_precision", "r_precision_times_chance", "r_precision_shuffled")
+    def figures(self) -> tuple[Figure, ...]:
+        best = "Generated images whose own caption is scored above 99 others of other words."
+        over_chance = "R-precision over what guessing would give; 1 is chance."
+        control = "The control: each image judged as if it were another caption's. It must come out at chance, 1 % with 100 captions."
+        caution = _JUDGED_BY_ITSELF
+        return (
+            Figure("r_precision", "R-precision", TEXT_TO_IMAGE, best, caution=caution, percent=True, better="higher"),
+            Figure("r_precision_times_chance", "R-precision × chance", TEXT_TO_IMAGE, over_chance, caution=caution, better="higher"),
+            Figure("r_precision_shuffled", "R-precision, shuffled captions", TEXT_TO_IMAGE, control, caution=caution, percent=True),
+        )
 
     def needs(self) -> frozenset[str]:
         return frozenset(self._scoring() | {"text_encoder", "image_decoder"})
@@ -136,21 +175,32 @@ class _FeatureOptions(MetricConfig):
         needed = {"text_encoder", "image_decoder"}
         return frozenset(needed | {"image_encoder"} if self.extractor == "encoder" else needed)
 
+    def _figure(self, name: str, label: str, distance: str) -> tuple[Figure, ...]:
+        features = {
+            "pixels": "their pixels, made few",
+            "random": "features of a network with random weights",
+            "encoder": "the image encoder's own latents",
+        }[self.extractor]
+        meaning = f"{distance} of generated from real images by {features}. Comparable only with the same data and number of items."
+        caution = _JUDGED_BY_ITSELF if self.extractor == "encoder" else ""
+        full = f"{label} distance, {self.extractor}"
+        return (Figure(f"{name}_{self.extractor}", full, TEXT_TO_IMAGE, meaning, caution=caution, better="lower"),)
+
 
 @attrs.frozen(kw_only=True)
 class FrechetConfig(_FeatureOptions):
     """Heusel et al. 2017, with features that need no download: compare runs of one dataset, size and number of items, not papers."""
 
-    def figures(self) -> tuple[str, ...]:
-        return (f"frechet_{self.extractor}",)
+    def figures(self) -> tuple[Figure, ...]:
+        return self._figure("frechet", "Fréchet", "Distance of means and covariances")
 
 
 @attrs.frozen(kw_only=True)
 class KernelConfig(_FeatureOptions):
     """Bińkowski et al. 2018 (KID), with features that need no download: compare runs of one dataset, not papers."""
 
-    def figures(self) -> tuple[str, ...]:
-        return (f"kernel_{self.extractor}",)
+    def figures(self) -> tuple[Figure, ...]:
+        return self._figure("kernel", "kernel", "Squared mean discrepancy")
 
 
 @attrs.frozen(kw_only=True)
@@ -165,8 +215,14 @@ class RetrievalConfig(MetricConfig):
     size: int = option(64, help="height and width in pixels at which images are compared", ge=1)
     limit: int = option(8192, help="items of the training split that are looked at, from its beginning", ge=1)
 
-    def figures(self) -> tuple[str, ...]:
-        return ("retrieval_top1", "retrieval_top5")
+    def figures(self) -> tuple[Figure, ...]:
+        among = "pixel by pixel among all candidates"
+        nearest = f"Generated images whose nearest drawing, {among}, is the one their caption belongs to."
+        near = f"Generated images whose caption's own drawing is among the five nearest, {among}."
+        return (
+            Figure.share("retrieval_top1", "nearest drawing is the right one", TEXT_TO_IMAGE, nearest),
+            Figure.share("retrieval_top5", "right drawing among the nearest five", TEXT_TO_IMAGE, near),
+        )
 
     def needs(self) -> frozenset[str]:
         return frozenset({"text_encoder", "image_decoder"})
@@ -178,8 +234,9 @@ class DiversityConfig(MetricConfig):
 
     draws: int = option(4, help="drawings of each caption", ge=2)
 
-    def figures(self) -> tuple[str, ...]:
-        return ("diversity",)
+    def figures(self) -> tuple[Figure, ...]:
+        meaning = "How much images of one caption differ when only the noise differs; near 0, the noise is ignored."
+        return (Figure("diversity", "diversity", TEXT_TO_IMAGE, meaning),)
 
     def needs(self) -> frozenset[str]:
         return frozenset({"text_encoder", "image_decoder"})

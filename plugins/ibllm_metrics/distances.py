@@ -59,7 +59,7 @@ class _Distance(Metric):
         real, generated = self._features(evaluation)
         if len(real) < 2:
             raise ValueError(f"the metrics frechet and kernel need at least 2 items; the split {evaluation.split} has {len(real)}")
-        return {self.config.figures()[0]: self.distance(real, generated)}
+        return {self.config.names()[0]: self.distance(real, generated)}
 
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         chosen = {"pixels": {"size": self.config.size}, "random": {"seed": self.config.seed}, "encoder": {}}[self.config.extractor]

@@ -34,7 +34,7 @@ class _TextMetric(Metric):
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         scores = self._scores(evaluation)
         total = sum(count * value for count, value, _ in scores.values())
-        return {self.config.figures()[0]: total / max(1, len(evaluation.captions))}
+        return {self.config.names()[0]: total / max(1, len(evaluation.captions))}
 
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         return {**super().record(evaluation), **{f"signature {code}": how for code, (_, _, how) in self._scores(evaluation).items()}}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from ibllm.plugin import DatasetConfig, MetricConfig, option
+from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, DatasetConfig, Figure, Mark, MetricConfig, option
 
 LANGUAGES = ("en", "zh", "de", "fr", "es", "pt", "it", "ru", "ja", "ko", "tr", "id", "ar", "fa")
 SPLITS: Mapping[str, str] = {
@@ -83,5 +83,34 @@ class OpenmojiConfig(DatasetConfig):
 class NamesConfig(MetricConfig):
     """Captions against the names of the drawings."""
 
-    def figures(self) -> tuple[str, ...]:
-        return ("caption_exact", "caption_base", "roundtrip_exact", "self_agreement")
+    def figures(self) -> tuple[Figure, ...]:
+        exact = "Captions of real images that are a name of the drawing, or of one that looks the same, in any language of the data."
+        base = "Captions that are a name of the drawing, whatever skin tone they state."
+        both = "Caption → image → caption: the nearest drawing is the right one and the model's captioner gives a name of it."
+        agreement = (
+            "The model's own captioner gives a name of the drawing back from the generated image. "
+            "It shows that the two halves agree, not that either is right."
+        )
+        return (
+            Figure.share("caption_exact", "captions right", IMAGE_TO_TEXT, exact),
+            Figure.share("caption_base", "captions right but for the skin tone", IMAGE_TO_TEXT, base),
+            Figure.share("roundtrip_exact", "round trips right", ROUND_TRIP, both),
+            Figure.share("self_agreement", "self-agreement", ROUND_TRIP, agreement, caution=NOT_INDEPENDENT),
+        )
+
+    def marks(self) -> tuple[Mark, ...]:
+        named = "A caption is right if it is a name of the drawing, or of one that looks the same, in any language of the data."
+        both = "A round trip is right if the drawing nearest to the generated image is the right one and the captioner names it."
+        agreement = "Self-agreement: the captioner alone names the drawing. It shows that the two halves agree, not that either is right."
+        return (
+            Mark("caption", "caption read", "caption right", "caption wrong", meaning=named),
+            Mark("roundtrip", "round trip", "round trip right", "round trip wrong", meaning=both),
+            Mark(
+                "self_agreement",
+                "caption returned",
+                "caption given back",
+                "caption not given back",
+                meaning=agreement,
+                caution=NOT_INDEPENDENT,
+            ),
+        )

@@ -76,4 +76,4 @@ class NamesMetric(Metric):
 
     def marks(self, evaluation: Evaluation) -> Mapping[str, Bool]:
         found = self._found(evaluation)
-        return {"caption": found["caption_exact"], "roundtrip": found["roundtrip_exact"]}
+        return {"caption": found["caption_exact"], "roundtrip": found["roundtrip_exact"], "self_agreement": found["self_agreement"]}

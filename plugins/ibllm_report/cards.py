@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ibllm_core.runs.figures import NOT_INDEPENDENT
+from ibllm_core.host.figures import DRAWING, NOT_INDEPENDENT, READING, RETURNED, ROUND_TRIP, Mark
+from ibllm_core.runs.glossary import Glossary
 
 from . import words
 from .files import Item
+
+#: What is said where no metric judges a caption: other words may still be right, and that a caption came back is only the captioner's word.
+_SAME = Mark("same", READING, "same words", "other words")
+_SAME_BACK = Mark("same", RETURNED, "same words", "other words", caution=NOT_INDEPENDENT)
 
 
 @attrs.frozen
@@ -65,37 +70,57 @@ class Deck:
         return [card for card in self.cards if card.trip is not None]
 
 
-def decks(samples: Mapping[str, Sequence[Item]]) -> list[Deck]:
+def decks(samples: Mapping[str, Sequence[Item]], glossary: Glossary) -> list[Deck]:
     """One deck a split."""
-    return [Deck(split=split, cards=[_card(item) for item in items]) for split, items in samples.items()]
+    return [Deck(split=split, cards=[_card(item, glossary) for item in items]) for split, items in samples.items()]
 
 
-def _card(item: Item) -> Card:
-    scene = item.right.get("scene")
-    drawn = [] if scene is None else [Verdict("image right" if scene else "image wrong", scene)]
-    read = None if item.read is None else _reading(item.caption, item.read, item.right.get("caption"), "caption right", "caption wrong")
-    return Card(item=item, drawn=drawn, read=read, trip=None if item.reread is None else _trip(item, item.reread, drawn))
+def right_about(item: Item, about: str, glossary: Glossary) -> bool | None:
+    """Whether all that a sample's marks judge of one thing is right; None where none judges it."""
+    found = [right for mark, right in _marks(item, about, glossary) if not mark.caution]
+    return all(found) if found else None
 
 
-def _reading(reference: str | None, text: str, right: bool | None, yes: str, no: str) -> Reading:
+def explained(samples: Mapping[str, Sequence[Item]], glossary: Glossary) -> dict[str, list[str]]:
+    """What a mark is about → the meanings of those that samples have, with their cautions."""
+    found: dict[str, list[str]] = {about: [] for about in (DRAWING, READING, ROUND_TRIP)}
+    for name in dict.fromkeys(name for items in samples.values() for item in items for name in item.right):
+        mark = glossary.marks.get(name, Mark(name))
+        said = " ".join(filter(None, (mark.meaning, f"It is {mark.caution}." if mark.caution else "")))
+        if said:
+            found[ROUND_TRIP if mark.about == RETURNED else mark.about].append(said)
+    return found
+
+
+def _marks(item: Item, about: str, glossary: Glossary) -> list[tuple[Mark, bool]]:
+    """A mark that nobody explains is taken to be about the drawing."""
+    marks = ((glossary.marks.get(name, Mark(name)), right) for name, right in item.right.items())
+    return [(mark, right) for mark, right in marks if mark.about == about]
+
+
+def _verdicts(marks: Sequence[tuple[Mark, bool]], note: str = "") -> list[Verdict]:
+    """Each mark in its words; one with a caution is said and not judged. `note` goes to those that are right."""
+    found = []
+    for mark, right in marks:
+        text = (mark.right + note if right else mark.wrong) + (f" ({mark.caution.split(':')[0]})" if mark.caution else "")
+        found.append(Verdict(text, None if mark.caution or (mark is _SAME and not right) else right))
+    return found
+
+
+def _card(item: Item, glossary: Glossary) -> Card:
+    drawn = _verdicts(_marks(item, DRAWING, glossary))
+    read = None if item.read is None else _reading(item.caption, item.read, _marks(item, READING, glossary), _SAME)
+    trip = None if item.reread is None else _reading(item.caption, item.reread, _marks(item, RETURNED, glossary), _SAME_BACK)
+    if trip is not None:
+        # What was judged comes first; that the caption came back is only the captioner's word.
+        trip = attrs.evolve(trip, verdicts=[*_verdicts(_marks(item, ROUND_TRIP, glossary)), *drawn, *trip.verdicts])
+    return Card(item=item, drawn=drawn, read=read, trip=trip)
+
+
+def _reading(reference: str | None, text: str, marks: Sequence[tuple[Mark, bool]], unmarked: Mark) -> Reading:
     expected, found = words.compare(reference or "", text)
     same = not any(segment.differs for segment in (*expected, *found))
-    if right is None:  # other words may still be right: without a metric's word on it, they are marked and not judged
-        verdict = Verdict("same words" if same else "other words", True if same else None)
-    else:
-        verdict = Verdict((yes if same else f"{yes}, in other words") if right else no, right)
-    if right:
+    verdicts = _verdicts(marks or [(unmarked, same)], "" if same else ", in other words")
+    if marks and all(right for _, right in marks):
         expected, found = words.plain(reference or ""), words.plain(text)
-    return Reading(reference=expected, text=found, verdicts=[verdict])
-
-
-def _trip(item: Item, reread: str, drawn: Sequence[Verdict]) -> Reading:
-    """That the caption came back is only the captioner's word, so it is told and not judged; what the metrics judged comes first."""
-    whole, scene = item.right.get("roundtrip"), item.right.get("scene")
-    # A trip is right if the scene is and the caption came back; where only the trip is known, that tells of the caption unless the scene failed too.
-    implied = True if whole else False if whole is False and scene else None
-    back = item.right.get("self_agreement", implied)
-    reading = _reading(item.caption, reread, back, "caption given back", "caption not given back")
-    own = [Verdict(f"{verdict.text} (self-agreement, {NOT_INDEPENDENT.split(':')[0]})", None) for verdict in reading.verdicts]
-    trip = [] if whole is None else [Verdict("round trip right" if whole else "round trip wrong", whole)]
-    return attrs.evolve(reading, verdicts=[*trip, *drawn, *own])
+    return Reading(reference=expected, text=found, verdicts=verdicts)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from ibllm_core.runs import figures
+from ibllm_core.host.figures import Figure
+from ibllm_core.runs.glossary import Glossary
+from ibllm_core.runs.results import ITEMS, is_number, split_of
 
 from .files import Object, RunFiles, objects
 from .plots import MARKERS, Band, Plot, Series, lines, stages
@@ -59,17 +61,15 @@ def validation(files: RunFiles) -> list[Plot]:
     rows, stretches = files.of_kind("validation"), bands(files)
     starts = {band.label: band.start for band in stretches}
     steps = {str(entry.get("name")): entry.get("best_step") for entry in objects(files.run.get("stages"))}
-    best = {
-        name: starts[name] + float(step) for name, step in steps.items() if name in starts and step is not None and figures.is_number(step)
-    }
+    best = {name: starts[name] + float(step) for name, step in steps.items() if name in starts and step is not None and is_number(step)}
     fractions: list[Series] = []
     others: list[Series] = []
     for key in _keys(rows, lambda _: True):
-        about = figures.meaning(key)
+        about = files.glossary.figure(key)
         ringed = [
             (float(row["step"]), float(row[key]))
             for row in rows
-            if figures.is_number(row.get(key)) and row["step"] == best.get(str(row.get("stage")))
+            if is_number(row.get(key)) and row["step"] == best.get(str(row.get("stage")))
         ]
         (fractions if about.percent else others).append(attrs.evolve(_series(rows, key), label=about.full_label, ringed=ringed))
     together = [
@@ -80,11 +80,11 @@ def validation(files: RunFiles) -> list[Plot]:
 
 @attrs.frozen(kw_only=True)
 class AfterStages:
-    """What one split's figures were after each stage: rows of (meaning, a text for each stage), and their plots."""
+    """What one split's figures were after each stage: rows of (figure, a text for each stage), and their plots."""
 
     split: str
     stages: Sequence[str]
-    rows: Sequence[tuple[figures.Meaning, Sequence[str]]]
+    rows: Sequence[tuple[Figure, Sequence[str]]]
     plots: Sequence[Plot]
 
 
@@ -95,19 +95,18 @@ def after_stages(files: RunFiles) -> list[AfterStages]:
     if len(measured) < 2:
         return []
     keys = dict.fromkeys(key for found in measured.values() for key in found)
-    splits = list(dict.fromkeys(figures.split_of(key)[0] for key in keys))
-    first = figures.primary_split(splits)
-    return [_after(split, list(keys), measured) for split in sorted(splits, key=lambda split: split != first)]
+    splits = list(dict.fromkeys(split_of(key)[0] for key in keys))
+    first = files.glossary.first_split(splits)
+    return [_after(split, list(keys), measured, files.glossary) for split in sorted(splits, key=lambda split: split != first)]
 
 
-def _after(split: str, keys: Sequence[str], measured: Mapping[str, Mapping[str, float]]) -> AfterStages:
-    order = list(figures.KNOWN)
-    own = [key for key in keys if figures.split_of(key)[0] == split and figures.split_of(key)[1] not in figures.COUNTS]
-    own.sort(key=lambda key: order.index(figures.split_of(key)[1]) if figures.split_of(key)[1] in order else len(order))
+def _after(split: str, keys: Sequence[str], measured: Mapping[str, Mapping[str, float]], glossary: Glossary) -> AfterStages:
+    own = [key for key in keys if split_of(key)[0] == split and split_of(key)[1] != ITEMS]
+    own.sort(key=lambda key: glossary.rank(split_of(key)[1]))
     rows, series = [], []
     for key in own:
-        about = figures.meaning(figures.split_of(key)[1])
-        rows.append((about, [figures.shown(found[key], about.percent) if key in found else "—" for found in measured.values()]))
+        about = glossary.figure(split_of(key)[1])
+        rows.append((about, [about.shown(found[key]) if key in found else "—" for found in measured.values()]))
         if about.percent:
             series.append(Series(about.full_label, [[(float(k), found[key]) for k, found in enumerate(measured.values()) if key in found]]))
     names = list(measured)
@@ -127,10 +126,10 @@ def _stage_figures(files: RunFiles) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {name: {} for name in names}
     for name, given in sources:
         found.setdefault(name, {}).update(
-            {key: float(value) for key, value in given.items() if key not in _ABOUT_A_ROW and figures.is_number(value)}
+            {key: float(value) for key, value in given.items() if key not in _ABOUT_A_ROW and is_number(value)}
         )
     if names and not found[names[-1]]:
-        found[names[-1]] = {key: float(value) for key, value in files.results.items() if figures.is_number(value)}
+        found[names[-1]] = {key: float(value) for key, value in files.results.items() if is_number(value)}
     return {name: values for name, values in found.items() if values}
 
 
@@ -148,16 +147,14 @@ def _loss_title(key: str) -> str:
 def _keys(rows: Iterable[Object], wanted: Callable[[str], bool]) -> list[str]:
     """Names of numbers in the rows, in order of appearance."""
     return list(
-        dict.fromkeys(
-            key for row in rows for key, value in row.items() if key not in _ABOUT_A_ROW and figures.is_number(value) and wanted(key)
-        )
+        dict.fromkeys(key for row in rows for key, value in row.items() if key not in _ABOUT_A_ROW and is_number(value) and wanted(key))
     )
 
 
 def _series(rows: Sequence[Object], key: str) -> Series:
     pieces: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        if figures.is_number(row.get(key)):
+        if is_number(row.get(key)):
             pieces.setdefault(str(row.get("stage")), []).append((float(row["step"]), float(row[key])))
     return Series(key, list(pieces.values()))
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import attrs
 
-from ibllm_core.runs.figures import is_number, primary_split
+from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.runs.glossary import Glossary
+from ibllm_core.runs.results import is_number
 
 Object = Mapping[str, Any]
 
@@ -54,6 +56,7 @@ class RunFiles:
         rows: the lines of metrics.jsonl; those of one kind, stage and step are one row, in which later values win (after a restart, steps come again).
         recipe_text, recipe: recipe.toml as text and parsed.
         samples: split → items, the split to look at first in front.
+        glossary: what the run's figures, splits and marks mean.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class RunFiles:
     recipe_text: str
     recipe: Object
     samples: Mapping[str, Sequence[Item]]
+    glossary: Glossary
 
     def of_kind(self, kind: str) -> list[Object]:
         """The rows of a kind, by step."""
@@ -78,14 +82,17 @@ def read(run_dir: Path) -> RunFiles:
         recipe: Object = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         recipe = {}
+    run = _object(run_dir / "run.json")
+    glossary = Glossary.of_run(RunDirectory(run_dir), run)
     return RunFiles(
         path=run_dir,
-        run=_object(run_dir / "run.json"),
+        run=run,
         results=_object(run_dir / "results.json"),
         rows=_rows(run_dir / "metrics.jsonl"),
         recipe_text=text,
         recipe=recipe,
-        samples=_samples(run_dir / "samples"),
+        samples=_samples(run_dir / "samples", glossary),
+        glossary=glossary,
     )
 
 
@@ -122,14 +129,14 @@ def _rows(path: Path) -> list[Object]:
     return list(found.values())
 
 
-def _samples(folder: Path) -> dict[str, list[Item]]:
+def _samples(folder: Path, glossary: Glossary) -> dict[str, list[Item]]:
     splits: dict[str, list[Item]] = {}
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         content = _object(path)
         items = [_item(entry, folder) for entry in objects(content.get("items"))]
         if items:
             splits[str(content.get("split", path.stem))] = items
-    first = primary_split(splits)
+    first = glossary.first_split(splits)
     return dict(sorted(splits.items(), key=lambda entry: entry[0] != first))
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 
 from ibllm_core.host.units import readable, readable_bytes
-from ibllm_core.runs import figures
+from ibllm_core.runs.glossary import Glossary
+from ibllm_core.runs.results import Cell, ResultsTable, Row, described, is_number, table
 
 from . import cards, charts
 from .files import Object, RunFiles, objects, read
@@ -57,7 +58,7 @@ def render(run_dir: Path) -> Path:
 
 def duration(seconds: object) -> str:
     """222.4 → ``3 min 42 s``."""
-    if not isinstance(seconds, (int, float)) or not figures.is_number(seconds):
+    if not isinstance(seconds, (int, float)) or not is_number(seconds):
         return "—"
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -86,7 +87,7 @@ class StageView:
 
 def _content(files: RunFiles) -> dict[str, Any]:
     run = files.run
-    found = figures.table(files.results)
+    found = table(files.results, files.glossary)
     return {
         "name": str(run.get("name") or files.recipe.get("name") or files.path.resolve().name),
         "status": str(run.get("status") or "unknown"),
@@ -94,17 +95,17 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "finished": _moment(run.get("finished")),
         "command": run.get("command"),
         "about": _about(files),
-        "headlines": _headlines(found),
+        "headlines": _headlines(found, files.glossary),
         "table": found,
-        "splits": figures.SPLITS,
-        "not_independent": figures.NOT_INDEPENDENT,
+        "splits": files.glossary.splits,
         "stages": _stages(files),
         "parts": _parts(run),
         "after_stages": charts.after_stages(files),
         "loss_plots": charts.losses(files),
         "validation_plots": charts.validation(files),
         "training_plots": charts.training(files),
-        "decks": cards.decks(files.samples),
+        "decks": cards.decks(files.samples, files.glossary),
+        "marks": cards.explained(files.samples, files.glossary),
         "timings": _timings(run),
         "costs": _costs(run),
         "recipe": coloured(files.recipe_text),
@@ -125,7 +126,7 @@ def _about(files: RunFiles) -> list[str]:
         (True, False): "A model that draws images from captions",
         (False, True): "A model that writes captions of images",
     }.get((draws, writes), "A model")
-    parameters = sum(int(part["parameters"]) for part in objects(run.get("parts")) if figures.is_number(part.get("parameters")))
+    parameters = sum(int(part["parameters"]) for part in objects(run.get("parts")) if is_number(part.get("parameters")))
     out = [f"{what}, {_count(parameters)} parameters in {len(there)} parts." if parameters else f"{what}."]
     if isinstance(data, Mapping) and "use" in data:
         languages = data.get("languages")
@@ -141,10 +142,10 @@ def _count(number: int) -> str:
     return f"{number:,}"
 
 
-def _headlines(found: figures.Table) -> list[tuple[figures.Row, figures.Cell]]:
+def _headlines(found: ResultsTable, glossary: Glossary) -> list[tuple[Row, Cell]]:
     """The first few figures of the split to look at first; none that needs a caution to be understood."""
-    rows = [row for row in found.rows if found.primary in row.cells and row.figure in figures.KNOWN and not row.meaning.caution]
-    fractions = [row for row in rows if row.meaning.percent] or rows
+    rows = [row for row in found.rows if found.primary in row.cells and row.figure.name in glossary.figures and not row.figure.caution]
+    fractions = [row for row in rows if row.figure.percent] or rows
     return [(row, row.cells[found.primary or ""]) for row in fractions[:4]]
 
 
@@ -162,7 +163,7 @@ def _stages(files: RunFiles) -> list[StageView]:
                 name=name,
                 steps=_whole(entry.get("steps", table.get("steps"))),
                 done=_whole(entry.get("done")),
-                seconds=float(entry["seconds"]) if figures.is_number(entry.get("seconds")) else None,
+                seconds=float(entry["seconds"]) if is_number(entry.get("seconds")) else None,
                 best_step=_best(entry),
                 note=str(entry.get("note") or ""),
                 trained=train if isinstance(train, str) else ", ".join(str(part).replace("_", " ") for part in train),
@@ -179,7 +180,7 @@ def _best(entry: Object) -> int | None:
 
 
 def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and figures.is_number(value) else None
+    return int(value) if isinstance(value, (int, float)) and is_number(value) else None
 
 
 def _parts(run: Object) -> list[dict[str, Any]]:
@@ -200,7 +201,7 @@ def _parts(run: Object) -> list[dict[str, Any]]:
 def _timings(run: Object) -> list[tuple[str, float, float]]:
     """(what, seconds, percent of the longest)."""
     found = run.get("timings")
-    known = {str(name): float(value) for name, value in found.items() if figures.is_number(value)} if isinstance(found, Mapping) else {}
+    known = {str(name): float(value) for name, value in found.items() if is_number(value)} if isinstance(found, Mapping) else {}
     longest = max(known.values(), default=0.0)
     return [(name.replace("_", " "), seconds, round(100 * seconds / longest, 1) if longest > 0 else 0.0) for name, seconds in known.items()]
 
@@ -208,9 +209,9 @@ def _timings(run: Object) -> list[tuple[str, float, float]]:
 def _costs(run: Object) -> list[tuple[str, str]]:
     """(what, value): what the training took beside time."""
     out, memory = [], run.get("memory")
-    if figures.is_number(run.get("training_flops")):
+    if is_number(run.get("training_flops")):
         out.append(("training, forward and backward", f"{readable(run['training_flops'])} FLOPs"))
-    if isinstance(memory, Mapping) and figures.is_number(memory.get("peak_bytes")):
+    if isinstance(memory, Mapping) and is_number(memory.get("peak_bytes")):
         out.append((f"peak memory, {memory.get('of', 'of the process')}", readable_bytes(memory["peak_bytes"])))
     return out
 
@@ -242,7 +243,7 @@ def _measured(run: Object) -> list[tuple[str, list[tuple[str, str]]]]:
     """(split, [(metric, how its figures came about)])."""
     found = run.get("metrics")
     return [
-        (str(split), [(str(name), figures.told(entry)) for name, entry in metrics.items() if isinstance(entry, Mapping)])
+        (str(split), [(str(name), described(entry)) for name, entry in metrics.items() if isinstance(entry, Mapping)])
         for split, metrics in (found.items() if isinstance(found, Mapping) else ())
         if isinstance(metrics, Mapping)
     ]
@@ -250,7 +251,7 @@ def _measured(run: Object) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def _moment(value: object) -> str:
     """A time as the run wrote it; seconds since 1970 as UTC."""
-    if isinstance(value, (int, float)) and figures.is_number(value):
+    if isinstance(value, (int, float)) and is_number(value):
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M UTC")
     if not isinstance(value, str) or not value:
         return ""

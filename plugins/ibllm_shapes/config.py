@@ -6,7 +6,18 @@ from collections.abc import Mapping
 
 import attrs
 
-from ibllm.plugin import DatasetConfig, MetricConfig, OptionError, option
+from ibllm.plugin import (
+    IMAGE_TO_TEXT,
+    NOT_INDEPENDENT,
+    ROUND_TRIP,
+    TEXT_TO_IMAGE,
+    DatasetConfig,
+    Figure,
+    Mark,
+    MetricConfig,
+    OptionError,
+    option,
+)
 
 #: train, validation and test share their colour×shape pairs; novel and novel-validation each have other ones held out.
 SPLITS: Mapping[str, str] = {
@@ -92,8 +103,20 @@ class ShapesConfig(DatasetConfig):
 class SceneConfig(MetricConfig):
     """Text → image, read by the dataset's reader."""
 
-    def figures(self) -> tuple[str, ...]:
-        return ("scene_exact", "object_exact")
+    def figures(self) -> tuple[Figure, ...]:
+        scene = (
+            "Generated images in which every object has the right colour, shape, size and place and nothing else is there, "
+            "as found by the dataset's own reader, which is no part of the model."
+        )
+        single = "Single objects drawn with everything right, whatever else is wrong in their image."
+        return (
+            Figure.share("scene_exact", "scenes right", TEXT_TO_IMAGE, scene),
+            Figure("object_exact", "objects right", TEXT_TO_IMAGE, single, percent=True, better="higher"),
+        )
+
+    def marks(self) -> tuple[Mark, ...]:
+        meaning = "An image is right if the dataset's own reader finds every object of the caption in it and nothing else."
+        return (Mark("scene", "drawing", "image right", "image wrong", meaning=meaning),)
 
     def needs(self) -> frozenset[str]:
         return frozenset({"text_encoder", "image_decoder"})
@@ -103,8 +126,21 @@ class SceneConfig(MetricConfig):
 class CaptionFactsConfig(MetricConfig):
     """Image → text, parsed by the dataset's grammar."""
 
-    def figures(self) -> tuple[str, ...]:
-        return ("caption_exact", "caption_object_precision", "caption_object_recall")
+    def figures(self) -> tuple[Figure, ...]:
+        facts = "Captions of real images that state every fact of the image and invent none. Facts are compared, not wording."
+        stated, there = (
+            "Of all objects that captions state, how many are in the image.",
+            "Of all objects in the images, how many their captions state.",
+        )
+        return (
+            Figure.share("caption_exact", "captions right", IMAGE_TO_TEXT, facts),
+            Figure("caption_object_precision", "objects stated that are there", IMAGE_TO_TEXT, stated, percent=True, better="higher"),
+            Figure("caption_object_recall", "objects there that are stated", IMAGE_TO_TEXT, there, percent=True, better="higher"),
+        )
+
+    def marks(self) -> tuple[Mark, ...]:
+        meaning = "A caption is right if it states every fact of the image and invents none, in whatever words."
+        return (Mark("caption", "caption read", "caption right", "caption wrong", meaning=meaning),)
 
     def needs(self) -> frozenset[str]:
         return frozenset({"image_encoder", "text_decoder"})
@@ -114,8 +150,33 @@ class CaptionFactsConfig(MetricConfig):
 class RoundTripConfig(MetricConfig):
     """Text → image → text."""
 
-    def figures(self) -> tuple[str, ...]:
-        return ("roundtrip_exact", "self_agreement")
+    def figures(self) -> tuple[Figure, ...]:
+        both = "Caption → image → caption: the dataset's own reader finds the drawn scene right and the model's captioner gives the caption back."
+        agreement = (
+            "The model's own captioner gives the caption back from the generated image. "
+            "It shows that the two halves agree, not that either is right."
+        )
+        return (
+            Figure.share("roundtrip_exact", "round trips right", ROUND_TRIP, both),
+            Figure.share("self_agreement", "self-agreement", ROUND_TRIP, agreement, caution=NOT_INDEPENDENT),
+        )
+
+    def marks(self) -> tuple[Mark, ...]:
+        both = "A round trip is right if the dataset's own reader finds the drawn image right and the captioner gives the caption back."
+        agreement = (
+            "Self-agreement: the captioner alone gives the caption back. It shows that the two halves agree, not that either is right."
+        )
+        return (
+            Mark("roundtrip", "round trip", "round trip right", "round trip wrong", meaning=both),
+            Mark(
+                "self_agreement",
+                "caption returned",
+                "caption given back",
+                "caption not given back",
+                meaning=agreement,
+                caution=NOT_INDEPENDENT,
+            ),
+        )
 
     def needs(self) -> frozenset[str]:
         return frozenset({"text_encoder", "image_decoder", "image_encoder", "text_decoder"})

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import attrs
 
-from ibllm_core.runs.figures import is_number, meaning, split_of
+from ibllm_core.runs.results import is_number, split_of
 
 from .findings import Findings, FoundArm, FoundRun
 from .statistics import (
@@ -33,11 +33,13 @@ class Unit:
     Attributes:
         label: what the figure is, in words, with its caution.
         percent: fractions are shown × 100.
+        own: the figure's own unit, where it has one.
     """
 
     label: str
     percent: bool
     decimals: int
+    own: str = ""
 
     def number(self, value: float, sign: bool = False) -> str:
         """0.9316 → ``93.2``; with a sign, −0.021 → ``−2.1``."""
@@ -48,11 +50,11 @@ class Unit:
 
     @property
     def unit(self) -> str:
-        return "%" if self.percent else ""
+        return "%" if self.percent else self.own
 
     @property
     def of_differences(self) -> str:
-        return "percentage points" if self.percent else ""
+        return "percentage points" if self.percent else self.own
 
 
 @attrs.frozen(kw_only=True)
@@ -133,7 +135,7 @@ class Analysis:
         return {figure: self._unit(figure) for figure in self.figures}
 
     def _unit(self, figure: str) -> Unit:
-        about = meaning(split_of(figure)[1])
+        about = self.findings.glossary.figure(split_of(figure)[1])
         own = [line.summary for (_, name), line in self.lines.items() if name == figure]
         spreads = sorted(summary.sd for summary in own if summary.sd)
         factor = 100 if about.percent else 1
@@ -143,15 +145,14 @@ class Analysis:
         else:
             largest = max((abs(summary.mean) for summary in own if summary.mean), default=1.0)
             decimals = 2 - math.floor(math.log10(factor * largest))
-        return Unit(
-            label=about.full_label, percent=about.percent, decimals=min(max(decimals, 1 if about.percent else 0), 2 if about.percent else 6)
-        )
+        decimals = min(max(decimals, 1 if about.percent else 0), 2 if about.percent else 6)
+        return Unit(label=about.full_label, percent=about.percent, decimals=decimals, own=about.unit)
 
     @cached_property
     def overall(self) -> Sequence[Overall]:
         """Interquartile mean and probability of improvement, where every arm has the runs for their intervals; else nothing."""
         split = split_of(self.findings.primary)[0]
-        own = [figure for figure in self.figures if split_of(figure)[0] == split and self.units[figure].percent and not _cautioned(figure)]
+        own = [figure for figure in self.figures if split_of(figure)[0] == split and self._counts(figure)]
         if len(own) < 2 or self.findings.mode != "max" or not all(is_large(len(arm.done)) for arm in self.findings.arms):
             return []
         # Row by row the same seed, for arms of loose runs need not have the same ones.
@@ -166,6 +167,11 @@ class Analysis:
             )
             for name, table in tables.items()
         ]
+
+    def _counts(self, figure: str) -> bool:
+        """Whether it is a fraction that needs no caution."""
+        about = self.findings.glossary.figure(split_of(figure)[1])
+        return about.percent and not about.caution
 
     def counted(self, arm: FoundArm) -> str:
         """Runs that count, of those that were meant: ``7 of 8``, or ``8``."""
@@ -196,10 +202,6 @@ def run_cost(run: FoundRun) -> Cost:
         seconds=_sum(seconds),
         memory=_number(memory.get("peak_bytes")) if isinstance(memory, Mapping) else None,
     )
-
-
-def _cautioned(figure: str) -> bool:
-    return bool(meaning(split_of(figure)[1]).caution)
 
 
 def _number(value: object) -> float | None:

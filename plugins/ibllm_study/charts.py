@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from ibllm_core.runs.figures import is_number, meaning, split_of
+from ibllm_core.runs.results import is_number, split_of
 from ibllm_report import charts as of_a_run
 from ibllm_report.comparisons import SLOTS, Curve, Estimate, Point, Spot, curves, forest, trade_off
 from ibllm_report.files import RunFiles
@@ -80,7 +80,7 @@ def _courses(files: RunFiles) -> dict[tuple[str, str], dict[float, float]]:
 
 def _stage_plots(analysis: Analysis, stage: str, figure: str, by_arm: Mapping[str, Sequence[Mapping[float, float]]]) -> list[Plot]:
     """The base beside up to five arms in each plot; an arm has its colour and marker from its place in the study."""
-    about, beside = meaning(figure), SLOTS - 1
+    about, beside = analysis.findings.glossary.figure(figure), SLOTS - 1
     drawn: dict[int, list[Curve]] = {}
     for place, arm in enumerate(analysis.findings.arms):
         courses = by_arm.get(arm.name, ())

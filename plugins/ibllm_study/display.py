@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ibllm_core.cli.display import duration
-from ibllm_core.runs.figures import shown
-from ibllm_core.runs.meanings import meaning
 
 from .directory import DONE, FAILED, PRUNED, RUNNING, Outcome
 from .runner import Progress, Watcher
@@ -33,7 +31,7 @@ class PlainWatcher(Watcher):
     def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
         self.done += 1
         primary = self.plan.study.table.primary
-        what = f"{primary} {_value(outcome.results, primary)}" if outcome.status == DONE else f"{outcome.status}: {outcome.reason}"
+        what = f"{primary} {_value(outcome.results, self.plan)}" if outcome.status == DONE else f"{outcome.status}: {outcome.reason}"
         self.say(f"{cell.arm.name}, seed {cell.seed}: {what}  ({duration(seconds)})")
 
     def say(self, text: str) -> None:
@@ -87,8 +85,8 @@ class LiveWatcher(PlainWatcher):
         for arm in self.plan.arms:
             row = [progress[self.plan.cell(arm.name, seed).id] for seed in study.seeds]
             values = [p.results[study.table.primary] for p in row if study.table.primary in p.results]
-            mean = _format(sum(values) / len(values), study.table.primary) if values else ""
-            table.add_row(escape(arm.name), *(_cell(p, study.table.primary) for p in row), f"[bold]{mean}[/]")
+            mean = self.plan.primary.shown(sum(values) / len(values)) if values else ""
+            table.add_row(escape(arm.name), *(_cell(p, self.plan) for p in row), f"[bold]{mean}[/]")
         return table
 
     def say(self, text: str) -> None:
@@ -116,17 +114,14 @@ def choose(plan: Plan) -> PlainWatcher:
     return LiveWatcher(plan) if sys.stdout.isatty() else PlainWatcher(plan)
 
 
-def _cell(progress: Progress, primary: str) -> str:
+def _cell(progress: Progress, plan: Plan) -> str:
     if progress.status == RUNNING:
         return f"[cyan]{progress.stage or 'start'} {100 * progress.share:.0f} %[/]"
     if progress.status == DONE:
-        return _value(progress.results, primary)
+        return _value(progress.results, plan)
     return {FAILED: "[red]failed[/]", PRUNED: "[yellow]pruned[/]"}.get(progress.status, "[dim]·[/]")
 
 
-def _value(results: Mapping[str, float], primary: str) -> str:
-    return _format(results[primary], primary) if primary in results else "—"
-
-
-def _format(value: float, figure: str) -> str:
-    return shown(value, meaning(figure.partition("/")[2]).percent)
+def _value(results: Mapping[str, float], plan: Plan) -> str:
+    primary = plan.study.table.primary
+    return plan.primary.shown(results[primary]) if primary in results else "—"

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import attrs
 
 from ibllm_core.errors import UserError, nearest
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.runs.figures import COUNTS, KNOWN, is_number, meaning, primary_split, split_of
+from ibllm_core.runs.glossary import Glossary
+from ibllm_core.runs.results import ITEMS, is_number, split_of
 
 from .directory import DONE
 
@@ -81,7 +82,8 @@ class Findings:
         seeds: those that were meant, in order.
         recipe: the base's recipe as TOML.
         command: what makes these outputs again.
-        root: what paths are told relative to.
+        root: what paths are written relative to.
+        glossary: what the runs' figures and splits mean.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Findings:
     recipe: str = ""
     command: str = ""
     root: Path
+    glossary: Glossary = attrs.field(factory=Glossary)
 
     @property
     def base(self) -> FoundArm:
@@ -107,18 +110,18 @@ class Findings:
 
     @property
     def figures(self) -> list[str]:
-        """Every figure that a run has, the primary one first, then its split, each split in the order of `KNOWN`."""
-        found = dict.fromkeys(key for _, run in self.runs for key in run.results if split_of(key)[1] not in COUNTS)
-        order, first = list(KNOWN), split_of(self.primary)[0]
+        """Every figure that a run has, the primary one first, then its split, each split in the order of the recipes' metrics."""
+        found = dict.fromkeys(key for _, run in self.runs for key in run.results if split_of(key)[1] != ITEMS)
+        first = split_of(self.primary)[0]
         splits = list(dict.fromkeys(split_of(key)[0] for key in found))
 
         def rank(key: str) -> tuple[bool, bool, int, int]:
             split, figure = split_of(key)
-            return key != self.primary, split != first, splits.index(split), order.index(figure) if figure in order else len(order)
+            return key != self.primary, split != first, splits.index(split), self.glossary.rank(figure)
 
         return [self.primary, *(key for key in sorted(found, key=rank) if key != self.primary)]
 
-    def told(self, path: Path) -> str:
+    def shown(self, path: Path) -> str:
         """A path relative to the study's, where it lies in it."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
@@ -156,7 +159,19 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
             ["ibllm", "ablate", plan.study.document.file, *" ".join(plan.study.options).split(), "--study-dir", str(directory.path)]
         ),
         root=directory.path,
+        glossary=merged([Glossary.of(plan.base), *(Glossary.of(plan.cell(arm.name, plan.study.seeds[0]).recipe) for arm in plan.arms)]),
     )
+
+
+def merged(glossaries: Iterable[Glossary]) -> Glossary:
+    """Several in one; the first word on a name counts."""
+    tables: dict[str, dict[str, Any]] = {"figures": {}, "splits": {}, "marks": {}}
+    primary = ""
+    for one in glossaries:
+        primary = primary or one.primary
+        for name, table in tables.items():
+            table.update((key, value) for key, value in getattr(one, name).items() if key not in table)
+    return Glossary(**tables, primary=primary)
 
 
 def _question(source: str) -> str:
@@ -197,9 +212,10 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Fi
     ]
     if len(arms) < 2:
         raise UserError(f"nothing to compare: all {len(paths)} runs have the same recipe but for the seed")
+    glossary = merged(Glossary.of_run(directory, directory.info()) for directory in directories)
     findings = Findings(
         name=f"{_enumerated([arm.name for arm in arms[1:]])} against {arms[0].name}",
-        primary=primary or _first_figure(arms),
+        primary=primary or _first_figure(arms, glossary),
         chosen=bool(primary),
         mode=mode,
         seeds=tuple(sorted(set(seeds))),
@@ -207,6 +223,7 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Fi
         recipe=base.source,
         command=shlex.join(["ibllm", "compare", *map(str, paths), *(["--primary", primary] if primary else [])]),
         root=Path(os.path.commonpath([path.absolute().parent for path in paths])),
+        glossary=glossary,
     )
     known = dict.fromkeys(key for _, run in findings.runs for key in run.results)
     if findings.primary not in known:
@@ -283,18 +300,13 @@ def _enumerated(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{len(names)} arms"
 
 
-def _first_figure(arms: Sequence[FoundArm]) -> str:
+def _first_figure(arms: Sequence[FoundArm], glossary: Glossary) -> str:
     """The first known figure of the split to look at first, that the base has. Raises `UserError` where it has none."""
     for arm in arms:
-        keys = dict.fromkeys(key for run in arm.done for key in run.results if split_of(key)[1] not in COUNTS)
-        first = primary_split(split_of(key)[0] for key in keys)
+        keys = dict.fromkeys(key for run in arm.done for key in run.results if split_of(key)[1] != ITEMS)
+        first = glossary.first_split(split_of(key)[0] for key in keys)
         own = [key for key in keys if split_of(key)[0] == first]
-        own.sort(key=lambda key: (bool(meaning(split_of(key)[1]).caution), _rank(split_of(key)[1])))
+        own.sort(key=lambda key: (bool(glossary.figure(split_of(key)[1]).caution), glossary.rank(split_of(key)[1])))
         if own:
             return own[0]
     raise UserError("no run has results yet: nothing to compare")
-
-
-def _rank(figure: str) -> int:
-    order = list(KNOWN)
-    return order.index(figure) if figure in order else len(order)

@@ -43,7 +43,7 @@ def _gives(recipe: Recipe, stage: Stage, figure: str) -> bool:
     if stage.validate is None or stage.validate.every == 0:
         return False
     configs = [recipe.metrics[name].config for name in recipe.validated(stage.validate)]
-    return any(figure in config.figures() for config in configs if isinstance(config, MetricConfig))
+    return any(figure in config.names() for config in configs if isinstance(config, MetricConfig))
 
 
 class Figures:

@@ -8,9 +8,11 @@ from typing import Any
 
 import attrs
 
+from ibllm_core.host.figures import DRAWING
 from ibllm_core.host.units import readable, readable_bytes
-from ibllm_core.runs import figures
-from ibllm_report.cards import Deck, decks
+from ibllm_core.runs.glossary import Glossary
+from ibllm_core.runs.results import split_of
+from ibllm_report.cards import Deck, decks, explained, right_about
 from ibllm_report.files import Picture, RunFiles, read
 from ibllm_report.highlight import coloured
 from ibllm_report.page import duration
@@ -46,7 +48,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "header": tables.primary_header(analysis),
         "rows": tables.primary_rows(analysis),
         "forest": [first] if first else [],
-        "splits": figures.SPLITS,
+        "splits": found.glossary.splits,
         "all_figures": _all_figures(analysis),
         "exploratory": _exploratory(analysis),
         "overall": analysis.overall,
@@ -54,8 +56,11 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "pareto": charts.pareto(analysis),
         "costs": _costs(analysis),
         "grids": grids(found, files),
+        "judged": explained({"": [item for own in files.values() for items in own.samples.values() for item in items]}, found.glossary)[
+            DRAWING
+        ],
         "runs": [(arm.name, [_run(analysis, arm.runs.get(seed)) for seed in found.seeds]) for arm in found.arms],
-        "failures": [(arm.name, run, found.told(run.log) if run.log else "") for arm, run in found.runs if not run.done],
+        "failures": [(arm.name, run, found.shown(run.log) if run.log else "") for arm, run in found.runs if not run.done],
         "recipe": coloured(found.recipe),
         "made": _made(found),
         "attributions": _distinct(run.info.get("attribution") for _, run in found.runs),
@@ -78,7 +83,8 @@ class FigureRow:
 
     figure: str
     label: str
-    explanation: str
+    direction: str
+    meaning: str
     caution: str
     cells: Sequence[tuple[str, str]]
 
@@ -87,15 +93,16 @@ def _all_figures(analysis: Analysis) -> list[tuple[str, list[FigureRow]]]:
     """(split, its rows), in the order of the figures."""
     found: dict[str, list[FigureRow]] = {}
     for figure in analysis.figures:
-        split, name = figures.split_of(figure)
-        about, unit = figures.meaning(name), analysis.units[figure]
+        split, name = split_of(figure)
+        about, unit = analysis.findings.glossary.figure(name), analysis.units[figure]
         lines = [analysis.line(arm, figure) for arm in analysis.findings.arms]
         cells = [
             (words.mean_and_half(unit, line.summary), words.difference(unit, line.comparison) if line.comparison else "") for line in lines
         ]
         label = f"{about.label}{f' ({unit.unit})' if unit.unit else ''}"
+        direction = about.direction + (", lower is better" if about.better == "lower" else "")
         found.setdefault(split, []).append(
-            FigureRow(figure=name, label=label, explanation=about.explanation, caution=about.caution, cells=cells)
+            FigureRow(figure=name, label=label, direction=direction, meaning=about.meaning, caution=about.caution, cells=cells)
         )
     return list(found.items())
 
@@ -106,7 +113,7 @@ def _exploratory(analysis: Analysis) -> list[tuple[str, list[Any]]]:
     for figure in analysis.figures[1:]:
         plot = charts.differences(analysis, figure)
         if plot is not None:
-            found.setdefault(figures.split_of(figure)[0], []).append(plot)
+            found.setdefault(split_of(figure)[0], []).append(plot)
     return list(found.items())
 
 
@@ -154,7 +161,7 @@ class Grid:
 
 def grids(found: Findings, files: Mapping[Path, RunFiles]) -> list[Grid]:
     """One grid a split, of the first seed for which most arms have drawings."""
-    by_seed = {seed: [_decks(arm.runs.get(seed), files) for arm in found.arms] for seed in found.seeds}
+    by_seed = {seed: [_decks(arm.runs.get(seed), files, found.glossary) for arm in found.arms] for seed in found.seeds}
     drawn = {seed: sum(any(deck.drawings for deck in own.values()) for own in arms) for seed, arms in by_seed.items()}
     seed = max(drawn, key=drawn.__getitem__, default=None)
     if seed is None or not drawn[seed]:
@@ -169,22 +176,24 @@ def grids(found: Findings, files: Mapping[Path, RunFiles]) -> list[Grid]:
         for key in keys:
             cards = [cards.get(key) for cards in by_caption]
             item = next(card for card in cards if card is not None).item
-            pictures = [(None, None) if card is None else (card.item.generated, card.item.right.get("scene")) for card in cards]
+            pictures = [
+                (None, None) if card is None else (card.item.generated, right_about(card.item, DRAWING, found.glossary)) for card in cards
+            ]
             rows.append(GridRow(caption=item.caption or "", language=item.language, real=item.real, drawn=pictures))
         if rows:
             out.append(Grid(split=split, seed=seed, rows=rows))
     return out
 
 
-def _decks(run: FoundRun | None, files: Mapping[Path, RunFiles]) -> dict[str, Deck]:
-    return {deck.split: deck for deck in decks(files[run.path].samples)} if run is not None and run.path in files else {}
+def _decks(run: FoundRun | None, files: Mapping[Path, RunFiles], glossary: Glossary) -> dict[str, Deck]:
+    return {deck.split: deck for deck in decks(files[run.path].samples, glossary)} if run is not None and run.path in files else {}
 
 
 def _made(found: Findings) -> list[tuple[str, list[str]]]:
     """(what, its values over the runs, each once)."""
     infos = [run.info for _, run in found.runs]
-    versions = _distinct(_told(info.get("versions")) for info in infos)
-    hardware = _distinct(_told(info.get("hardware"), without=("memory_gib",)) for info in infos)
+    versions = _distinct(_in_words(info.get("versions")) for info in infos)
+    hardware = _distinct(_in_words(info.get("hardware"), without=("memory_gib",)) for info in infos)
     packages = _distinct(
         f"{entry.get('distribution', '?')}=={entry.get('version', '?')}"
         for info in infos
@@ -205,7 +214,7 @@ def _values(table: object) -> list[Any]:
     return list(table.values()) if isinstance(table, Mapping) else []
 
 
-def _told(table: object, without: Sequence[str] = ()) -> str:
+def _in_words(table: object, without: Sequence[str] = ()) -> str:
     return ", ".join(f"{name} {value}" for name, value in table.items() if name not in without) if isinstance(table, Mapping) else ""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from ibllm_core.errors import UserError, nearest
+from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.recipe import load
 from ibllm_core.recipe.differ import differences
@@ -17,6 +18,7 @@ from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.files import key_path, put
 from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors, listing
 from ibllm_core.recipe.schema import Recipe
+from ibllm_core.runs.glossary import Glossary
 
 from .budget import hold
 from .reading import arms
@@ -74,6 +76,11 @@ class Plan:
     def differs(self, arm: Arm) -> list[str]:
         """What the arm's recipe has otherwise than the base's."""
         return differences(self.base, self.cell(arm.name, self.study.seeds[0]).recipe)
+
+    @cached_property
+    def primary(self) -> Figure:
+        """What the figure is by which the study decides."""
+        return Glossary.of(self.base).figure(self.study.table.primary.partition("/")[2])
 
     def base_alone(self) -> Plan:
         """The plan without any arm but the base."""
@@ -224,9 +231,7 @@ def _check_primary(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Re
 
 
 def _figures(recipe: Recipe) -> list[str]:
-    return sorted(
-        {name for metric in recipe.metrics.values() if isinstance(metric.config, MetricConfig) for name in metric.config.figures()}
-    )
+    return sorted({name for metric in recipe.metrics.values() if isinstance(metric.config, MetricConfig) for name in metric.config.names()})
 
 
 def _check_same(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Recipe], mistakes: Mistakes) -> None:

@@ -21,7 +21,7 @@ from .plan import Cell, Plan
 from .points import ARM, KNOB, REASON, REFUSED, RETRIES, SEEDS, Points
 from .runner import Runner
 from .schema import BASE
-from .winner import winner, worded
+from .winner import winner
 
 if TYPE_CHECKING:
     import optuna
@@ -168,7 +168,7 @@ class _Exploration:
                 self.open[number].set_user_attr(SEEDS, values)
             self._tell(number, "COMPLETE", mean)
             self.runner.watcher.say(
-                f"{self._title(number)}: {primary} {worded(primary, mean)}, the mean over {len(values)} seed{'s'[: len(values) > 1]}"
+                f"{self._title(number)}: {primary} {self.points.plan.primary.shown(mean)}, the mean over {len(values)} seed{'s'[: len(values) > 1]}"
             )
         elif late:
             self._give_up(number, "PRUNED", late)
@@ -184,7 +184,7 @@ class _Exploration:
             with self._unless_told():
                 trial.report(value, step)
                 if trial.should_prune():
-                    late = f"{words}: {worded(self.points.plan.study.table.primary, value)}; worse than the median of the others"
+                    late = f"{words}: {self.points.plan.primary.shown(value)}; worse than the median of the others"
         return late
 
     def _give_up(self, number: int, state: str, reason: str) -> None:

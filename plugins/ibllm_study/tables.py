@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ibllm_core.runs.figures import split_of
+from ibllm_core.runs.results import split_of
 
 from . import words
 from .analysis import Analysis, Line, run_cost
@@ -48,7 +48,7 @@ def latex(analysis: Analysis) -> str:
     base, others = found.arms[0], found.arms[1:]
     for number, start in enumerate(range(0, len(others), _ARMS_BESIDE) if secondary else ()):
         arms = [base, *others[start : start + _ARMS_BESIDE]]
-        rows = [[_told(analysis, figure), *(_cell(analysis, arm.name, figure) for arm in arms)] for figure in secondary]
+        rows = [[_named(analysis, figure), *(_cell(analysis, arm.name, figure) for arm in arms)] for figure in secondary]
         caption = f"{latex_text(found.name)}, other figures. {latex_text(_exploratory(analysis))}"
         label = f"tab:{_slug(found.name)}-other" + (f"-{number + 1}" if number else "")
         out.append(latex_table(["figure", *(arm.name for arm in arms)], rows, "l" + "r" * len(arms), caption, label))
@@ -58,7 +58,7 @@ def latex(analysis: Analysis) -> str:
 def primary_header(analysis: Analysis) -> list[str]:
     unit = analysis.units[analysis.findings.primary]
     interval = f"[{100 * analysis.findings.confidence:g}{_NBSP}%{_NBSP}CI]"
-    mean_in, differences_in = (f" ({short})" if short else "" for short in (unit.unit, "points" if unit.percent else ""))
+    mean_in, differences_in = (f" ({short})" if short else "" for short in (unit.unit, "points" if unit.percent else unit.unit))
     return ["arm", "n", f"mean {interval}{mean_in}", f"difference {interval}{differences_in}", "p (t-test)", "p (sign-flip)", "Hedges' g"]
 
 
@@ -109,7 +109,7 @@ def runs_csv(analysis: Analysis) -> str:
         cost = run_cost(run)
         figures = [run.results.get(figure) for figure in analysis.figures]
         costs = [cost.seconds, _whole(cost.parameters), _whole(cost.flops), _whole(cost.memory)]
-        rows.append([arm.name, run.seed, run.status, run.reason, *figures, *costs, found.told(run.path)])
+        rows.append([arm.name, run.seed, run.status, run.reason, *figures, *costs, found.shown(run.path)])
     header = [
         "arm",
         "seed",
@@ -142,16 +142,18 @@ def _whole(value: float | None) -> int | None:
 
 
 def _wide(analysis: Analysis, figure: str) -> list[str]:
-    return [_told(analysis, figure), *(_cell(analysis, arm.name, figure) for arm in analysis.findings.arms)]
+    return [_named(analysis, figure), *(_cell(analysis, arm.name, figure) for arm in analysis.findings.arms)]
 
 
 def _cell(analysis: Analysis, arm: str, figure: str) -> str:
     return words.mean_and_half(analysis.units[figure], analysis.lines[arm, figure].summary)
 
 
-def _told(analysis: Analysis, figure: str) -> str:
-    unit = analysis.units[figure]
-    return f"{split_of(figure)[0] or 'all'}: {unit.label}" + (f" ({unit.unit})" if unit.unit else "")
+def _named(analysis: Analysis, figure: str) -> str:
+    split, name = split_of(figure)
+    lower = "lower is better" if analysis.findings.glossary.figure(name).better == "lower" else ""
+    notes = ", ".join(filter(None, (analysis.units[figure].unit, lower)))
+    return f"{split or 'all'}: {analysis.units[figure].label}" + (f" ({notes})" if notes else "")
 
 
 def _exploratory(analysis: Analysis) -> str:

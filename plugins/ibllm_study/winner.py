@@ -11,8 +11,6 @@ import tomlkit
 
 from ibllm_core.recipe.files import key_path
 from ibllm_core.recipe.locate import Path, dotted
-from ibllm_core.runs.figures import shown
-from ibllm_core.runs.meanings import meaning
 
 from . import space
 from .directory import DONE, StudyDirectory
@@ -38,20 +36,15 @@ def winner(study: optuna.Study, plan: Plan, directory: StudyDirectory, arms: Map
     arm = arms[best.number]
     base = [directory.outcome(plan.cell(BASE, seed)) for seed in seeds]
     values = [float(outcome.results[table.primary]) for outcome in base if outcome.status == DONE and table.primary in outcome.results]
-    beside = f", the base's {worded(table.primary, math.fsum(values) / len(values))}" if len(values) == len(seeds) else ""
+    beside = f", the base's {plan.primary.shown(math.fsum(values) / len(values))}" if len(values) == len(seeds) else ""
     split = table.primary.partition("/")[0]
     return [
         *lines,
-        f"best: {arm}: {table.primary} {worded(table.primary, best.value or 0.0)}{beside}",
+        f"best: {arm}: {table.primary} {plan.primary.shown(best.value or 0.0)}{beside}",
         f"  {command(plan, arm)}",
         f"  Chosen as the best of {counts['COMPLETE']} on {split}, its figure is flattered; an honest one takes new seeds and a split that the search "
         "has not seen.",
     ]
-
-
-def worded(primary: str, value: float) -> str:
-    """A value of the primary figure as the tables show it."""
-    return shown(value, meaning(primary.partition("/")[2]).percent)
 
 
 def command(plan: Plan, arm: str) -> str:

@@ -20,7 +20,6 @@ from ibllm_core.interfaces.metric import Metric
 from ibllm_core.model.evaluation import Evaluation
 from ibllm_core.model.model import Model
 from ibllm_core.recipe.structure import structure
-from ibllm_core.runs.figures import KNOWN
 
 from .checks import expect
 from .dataset import SquaresDataset
@@ -32,8 +31,6 @@ from .suite import LATENT, Suite
 ITEMS = 12
 #: A hash in a record, as in `Evaluation.hashes`.
 HASH = re.compile("[0-9a-f]{16,64}")
-#: What `Metric.marks` may be about.
-MARKS = ("scene", "caption", "roundtrip", "self_agreement")
 
 
 class MetricSuite(Suite):
@@ -83,8 +80,10 @@ class MetricSuite(Suite):
         expect(isinstance(config, MetricConfig), f"{self._name}: its config derives from no ibllm_core.host.options.MetricConfig")
         assert isinstance(config, MetricConfig)
         expect(isinstance(metric, Metric), f"{self._name}: its factory gives a {type(metric).__name__}, no Metric")
-        found, declared = self._figures(self.evaluation(device)), config.figures()
-        expect(len(set(declared)) == len(declared) > 0, f"{self._name}: figures() is {declared}: expected one or more different names")
+        found, declared = self._figures(self.evaluation(device)), config.names()
+        expect(len(set(declared)) == len(declared) > 0, f"{self._name}: figures() names {declared}: expected one or more different names")
+        silent = [figure.name for figure in config.figures() if not figure.meaning]
+        expect(not silent, f"{self._name}: figures() says nothing of what {', '.join(silent)} means: expected a sentence for reports")
         missing = sorted(set(declared) - set(found))
         expect(not missing, f"{self._name}: figures() names {', '.join(missing)}, which evaluate does not give")
         stray = [name for name in found if name not in declared and not set(name.split("/")) & set(declared)]
@@ -92,11 +91,12 @@ class MetricSuite(Suite):
 
     def test_figures_are_numbers(self, device: torch.device) -> None:
         """Floats, finite: a run ends where a figure is not; fractions in [0, 1]."""
+        config = self.config()
+        percent = {figure.name for figure in config.figures() if figure.percent} if isinstance(config, MetricConfig) else set()
         for name, value in self._figures(self.evaluation(device)).items():
             expect(isinstance(value, float | int), f"{self._name}: {name} is a {type(value).__name__}, expected a float")
             expect(math.isfinite(value), f"{self._name}: {name} is {value}, expected a finite number")
-            known = KNOWN.get(name)
-            if known is not None and known.percent:
+            if name in percent:
                 expect(0 <= value <= 1, f"{self._name}: {name} is {value}: a fraction is in [0, 1]")
 
     def test_the_same_evaluation_gives_the_same_figures(self, device: torch.device) -> None:
@@ -117,11 +117,14 @@ class MetricSuite(Suite):
         _equal(*found, f"{self._name}: the order of the items matters; if it must, say why in `ordered`")
 
     def test_marks_are_one_for_each_item(self, device: torch.device) -> None:
-        """`marks` gives (b) booleans under known names; `record`, plain values that can be written as JSON."""
-        evaluation, metric = self.evaluation(device), self.make()
+        """`marks` gives (b) booleans under the names that the config's `marks` has; `record`, plain values that can be written as JSON."""
+        evaluation, metric, config = self.evaluation(device), self.make(), self.config()
+        declared = [mark.name for mark in config.marks()] if isinstance(config, MetricConfig) else []
         metric.evaluate(evaluation)
         for name, marks in metric.marks(evaluation).items():
-            expect(name in MARKS, f"{self._name}: marks are about {name!r}: expected one of {', '.join(MARKS)}")
+            expect(
+                name in declared, f"{self._name}: its marks have {name!r}, which the config's marks() does not name: {', '.join(declared)}"
+            )
             well = marks.dtype == np.bool_ and marks.shape == (len(evaluation),)
             expect(well, f"{self._name}: marks of {name} are {marks.dtype} {marks.shape}: expected bool ({len(evaluation)})")
         record = dict(metric.record(evaluation))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import Config, MetricConfig, option
+from ibllm.plugin import Config, Figure, MetricConfig, option
 
 
 @attrs.frozen(kw_only=True)
@@ -63,8 +63,16 @@ class FSQConfig(_AutoencoderOptions):
 class ReconstructionMetricConfig(MetricConfig):
     """Real images through the image tokenizer and back: the ceiling of what a token decoder can draw."""
 
-    def figures(self) -> tuple[str, ...]:
-        return ("reconstruction_psnr", "code_perplexity")
+    def figures(self) -> tuple[Figure, ...]:
+        ratio = "Mean peak signal-to-noise ratio of real images after the image tokenizer: the ceiling of what a token decoder can draw."
+        in_use = (
+            "Perplexity of the image tokens' frequencies: as many tokens, used alike, would have the same entropy. "
+            "Far below the vocabulary, codes lie idle."
+        )
+        return (
+            Figure("reconstruction_psnr", "images through their tokens and back", meaning=ratio, unit="dB", better="higher"),
+            Figure("code_perplexity", "tokens in use", meaning=in_use, better="higher"),
+        )
 
     def needs(self) -> frozenset[str]:
         return frozenset({"image_tokenizer", "data.images"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-from ibllm.plugin import DatasetConfig, MetricConfig, option
+from ibllm.plugin import TEXT_TO_IMAGE, DatasetConfig, Figure, Mark, MetricConfig, option
 
 SPLITS: Mapping[str, str] = {
     "train": "times seen in training",
@@ -34,8 +34,24 @@ class ClocksConfig(DatasetConfig):
 class ClockTimeConfig(MetricConfig):
     """Drawn clocks are read by looking for the most similar of all faces."""
 
-    def figures(self) -> tuple[str, ...]:
-        return ("clock_exact", "clock_minutes_off")
+    def figures(self) -> tuple[Figure, ...]:
+        exact = "Drawn clocks whose most similar face, of all that there are, shows the caption's time."
+        off = "How far the time that a drawn clock shows is from its caption's, the shorter way round."
+        return (
+            Figure.share("clock_exact", "clocks right", TEXT_TO_IMAGE, exact),
+            Figure("clock_minutes_off", "time off", TEXT_TO_IMAGE, off, unit="minutes", better="lower"),
+        )
+
+    def marks(self) -> tuple[Mark, ...]:
+        return (
+            Mark(
+                "clock",
+                "drawing",
+                "time right",
+                "time wrong",
+                meaning="A clock is right if its most similar face shows the caption's time.",
+            ),
+        )
 
     def needs(self) -> frozenset[str]:
         return frozenset({"text_encoder", "image_decoder"})

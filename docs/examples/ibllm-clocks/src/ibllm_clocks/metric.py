@@ -26,7 +26,7 @@ class ClockTimeMetric(Metric):
         return {"clock_exact": float((off == 0).mean()), "clock_minutes_off": float(off.mean())}
 
     def marks(self, evaluation: Evaluation) -> Mapping[str, npt.NDArray[np.bool_]]:
-        return {"scene": minutes_off(evaluation) == 0}
+        return {"clock": minutes_off(evaluation) == 0}
 
 
 def minutes_off(evaluation: Evaluation) -> npt.NDArray[np.int64]:

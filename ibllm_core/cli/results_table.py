@@ -8,22 +8,19 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..runs import figures
+from ..runs.glossary import Glossary
+from ..runs.results import Cell, table
 
 
-def results_table(results: Mapping[str, Any], items: int | Mapping[str, int] | None = None) -> Table:
-    """A run's flat results as a table: figures as rows, splits as columns, with 95 % intervals where n is known.
+def results_table(results: Mapping[str, Any], glossary: Glossary) -> Table:
+    """A run's flat results as a table: figures as rows, splits as columns, with 95 % intervals where the number of items is known.
 
     Args:
         results: ``split/figure`` → value, as in results.json.
-        items: the number of items where `results` has no ``split/items``: of every split, or split → number.
+        glossary: what the figures are called and mean.
     """
-    found = figures.table(results, items)
-    counts = {
-        split: next((row.cells[split].n for row in found.rows if row.meaning.counted == "items" and split in row.cells), None)
-        for split in found.splits
-    }
-    cautions = {row.meaning.label: row.meaning.caution for row in found.rows if row.meaning.caution}
+    found = table(results, glossary)
+    cautions = {row.figure.label: row.figure.caution for row in found.rows if row.figure.caution}
     out = Table(
         title="Results",
         title_justify="left",
@@ -32,26 +29,27 @@ def results_table(results: Mapping[str, Any], items: int | Mapping[str, int] | N
     )
     out.add_column("figure")
     for split in found.splits:
-        n = counts[split]
+        n = found.items.get(split)
         out.add_column(Text(split or "all") if n is None else Text(f"{split or 'all'} (n = {n})"), justify="right")
     for direction, rows in found.groups():
         out.add_section()
         out.add_row(Text(direction, style="bold"))
         for row in rows:
             cells = (row.cells.get(split) for split in found.splits)
-            out.add_row(Text(f"  {row.meaning.full_label}"), *(_shown(cell) for cell in cells))
+            less = ", lower is better" if row.figure.better == "lower" else ""
+            out.add_row(Text(f"  {row.figure.full_label}{less}"), *(_shown(cell) for cell in cells))
     return out
 
 
 def records_table(records: Mapping[str, str]) -> Table:
-    """How figures came about: metric → what `figures.told` says of it."""
+    """How figures came about: metric → what `described` says of it."""
     out = Table(title="How they were measured", title_justify="left", show_header=False)
     for name, how in records.items():
         out.add_row(Text(name), Text(how, style="dim"))
     return out
 
 
-def _shown(cell: figures.Cell | None) -> Text:
+def _shown(cell: Cell | None) -> Text:
     if cell is None:
         return Text("—", style="dim")
     text = Text(cell.text, style="bold")

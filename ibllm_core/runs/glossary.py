@@ -1,0 +1,89 @@
+"""What the figures, splits and marks of a run mean, as its metrics and its dataset say; kept in run.json, so that it can be read without them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import attrs
+
+from ..errors import UserError
+from ..host.figures import Figure, Mark
+from ..host.options import DatasetConfig, MetricConfig
+from ..recipe.schema import Recipe
+from .directory import RunDirectory
+
+#: What every stage measures of itself.
+LOSS = Figure("loss", meaning="The stage's own loss on held-out data.", better="lower")
+
+
+@attrs.frozen(kw_only=True)
+class Glossary:
+    """Names with what they mean, in the order in which they are shown. What is not known goes by its bare name.
+
+    Attributes:
+        splits: split → what it holds.
+        primary: the split to look at first; empty where that is not known.
+    """
+
+    figures: Mapping[str, Figure] = attrs.field(factory=dict)
+    splits: Mapping[str, str] = attrs.field(factory=dict)
+    marks: Mapping[str, Mark] = attrs.field(factory=dict)
+    primary: str = ""
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """What the components of a recipe say."""
+        metrics = [metric.config for metric in recipe.metrics.values() if isinstance(metric.config, MetricConfig)]
+        data = recipe.data.config if isinstance(recipe.data.config, DatasetConfig) else None
+        return cls(
+            figures={figure.name: figure for config in metrics for figure in config.figures()},
+            splits=data.splits() if data else {},
+            marks={mark.name: mark for config in metrics for mark in config.marks()},
+            primary=data.primary_split() if data else "",
+        )
+
+    @classmethod
+    def of_run(cls, directory: RunDirectory, info: Mapping[str, Any]) -> Self:
+        """What run.json, `info`, keeps; of a run that kept nothing, what the components of its recipe say if they are all installed."""
+        try:
+            if "figures" not in info:
+                return cls.of(directory.load())
+            return cls(
+                figures={name: Figure(name, **entry) for name, entry in info["figures"].items()},
+                splits=dict(info["splits"]),
+                marks={name: Mark(name, **entry) for name, entry in info["marks"].items()},
+                primary=str(info["primary_split"]),
+            )
+        except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError):  # a plugin is missing, or a record is broken
+            return cls()
+
+    def record(self) -> dict[str, Any]:
+        """For run.json: name → what is said of it."""
+        tables = {name: {key: _fields(value) for key, value in getattr(self, name).items()} for name in ("figures", "marks")}
+        return {**tables, "splits": dict(self.splits), "primary_split": self.primary}
+
+    def figure(self, name: str) -> Figure:
+        """What is known of a figure. In ``bleu/zh`` the known word counts, and the rest qualifies it."""
+        known = {LOSS.name: LOSS, **self.figures}
+        words = name.split("/")
+        word = next((word for word in (name, *words) if word in known), None)
+        if word is None or word == name:
+            return known.get(name, Figure(name))
+        words.remove(word)
+        # How many items a qualified figure was taken over is not known, so it has no interval.
+        return attrs.evolve(known[word], name=name, label=f"{known[word].label}, {' '.join(words)}", counted=False)
+
+    def rank(self, name: str) -> int:
+        """A figure's place among those that are known; behind them where it is not."""
+        order = list(self.figures)
+        return order.index(name) if name in order else len(order)
+
+    def first_split(self, splits: Iterable[str]) -> str | None:
+        """The split that a reader looks at first, of those that there are."""
+        found = list(splits)
+        return self.primary if self.primary in found else next(iter(found), None)
+
+
+def _fields(value: Figure | Mark) -> dict[str, Any]:
+    return attrs.asdict(value, filter=lambda field, _: field.name != "name")
