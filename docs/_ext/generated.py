@@ -167,7 +167,7 @@ def conformance(_: str = "") -> str:
 
 def fixtures(_: str = "") -> str:
     """Every fixture of the pytest plugin."""
-    from ibllm_testing import plugin
+    from ibllm_testing import fixtures as plugin
 
     names = [name for name in vars(plugin) if name == "device" or name.startswith("ibllm_")]
     return "\n\n".join(f"`{name}`\n: {_text(' '.join(inspect.cleandoc(getattr(plugin, name).__doc__).split()))}" for name in names)
@@ -237,7 +237,21 @@ def own_components() -> list[tuple[str, str]]:
 #: What a page may ask for.
 GENERATORS: Mapping[str, Callable[[str], str]] = {
     f.__name__: f
-    for f in (kinds, capabilities, components, recipe, figures, splits, measured, families, conformance, fixtures, hooks, interfaces, commands)
+    for f in (
+        kinds,
+        capabilities,
+        components,
+        recipe,
+        figures,
+        splits,
+        measured,
+        families,
+        conformance,
+        fixtures,
+        hooks,
+        interfaces,
+        commands,
+    )
 }
 
 

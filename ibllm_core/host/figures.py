@@ -36,10 +36,14 @@ class Figure:
     direction: str = OTHER
     meaning: str = ""
     unit: str = attrs.field(default="", kw_only=True)
-    better: str = attrs.field(default="", kw_only=True, validator=attrs.validators.in_(("", "higher", "lower")))
+    better: str = attrs.field(default="", kw_only=True)
     caution: str = attrs.field(default="", kw_only=True)
     percent: bool = attrs.field(default=False, kw_only=True)
     counted: bool = attrs.field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.better not in ("", "higher", "lower"):
+            raise ValueError(f"figure {self.name}: better = {self.better!r}: expected 'higher', 'lower' or nothing")
 
     @classmethod
     def share(cls, name: str, label: str, direction: str, meaning: str, caution: str = "") -> Self:
@@ -72,8 +76,13 @@ class Mark:
     """
 
     name: str
-    about: str = attrs.field(default=DRAWING, validator=attrs.validators.in_((DRAWING, READING, RETURNED, ROUND_TRIP)))
+    about: str = attrs.field(default=DRAWING)
     right: str = attrs.field(default=attrs.Factory(lambda self: f"{self.name}: right", takes_self=True))
     wrong: str = attrs.field(default=attrs.Factory(lambda self: f"{self.name}: wrong", takes_self=True))
     meaning: str = attrs.field(default="", kw_only=True)
     caution: str = attrs.field(default="", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        about = (DRAWING, READING, RETURNED, ROUND_TRIP)
+        if self.about not in about:
+            raise ValueError(f"mark {self.name}: about = {self.about!r}: expected one of {', '.join(map(repr, about))}")

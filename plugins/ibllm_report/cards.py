@@ -14,7 +14,9 @@ from .files import Item
 
 #: What is said where no metric judges a caption: other words may still be right, and that a caption came back is only the captioner's word.
 _SAME = Mark("same", READING, "same words", "other words")
-_SAME_BACK = Mark("same", RETURNED, "same words", "other words", caution=NOT_INDEPENDENT)
+_SAME_BACK = Mark(
+    "same", RETURNED, "same words", "other words", meaning="The captioner alone gives the caption back.", caution=NOT_INDEPENDENT
+)
 
 
 @attrs.frozen
@@ -84,8 +86,11 @@ def right_about(item: Item, about: str, glossary: Glossary) -> bool | None:
 def explained(samples: Mapping[str, Sequence[Item]], glossary: Glossary) -> dict[str, list[str]]:
     """What a mark is about → the meanings of those that samples have, with their cautions."""
     found: dict[str, list[str]] = {about: [] for about in (DRAWING, READING, ROUND_TRIP)}
-    for name in dict.fromkeys(name for items in samples.values() for item in items for name in item.right):
-        mark = glossary.marks.get(name, Mark(name))
+    every = [item for items in samples.values() for item in items]
+    marks = [glossary.marks.get(name, Mark(name)) for name in dict.fromkeys(name for item in every for name in item.right)]
+    if any(item.reread is not None for item in every) and not any(mark.about == RETURNED for mark in marks):
+        marks.append(_SAME_BACK)
+    for mark in marks:
         said = " ".join(filter(None, (mark.meaning, f"It is {mark.caution}." if mark.caution else "")))
         if said:
             found[ROUND_TRIP if mark.about == RETURNED else mark.about].append(said)

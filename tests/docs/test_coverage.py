@@ -16,13 +16,12 @@ from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host import hookspecs, packaged
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.manager import manager
-from ibllm_core.host.options import Config, MetricConfig
+from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.recipe import schema, tables
 from ibllm_core.recipe.describe import options_of
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.runs.figures import KNOWN
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
@@ -104,8 +103,16 @@ def test_figures_of_every_metric_are_described():
         config = manager().config_class(kind, name)()
         assert isinstance(config, MetricConfig)
         for figure in config.figures():
-            assert f"`{figure}`\n: " in text, f"{figure} of {name}"
-            assert figure in KNOWN, f"{figure} of {name} has no meaning in ibllm_core.runs.figures"
+            assert f"`{figure.name}`\n: " in text, f"{figure.name} of {name}"
+            assert figure.meaning, f"{figure.name} of {name} has no meaning"
+
+
+def test_splits_of_every_dataset_are_described():
+    text = page("reference/results.md")
+    for kind, name in OWN:
+        config = generated._default(kind, name) if kind == "dataset" else None
+        for split in config.splits() if isinstance(config, DatasetConfig) else ():
+            assert f"| `{split}` | " in text, f"{split} of {name}"
 
 
 def undocumented(hook: plugin_reference.Hook) -> list[str]:

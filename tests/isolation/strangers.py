@@ -94,12 +94,13 @@ WORKER = """        if cycle.step == 1 and os.environ.get("RANK") == "1":
 
 FIGURE_OPTIONS = """
 import attrs
+from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
 
 @attrs.frozen(kw_only=True)
 class Options(MetricConfig):
     def figures(self):
-        return ("nothing",)
+        return (Figure("nothing"),)
 """
 
 FIGURE = """

@@ -124,7 +124,7 @@ def test_captions_of_generated_images_have_a_name_of_their_own() -> None:
     config = BLEUConfig(images="generated")
     found = BLEUMetric(config, Context()).evaluate(texts(["no"] * 2, CAPTIONS, reread=CAPTIONS))
     assert found == {"bleu_generated": pytest.approx(1.0)}
-    assert config.figures() == ("bleu_generated",)
+    assert config.names() == ("bleu_generated",)
     assert "image_decoder" in config.needs()
 
 

@@ -32,7 +32,7 @@ def evaluation(data: OpenmojiDataset, split: str = "tone", **changes: Any) -> An
 @pytest.mark.parametrize("split", ["train", "tone", "concept"])
 def test_a_perfect_model_scores_one(data: OpenmojiDataset, split: str) -> None:
     figures = METRIC.evaluate(evaluation(data, split))
-    assert set(figures) == set(NamesConfig().figures())
+    assert set(figures) == set(NamesConfig().names())
     assert set(figures.values()) == {1.0}
 
 

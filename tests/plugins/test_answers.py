@@ -35,13 +35,14 @@ import sys
 import attrs
 from ibllm_core.host.hookspecs import hookimpl
 from ibllm_core.interfaces.metric import Metric
+from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.host.spec import ComponentSpec
 
 @attrs.frozen(kw_only=True)
 class Options(MetricConfig):
     def figures(self):
-        return ("oddity",)
+        return (Figure("oddity"),)
 """
 METRIC = """
 class Odd(Metric):
@@ -172,7 +173,12 @@ def test_a_wrong_answer_is_told_with_provider_and_remedy(odd) -> None:  # type: 
         ("    def needs(self):\n        raise KeyError('lost')\n", "odd-dist==0.2: the config of metric.odd: KeyError: 'lost' ("),
         ("    def provides(self):\n        sys.exit('bye')\n", "SystemExit: bye ("),
         ("    def provides(self):\n        return None\n", "its provides() gave None, expected a frozenset of strings"),
-        ("    def figures(self):\n        return 'odd'\n", "its figures() gave 'odd', expected a tuple of strings"),
+        ("    def figures(self):\n        return ('odd',)\n", "its figures() gave ('odd',), expected a tuple of Figure"),
+        (
+            "    def figures(self):\n        return (Figure('odd', better='more'),)\n",
+            "ValueError: figure odd: better = 'more': expected 'higher'",
+        ),
+        ("    def marks(self):\n        return 'odd'\n", "its marks() gave 'odd', expected a tuple of Mark"),
     ],
 )
 def test_a_config_that_fails_is_a_mistake_with_its_provider(odd, capsys, options: str, said: str) -> None:  # type: ignore[no-untyped-def]

@@ -18,13 +18,14 @@ METRIC = """
 import attrs
 from ibllm_core.host.hookspecs import hookimpl
 from ibllm_core.interfaces.metric import Metric
+from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.host.spec import ComponentSpec
 
 @attrs.frozen(kw_only=True)
 class Options(MetricConfig):
     def figures(self):
-        return ("darkness",)
+        return (Figure("darkness"),)
 
 class Darkness(Metric):
     def __init__(self, config, context): pass
@@ -49,7 +50,7 @@ def test_a_metric_that_changes_the_images_is_named(site, tmp_path: Path, monkeyp
         Job(recipe, tmp_path / "run").run()
     message = str(caught.value)
     assert "metrics.darkness = darkness (provided by dark 0.2) raised ValueError: assignment destination is read-only" in message
-    assert f"({site.folder / 'dark_plugin.py'}:18); tell the maintainer of dark, upgrade it, or use another metric" in message
+    assert f"({site.folder / 'dark_plugin.py'}:19); tell the maintainer of dark, upgrade it, or use another metric" in message
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["status"] == "failed"
     assert info["error"] == f"ComponentFailed: {message}"

@@ -18,12 +18,13 @@ from ibllm_core.runs.directory import RunDirectory
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 CONFIG = """
 import attrs
+from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig, option
 
 @attrs.frozen(kw_only=True)
 class Options(MetricConfig):
     def figures(self):
-        return ("met",)
+        return (Figure("met"),)
     def needs(self):
         return frozenset()
 """

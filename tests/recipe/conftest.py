@@ -24,6 +24,7 @@ def ibllm_components():
 
 CONFIG = """
 import attrs
+from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import Config, MetricConfig, option
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +34,7 @@ class EtchingConfig(Config):
 @attrs.frozen(kw_only=True)
 class CountedConfig(MetricConfig):
     def figures(self):
-        return ("scene_exact", "caption_exact")
+        return (Figure("scene_exact"), Figure("caption_exact"),)
 
     def needs(self):
         return frozenset({"text_encoder", "image_decoder", "image_encoder", "text_decoder"})

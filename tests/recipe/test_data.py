@@ -45,6 +45,7 @@ def ibllm_components():
 """
 CONFIG = """
 import attrs
+from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import LossConfig, MetricConfig
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +56,7 @@ class QuizConfig(LossConfig):
 @attrs.frozen(kw_only=True)
 class SilentConfig(MetricConfig):
     def figures(self):
-        return ("silence",)
+        return (Figure("silence"),)
 
 class PixelsConfig(SilentConfig):
     def needs(self):

@@ -12,9 +12,34 @@ import pytest
 from ibllm_report import render
 from PIL import Image
 
+from ibllm_core.host.figures import NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, Mark
+from ibllm_core.runs.glossary import Glossary
+
 HOSTILE = "<script>alert(1)</script>&\"'$x_1$"
 
+#: What the run keeps of its figures, splits and marks, as if its metrics were installed nowhere.
+GLOSSARY = Glossary(
+    figures={
+        figure.name: figure
+        for figure in (
+            Figure.share("scene_exact", "scenes right", TEXT_TO_IMAGE, "Every object is there."),
+            Figure.share("self_agreement", "self-agreement", ROUND_TRIP, "Both halves agree.", caution=NOT_INDEPENDENT),
+        )
+    },
+    splits={"test": "new items", "novel": "combinations never seen"},
+    marks={
+        mark.name: mark
+        for mark in (
+            Mark("scene", "drawing", "image right", "image wrong", meaning="An image is right if every object is there."),
+            Mark("caption", "caption read", "caption right", "caption wrong"),
+            Mark("roundtrip", "round trip", "round trip right", "round trip wrong"),
+            Mark("self_agreement", "caption returned", "caption given back", "caption not given back", caution=NOT_INDEPENDENT),
+        )
+    },
+    primary="novel",
+)
 RUN: dict[str, Any] = {
+    **GLOSSARY.record(),
     "name": f"joint {HOSTILE}",
     "status": "done",
     "created": "2026-03-05T10:12:03+00:00",

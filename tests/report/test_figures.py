@@ -1,20 +1,42 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from ibllm_core.cli.tables import results_table
-from ibllm_core.runs.figures import meaning, primary_split, shown, table, wilson
+from ibllm_core.cli.results_table import results_table
+from ibllm_core.host.figures import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, Mark
+from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.runs.glossary import Glossary
+from ibllm_core.runs.results import table, wilson
 
 RESULTS = {"test/scene_exact": 0.95, "novel/scene_exact": 0.9, "novel/self_agreement": 0.8, "novel/items": 512, "novel/own": 3.0}
 
 
-def printed(results: dict[str, float], items: int | dict[str, int] | None = None) -> str:
+GLOSSARY = Glossary(
+    figures={
+        figure.name: figure
+        for figure in (
+            Figure("minutes_off", "time off", TEXT_TO_IMAGE, "How wrong.", unit="minutes", better="lower"),
+            Figure.share("scene_exact", "scenes right", TEXT_TO_IMAGE, "All is there."),
+            Figure("bleu", "BLEU", IMAGE_TO_TEXT, "Overlap.", counted=True),
+            Figure.share("self_agreement", "self-agreement", ROUND_TRIP, "Agreement.", caution=NOT_INDEPENDENT),
+            Figure("calm", "calm", "mood of the drawing", "How calm.", percent=True),
+        )
+    },
+    splits={"train": "seen", "test": "new", "novel": "never seen"},
+    marks={"scene": Mark("scene", "drawing", "image right", "image wrong", meaning="All is there.")},
+    primary="novel",
+)
+
+
+def printed(results: dict[str, float], glossary: Glossary = GLOSSARY) -> str:
     console = Console(width=140, no_color=True)
     with console.capture() as capture:
-        console.print(results_table(results, items))
+        console.print(results_table(results, glossary))
     return " ".join(capture.get().split())
 
 
@@ -28,38 +50,63 @@ def test_wilson_interval() -> None:
 
 
 def test_figures_as_rows_and_splits_as_columns() -> None:
-    found = table(RESULTS)
+    found = table(RESULTS, GLOSSARY)
     assert found.splits == ["test", "novel"]
     assert found.primary == "novel"
-    assert [row.figure for row in found.rows] == ["scene_exact", "self_agreement", "own"]
+    assert [row.figure.name for row in found.rows] == ["scene_exact", "self_agreement", "own"]
     assert found.rows[0].cells["novel"].n == 512
     assert found.rows[0].cells["test"].interval == ""
 
 
-def test_items_told_apart_from_the_results() -> None:
-    assert table({"test/scene_exact": 0.5}, 100).rows[0].cells["test"].n == 100
-    assert table({"test/scene_exact": 0.5}, {"test": 50}).rows[0].cells["test"].n == 50
-
-
 def test_what_is_no_number_is_left_out() -> None:
-    assert not table({"novel/scene_exact": math.nan, "novel/name": "x", "novel/flag": True}).rows
+    assert not table({"novel/scene_exact": math.nan, "novel/name": "x", "novel/flag": True}, GLOSSARY).rows
 
 
 def test_a_known_word_in_a_qualified_name() -> None:
-    assert meaning("zh/bleu").label == "BLEU, zh"
-    assert meaning("my_figure").label == "my figure"
-    assert not meaning("zh/caption_exact").counted
+    assert GLOSSARY.figure("zh/bleu").label == "BLEU, zh"
+    assert GLOSSARY.figure("bleu/zh").label == "BLEU, zh"
+    assert GLOSSARY.figure("my_figure").label == "my figure"
+    assert not GLOSSARY.figure("zh/bleu").counted
 
 
 def test_numbers_as_text() -> None:
-    assert [shown(value, False) for value in (0.03125, 95.213, 81.0, 0.0)] == ["0.0312", "95.2", "81", "0"]
-    assert shown(0.9316, True) == "93.2 %"
+    assert [Figure("x").shown(value) for value in (0.03125, 95.213, 81.0, 0.0)] == ["0.0312", "95.2", "81", "0"]
+    assert Figure("x", percent=True).shown(0.9316) == "93.2 %"
+    assert Figure("x", unit="dB").shown(21.25) == "21.2 dB"
 
 
 def test_the_split_to_look_at_first() -> None:
-    assert primary_split(["train", "test", "novel"]) == "novel"
-    assert primary_split(["tone", "concept"]) == "tone"
-    assert primary_split([]) is None
+    assert GLOSSARY.first_split(["train", "test", "novel"]) == "novel"
+    assert GLOSSARY.first_split(["tone", "concept"]) == "tone"
+    assert GLOSSARY.first_split([]) is None
+
+
+def test_sections_are_the_directions_and_a_metric_may_bring_its_own() -> None:
+    found = table({"test/calm": 0.5, "test/self_agreement": 0.5, "test/other": 1.0, "test/scene_exact": 0.5}, GLOSSARY)
+    assert [direction for direction, _ in found.groups()] == [TEXT_TO_IMAGE, ROUND_TRIP, "mood of the drawing", "other figures"]
+
+
+def test_figures_come_in_the_order_of_the_metrics() -> None:
+    rows = table({"test/other": 1.0, "test/scene_exact": 0.5, "test/minutes_off": 3.0}, GLOSSARY).rows
+    assert [row.figure.name for row in rows] == ["minutes_off", "scene_exact", "other"]
+
+
+def test_a_run_keeps_what_its_figures_mean(tmp_path: Path) -> None:
+    kept = json.loads(json.dumps({"status": "done"} | GLOSSARY.record()))
+    assert Glossary.of_run(RunDirectory(tmp_path), kept) == GLOSSARY
+
+
+@pytest.mark.parametrize("damage", [{"figures": 3}, {"figures": {"bleu": {"colour": "red"}}}, {"marks": None}, {"splits": 1.0}])
+def test_of_a_broken_record_and_of_none_figures_go_by_their_names(tmp_path: Path, damage: dict[str, object]) -> None:
+    for info in ({}, GLOSSARY.record() | damage):
+        assert Glossary.of_run(RunDirectory(tmp_path), info) == Glossary()
+
+
+def test_a_figure_that_is_better_in_no_known_way_is_refused() -> None:
+    with pytest.raises(ValueError, match="better"):
+        Figure("x", better="more")
+    with pytest.raises(ValueError, match="about"):
+        Mark("x", "nothing")
 
 
 def test_the_terminal_table() -> None:
@@ -70,6 +117,14 @@ def test_the_terminal_table() -> None:
     assert "the captioner's gradients trained the generator" in text
 
 
+def test_the_terminal_table_shows_unit_direction_and_what_is_better() -> None:
+    text = printed({"test/minutes_off": 3.25, "test/calm": 0.5})
+    assert "time off, lower is better" in text
+    assert "3.25 minutes" in text
+    assert text.index("text → image") < text.index("time off") < text.index("mood of the drawing") < text.index("calm")
+
+
 def test_the_terminal_table_takes_names_literally() -> None:
     assert "[red]own" in printed({"[bold]/[red]own": 1.0})
     assert printed({})
+    assert "novel" in printed(RESULTS, Glossary())

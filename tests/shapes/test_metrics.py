@@ -41,7 +41,7 @@ METRICS = (
 def test_a_perfect_model_scores_one(placement: str) -> None:
     for metric, config in zip(METRICS, (SceneConfig(), CaptionFactsConfig(), RoundTripConfig()), strict=True):
         figures = metric.evaluate(evaluation(placement))
-        assert set(figures) == set(config.figures())
+        assert set(figures) == set(config.names())
         assert set(figures.values()) == {1.0}
 
 

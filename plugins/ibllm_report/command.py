@@ -1,0 +1,29 @@
+"""``ibllm report``: write the report of a run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="report")
+@click.argument("run", type=click.Path(path_type=Path))
+def command(run: Path) -> int:
+    """Write RUN/report.html again from what the run directory holds.
+
+    That works for a run that is training, was stopped or failed, too. Nothing else in RUN is changed.
+    """
+    from ibllm_core.errors import UserError
+    from ibllm_core.runs.directory import RunDirectory
+
+    from .page import render
+
+    directory = RunDirectory(run)
+    if not directory.recipe.is_file():
+        raise UserError(f"{run} is no run directory: it holds no recipe.toml")
+    try:
+        click.echo(f"report   {render(run)}")
+    except OSError as error:
+        raise UserError(f"cannot write the report into {run}: {error.strerror}") from error
+    return 0
