@@ -79,13 +79,13 @@ class CNNTextEncoderConfig(Config):
 
 @attrs.frozen(kw_only=True)
 class CNNImageDecoderConfig(Config):
-    """D_y: the pooled latent, and noise where there is any, becomes a small map, which convolutions double until it is the image."""
+    """D_y: the pooled latent, and noise where there is any, becomes a small map, which upsampling and convolutions grow to the image."""
 
     latent: int | None = option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
-    channels: tuple[int, ...] = option((128, 64, 32), help="channels of the first map and after each doubling of height and width", ge=1)
-    blocks: int = option(0, help="residual blocks of two 3×3 convolutions after each doubling", ge=0)
+    channels: tuple[int, ...] = option((128, 64, 32), help="channels of the first map and after each twofold upsampling", ge=1)
+    blocks: int = option(0, help="residual blocks of two 3×3 convolutions after each upsampling", ge=0)
     groups: int = option(8, help="groups of the group norms; must divide every number of channels", ge=1)
-    noise: int = option(0, help="k, numbers of noise an image, beside the latent; 0 for a deterministic decoder", ge=0)
+    noise: int = option(0, help="k, numbers of noise an image; 0 for a deterministic decoder", ge=0)
     exponent: float = option(2.0, help="p of the likelihood exp(−|error / scale|^p / p): 2 is Gaussian, 1 is Laplace", ge=1, le=4)
     scale: float = option(0.1, help="scale of the likelihood: σ for exponent 2, in units of an image in [−1, 1]", gt=0)
     focus: float = option(0.0, help="extra weight of the pixels on and around what differs from the image's median colour", ge=0)

@@ -11,9 +11,9 @@ from ibllm_cnn.layers import residual_block
 
 
 class CNNImageDecoder(DrawingDecoder):
-    """A dense layer gives the first map; pixels are then doubled and convolved in turn.
+    """A linear layer gives the first map; nearest-neighbour upsampling and convolutions then take turns.
 
-    Doubling and convolving apart, not a transposed convolution, so that no chequered pattern appears (Odena et al. 2016).
+    Upsampling and convolution apart, not a transposed convolution, so that no checkerboard artefacts appear (Odena et al. 2016).
     """
 
     def __init__(self, config: CNNImageDecoderConfig, context: Context) -> None:

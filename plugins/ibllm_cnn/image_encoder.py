@@ -10,26 +10,26 @@ from ibllm.plugin import Context, ImageEncoder, Latent, position_embedding
 from ibllm_cnn.config import CNNImageEncoderConfig
 from ibllm_cnn.layers import residual_block
 
-#: Local contrast: pixels around that count, and the distance (of −1..1) below which a difference is faint.
-REACH, FAINT = 4, 0.05
-#: The mean contrast below which a place shows nothing.
-EMPTY = 1e-3
+#: Local contrast: radius in pixels of the neighbourhood, and what is added to the divisor (colours are in −1..1).
+CONTRAST_RADIUS, CONTRAST_FLOOR = 4, 0.05
+#: Added to the divisor of a place's mean colour, so that a place without contrast has none.
+WEIGHT_FLOOR = 1e-3
 
 
-def contrast(y: Tensor) -> Tensor:
+def local_contrast(y: Tensor) -> Tensor:
     """y (b c h w) → (b 1 h w) in [0, 1): how far each pixel is from the image's median colour, relative to its surroundings.
 
     Divisive local normalisation (as in Jarrett et al. 2009, section 2.1, with a maximum): what is drawn keeps its form and loses its colour.
     """
     ground = y.detach().flatten(2).median(-1).values[..., None, None]
     distance = (y - ground).abs().amax(1, keepdim=True)
-    return distance / (F.max_pool2d(distance, 2 * REACH + 1, stride=1, padding=REACH) + FAINT)
+    return distance / (F.max_pool2d(distance, 2 * CONTRAST_RADIUS + 1, stride=1, padding=CONTRAST_RADIUS) + CONTRAST_FLOOR)
 
 
 class CNNImageEncoder(ImageEncoder):
     """One latent vector a place of the last map, each with a learned position; `pooled` is their mean.
 
-    With `factored`, the convolutions see the contrast alone, and as many more vectors say which colour each place has: forms are then
+    With `factored`, the convolutions see the local contrast alone, and as many more vectors say which colour each place has: forms are then
     recognised whatever their colour, so a form and a colour never seen together can still be read together.
     """
 
@@ -47,6 +47,7 @@ class CNNImageEncoder(ImageEncoder):
         self.stages = nn.Sequential(*stages)
         self.project = nn.Linear(before, self.width)
         self.grid = (height, width)
+        #: The colours' projection.
         self.shade = (
             nn.Sequential(nn.Linear(colours, self.width), nn.GELU(), nn.Linear(self.width, self.width)) if config.factored else None
         )
@@ -55,19 +56,19 @@ class CNNImageEncoder(ImageEncoder):
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, y: Tensor) -> Latent:
-        seen = contrast(y) if self.factored else y
+        seen = local_contrast(y) if self.factored else y
         # Convolutions run faster on CPUs and GPUs alike with the channels last.
         tokens = self.project(self.stages(seen.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2))
         if self.shade is not None:
-            tokens = torch.cat([tokens, self.shade(self._colours(y, seen))], 1)
+            tokens = torch.cat([tokens, self.shade(self._mean_colours(y, seen))], 1)
         tokens = self.drop(self.norm(tokens + self.positions))
         return Latent(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=y.device), tokens.mean(1))
 
-    def _colours(self, y: Tensor, seen: Tensor) -> Tensor:
+    def _mean_colours(self, y: Tensor, seen: Tensor) -> Tensor:
         """y (b c h w), contrast (b 1 h w) → (b n c): the mean colour of what each place shows, and next to nothing of its form.
 
         The power leaves edges out, where colours are mixed with the ground's in a way that would tell the form.
         """
         weight = seen.pow(4)
-        colour = F.adaptive_avg_pool2d(y * weight, self.grid) / (F.adaptive_avg_pool2d(weight, self.grid) + EMPTY)
+        colour = F.adaptive_avg_pool2d(y * weight, self.grid) / (F.adaptive_avg_pool2d(weight, self.grid) + WEIGHT_FLOOR)
         return colour.flatten(2).transpose(1, 2)

@@ -29,7 +29,7 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             name="cnn",
             factory="ibllm_cnn.image_decoder:CNNImageDecoder",
             config="ibllm_cnn.config:CNNImageDecoderConfig",
-            summary="the pooled latent as a small map, doubled and convolved up to the image in one differentiable pass",
+            summary="the pooled latent as a small map, upsampled and convolved to the image in one differentiable pass",
         ),
         ComponentSpec(
             kind="text_encoder",

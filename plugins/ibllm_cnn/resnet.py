@@ -11,7 +11,7 @@ from ibllm_cnn.config import ResNetImageEncoderConfig
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions, each before its norm, beside a shortcut (He et al. 2016, fig. 2); where sizes change, the shortcut is projected (option B)."""
+    """Two 3×3 convolutions, each followed by its norm, and a shortcut (He et al. 2016, fig. 2); where sizes change, the shortcut is projected (option B)."""
 
     def __init__(self, before: int, channels: int, stride: int, groups: int) -> None:
         super().__init__()

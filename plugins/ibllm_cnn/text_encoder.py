@@ -10,8 +10,8 @@ from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
 from ibllm_cnn.config import CNNTextEncoderConfig
 
 
-class Layer(nn.Module):
-    """A dilated convolution over the tokens behind a norm, its units gated or GELU, beside a residual (Gehring et al. 2017, section 3.2)."""
+class ConvLayer(nn.Module):
+    """A residual layer: norm, dilated convolution over the tokens, gated linear units or GELU, projection (Gehring et al. 2017, section 3.2)."""
 
     def __init__(self, width: int, config: CNNTextEncoderConfig, dilation: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class CNNTextEncoder(TextEncoder):
         embed = config.embed or self.width
         self.embedding = nn.Embedding(context.tokenizer.size, embed)
         self.enter = nn.Linear(embed, self.width) if embed != self.width else nn.Identity()
-        self.layers = nn.ModuleList(Layer(self.width, config, dilation) for dilation in config.dilations)
+        self.layers = nn.ModuleList(ConvLayer(self.width, config, dilation) for dilation in config.dilations)
         self.norm = nn.LayerNorm(self.width)
 
     def embed(self, ids: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ class FlowConfig(Config):
     patch: int = option(2, help="height and width in pixels of the patches that the first layer takes in and the last one gives out", ge=1)
     channels: tuple[int, ...] = option(
         (32, 64),
-        help="channels of the convolutional stages before the transformer and, with the first ones' maps beside them, after it; each halves height and "
+        help="channels of the convolutional stages before the transformer and, with skip connections, after it; each halves height and "
         "width. With none, the transformer works on the patches themselves",
         ge=8,
     )
@@ -25,13 +25,13 @@ class FlowConfig(Config):
     ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
     predict: str = option(
         "image",
-        help="what the network says: 'image', the end of the way, from which the velocity follows, easier where a patch has more numbers than the width; "
+        help="what the network predicts: 'image', the end of the path, from which the velocity follows, easier where a patch has more numbers than the width; "
         "'velocity' itself",
         choices=("image", "velocity"),
     )
     times: str = option(
         "logit_normal",
-        help="how training draws t: 'uniform', or 'logit_normal', the sigmoid of a normal number, which dwells in the middle of the way",
+        help="how training draws t: 'uniform', or 'logit_normal', the sigmoid of a normal number, which favours the middle of the path",
         choices=("uniform", "logit_normal"),
     )
     times_mean: float = option(
@@ -41,10 +41,10 @@ class FlowConfig(Config):
     times_scale: float = option(1.0, help="standard deviation of the normal number", gt=0)
     noise_scale: float = option(
         2.0,
-        help="standard deviation of the noise at t = 0, in units of an image in [−1, 1]; large plain shapes show through noise of 1 at once",
+        help="standard deviation of the noise at t = 0, in units of an image in [−1, 1]; large plain shapes are recognisable through noise of 1",
         gt=0,
     )
-    null: float = option(0.1, help="probability that training replaces the latent by the null condition", ge=0, lt=1)
+    null: float = option(0.1, help="condition dropout: probability that training replaces the latent by the null condition", ge=0, lt=1)
     guidance: float = option(1.0, help="s of classifier-free guidance, null + s · (conditional − null); 1 for none", ge=0)
     solver: str = option("euler", help="how sampling integrates; 'heun' costs two evaluations a step", choices=("euler", "heun"))
     steps: int = option(8, help="steps of sampling", ge=1)

@@ -10,10 +10,10 @@ from torch import Tensor
 from ibllm.plugin import Context, ImageDecoder, Latent, Rng, concatenate_latents, drop_condition, guided
 from ibllm_flow.config import FlowConfig
 from ibllm_flow.network import FlowNetwork
-from ibllm_flow.sampling import integrate
+from ibllm_flow.solver import integrate
 
 #: The least that 1 − t counts for as a divisor (as in Li and He 2025, section 4).
-NEAREST = 0.05
+MIN_TIME_LEFT = 0.05
 
 
 class FlowDecoder(ImageDecoder):
@@ -41,7 +41,7 @@ class FlowDecoder(ImageDecoder):
         """(b) ‖v(x_t, t | z) − (y − ε)‖² for one t and one ε an image (Lipman et al. 2023, eq. 23).
 
         It is the bound with other weights on the times, which learns better (Kingma and Gao 2023): fit for training, but not in nats. With
-        predict = "image" times within `NEAREST` of the end weigh as much as that far from it.
+        predict = "image" times within `MIN_TIME_LEFT` of the end weigh as much as that far from it.
         """
         noise, t = self._noise(rng), self._times(rng)
         x = self._interpolate(noise, y, t)
@@ -57,10 +57,10 @@ class FlowDecoder(ImageDecoder):
     def bound(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
         """(b) an unbiased estimate, from one t and one ε an image, of the variational bound of −log p(y | z) in nats (Kingma et al. 2021, eqs. 11–15).
 
-        ½ ∫ SNR'(t) ‖y − ŷ(x_t, t)‖² dt up to t = 1 − `NEAREST`, with SNR(t) = t² / (s(1 − t))² for noise of size s, and from there to the image the
+        ½ ∫ SNR'(t) ‖y − ŷ(x_t, t)‖² dt up to t = 1 − `MIN_TIME_LEFT`, with SNR(t) = t² / (s(1 − t))² for noise of size s, and from there to the image the
         entropy of the noise that is left, c·h·w / 2 · log(2πe / SNR). At t = 0 x_t is noise alone and costs nothing. 1 − t is drawn log-uniformly.
         """
-        s, span = self.config.noise_scale, -math.log(NEAREST)
+        s, span = self.config.noise_scale, -math.log(MIN_TIME_LEFT)
         noise, t = self._noise(rng), 1 - (-span * rng.fold("times").uniform()).exp()
         x = self._interpolate(noise, y, t)
         image = self.network(x, t, z).float()
@@ -68,7 +68,7 @@ class FlowDecoder(ImageDecoder):
             image = x + image * (1 - t)[:, None, None, None]
         # SNR' = 2t / (s²(1 − t)³), divided by the density 1 / (span·(1 − t)) of t.
         weight = span * t / (s * (1 - t)).square()
-        rest = y[0].numel() / 2 * math.log(2 * math.pi * math.e * (s * NEAREST / (1 - NEAREST)) ** 2)
+        rest = y[0].numel() / 2 * math.log(2 * math.pi * math.e * (s * MIN_TIME_LEFT / (1 - MIN_TIME_LEFT)) ** 2)
         return weight * (y - image).square().flatten(1).sum(1) + rest
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:
@@ -97,8 +97,8 @@ class FlowDecoder(ImageDecoder):
         return torch.sigmoid(self.config.times_mean + self.config.times_scale * rng.fold("times").normal())
 
     def _time_left(self, t: Tensor) -> Tensor:
-        """t (b) → 1 − t (b 1 1 1), at least `NEAREST`."""
-        return (1 - t).clamp(min=NEAREST)[:, None, None, None]
+        """t (b) → 1 − t (b 1 1 1), at least `MIN_TIME_LEFT`."""
+        return (1 - t).clamp(min=MIN_TIME_LEFT)[:, None, None, None]
 
 
 def null_condition(z: Latent) -> Latent:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import Context, Latent, Residual
-from ibllm_gan.conditioned import ConditionalGenerator, grid_for
 from ibllm_gan.config import AttnGANGeneratorConfig
+from ibllm_gan.generator import ConditionalGenerator, smallest_grid
 
 
 def glu(x: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ class WordAttention(nn.Module):
         return read.transpose(1, 2).reshape(x.shape)
 
 
-class Stage(nn.Module):
-    """F_i: words and map side by side, residual blocks, and a doubling."""
+class AttentionStage(nn.Module):
+    """F_i: attention to the words concatenated to the map, residual blocks, twofold upsampling."""
 
     def __init__(self, config: AttnGANGeneratorConfig, latent: int, after: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class AttnGANGenerator(ConditionalGenerator):
 
     def __init__(self, config: AttnGANGeneratorConfig, context: Context) -> None:
         super().__init__(config, context)
-        times, *self.grid = grid_for(context.image_shape)
+        times, *self.grid = smallest_grid(context.image_shape)
         if config.stages > times:
             raise ValueError(
                 f"stages = {config.stages}: expected at most {times}, the doublings from {self.grid[0]}×{self.grid[1]} to the image"
@@ -94,18 +94,18 @@ class AttnGANGenerator(ConditionalGenerator):
         first = times - config.stages
         # Each doubling before the words halves the channels, down to `channels`.
         sizes = [config.channels * min(2 ** (first - i), 8) for i in range(first + 1)]
-        self.enter = nn.Linear(self.given_width, 2 * sizes[0] * self.grid[0] * self.grid[1], bias=False)
+        self.enter = nn.Linear(self.input_width, 2 * sizes[0] * self.grid[0] * self.grid[1], bias=False)
         self.enter_norm = nn.GroupNorm(config.groups, 2 * sizes[0])
         self.coarse = nn.Sequential(
             *(nn.Sequential(nn.Upsample(scale_factor=2), GatedConv(a, b, config.groups)) for a, b in pairwise(sizes))
         )
         afters = [config.channels] * (config.stages - 1) + [config.channels // 2]
-        self.stages = nn.ModuleList(Stage(config, config.latent or context.latent, after) for after in afters)
+        self.stages = nn.ModuleList(AttentionStage(config, config.latent or context.latent, after) for after in afters)
         self.paint = nn.Conv2d(afters[-1], context.image_shape[0], 3, padding=1)
 
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
-        _, given = self.given(z, noise)
-        x = self.enter(given).unflatten(1, (-1, *self.grid)).contiguous(memory_format=torch.channels_last)
+        _, condition = self.condition(z, noise)
+        x = self.enter(condition).unflatten(1, (-1, *self.grid)).contiguous(memory_format=torch.channels_last)
         x = self.coarse(glu(self.enter_norm(x)))
         for stage in self.stages:
             x = stage(x, z)

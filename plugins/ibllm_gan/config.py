@@ -24,7 +24,7 @@ def _check_stages(channels: tuple[int, ...], least: int = 1) -> None:
 
 @attrs.frozen(kw_only=True)
 class OneShotOptions(Config):
-    """What every generator that draws in one pass can be told."""
+    """Options of every generator that draws in one pass."""
 
     latent: int | None = _latent()
     noise: int = option(16, help="k, numbers of noise an image; 0 for a deterministic generator", ge=0)
@@ -33,15 +33,15 @@ class OneShotOptions(Config):
     )
     exponent: float = option(
         2.0,
-        help="p of the likelihood exp(−|error / scale|^p / p): 2 is Gaussian, its best guess where the text leaves things open is the mean, which is soft; "
-        "1 is Laplace, the median, which is sharp but may be no form at all, and binds slowly",
+        help="p of the likelihood exp(−|error / scale|^p / p): 2 is Gaussian: where the text leaves things open the best guess is the mean, which is blurred; "
+        "1 is Laplace: the best guess is the median, which is sharp but may be no form at all, and learns slowly which word means what",
         ge=1,
         le=4,
     )
     scale: float = option(0.1, help="scale of the likelihood: σ for exponent 2, in units of an image in [−1, 1]", gt=0)
     focus: float = option(
         0.0,
-        help="extra weight of the pixels on and around what differs from the image's median colour, so that small things on an empty ground count",
+        help="extra weight of the pixels on and around what differs from the image's median colour, so that small objects on an empty background count",
         ge=0,
     )
 
@@ -69,7 +69,7 @@ class CrossAttentionGeneratorConfig(OneShotOptions):
 
 @attrs.frozen(kw_only=True)
 class ConditionedOptions(OneShotOptions):
-    """What the convolutional generators share: noise, and a text condition that may be drawn."""
+    """Options of the convolutional generators: noise, and a text condition that may be sampled."""
 
     augmentation: int = option(
         0,
@@ -85,14 +85,15 @@ class ConditionedOptions(OneShotOptions):
 
 @attrs.frozen(kw_only=True)
 class DCGANGeneratorConfig(ConditionedOptions):
-    """D_y: pooled latent and noise become a small map that transposed convolutions double to the image's size."""
+    """D_y: pooled latent and noise become a small map that transposed convolutions upsample to the image's size."""
 
     channels: tuple[int, ...] = _stages(
-        (256, 128, 64), "channels of each map, the smallest first; each is doubled, so 2^stages must divide the image's height and width"
+        (256, 128, 64),
+        "channels of each map, the smallest first; each is upsampled twofold, so 2^stages must divide the image's height and width",
     )
     upsample: str = option(
         "transposed",
-        help="how a map is doubled: a transposed 4×4 convolution, or its nearest pixel repeated before a 3×3 one",
+        help="how a map is upsampled: a transposed 4×4 convolution, or its nearest pixel repeated before a 3×3 one",
         choices=("transposed", "nearest"),
     )
     groups: int = option(8, help="groups of the group norms; must divide every number of channels", ge=1)
@@ -104,18 +105,18 @@ class DCGANGeneratorConfig(ConditionedOptions):
 
 @attrs.frozen(kw_only=True)
 class DFGANGeneratorConfig(ConditionedOptions):
-    """D_y: noise becomes a small map that residual blocks double to the image's size; the text modulates every block before each convolution."""
+    """D_y: noise becomes a small map that residual blocks upsample to the image's size; the text modulates every block before each convolution."""
 
     channels: int = option(32, help="n_f, channels at the image's size; twice as many at half of it, and so on up to eight times", ge=1)
-    hidden: int = option(128, help="width of the hidden layers that turn the text into scales and shifts; 256 in the paper's code", ge=1)
+    hidden: int = option(128, help="width of the hidden layers that give scales and shifts from the text; 256 in the paper's code", ge=1)
 
 
 @attrs.frozen(kw_only=True)
 class AttnGANGeneratorConfig(ConditionedOptions):
-    """D_y: pooled latent and noise become a coarse map; then every place attends to the words each time before the map is refined and doubled."""
+    """D_y: pooled latent and noise become a coarse map; then every place attends to the words each time before the map is refined and upsampled."""
 
     channels: int = option(32, help="n_g, channels of the maps whose places attend to words, and half as many in the last", ge=2)
-    stages: int = option(2, help="how many of the doublings up to the image's size have the words attended to first; the last ones", ge=1)
+    stages: int = option(2, help="how many of the last upsamplings have the words attended to first", ge=1)
     blocks: int = option(1, help="residual blocks after each attention; 2 in the paper", ge=0)
     groups: int = option(8, help="groups of the group norms; must divide half of `channels`", ge=1)
 
@@ -126,7 +127,7 @@ class AttnGANGeneratorConfig(ConditionedOptions):
 
 @attrs.frozen(kw_only=True)
 class CriticOptions(Config):
-    """What every critic of this plugin can be told, and can do."""
+    """Options and capabilities of every critic of this plugin."""
 
     latent: int | None = _latent()
 
@@ -150,10 +151,10 @@ class MatchingAwareCriticConfig(CriticOptions):
 
 @attrs.frozen(kw_only=True)
 class DCGANCriticConfig(CriticOptions):
-    """C: strided convolutions halve the image; the pooled latent is laid beside every place of the last map, which is scored as a whole."""
+    """C: strided convolutions halve the image; the pooled latent is concatenated to every place of the last map, which is scored as a whole."""
 
     channels: tuple[int, ...] = _stages((32, 64, 128), _HALVED)
-    width: int = option(64, help="width that the pooled latent is brought to beside the last map; 128 in the paper", ge=1)
+    width: int = option(64, help="width that the pooled latent is projected to before it is concatenated; 128 in the paper", ge=1)
 
     def __attrs_post_init__(self) -> None:
         _check_stages(self.channels)
@@ -161,13 +162,13 @@ class DCGANCriticConfig(CriticOptions):
 
 @attrs.frozen(kw_only=True)
 class PatchGANCriticConfig(CriticOptions):
-    """C: strided convolutions score every patch of the image by itself, each beside the pooled latent."""
+    """C: strided convolutions score every patch of the image by itself, each together with the pooled latent."""
 
     channels: tuple[int, ...] = _stages(
         (32, 64, 128),
         "channels of each stage; every stage but the last halves height and width. A patch is 34 pixels wide with 3, 70 with 4",
     )
-    width: int = option(64, help="width that the pooled latent is brought to beside every place", ge=1)
+    width: int = option(64, help="width that the pooled latent is projected to before it is concatenated", ge=1)
 
     def __attrs_post_init__(self) -> None:
         _check_stages(self.channels, 2)
@@ -186,20 +187,20 @@ class ProjectionCriticConfig(CriticOptions):
 
 @attrs.frozen(kw_only=True)
 class DFGANCriticConfig(CriticOptions):
-    """C: residual blocks halve the image down to a small map; the pooled latent is laid beside every place, and one score is given one way."""
+    """C: residual blocks halve the image down to a small map; the pooled latent is concatenated to every place; one score of image and text together."""
 
     channels: int = option(32, help="n_f, channels at the image's size; twice as many at half of it, and so on up to eight times", ge=1)
 
 
 @attrs.frozen(kw_only=True)
 class R3GANCriticConfig(CriticOptions):
-    """C: a modern residual network without norms, started as in Fix-up; the text counts by its inner product with what was seen."""
+    """C: a modern residual network without norms, initialised as in Fix-up; the text counts by its inner product with the image's vector."""
 
     channels: tuple[int, ...] = _stages(
         (32, 64, 128), "channels of each stage; every stage but the first begins with half the height and width"
     )
     blocks: int = option(1, help="residual blocks of each stage; 2 in the paper", ge=1)
-    expansion: int = option(2, help="width of a block's inside relative to the stage's channels", ge=1)
+    expansion: int = option(2, help="inner width of a block relative to the stage's channels", ge=1)
     group: int = option(16, help="channels of one group of the grouped 3×3 convolutions; must divide expansion × channels", ge=1)
     width: int = option(64, help="width of the space in which image and text are multiplied", ge=1)
 

@@ -1,4 +1,4 @@
-"""What the critics share. Shapes: b batch, c h w image or map, m latent width, d width."""
+"""Base class and layers of the critics. Shapes: b batch, c h w image or map, m latent width, d width."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ibllm.plugin import Discriminator, Latent
 
-#: Slope of the leaky rectifiers below zero (Radford et al. 2016).
+#: Negative slope of the leaky ReLUs (Radford et al. 2016).
 SLOPE = 0.2
 
 
 class TrunkCritic(Discriminator):
-    """A critic whose stages look at the image alone before the text joins.
+    """A critic that computes image features in stages, and joins the text to the last ones.
 
     No norm over the batch, so that no score depends on other items and a penalty on one image's gradient means what it says (Gulrajani
     et al. 2017, section 4); only operations that can be differentiated twice on every device.
@@ -34,13 +34,13 @@ class TrunkCritic(Discriminator):
 
     def look(self, y: Tensor) -> Tensor:
         """The last stage's map (b c h w)."""
-        return self._maps(y)[-1]
+        return self._feature_maps(y)[-1]
 
     def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
         """The map (b c h w) that each stage gives."""
-        return self._maps(y)
+        return self._feature_maps(y)
 
-    def _maps(self, y: Tensor) -> tuple[Tensor, ...]:
+    def _feature_maps(self, y: Tensor) -> tuple[Tensor, ...]:
         # Convolutions run faster on CPUs and GPUs alike with the channels last.
         x = y.contiguous(memory_format=torch.channels_last)
         maps = []
@@ -50,8 +50,8 @@ class TrunkCritic(Discriminator):
         return tuple(maps)
 
 
-class BesideText(nn.Module):
-    """Lays the pooled latent, compressed, beside every place of a map and mixes them by a 1×1 convolution (Reed et al. 2016, section 4.1)."""
+class TextConcatenation(nn.Module):
+    """Concatenates the pooled latent, projected, to every place of a map, then a 1×1 convolution (Reed et al. 2016, section 4.1)."""
 
     def __init__(self, latent: int, width: int, before: int, after: int) -> None:
         super().__init__()
@@ -60,16 +60,16 @@ class BesideText(nn.Module):
 
     def forward(self, seen: Tensor, z: Latent) -> Tensor:
         """(b before h w) → (b after h w)."""
-        return F.leaky_relu(self.mix(beside(seen, F.leaky_relu(self.text(z.pooled), SLOPE))), SLOPE)
+        return F.leaky_relu(self.mix(concatenate_vector(seen, F.leaky_relu(self.text(z.pooled), SLOPE))), SLOPE)
 
 
-def beside(seen: Tensor, vector: Tensor) -> Tensor:
-    """Map (b c h w), vector (b d) → (b c+d h w), the vector repeated at every place."""
+def concatenate_vector(seen: Tensor, vector: Tensor) -> Tensor:
+    """Map (b c h w), vector (b d) → (b c+d h w), the vector concatenated to every place."""
     return torch.cat([seen, vector[:, :, None, None].expand(-1, -1, *seen.shape[2:]).to(seen.dtype)], 1)
 
 
-def halving_trunk(channels: Sequence[int], shape: tuple[int, int, int]) -> tuple[nn.ModuleList, tuple[int, int, int]]:
-    """Stages of a 4×4 convolution with stride 2 and a leaky rectifier (Radford et al. 2016), and (c h w) of the last map.
+def strided_stages(channels: Sequence[int], shape: tuple[int, int, int]) -> tuple[nn.ModuleList, tuple[int, int, int]]:
+    """Stages of a 4×4 convolution with stride 2 and a leaky ReLU (Radford et al. 2016), and (c h w) of the last map.
 
     Raises:
         ValueError: the image is too small for so many stages.

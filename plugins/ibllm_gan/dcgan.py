@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import Context, Latent
-from ibllm_gan.conditioned import ConditionalGenerator
 from ibllm_gan.config import DCGANCriticConfig, DCGANGeneratorConfig
-from ibllm_gan.critic import BesideText, TrunkCritic, halving_trunk
+from ibllm_gan.critic import TextConcatenation, TrunkCritic, strided_stages
+from ibllm_gan.generator import ConditionalGenerator
 
 
 class DCGANGenerator(ConditionalGenerator):
-    """Project and reshape, then double (Radford et al. 2016, figure 1), with the text beside the noise (Reed et al. 2016, section 4.1).
+    """Project and reshape, then upsample (Radford et al. 2016, figure 1); text and noise are concatenated (Reed et al. 2016, section 4.1).
 
     The norms are over groups of channels of one image where the paper's are over the batch: an image's likelihood may not depend on
     what else is in the batch, and a frozen or averaged generator has no statistics that lag behind its weights.
@@ -28,20 +28,20 @@ class DCGANGenerator(ConditionalGenerator):
                 f"channels = {list(config.channels)!r}: expected 2^{times} to divide the image's height {height} and width {width}"
             )
         self.grid = (height >> times, width >> times)
-        self.project = nn.Linear(self.given_width, config.channels[0] * self.grid[0] * self.grid[1])
+        self.project = nn.Linear(self.input_width, config.channels[0] * self.grid[0] * self.grid[1])
         after = [*config.channels[1:], colours]
         self.norms = nn.ModuleList(nn.GroupNorm(config.groups, channels) for channels in config.channels)
-        self.doubles = nn.ModuleList(_double(config.upsample, a, b) for a, b in zip(config.channels, after, strict=True))
+        self.doubles = nn.ModuleList(_upsample(config.upsample, a, b) for a, b in zip(config.channels, after, strict=True))
 
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
-        _, given = self.given(z, noise)
-        x = self.project(given).unflatten(1, (-1, *self.grid)).contiguous(memory_format=torch.channels_last)
-        for norm, double in zip(self.norms, self.doubles, strict=True):
-            x = double(F.relu(norm(x)))
+        _, condition = self.condition(z, noise)
+        x = self.project(condition).unflatten(1, (-1, *self.grid)).contiguous(memory_format=torch.channels_last)
+        for norm, upsample in zip(self.norms, self.doubles, strict=True):
+            x = upsample(F.relu(norm(x)))
         return x.tanh()
 
 
-def _double(upsample: str, before: int, after: int) -> nn.Module:
+def _upsample(upsample: str, before: int, after: int) -> nn.Module:
     """(b before h w) → (b after 2h 2w)."""
     if upsample == "transposed":
         return nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
@@ -49,15 +49,15 @@ def _double(upsample: str, before: int, after: int) -> nn.Module:
 
 
 class DCGANCritic(TrunkCritic):
-    """Strided convolutions (Radford et al. 2016); text beside every place of the last map, a 1×1 convolution, one score (Reed et al. 2016).
+    """Strided convolutions (Radford et al. 2016); text concatenated to every place of the last map, a 1×1 convolution, one score (Reed et al. 2016).
 
     No norms, where the papers have them over the batch: see `TrunkCritic`.
     """
 
     def __init__(self, config: DCGANCriticConfig, context: Context) -> None:
         super().__init__()
-        self.stages, (channels, height, width) = halving_trunk(config.channels, context.image_shape)
-        self.join = BesideText(config.latent or context.latent, config.width, channels, channels)
+        self.stages, (channels, height, width) = strided_stages(config.channels, context.image_shape)
+        self.join = TextConcatenation(config.latent or context.latent, config.width, channels, channels)
         self.last = nn.Linear(channels * height * width, 1)
 
     def judge(self, seen: Tensor, z: Latent) -> Tensor:

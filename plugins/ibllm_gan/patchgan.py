@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from ibllm.plugin import Context, Latent
 from ibllm_gan.config import PatchGANCriticConfig
-from ibllm_gan.critic import SLOPE, BesideText, TrunkCritic, check_size
+from ibllm_gan.critic import SLOPE, TextConcatenation, TrunkCritic, check_size
 
 
 class PatchGANCritic(TrunkCritic):
     """A Markovian critic (section 3.2.2 and appendix 6.1.2): 4×4 convolutions, the last stage and the scoring one without a stride.
 
-    Gives one score a patch, row by row; no score depends on pixels outside its patch. The pooled latent, laid beside every place of the last map,
-    takes the place of the paper's input image.
+    Gives one score a patch, row by row; no score depends on pixels outside its patch. The pooled latent, concatenated to every place of the last
+    map, takes the place of the paper's input image.
     """
 
     def __init__(self, config: PatchGANCriticConfig, context: Context) -> None:
@@ -27,7 +27,7 @@ class PatchGANCritic(TrunkCritic):
             stride = 2 if number < halvings else 1
             self.stages.append(nn.Sequential(nn.Conv2d(before, after, 4, stride=stride, padding=1), nn.LeakyReLU(SLOPE)))
             before = after
-        self.join = BesideText(config.latent or context.latent, config.width, before, before)
+        self.join = TextConcatenation(config.latent or context.latent, config.width, before, before)
         self.last = nn.Conv2d(before, 1, 4, padding=1)
 
     def judge(self, seen: Tensor, z: Latent) -> Tensor:

@@ -11,8 +11,8 @@ from ibllm.plugin import Context, Latent
 from ibllm_gan.config import ProjectionCriticConfig
 from ibllm_gan.critic import TrunkCritic, check_size
 
-#: Rounds of the power iteration before training; one more at every pass of it.
-FIRST_ROUNDS = 15
+#: Power iterations before training; every forward pass in train mode makes one more.
+INITIAL_ITERATIONS = 15
 
 
 class SpectralNorm(nn.Module):
@@ -26,7 +26,7 @@ class SpectralNorm(nn.Module):
         super().__init__()
         self.u: Tensor
         self.register_buffer("u", F.normalize(torch.randn(weight.shape[0]), dim=0))
-        for _ in range(FIRST_ROUNDS):
+        for _ in range(INITIAL_ITERATIONS):
             self._iterate(weight.detach().flatten(1))
 
     def _iterate(self, matrix: Tensor) -> None:
@@ -47,7 +47,7 @@ class SpectralNorm(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """Rectifier, 3×3 convolution, rectifier, 3×3 convolution, halving; a 1×1 convolution beside. The first stage begins without a rectifier."""
+    """ReLU, 3×3 convolution, ReLU, 3×3 convolution, average pooling; the shortcut is a 1×1 convolution. The first stage begins without a ReLU."""
 
     def __init__(self, before: int, after: int, first: bool) -> None:
         super().__init__()

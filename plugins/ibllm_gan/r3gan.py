@@ -28,12 +28,12 @@ class BottleneckBlock(Residual):
         middle = nn.Conv2d(inside, inside, 3, padding=1, groups=inside // config.group)
         leave = nn.Conv2d(inside, channels, 1, bias=False)
         for convolution in (enter, middle):
-            scaled_start(convolution, GAIN * total ** (-1 / 4))
+            scaled_init(convolution, GAIN * total ** (-1 / 4))
         nn.init.zeros_(leave.weight)
         super().__init__(OrderedDict(enter=enter, relu1=nn.LeakyReLU(SLOPE), middle=middle, relu2=nn.LeakyReLU(SLOPE), leave=leave))
 
 
-def scaled_start(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
+def scaled_init(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
     """Normal weights with variance gain² / (inputs of one output), no bias."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
@@ -55,14 +55,14 @@ class R3GANCritic(TrunkCritic):
         self.stages = nn.ModuleList()
         for number, after in enumerate(config.channels):
             change = nn.Conv2d(before, after, 1, bias=number == 0)
-            scaled_start(change)
+            scaled_init(change)
             halve = [nn.AvgPool2d(2)] if number else []
             self.stages.append(nn.Sequential(*halve, change, *(BottleneckBlock(after, config) for _ in range(config.blocks))))
             before = after
         self.gather = nn.Conv2d(before, before, (height >> halvings, width >> halvings), groups=before, bias=False)
         self.image, self.text = nn.Linear(before, config.width, bias=False), nn.Linear(config.latent or context.latent, config.width)
-        scaled_start(self.gather)
-        scaled_start(self.image)
+        scaled_init(self.gather)
+        scaled_init(self.image)
         self.scale = 1 / math.sqrt(config.width)
 
     def judge(self, seen: Tensor, z: Latent) -> Tensor:

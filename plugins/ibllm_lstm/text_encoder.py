@@ -9,13 +9,13 @@ from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
 from ibllm_lstm.config import LSTMTextEncoderConfig, check_even
 
 
-def mirror(mask: Tensor) -> Tensor:
-    """mask (b t) → places (b t) that read each text from its own end; padding stays where it is."""
+def reversed_places(mask: Tensor) -> Tensor:
+    """mask (b t) → places (b t) of each text in reverse order; padding stays where it is."""
     place, length = torch.arange(mask.shape[1], device=mask.device), mask.sum(1, keepdim=True)
     return torch.where(place < length, length - 1 - place, place)
 
 
-class Layer(nn.Module):
+class LSTMLayer(nn.Module):
     """One LSTM layer. The backward direction reads each text from its own last token, so padding is never read before it."""
 
     def __init__(self, inputs: int, width: int, bidirectional: bool) -> None:
@@ -25,15 +25,15 @@ class Layer(nn.Module):
         self.backwards = nn.LSTM(inputs, own, batch_first=True) if bidirectional else None
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """x (b t e), places (b t) of `mirror` → (b t d)."""
+        """x (b t e), places (b t) of `reversed_places` → (b t d)."""
         read: Tensor = self.forwards(x)[0]
         if self.backwards is None:
             return read
-        back: Tensor = self.backwards(take(x, places))[0]
-        return torch.cat([read, take(back, places)], -1)
+        back: Tensor = self.backwards(gather_places(x, places))[0]
+        return torch.cat([read, gather_places(back, places)], -1)
 
 
-def take(x: Tensor, places: Tensor) -> Tensor:
+def gather_places(x: Tensor, places: Tensor) -> Tensor:
     """x (b t e), places (b s) → (b s e)."""
     return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
@@ -49,7 +49,7 @@ class LSTMTextEncoder(TextEncoder):
         embed = config.embed or self.width
         self.embedding = nn.Embedding(context.tokenizer.size, embed)
         inputs = [embed, *[self.width] * (config.layers - 1)]
-        self.layers = nn.ModuleList(Layer(given, self.width, config.bidirectional) for given in inputs)
+        self.layers = nn.ModuleList(LSTMLayer(given, self.width, config.bidirectional) for given in inputs)
         self.drop = nn.Dropout(config.dropout)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -57,15 +57,15 @@ class LSTMTextEncoder(TextEncoder):
         return embeddings
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
-        places, x = mirror(mask), embeddings
+        places, x = reversed_places(mask), embeddings
         for number, layer in enumerate(self.layers):
             x = layer(self.drop(x) if number else x, places)
         x = x * mask.unsqueeze(-1)
-        return Latent(x, mask, masked_mean(x, mask) if self.config.pool == "mean" else self._last(x, places))
+        return Latent(x, mask, masked_mean(x, mask) if self.config.pool == "mean" else self._last_states(x, places))
 
-    def _last(self, x: Tensor, places: Tensor) -> Tensor:
+    def _last_states(self, x: Tensor, places: Tensor) -> Tensor:
         """(b d) the state after the last token read: the text's last one forwards, its first one backwards."""
-        last = take(x, places[:, :1]).squeeze(1)
+        last = gather_places(x, places[:, :1]).squeeze(1)
         if not self.config.bidirectional:
             return last
         half = self.width // 2

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ibllm.plugin import Context, ImageTokenizer, Reconstruction, Residual
 from ibllm_tokens.config import FSQConfig, VQConfig
-from ibllm_tokens.quantisers import Codebook, Levels, Quantiser
+from ibllm_tokens.quantisers import Codebook, FiniteScalarQuantiser, Quantiser
 
 
 def residual_block(channels: int) -> Residual:
@@ -44,27 +44,27 @@ class ConvTokenizer(ImageTokenizer):
         self.quantiser = quantiser
         self.up = nn.Sequential(nn.Conv2d(quantiser.width, last, 3, padding=1), *reversed(up))
 
-    def _places(self, y: Tensor) -> Tensor:
+    def _encode(self, y: Tensor) -> Tensor:
         """y (b c h w) → (b m d), before quantising."""
         # Convolutions run faster on CPUs and GPUs alike with the channels last.
         places: Tensor = self.down(y.contiguous(memory_format=torch.channels_last))
         return places.flatten(2).transpose(1, 2)
 
-    def _image(self, codes: Tensor) -> Tensor:
+    def _decode(self, codes: Tensor) -> Tensor:
         """(b m d) → (b c h w) in [−1, 1]."""
         maps = codes.transpose(1, 2).reshape(len(codes), -1, *self.grid)
         drawn: Tensor = self.up(maps.contiguous(memory_format=torch.channels_last))
         return drawn.tanh()
 
     def encode(self, y: Tensor) -> Tensor:
-        return self.quantiser.ids(self._places(y))
+        return self.quantiser.ids(self._encode(y))
 
     def decode(self, ids: Tensor) -> Tensor:
-        return self._image(self.quantiser.vectors(ids))
+        return self._decode(self.quantiser.vectors(ids))
 
     def reconstruct(self, y: Tensor) -> Reconstruction:
-        codes, ids, commitment = self.quantiser(self._places(y))
-        return Reconstruction(self._image(codes), commitment, ids)
+        codes, ids, commitment = self.quantiser(self._encode(y))
+        return Reconstruction(self._decode(codes), commitment, ids)
 
 
 class VQTokenizer(ConvTokenizer):
@@ -78,4 +78,4 @@ class FSQTokenizer(ConvTokenizer):
     """An autoencoder with finite scalar quantisation (Mentzer et al. 2023)."""
 
     def __init__(self, config: FSQConfig, context: Context) -> None:
-        super().__init__(config, context, Levels(config.levels))
+        super().__init__(config, context, FiniteScalarQuantiser(config.levels))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 #: Below this a code's moving average of uses counts as none.
 UNUSED = 1e-6
 #: How far (of one level) the outermost levels lie inside the range that tanh can reach: FSQ's ε.
-SLACK = 1e-3
+EPSILON = 1e-3
 
 
 class Quantiser(nn.Module, ABC):
@@ -82,11 +82,11 @@ class Codebook(Quantiser):
         codes = self.vectors(ids)
         error = (z - codes).square()
         if self.training:
-            self._follow(z.detach().flatten(0, 1), ids.flatten(), error.detach().flatten(0, 1).sum(1))
+            self._update_codes(z.detach().flatten(0, 1), ids.flatten(), error.detach().flatten(0, 1).sum(1))
         return straight_through(codes, z), ids, self.commitment * error.mean((1, 2))
 
     @torch.no_grad()
-    def _follow(self, z: Tensor, ids: Tensor, error: Tensor) -> None:
+    def _update_codes(self, z: Tensor, ids: Tensor, error: Tensor) -> None:
         """Moves the codes towards z (n d), whose codes are ids (n) at squared distances error (n)."""
         chosen = torch.zeros_like(self.uses).index_add_(0, ids, torch.ones_like(error))
         total = torch.zeros_like(self.codes).index_add_(0, ids, z)
@@ -108,15 +108,15 @@ class Codebook(Quantiser):
             self.idle.mul_(~dead)
 
 
-class Levels(Quantiser):
+class FiniteScalarQuantiser(Quantiser):
     """Each number of a code is rounded to one of its levels (finite scalar quantisation, Mentzer et al. 2023, section 3 and appendix A).
 
     A number is bounded by ``tanh``, shifted by half a level where the number of levels is even, rounded, and scaled to [−1, 1]; an id has the
-    levels as digits in a mixed radix, the first the least. The paper's listing shifts by tan(offset / reach); atanh, taken here, is what
+    levels as digits in a mixed radix, the first the least. The paper's listing shifts by tan(offset / half range); atanh, taken here, is what
     keeps 0 at 0, and needs the range to be a little wider than the levels, not narrower.
     """
 
-    reach: Tensor
+    half_range: Tensor
     offset: Tensor
     scale: Tensor
     basis: Tensor
@@ -128,13 +128,13 @@ class Levels(Quantiser):
         counts = torch.tensor(levels)
         self.register_buffer("levels", counts, persistent=False)
         self.register_buffer("basis", torch.tensor([1, *accumulate(levels[:-1], mul)]), persistent=False)
-        self.register_buffer("reach", (counts - 1) * (1 + SLACK) / 2, persistent=False)
+        self.register_buffer("half_range", (counts - 1) * (1 + EPSILON) / 2, persistent=False)
         self.register_buffer("offset", (counts % 2 == 0) / 2, persistent=False)
         self.register_buffer("scale", counts // 2, persistent=False)
 
     def bound(self, z: Tensor) -> Tensor:
-        """(… d) → (… d), each number within the reach of its levels, one unit a level."""
-        return (z.float() + torch.atanh(self.offset / self.reach)).tanh() * self.reach - self.offset
+        """(… d) → (… d), each number within the range of its levels, one unit a level."""
+        return (z.float() + torch.atanh(self.offset / self.half_range)).tanh() * self.half_range - self.offset
 
     def ids(self, z: Tensor) -> Tensor:
         return ((self.bound(z).round().long() + self.scale) * self.basis).sum(-1)

@@ -18,15 +18,13 @@ class TransformerTextEncoderConfig(Config):
     ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
     dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1)
     word_dropout: float = option(0.0, help="probability that a token's embedding is dropped in training", ge=0, lt=1)
-    positions: str = option(
-        "learned", help="a learned vector a place, or queries and keys turned by their place (RoPE)", choices=("learned", "rotary")
-    )
-    causal: bool = option(False, help="a token's latent place sees that token and those before it, not those after")
+    positions: str = option("learned", help="a learned vector a place, or rotary position embedding (RoPE)", choices=("learned", "rotary"))
+    causal: bool = option(False, help="causal attention: a token's latent place sees that token and those before it, not those after")
 
     def __attrs_post_init__(self) -> None:
         check_heads(self.width, self.heads)
         if self.positions == "rotary" and not self.depth:
-            raise ValueError("positions = 'rotary': expected at least one layer, for it is the attention that is turned")
+            raise ValueError("positions = 'rotary': expected at least one layer, since rotary positions act in attention")
 
     def provides(self) -> frozenset[str]:
         return frozenset({"soft_tokens", "causal"}) if self.causal or not self.depth else frozenset({"soft_tokens"})
@@ -83,7 +81,10 @@ class _TokenOptions(Config):
     ratio: float = option(4.0, help="width of a layer's feed-forward part relative to the width", gt=0)
     dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1)
     null: float = option(
-        0.1, help="probability that the text is hidden from an image in training, for classifier-free guidance", ge=0, lt=1
+        0.1,
+        help="condition dropout: probability that the text is hidden from an image in training, for classifier-free guidance",
+        ge=0,
+        lt=1,
     )
     guidance: float = option(3.0, help="s of null + (cond − null)·s when drawing; 1 is the model's own p(y|x)", ge=0)
     temperature: float = option(1.0, help="of the tokens drawn; 0 takes the likeliest", ge=0)

@@ -21,7 +21,7 @@ def mask_schedule(tokens: int, steps: int) -> list[int]:
     return [number for number in left[1:] if number > 0] + [0]
 
 
-def smallest(values: Tensor, number: int | Tensor) -> Tensor:
+def k_smallest(values: Tensor, number: int | Tensor) -> Tensor:
     """values (b m), number, one for all or (b 1) → (b m) bool, True at each row's `number` smallest values."""
     return values.argsort(1).argsort(1) < number
 
@@ -40,7 +40,7 @@ class MaskGIT(TokenDecoder):
         assert context.image_tokens is not None
         self.config, sizes = config, context.image_tokens
         width, latent = config.width or context.width, config.latent or context.latent
-        self.places, self.unknown = sizes.rows * sizes.columns, sizes.vocabulary
+        self.places, self.mask_token = sizes.rows * sizes.columns, sizes.vocabulary
         self.embedding = nn.Embedding(sizes.vocabulary + 1, width)  # the last stands for a masked token
         self.positions = GridPositions(sizes.rows, sizes.columns, width)
         #: A learned latent place that is never masked, so that there is something to attend to under the null condition.
@@ -50,7 +50,7 @@ class MaskGIT(TokenDecoder):
         self.head = nn.Linear(width, sizes.vocabulary)
 
     def logits(self, y: Tensor, z: Latent) -> Tensor:
-        """y (b m), masked tokens as `unknown` → (b m v)."""
+        """y (b m), masked tokens as `mask_token` → (b m v)."""
         read = Latent(torch.cat([self.null.expand(len(z), 1, -1), z.tokens], 1), F.pad(z.mask, (1, 0), value=True), z.pooled)
         x = self.embedding(y) + self.positions()
         for layer in self.layers:
@@ -60,10 +60,10 @@ class MaskGIT(TokenDecoder):
 
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
         number = rng.fold("number").integers(self.places, 1) + 1
-        masked = smallest(rng.fold("places").uniform(self.places), number)
+        masked = k_smallest(rng.fold("places").uniform(self.places), number)
         if self.training and self.config.null:
             z = drop_condition(z, null_condition(z), self.config.null, rng.fold("null"))
-        logits = self.logits(torch.where(masked, self.unknown, y), z)
+        logits = self.logits(torch.where(masked, self.mask_token, y), z)
         losses = F.cross_entropy(logits.transpose(1, 2).float(), y, reduction="none")
         return (losses * masked).sum(1) * (self.places / number.squeeze(1))
 
@@ -72,17 +72,17 @@ class MaskGIT(TokenDecoder):
         """In each step all masked tokens are drawn and the most confident stay; noise on the confidence falls from step to step to 0."""
         config, guide = self.config, self.config.guidance != 1
         both = concatenate_latents(z, null_condition(z)) if guide else z
-        y = torch.full((len(z), self.places), self.unknown, device=z.tokens.device)
+        y = torch.full((len(z), self.places), self.mask_token, device=z.tokens.device)
         counts = mask_schedule(self.places, config.steps)
         for step, left in enumerate(counts, 1):
             logits = self.logits(y.repeat(2, 1) if guide else y, both)
             logits = guided(logits, config.guidance) if guide else logits.float()
             draws = rng.fold("step", step)
-            drawn = torch.where(y == self.unknown, nucleus(logits, draws.uniform(self.places), config.temperature, 1.0), y)
+            drawn = torch.where(y == self.mask_token, nucleus(logits, draws.uniform(self.places), config.temperature, 1.0), y)
             confidence = logits.log_softmax(-1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
             confidence = confidence + config.choice * (1 - step / len(counts)) * gumbel(draws.uniform(self.places))
-            again = smallest(confidence.masked_fill(y != self.unknown, torch.inf), left)
-            y = torch.where(again, self.unknown, drawn)
+            again = k_smallest(confidence.masked_fill(y != self.mask_token, torch.inf), left)
+            y = torch.where(again, self.mask_token, drawn)
         return y
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ibllm_cnn.config import CNNImageEncoderConfig
-from ibllm_cnn.image_encoder import CNNImageEncoder, contrast
+from ibllm_cnn.image_encoder import CNNImageEncoder, local_contrast
 
 from ibllm_core.interfaces.context import Context
 
@@ -75,7 +75,7 @@ def square(colour: tuple[float, float, float]) -> torch.Tensor:
 
 
 def test_contrast_has_no_colour() -> None:
-    red, cyan = contrast(square((0.9, -0.8, -0.8))), contrast(square((-0.6, 0.7, 0.9)))
+    red, cyan = local_contrast(square((0.9, -0.8, -0.8))), local_contrast(square((-0.6, 0.7, 0.9)))
     torch.testing.assert_close(red, cyan, atol=1e-6, rtol=0)
     assert float(red.max()) > 0.9
     assert float(red[..., 25:, 25:].max()) == 0

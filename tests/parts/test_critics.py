@@ -18,10 +18,10 @@ from ibllm_gan.config import (
 from ibllm_gan.critic import TrunkCritic
 from ibllm_gan.dcgan import DCGANCritic
 from ibllm_gan.dfgan import DFGANCritic
-from ibllm_gan.discriminator import MatchingAwareCritic
+from ibllm_gan.matching_aware import MatchingAwareCritic
 from ibllm_gan.patchgan import PatchGANCritic
 from ibllm_gan.projection import ProjectionCritic
-from ibllm_gan.r3gan import Block, R3GANCritic
+from ibllm_gan.r3gan import BottleneckBlock, R3GANCritic
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
@@ -224,13 +224,13 @@ def test_the_spectral_norms_gradient_is_the_published_one() -> None:
 
 def test_the_network_begins_as_its_shortcuts() -> None:
     part = critic("r3gan")
-    blocks = [module for module in part.modules() if isinstance(module, Block)]
+    blocks = [module for module in part.modules() if isinstance(module, BottleneckBlock)]
     assert len(blocks) == 2
     x = torch.randn(2, 8, 4, 4)
     torch.testing.assert_close(blocks[0](x), x)
     # Fix-up: with L blocks of m = 3 convolutions, weights are scaled by L^(−1/(2m − 2)).
     gain = (2 / (1 + 0.2**2)) ** 0.5 * len(blocks) ** (-1 / 4)
-    wide = Block(256, R3GANCriticConfig(channels=(8, 16), group=8))
+    wide = BottleneckBlock(256, R3GANCriticConfig(channels=(8, 16), group=8))
     for layer in (wide.enter, wide.middle):
         assert float(layer.weight.detach().std()) == pytest.approx(gain / layer.weight[0].numel() ** 0.5, rel=0.02)
     assert wide.middle.groups == 512 // 8

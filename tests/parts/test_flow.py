@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from ibllm_flow.config import FlowConfig
-from ibllm_flow.image_decoder import NEAREST, FlowDecoder
-from ibllm_flow.sampling import integrate
+from ibllm_flow.image_decoder import MIN_TIME_LEFT, FlowDecoder
+from ibllm_flow.solver import integrate
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
@@ -134,7 +134,7 @@ def test_nll_of_a_gaussian_in_closed_form(predict: str) -> None:
     t = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
     left = s**2 / ((1 - t) ** 2 + (t * s) ** 2)
     if predict == "image":  # near the end it is divided by NEAREST instead of 1 − t
-        left = left * ((1 - t) / (1 - t).clamp(min=NEAREST)) ** 2
+        left = left * ((1 - t) / (1 - t).clamp(min=MIN_TIME_LEFT)) ** 2
     error = float(nll.std()) / b**0.5
     assert float(nll.mean()) == pytest.approx(float(left.mean()), abs=4 * error)
     assert error < 0.02 * float(left.mean())
@@ -194,7 +194,7 @@ def test_both_predictions_say_the_same_nll() -> None:
     velocity = decoder(predict="velocity", times="uniform")
     velocity.network = Stub(image.velocity)  # type: ignore[assignment]
     y, draws = torch.rand(64, 3, 16, 16) * 2 - 1, rng(64)
-    early = rng(64).fold("times").uniform() < 1 - NEAREST
+    early = rng(64).fold("times").uniform() < 1 - MIN_TIME_LEFT
     assert 40 < int(early.sum()) < 64
     torch.testing.assert_close(image.nll(y, latent(64), draws)[early], velocity.nll(y, latent(64), draws)[early], rtol=1e-3, atol=1e-3)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from ibllm_gan.config import CrossAttentionGeneratorConfig, MatchingAwareCriticConfig
-from ibllm_gan.discriminator import MatchingAwareCritic
-from ibllm_gan.image_decoder import CrossAttentionGenerator
+from ibllm_gan.cross_attention import CrossAttentionGenerator
+from ibllm_gan.matching_aware import MatchingAwareCritic
 from torch import Tensor
 
 from ibllm_core.interfaces.context import Context

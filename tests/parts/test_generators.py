@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ibllm_gan.attngan import AttnGANGenerator, WordAttention, glu
-from ibllm_gan.conditioned import channels_for, grid_for
 from ibllm_gan.config import AttnGANGeneratorConfig, DCGANGeneratorConfig, DFGANGeneratorConfig
 from ibllm_gan.dcgan import DCGANGenerator
 from ibllm_gan.dfgan import Affine, DFGANGenerator
+from ibllm_gan.generator import channels_by_size, smallest_grid
 from torch import Tensor
 
 from ibllm_core.interfaces.context import Context
@@ -158,10 +158,10 @@ def _only(block: Any, affine: Affine) -> Any:
 
 def test_sizes_of_the_published_generator() -> None:
     # n_f·(8, 8, 4, 2, 1) from 4×4 to 64×64, n_f·(8, 8, 8, 8, 4, 2, 1) to 256×256: the code's get_G_in_out_chs.
-    assert (grid_for((3, 64, 64)), channels_for(32, 4)[::-1]) == ((4, 4, 4), [256, 256, 128, 64, 32])
-    assert (grid_for((3, 256, 256)), channels_for(32, 6)[::-1]) == ((6, 4, 4), [256, 256, 256, 256, 128, 64, 32])
-    assert grid_for((3, 32, 48)) == (3, 4, 6)
-    assert grid_for((3, 28, 28)) == (2, 7, 7)
+    assert (smallest_grid((3, 64, 64)), channels_by_size(32, 4)[::-1]) == ((4, 4, 4), [256, 256, 128, 64, 32])
+    assert (smallest_grid((3, 256, 256)), channels_by_size(32, 6)[::-1]) == ((6, 4, 4), [256, 256, 256, 256, 128, 64, 32])
+    assert smallest_grid((3, 32, 48)) == (3, 4, 6)
+    assert smallest_grid((3, 28, 28)) == (2, 7, 7)
     with pytest.raises(ValueError, match="9×9 pixels: expected even sizes"):
         generator("dfgan", (3, 9, 9))
 

@@ -13,7 +13,7 @@ from ibllm_testing.neighbours import LetterTokenizer, TinyImageTokenizer
 from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
 from ibllm_transformer.layers import null_condition
 from ibllm_transformer.loss import CaptionImageNLL
-from ibllm_transformer.maskgit import MaskGIT, gumbel, mask_schedule, smallest
+from ibllm_transformer.maskgit import MaskGIT, gumbel, k_smallest, mask_schedule
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 from ibllm_transformer.vq_transformer import VQTransformer
 from torch import Tensor
@@ -178,7 +178,7 @@ def test_caption_image_nll_weighs_means_over_tokens() -> None:
 @torch.no_grad()
 def in_order(part: MaskGIT, ids: Tensor, z: Latent, order: tuple[int, ...]) -> float:
     """−log p of writing the tokens (1 m) one by one in an order."""
-    known, total = torch.full_like(ids, part.unknown), 0.0
+    known, total = torch.full_like(ids, part.mask_token), 0.0
     for place in order:
         total -= float(part.logits(known, z).log_softmax(-1)[0, place, ids[0, place]])
         known[0, place] = ids[0, place]
@@ -196,7 +196,7 @@ def test_the_bound_is_the_mean_over_all_orders() -> None:
     for k in range(1, m + 1):
         for hidden in itertools.combinations(range(m), k):
             read = ids.clone()
-            read[0, list(hidden)] = part.unknown
+            read[0, list(hidden)] = part.mask_token
             cost = -part.logits(read, z).log_softmax(-1)[0, list(hidden)].gather(1, ids[0, list(hidden)].unsqueeze(1)).sum()
             expectation += float(cost) * m / k / math.comb(m, k) / m
     assert expectation == pytest.approx(np.mean(orders), abs=1e-5)
@@ -221,7 +221,7 @@ def test_the_schedule_is_a_cosine_that_ends_with_nothing_masked() -> None:
 
 
 def test_the_least_confident_are_masked_again() -> None:
-    assert smallest(torch.tensor([[0.3, 0.1, 0.2], [5.0, 4.0, 6.0]]), 2).tolist() == [[False, True, True], [True, True, False]]
+    assert k_smallest(torch.tensor([[0.3, 0.1, 0.2], [5.0, 4.0, 6.0]]), 2).tolist() == [[False, True, True], [True, True, False]]
 
 
 def test_gumbel_noise_has_its_mean_and_variance() -> None:
@@ -236,7 +236,7 @@ def test_one_step_draws_each_token_by_itself() -> None:
     """In a single step nothing is masked again, so each token follows its own marginal given nothing."""
     part, z, b = masked(steps=1, guidance=1.0), latent(1), 4000
     drawn = part.sample(z.repeat(b), rng(b))
-    p = part.logits(torch.full((1, 6), part.unknown), z).softmax(-1)[0]
+    p = part.logits(torch.full((1, 6), part.mask_token), z).softmax(-1)[0]
     found = torch.nn.functional.one_hot(drawn, 5).double().mean(0)
     torch.testing.assert_close(found, p.double(), atol=0.035, rtol=0)
 

@@ -16,7 +16,7 @@ from ibllm_shapes.config import ShapesConfig
 from ibllm_shapes.dataset import ShapesDataset
 from ibllm_tokens.config import FSQConfig, VQConfig
 from ibllm_tokens.image_tokenizer import ConvTokenizer, FSQTokenizer, VQTokenizer
-from ibllm_tokens.quantisers import Codebook, Levels
+from ibllm_tokens.quantisers import Codebook, FiniteScalarQuantiser
 from torch import Tensor
 
 from ibllm_core.interfaces.batch import to_images
@@ -230,7 +230,7 @@ def test_processes_keep_one_codebook(tmp_path: Path) -> None:
 @pytest.mark.parametrize("levels", [(3,), (4, 3), (8, 5, 5), (5, 4, 3, 6)])
 def test_levels_and_ids_are_one_to_one(levels: tuple[int, ...]) -> None:
     """Brute force over all ids, and over all combinations of levels."""
-    quantiser = Levels(levels)
+    quantiser = FiniteScalarQuantiser(levels)
     every = torch.arange(math.prod(levels))[None]
     codes = quantiser.vectors(every)
     assert len({tuple(code) for code in codes[0].tolist()}) == quantiser.vocabulary == math.prod(levels)
@@ -250,7 +250,7 @@ def test_levels_and_ids_are_one_to_one(levels: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("levels", [(4, 5), (8, 3)])
 def test_numbers_are_bounded_as_the_paper_says(levels: tuple[int, ...]) -> None:
     """Every level is reached, no other is, and zero is the level in the middle: even numbers of levels have one more below it."""
-    quantiser = Levels(levels)
+    quantiser = FiniteScalarQuantiser(levels)
     z = torch.linspace(-20, 20, 4001)[:, None].expand(-1, 2)
     rounded = quantiser.bound(z).round()
     for number, n in enumerate(levels):
@@ -259,7 +259,7 @@ def test_numbers_are_bounded_as_the_paper_says(levels: tuple[int, ...]) -> None:
 
 
 def test_rounding_has_the_gradient_of_the_bound() -> None:
-    quantiser = Levels((8, 5))
+    quantiser = FiniteScalarQuantiser((8, 5))
     z = torch.randn(1, 6, 2, dtype=torch.float32, requires_grad=True)
     found = torch.autograd.grad(quantiser(z)[0].sum(), z)[0]
     wanted = torch.autograd.grad((quantiser.bound(z) / quantiser.scale).sum(), z)[0]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from ibllm_cnn.image_encoder import CNNImageEncoder
-from ibllm_gan.image_decoder import CrossAttentionGenerator
+from ibllm_gan.cross_attention import CrossAttentionGenerator
 from ibllm_objectives.likelihood import ImageNLL
 from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder

@@ -1,4 +1,4 @@
-"""From noise to images along velocities. Shapes: b batch."""
+"""Solvers of the flow's differential equation. Shapes: b batch."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ibllm.plugin import Context, Latent, position_embedding
 from ibllm_gan.config import MatchingAwareCriticConfig
-from ibllm_gan.critic import SLOPE, TrunkCritic, halving_trunk
+from ibllm_gan.critic import SLOPE, TrunkCritic, strided_stages
 
 
 class MatchingAwareCritic(TrunkCritic):
@@ -22,7 +22,7 @@ class MatchingAwareCritic(TrunkCritic):
     def __init__(self, config: MatchingAwareCriticConfig, context: Context) -> None:
         super().__init__()
         latent, width = config.latent or context.latent, config.width
-        self.stages, (channels, height, wide) = halving_trunk(config.channels, context.image_shape)
+        self.stages, (channels, height, wide) = strided_stages(config.channels, context.image_shape)
         self.places = nn.Linear(channels, width)
         self.positions = position_embedding(height * wide, width)
         self.query, self.memory = nn.Linear(width, width), nn.Linear(latent, 2 * width)

@@ -1,4 +1,4 @@
-"""What the convolutional generators share: the likelihood of an image, and how noise and text condition come in.
+"""Base classes of the generators: the likelihood of an image, noise and text condition.
 
 Shapes: b batch, c h w image or map, n latent places, m latent width, k noise, a numbers of augmentation, e width of the condition.
 """
@@ -16,7 +16,7 @@ SMALLEST = 4
 
 
 class OneShotDecoder(DrawingDecoder):
-    """A generator whose likelihood is a generalised normal distribution around what it drew."""
+    """A generator that draws in one pass; its likelihood is a generalised normal distribution around the drawing."""
 
     def __init__(self, config: OneShotOptions) -> None:
         super().__init__()
@@ -38,8 +38,8 @@ class ConditionalGenerator(OneShotDecoder):
         latent = config.latent or context.latent
         self.augmentation, self.noise_width = config.augmentation, config.noise + config.augmentation
         self.augment = nn.Linear(latent, 2 * config.augmentation) if config.augmentation else None
-        #: e, and the width of everything: noise and condition side by side.
-        self.condition_width, self.given_width = config.augmentation or latent, (config.augmentation or latent) + config.noise
+        #: e, and k + e.
+        self.condition_width, self.input_width = config.augmentation or latent, (config.augmentation or latent) + config.noise
 
     def gaussian(self, z: Latent) -> Gaussian:
         if self.augment is None:
@@ -47,15 +47,15 @@ class ConditionalGenerator(OneShotDecoder):
         mean, log_variance = self.augment(z.pooled).chunk(2, -1)
         return Gaussian(mean, log_variance)
 
-    def given(self, z: Latent, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """latent (b n m), noise (b a+k) → noise (b k), scaled, and the same beside the condition (b k+e)."""
+    def condition(self, z: Latent, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """latent (b n m), noise (b a+k) → noise (b k), scaled, and the two concatenated, noise and text condition (b k+e)."""
         condition = z.pooled if self.augment is None else self.gaussian(z).sample(noise[:, : self.augmentation])
         noise = self.options.noise_scale * noise[:, self.augmentation :]
         return noise, torch.cat([noise.to(condition.dtype), condition], -1)
 
 
-def grid_for(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """(c h w) of an image → how often it can be halved evenly down to no less than `SMALLEST`, and height and width of that map.
+def smallest_grid(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """(c h w) of an image → how often its height and width can be halved down to no less than `SMALLEST`, and height and width of that map.
 
     Raises:
         ValueError: it cannot be halved once.
@@ -69,6 +69,6 @@ def grid_for(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return times, height, width
 
 
-def channels_for(channels: int, times: int) -> list[int]:
+def channels_by_size(channels: int, times: int) -> list[int]:
     """Channels at the image's size, at half of it, … : n_f · min(2^i, 8) (Tao et al. 2022, after Zhang et al. 2019, SAGAN)."""
     return [channels * min(2**i, 8) for i in range(times + 1)]

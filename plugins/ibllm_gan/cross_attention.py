@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import Attention, Context, FeedForward, Latent
-from ibllm_gan.conditioned import OneShotDecoder
 from ibllm_gan.config import CrossAttentionGeneratorConfig
+from ibllm_gan.generator import OneShotDecoder
 
 
-class GeneratorLayer(nn.Module):
-    """Attention from the patches to the latent and a feed-forward part. Patches do not see each other: what binds them is the text."""
+class CrossAttentionLayer(nn.Module):
+    """Cross-attention from the patches to the latent and a feed-forward layer. Patches do not attend to each other: what binds them is the text."""
 
     def __init__(self, width: int, heads: int, ratio: float, latent: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class GeneratorLayer(nn.Module):
         return out
 
 
-class Stream(nn.Module):
+class PatchStream(nn.Module):
     """Learned queries, one a patch, that read the text in every layer."""
 
     def __init__(self, places: int, width: int, config: CrossAttentionGeneratorConfig, latent: int) -> None:
@@ -39,7 +39,7 @@ class Stream(nn.Module):
         # Unit size: queries that start small are alike, and then every patch learns the same mean image first.
         self.queries = nn.Parameter(torch.randn(places, width))
         self.enter = nn.Linear(config.noise, width, bias=False) if config.noise else None
-        self.layers = nn.ModuleList(GeneratorLayer(width, config.heads, config.ratio, latent) for _ in range(config.depth))
+        self.layers = nn.ModuleList(CrossAttentionLayer(width, config.heads, config.ratio, latent) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, z: Latent, noise: Tensor) -> Tensor:
@@ -68,8 +68,9 @@ class CrossAttentionGenerator(OneShotDecoder):
         if height % config.patch or wide % config.patch:
             raise ValueError(f"patch = {config.patch}: expected a divisor of the image's height {height} and width {wide}")
         self.rows, columns = height // config.patch, wide // config.patch
-        self.form = Stream(self.rows * columns, width, config, latent)
-        self.shade = Stream(self.rows * columns, config.shade_width or width, config, latent)
+        #: The stream of forms, and the one of colours.
+        self.form = PatchStream(self.rows * columns, width, config, latent)
+        self.shade = PatchStream(self.rows * columns, config.shade_width or width, config, latent)
         self.patches = nn.Linear(width, config.channels * config.patch**2)
         self.joins = nn.ModuleList(nn.Conv2d(config.channels, config.channels, 3, padding=1) for _ in range(config.joins))
         self.mixture = nn.Conv2d(config.channels, config.palette, 3, padding=1)
