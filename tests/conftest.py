@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from ibllm_core.host.manager import GROUP, Manager
+from ibllm_core.host.entry_points import PLUGINS
+from ibllm_core.host.manager import Manager
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -48,7 +49,7 @@ class Site:
         self.distributions: list[str] = []
 
     def install(
-        self, distribution: str, entries: Mapping[str, str], modules: Mapping[str, str], version: str = "1.0", group: str = GROUP
+        self, distribution: str, entries: Mapping[str, str], modules: Mapping[str, str], version: str = "1.0", group: str = PLUGINS
     ) -> None:
         """Args: entries: entry-point name → ``module[:object]``. modules: dotted name → source."""
         info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
@@ -64,7 +65,7 @@ class Site:
 
     def manager(self, block: tuple[str, ...] = ()) -> Manager:
         """A manager that sees only what was installed here."""
-        points = [point for point in metadata.entry_points(group=GROUP) if point.dist and point.dist.name in self.distributions]
+        points = [point for point in metadata.entry_points(group=PLUGINS) if point.dist and point.dist.name in self.distributions]
         return Manager(block, points)
 
     def environment(self) -> dict[str, str]:

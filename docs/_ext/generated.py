@@ -174,9 +174,12 @@ def fixtures(_: str = "") -> str:
 
 
 def hooks(_: str = "") -> str:
-    """Every hook: a table, then each with its arguments and example."""
+    """Every hook: a table, what the arguments are, then each with its example."""
     header, rows = plugin_reference.hook_table()
-    return "\n\n".join([_table(header, [(name, _text(when), told) for name, when, told in rows]), plugin_reference.hook_sections()])
+    table = _table(header, [(name, _text(when), told) for name, when, told in rows])
+    arguments = "\n\n".join(f"`{name}`\n: {_text(meaning)}" for name, meaning in plugin_reference.hook_arguments())
+    examples = "Every example begins with `from ibllm.plugin import ComponentSpec, hookimpl`."
+    return "\n\n".join([table, arguments, examples, plugin_reference.hook_sections()])
 
 
 def interfaces(_: str = "") -> str:

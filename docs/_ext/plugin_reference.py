@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +41,14 @@ def hook_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return ("hook", "when", "it may take"), rows
 
 
+def hook_arguments() -> list[tuple[str, str]]:
+    """What hooks are told: each argument and its meaning, as the module describes them for all hooks."""
+    told = (hookspecs.__doc__ or "").partition("Args:\n")[2]
+    return re.findall(r"^    (\w+): (.*)$", told, re.MULTILINE)
+
+
 def hook_sections() -> str:
-    """Every hook with its arguments and its example."""
+    """Every hook with its example."""
     return "\n\n".join(
         f"({_anchor(h.name)})=\n### `{h.name}`\n\n```{{eval-rst}}\n.. autofunction:: ibllm_core.host.hookspecs.{h.name}\n```"
         for h in all_hooks()

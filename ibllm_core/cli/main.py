@@ -65,15 +65,16 @@ class Commands(click.Group):
             origin = ctx.meta.get(_ORIGIN)
             if origin is None or origin.distribution == _OURS or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
-            from ..host.loading import cause
+            from ..host.attribution import cause
 
             who = f"the command {origin.plugin!r} of {origin}"
             helps = f"tell the maintainer of {origin.distribution}, or upgrade it"
             raise UserError(f"{who} raised {cause(error)}; {helps} ({TRACEBACK}=1 shows the traceback)") from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        name, known = args[0], self.list_commands(ctx)
-        if not name.startswith("-") and name not in known:
+        name = args[0]
+        if not name.startswith("-") and name not in COMMANDS and name not in _brought():
+            known = self.list_commands(ctx)
             guess = nearest(name, known)
             ctx.fail(f"no command {name!r}" + (f"; did you mean {guess!r}?" if guess else f"; there are: {', '.join(known)}"))
         return super().resolve_command(ctx, args)
@@ -122,13 +123,10 @@ def _load(name: str, points: Sequence[EntryPoint]) -> tuple[click.Command, Origi
     who = f"the command {name!r} of {origin}"
     if block_of(points[0]):
         raise UserError(f"{who} is blocked by {BLOCK}={block_of(points[0])}")
-    from ..host.loading import cause, guarded, remedy
+    from ..host.attribution import remedy, running
 
-    try:
-        with guarded(origin, f"importing {points[0].value}"):
-            command = points[0].load()
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{who} failed to load: {cause(error)}; {remedy(error, origin)}") from error
+    with running(origin, f"{who} failed to load", importing=points[0].value):
+        command = points[0].load()
     if not isinstance(command, click.Command):
         raise UserError(f"{who}, {points[0].value}, is no click command; {remedy(TypeError(), origin)}")
     return command, origin

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
 from ..errors import UserError, nearest
-from ..host import packaged
 from ..host.entry_points import BLOCK, tools_by_name
 from ..host.manager import Manager, Row, manager, require_kind
-from ..host.options import Config
 from ..host.spec import KINDS, ComponentSpec
-from ..recipe.answers import check_answers
-from ..recipe.describe import OptionRow, options_of
 from .recipes import list_files, shorten
+
+if TYPE_CHECKING:
+    from ..host.options import Config
+    from ..recipe.describe import OptionRow
 
 
 @click.group(invoke_without_command=True)
@@ -63,6 +64,8 @@ def show(component: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of rows: address, summary, distribution, version, path.")
 def docs(page: str | None, as_json: bool) -> None:
     """List the pages of documentation that packages bring, or print one of them."""
+    from ..host import packaged
+
     if page is not None and ":" in page:
         click.echo(packaged.find("docs", page).path.read_text(encoding="utf-8", errors="replace"), nl=False)
         return
@@ -104,17 +107,19 @@ def _source(row: Row) -> str:
 
 
 def _page(found: Manager, kind: str, name: str) -> str:
+    from ..recipe.describe import options_of
+
     spec = found.get(kind, name)
     config = found.config_class(kind, name)
-    distribution, version = found.provider(kind, name)
+    origin = found.origin(kind, name)
     options = options_of(config)
     facts = [
         ("kind", KINDS[kind].summary),
         ("axes", KINDS[kind].axes),
-        ("from", f"{distribution} {version}"),
+        ("from", f"{origin.distribution} {origin.version}"),
         ("factory", spec.factory),
         ("config", spec.config),
-        ("docs", _documentation(distribution)),
+        ("docs", _documentation(origin.distribution)),
     ]
     facts += [(word, ", ".join(sorted(words)) or "nothing") for word, words in _capabilities(found, spec, config, options)]
     lines = [click.style(f"{kind}.{name}", bold=True) + f"  {spec.summary}", ""]
@@ -129,6 +134,8 @@ def _page(found: Manager, kind: str, name: str) -> str:
 
 def _documentation(distribution: str) -> str:
     """Where a package's own documentation is; empty where it brings none."""
+    from ..host import packaged
+
     pages = f"ibllm plugins docs {distribution}" if any(f.distribution == distribution for f in packaged.everything("docs")) else ""
     return ", ".join(place for place in (pages, packaged.documentation_url(distribution)) if place)
 
@@ -137,6 +144,8 @@ def _capabilities(
     found: Manager, spec: ComponentSpec, config: type[Config], options: Iterable[OptionRow]
 ) -> list[tuple[str, frozenset[str]]]:
     """What the component provides and needs with its default options; nothing is said where options are required."""
+    from ..recipe.answers import check_answers
+
     if any(option.required for option in options):
         return []
     with found.blamed(spec.kind, spec.name, "the config"):

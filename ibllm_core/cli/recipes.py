@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
-import attrs
 import click
-
-from ..host import packaged
 
 
 @click.command()
@@ -25,6 +21,12 @@ def command(package: str | None, as_json: bool) -> None:
 
 def list_files(what: str, package: str | None, as_json: bool) -> None:
     """Prints what packages bring in their folders of that name, a line each or as JSON."""
+    import json
+
+    import attrs
+
+    from ..host import packaged
+
     found = packaged.everything(what) if package is None else packaged.of(what, package)
     if as_json:
         rows = [attrs.asdict(file) | {"address": file.address, "summary": file.summary, "path": str(file.path)} for file in found]

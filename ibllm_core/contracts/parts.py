@@ -5,14 +5,13 @@ Shapes: b batch, c h w image, n latent places, d latent width, v vocabulary, t t
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import attrs
 import torch
 from torch import Tensor
 
-from ..host.loading import cause
+from ..host.attribution import building
 from ..interfaces.batch import Batch
 from ..interfaces.image import DrawingDecoder, ImageDecoder, TokenDecoder
 from ..interfaces.image_tokenizer import ImageTokenizer, Reconstruction
@@ -20,7 +19,6 @@ from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
 from ..interfaces.text import TextDecoder
 from ..interfaces.tokenizer import BOS
-from ..model.build import BuildError
 from ..model.model import Model
 from ..recipe.schema import READS, Recipe
 from .inputs import unchanged
@@ -55,7 +53,7 @@ def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Mete
     """Walks one part. Raises `BuildError` where it breaks its contract."""
     component, part = recipe.parts[name], model.parts[name]
     before, latent = meter.flops, _latent(recipe, name)
-    with _blamed(recipe, name), meter, torch.no_grad(), unchanged(batch=batch, latents=latent):
+    with building(component, f"model.{name}", also=_reads(recipe, name)), meter, torch.no_grad(), unchanged(batch=batch, latents=latent):
         _WALKS[name](recipe, model, batch, latent)
     parameters = sum(p.numel() for p in part.parameters())
     weights = sum(t.numel() * t.element_size() for t in part.state_dict().values())
@@ -156,15 +154,10 @@ def _latent(recipe: Recipe, reader: str) -> Latent:
     )
 
 
-@contextlib.contextmanager
-def _blamed(recipe: Recipe, name: str) -> Iterator[None]:
-    """Whatever goes wrong within is the part's; where it reads another's latents, both are named."""
-    component, encoder = recipe.parts[name], READS.get(name, "")
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        problem = cause(error)
-        if encoder in recipe.parts:
-            other = recipe.parts[encoder]
-            problem += f"; it reads the latents of {encoder} = {other.use} ({other.place}), width d = {recipe.latent_width(encoder)}"
-        raise BuildError(component, f"model.{name}", problem) from error
+def _reads(recipe: Recipe, name: str) -> str:
+    """Where a part reads another's latents, both are named; empty for other parts."""
+    encoder = READS.get(name, "")
+    if encoder not in recipe.parts:
+        return ""
+    other = recipe.parts[encoder]
+    return f"; it reads the latents of {encoder} = {other.use} ({other.place}), width d = {recipe.latent_width(encoder)}"

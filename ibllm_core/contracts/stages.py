@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..host.loading import cause
+from ..host.attribution import building
 from ..interfaces.batch import Batch
 from ..model import build
-from ..model.build import BuildError
 from ..model.cycle import fabricate
 from ..model.model import Model
 from ..model.players import MODEL, Player, Turns, make_players, period, set_trainable, turns
@@ -103,16 +102,11 @@ class _Walk:
         values = []
         for name in self._kind[player.name]:
             component = self._recipe.losses[name].component
-            try:
+            with building(component, f"losses.{name}", f"in stage {self._stage.name}: "):
                 with torch.autograd.graph.saved_tensors_hooks(self._kept.pack, self._kept.unpack):
                     value = player.value(cycle, name)
                 expect_shape("value", value, "", ())
                 cycle.check()
-            except UserError as error:
-                raise BuildError(component, f"losses.{name}", str(error)) from error
-            except (Exception, SystemExit) as error:
-                problem = f"in stage {self._stage.name}: {cause(error)}"
-                raise BuildError(component, f"losses.{name}", problem) from error
             values.append(value)
         if not values:
             problem = f"the {player.name} has nothing to minimise where none of its losses is played: one of them needs every = 1"

@@ -1,26 +1,72 @@
-"""An error in the middle of a run: which component of the recipe it came from. Torch-free."""
+"""Whose code is running, and what is said when it fails: component or plugin, distribution, version, cause, remedy. Torch-free.
+
+`running` and `building` stand around code that is known to be somebody's: a plugin's, a command's, a component's. `naming` finds out afterwards, from
+the traceback, which component of a recipe an error came from.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import sys
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ..errors import UserError
+from . import output
+from .entry_points import BLOCK, PLUGINS, Origin
 
 if TYPE_CHECKING:
     from ..recipe.schema import Component, Recipe
 
+#: Seconds after which a line says what is still being imported.
+PATIENCE = 10.0
+#: What is being imported, the innermost last.
+_IMPORTING: list[str] = []
 #: Not a component's fault, wherever they happen.
 _NOBODYS = ("OutOfMemoryError", "MemoryError")
+#: Where an error may happen that is the fault of who called them.
+_LIBRARIES = ("torch", "numpy", "attr", "cattrs", "click")
+
+
+class PluginError(UserError):
+    """A component exists but cannot be used; the message names its distribution and the cause."""
+
+
+class Fault(PluginError):
+    """A plugin's own code raised: `cause` is its error in one line, `remedy` what helps."""
+
+    def __init__(self, who: str, cause: str, remedy: str) -> None:
+        super().__init__(f"{who}: {cause}; {remedy}")
+        self.cause, self.remedy = cause, remedy
 
 
 class ComponentFailed(UserError):
-    """A component raised while it was used; the message names it, its place in the recipe, its provider, and its file and line."""
+    """A component raised while it was used; the message names it, its place in the recipe, its provider, and what helps.
+
+    Args:
+        key: the component's path in the recipe.
+        problem: what it did; after a colon, unless it is a verb (``raised …``).
+        users: it is the options that are wrong, not the component: nothing is said of its maintainer.
+    """
+
+    def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
+        helps = "" if users else f"; {remedy_of(component)}"
+        super().__init__(f"{Culprit(key, component)}{'' if problem.startswith('raised ') else ':'} {problem}{helps}")
+
+
+class BuildError(ComponentFailed):
+    """A component that could not be built or does not keep its contract."""
+
+    def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
+        super().__init__(component, key, problem, users or component.distribution == "ibllm")
 
 
 class WrongAnswer(Exception):
@@ -33,11 +79,10 @@ class WrongAnswer(Exception):
 
 @attrs.frozen
 class Culprit:
-    """Where an error came from: `key` is the component's path in the recipe, `where` the file and line."""
+    """Whose fault something is: `key` is the component's path in the recipe."""
 
     key: str
     component: Component
-    where: str
 
     def __str__(self) -> str:
         found = self.component
@@ -46,41 +91,149 @@ class Culprit:
     @property
     def remedy(self) -> str:
         """What a user can do."""
-        return remedy(self.component)
+        return remedy_of(self.component)
 
 
-def remedy(component: Component) -> str:
+@contextlib.contextmanager
+def running(origin: Origin, who: str = "", importing: str = "") -> Iterator[None]:
+    """Code of `origin` runs within: what it prints goes to standard error under its name, and what it raises, `SystemExit` too, becomes a `Fault`.
+
+    Args:
+        who: what the message begins with; the distribution and its version where nothing is said.
+        importing: the module that is imported, if one is (see `waiting`).
+    """
+    try:
+        with (
+            speaking(str(origin)),
+            waiting(f"{importing} from {origin.distribution} {origin.version}") if importing else contextlib.nullcontext(),
+        ):
+            yield
+    except (Exception, SystemExit) as error:
+        raise Fault(who or str(origin), cause(error), remedy(error, origin)) from error
+
+
+@contextlib.contextmanager
+def building(component: Component, key: str, where: str = "", also: str = "", users: bool = False) -> Iterator[None]:
+    """Code of a recipe's component runs within; what it raises, `SystemExit` too, becomes a `BuildError`.
+
+    Args:
+        where, also: said before and after the cause.
+        users: a `UserError` means that the options are wrong, not the component.
+    """
+    try:
+        with speaking(f"{component.distribution}=={component.version}"):
+            yield
+    except (Exception, SystemExit) as error:
+        raise BuildError(component, key, f"{where}{cause(error)}{also}", users and isinstance(error, UserError)) from error
+
+
+@contextlib.contextmanager
+def waiting(imported: str) -> Iterator[None]:
+    """Something is imported within: where this takes long, a line on standard error says so. Many imports within one share its thread."""
+    done = threading.Event()
+    outermost = not _IMPORTING
+    _IMPORTING.append(imported)
+    if outermost:
+        threading.Thread(target=_say_what_takes_long, args=(done,), daemon=True).start()
+    try:
+        yield
+    finally:
+        _IMPORTING.pop()
+        done.set()
+
+
+def _say_what_takes_long(done: threading.Event) -> None:
+    said = ""
+    while not done.wait(PATIENCE):
+        now = "".join(_IMPORTING[-1:])
+        if now != said:
+            said = now
+            print(f"still importing {now}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def speaking(name: str) -> Iterator[None]:
+    """What is printed within goes to standard error, each line behind the name; what child processes print goes there too."""
+    said = _Named(name)
+    with output.stdout_to_stderr(said):
+        try:
+            yield
+        finally:
+            said.end()
+
+
+class _Named:
+    """Standard error, each line behind a name."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._fresh = name, True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            sys.stderr.write(f"[{self._name}] {line}" if self._fresh else line)
+            self._fresh = line.endswith("\n")
+        return len(text)
+
+    def end(self) -> None:
+        """Ends the line, where it was left open."""
+        if not self._fresh:
+            self.write("\n")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+def cause(error: BaseException) -> str:
+    """One line: the exception's type, its message, and the line of the plugin that raised it."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    machinery = ["<frozen importlib", importlib.__file__, metadata.__file__, contextlib.__file__, str(Path(__file__).parent)]
+    machinery += [str(Path(str(sys.modules[name].__file__)).parent) for name in _LIBRARIES if name in sys.modules]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(tuple(machinery))]
+    return text if isinstance(error, SyntaxError) or not frames else f"{text} ({frames[-1].filename}:{frames[-1].lineno})"
+
+
+def remedy(error: BaseException, origin: Origin) -> str:
+    """What a user can do about a plugin, or a command, that failed to load."""
+    out = f"leave the plugin out with {BLOCK}={origin.plugin}" if origin.group == PLUGINS else f"uninstall {origin.distribution}"
+    own = origin.value.partition(":")[0].partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != own:
+        return f"{origin} needs {error.name}: install it, or all it needs with pip install --upgrade {origin.distribution}; or {out}"
+    return f"upgrade or uninstall {origin.distribution}" + (f", or {out}" if origin.group == PLUGINS else "")
+
+
+def remedy_of(component: Component) -> str:
     """What a user can do about a component that does not do what it should."""
     return f"tell the maintainer of {component.distribution}, upgrade it, or use another {component.kind}"
 
 
-def culprit(error: BaseException, recipe: Recipe) -> Culprit | None:
-    """The component whose module the error passed through first; None where there was none, or memory ran out.
-
-    Where several components share that module, the first of them whose factory, or whose object, the error passed through.
-    """
-    if type(error).__name__ in _NOBODYS:
-        return None
-    frames = _frames(error.__traceback__)
-    for module, where, _ in frames:
-        found = components_in(module, recipe)
-        if found:
-            return Culprit(*_passed_through(frames, found), where)
-    return None
+@contextlib.contextmanager
+def naming(recipe: Recipe) -> Iterator[None]:
+    """Raises what happens within as `explained`."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        told = explained(error, recipe)
+        if told is error:
+            raise
+        raise told from error
 
 
-def _passed_through(frames: list[_Frame], candidates: list[tuple[str, Component]]) -> tuple[str, Component]:
-    for _, _, names in frames:
-        for path, component in candidates:
-            factory = component.spec.factory
-            if any(f"{name}.".startswith(f"{factory}.") for name in names):
-                return path, component
-    return candidates[0]
-
-
-def component_in(module: str, recipe: Recipe) -> tuple[str, Component] | None:
-    """The first of `components_in`; None where there is none."""
-    return next(iter(components_in(module, recipe)), None)
+def explained(error: BaseException, recipe: Recipe) -> BaseException:
+    """The error as a user should see it: one that a component raised names the component; any other one is as it was."""
+    if isinstance(error, WrongAnswer):
+        told = ComponentFailed(recipe.components()[error.key], error.key, error.problem)
+    elif isinstance(error, UserError) or not isinstance(error, Exception | SystemExit) or type(error).__name__ in _NOBODYS:
+        return error
+    else:
+        frames = _frames(error.__traceback__)
+        found, where = next(((_passed_through(frames, f), w) for m, w, _ in frames if (f := components_in(m, recipe))), (None, ""))
+        if found is None:
+            return error
+        told = ComponentFailed(found[1], found[0], f"raised {type(error).__name__}: {error} ({where})")
+    told.__cause__ = error
+    return told
 
 
 def components_in(module: str, recipe: Recipe) -> list[tuple[str, Component]]:
@@ -94,37 +247,6 @@ def components_in(module: str, recipe: Recipe) -> list[tuple[str, Component]]:
     return []
 
 
-def explained(error: BaseException, recipe: Recipe) -> BaseException:
-    """The error as a user should see it: one that a component raised names the component; any other one is as it was."""
-    if isinstance(error, WrongAnswer):
-        component = recipe.components()[error.key]
-        return _told(f"{Culprit(error.key, component, '')}: {error.problem}; {remedy(component)}", error)
-    if isinstance(error, UserError) or not isinstance(error, Exception | SystemExit):
-        return error
-    found = culprit(error, recipe)
-    if found is None:
-        return error
-    return _told(f"{found} raised {type(error).__name__}: {error} ({found.where}); {found.remedy}", error)
-
-
-def _told(message: str, error: BaseException) -> ComponentFailed:
-    told = ComponentFailed(message)
-    told.__cause__ = error
-    return told
-
-
-@contextmanager
-def naming(recipe: Recipe) -> Iterator[None]:
-    """Raises what happens within as `explained`."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        told = explained(error, recipe)
-        if told is error:
-            raise
-        raise told from error
-
-
 def traceback_of(error: BaseException) -> str:
     """The traceback with its causes, for whoever has to find the fault."""
     return "".join(traceback.format_exception(error))
@@ -132,14 +254,21 @@ def traceback_of(error: BaseException) -> str:
 
 def communicating(error: BaseException) -> bool:
     """True where the error came from talking to other processes, before any module of ours or of a plugin was passed."""
-    modules = [module for module, *_ in _frames(error.__traceback__)]
-    return bool(modules) and next((m for m in modules if not m.startswith("torch.") or m.startswith("torch.distributed")), "").startswith(
-        "torch.distributed"
-    )
+    modules = (module for module, *_ in _frames(error.__traceback__))
+    return next((m for m in modules if not m.startswith("torch.") or m.startswith("torch.distributed")), "").startswith("torch.distributed")
 
 
 #: module, ``file:line``, and ``module:qualified.name`` of the function and of the class of the object that it is a method of.
 _Frame = tuple[str, str, tuple[str, ...]]
+
+
+def _passed_through(frames: list[_Frame], candidates: list[tuple[str, Component]]) -> tuple[str, Component]:
+    """Of components that share a module, the first whose factory, or whose object, the error passed through."""
+    for _, _, names in frames:
+        for path, component in candidates:
+            if any(f"{name}.".startswith(f"{component.spec.factory}.") for name in names):
+                return path, component
+    return candidates[0]
 
 
 def _frames(trace: TracebackType | None) -> list[_Frame]:

@@ -1,7 +1,7 @@
-"""All that is being retired, and how a plugin is told: by a warning with the plugin's own file and line. Torch-free.
+"""How a plugin is told of what is being retired: by a warning with the plugin's own file and line. Torch-free.
 
 A retired hook is marked where it is specified, ``@hookspec(warn_on_impl=retires(…))``, a retired argument of one with
-``@hookspec(warn_on_impl_args={"argument": retires(…)})``; anything else is said by `warn_at`. The policy is in ``docs/explanation/versioning.md``.
+``@hookspec(warn_on_impl_args={"argument": retires(…)})``. The policy is in ``docs/explanation/versioning.md``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Any
 
 from .spec import API, OLDEST, ComponentSpec
 
-__all__ = ["PluginDeprecationWarning", "attributed", "check_api", "retires", "warn_at"]
-
 
 class PluginDeprecationWarning(FutureWarning):
     """A plugin uses what a later ibllm will not have. Shown by default: who runs the plugin has to know before it stops working."""
@@ -26,17 +24,13 @@ def retires(what: str, instead: str, api: int) -> PluginDeprecationWarning:
     return PluginDeprecationWarning(f"{what} goes with version {api} of the plugin interface; {instead}")
 
 
-def warn_at(function: Callable[..., Any], warning: PluginDeprecationWarning) -> None:
-    """Warns as if from a plugin's `function`."""
-    code = inspect.unwrap(function).__code__
-    warnings.warn_explicit(warning, PluginDeprecationWarning, code.co_filename, code.co_firstlineno)
-
-
 def check_api(spec: ComponentSpec, function: Callable[..., Any]) -> None:
-    """Warns where a spec, handed over by `function`, was written for a version of the interface that is accepted for a while only."""
+    """Warns where a spec, given by `function`, was written for a version of the interface that is accepted for a while only."""
     if OLDEST <= spec.api < API:
         what = f"version {spec.api} of the plugin interface, which {spec.kind}.{spec.name} was written for,"
-        warn_at(function, PluginDeprecationWarning(f"{what} is still accepted, but will not be for ever; write it for version {API}"))
+        told = PluginDeprecationWarning(f"{what} is still accepted, but will not be for ever; write it for version {API}")
+        code = inspect.unwrap(function).__code__
+        warnings.warn_explicit(told, PluginDeprecationWarning, code.co_filename, code.co_firstlineno)
 
 
 @contextlib.contextmanager

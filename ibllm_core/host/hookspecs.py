@@ -5,6 +5,18 @@ process only, may take fewer arguments than are offered, and are there to look o
 ignored. One that raises is named in a warning and in run.json and not called again; the run goes on. The seconds that a plugin's hooks take stand
 among the run's timings as ``hooks/PLUGIN``. What they print goes to standard error, under the plugin's name. A run that is resumed calls them again
 from where it goes on.
+
+Args:
+    recipe: the resolved recipe.
+    model: its parts are ``model.parts[NAME]``; while training goes on, with the weights that are trained, not their average.
+    run_directory: a `Path`; hooks may add files of their own.
+    stage: the stage's table.
+    step: steps of the stage that are done.
+    figures: name → value.
+    best: True where the watched figure is the stage's best so far.
+    error: what ended the run.
+
+Every example begins with ``from ibllm.plugin import ComponentSpec, hookimpl``.
 """
 
 from __future__ import annotations
@@ -31,26 +43,17 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def ibllm_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
     """The components that a plugin offers.
 
-    Example, the whole of a plugin's ``plugin.py``::
-
-        from ibllm_core.host.hookspecs import hookimpl
-        from ibllm_core.host.spec import ComponentSpec
+    Example, the whole of a module that pyproject.toml names: ``mean = "my_package.plugin"`` in ``[project.entry-points.ibllm]``::
 
         @hookimpl
         def ibllm_components():
-            return [
-                ComponentSpec(
-                    kind="text_encoder", name="mean",
-                    factory="my_package.text_encoder:MeanTextEncoder",
-                    config="my_package.config:MeanTextEncoderConfig",
-                    summary="mean of the embeddings",
-                )
-            ]
-
-    and its entry point in ``pyproject.toml``::
-
-        [project.entry-points.ibllm]
-        mean = "my_package.plugin"
+            yield ComponentSpec(
+                kind="text_encoder",
+                name="mean",
+                factory="my_package.text_encoder:MeanTextEncoder",
+                config="my_package.config:MeanTextEncoderConfig",
+                summary="mean of the embeddings",
+            )
     """
 
 
@@ -58,17 +61,11 @@ def ibllm_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
 def ibllm_recipe_loaded(recipe: Recipe) -> None:
     """A run is about to start: its recipe has been read, and nothing has been built or written.
 
-    Args:
-        recipe: the resolved recipe.
-
     Example, a line before the first one::
-
-        from ibllm_core.host.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_recipe_loaded(recipe):
-            steps = sum(stage.steps for stage in recipe.running())
-            print(f"{recipe.name}: {steps} steps in all")
+            print(f"{recipe.name}: {sum(stage.steps for stage in recipe.running())} steps in all")
     """
 
 
@@ -76,14 +73,7 @@ def ibllm_recipe_loaded(recipe: Recipe) -> None:
 def ibllm_model_built(recipe: Recipe, model: Model, run_directory: Path) -> None:
     """All parts are built and on their device, and the run directory is there; nothing has been trained in this process.
 
-    Args:
-        recipe: the resolved recipe.
-        model: its parts are ``model.parts[NAME]``.
-        run_directory: hooks may add files of their own.
-
     Example, the shape of every parameter in a file::
-
-        from ibllm_core.host.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_model_built(model, run_directory):
@@ -94,18 +84,9 @@ def ibllm_model_built(recipe: Recipe, model: Model, run_directory: Path) -> None
 
 @hookspec
 def ibllm_stage_started(recipe: Recipe, stage: Stage, step: int, model: Model, run_directory: Path) -> None:
-    """A stage starts, or goes on after a restart.
-
-    Args:
-        recipe: the resolved recipe.
-        stage: the stage's table.
-        step: steps of the stage that are done, 0 but after a restart.
-        model: with the weights that the stage starts from.
-        run_directory: hooks may add files of their own.
+    """A stage starts, or goes on after a restart; `step` is 0 but then.
 
     Example, what is trained when::
-
-        from ibllm_core.host.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_stage_started(stage, step, run_directory):
@@ -118,16 +99,9 @@ def ibllm_stage_started(recipe: Recipe, stage: Stage, step: int, model: Model, r
 def ibllm_step_ended(recipe: Recipe, stage: Stage, step: int, model: Model, run_directory: Path) -> None:
     """A step is done. The device has not been waited for: a hook that reads a tensor waits for it, and a run's pace is the hook's then.
 
-    Args:
-        recipe: the resolved recipe.
-        stage: the stage's table.
-        step: steps of the stage that are done, from 1.
-        model: with the weights after the step; their ``grad`` is the step's.
-        run_directory: hooks may add files of their own.
+    `step` counts from 1; parameters have the step's ``grad``.
 
     Example, the norm of the image decoder's weights, now and then::
-
-        from ibllm_core.host.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_step_ended(stage, step, model, run_directory):
@@ -142,20 +116,9 @@ def ibllm_step_ended(recipe: Recipe, stage: Stage, step: int, model: Model, run_
 def ibllm_validation_ended(
     recipe: Recipe, stage: Stage, step: int, figures: Mapping[str, float], best: bool, model: Model, run_directory: Path
 ) -> None:
-    """A validation on held-out data is done.
-
-    Args:
-        recipe: the resolved recipe.
-        stage: the stage's table; ``stage.validate`` says what was looked at.
-        step: steps of the stage that are done.
-        figures: name → value.
-        best: True where the watched figure is the stage's best so far.
-        model: with the weights that are trained (not their average).
-        run_directory: hooks may add files of their own.
+    """A validation on held-out data is done; ``stage.validate`` says what was looked at.
 
     Example, a list of improvements::
-
-        from ibllm_core.host.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_validation_ended(stage, step, figures, best, run_directory):
@@ -169,21 +132,15 @@ def ibllm_validation_ended(
 def ibllm_stage_ended(recipe: Recipe, stage: Stage, step: int, figures: Mapping[str, float], model: Model, run_directory: Path) -> None:
     """A stage is done and its checkpoint written.
 
-    Args:
-        recipe: the resolved recipe.
-        stage: the stage's table.
-        step: steps that were done, fewer than ``stage.steps`` where it stopped early.
-        figures: ``SPLIT/FIGURE`` → value on the reported splits; empty after the last stage, whose figures are the run's.
-        model: with the weights that the next stage starts from.
-        run_directory: hooks may add files of their own.
+    `step` is less than ``stage.steps`` where it stopped early; `figures` are ``SPLIT/FIGURE`` → value on the reported splits, and empty after
+    the last stage, whose figures are the run's.
 
     Example, a copy of the weights after each stage::
 
-        from safetensors.torch import save_file
-        from ibllm_core.host.hookspecs import hookimpl
-
         @hookimpl
         def ibllm_stage_ended(stage, model, run_directory):
+            from safetensors.torch import save_file
+
             weights = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
             save_file(weights, run_directory / f"after-{stage.name}.safetensors")
     """
@@ -191,17 +148,9 @@ def ibllm_stage_ended(recipe: Recipe, stage: Stage, step: int, figures: Mapping[
 
 @hookspec
 def ibllm_run_ended(recipe: Recipe, figures: Mapping[str, float], model: Model, run_directory: Path) -> None:
-    """The run is done: model folder, figures and samples are written; the report follows.
-
-    Args:
-        recipe: the resolved recipe.
-        figures: the flat table of results.json.
-        model: with the weights of the last step (the model folder has the averaged ones, where there are such).
-        run_directory: hooks may add files of their own.
+    """The run is done: model folder, figures and samples are written; the report follows. `figures` are those of results.json.
 
     Example, a line in a list of runs::
-
-        from ibllm_core.host.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_run_ended(recipe, figures, run_directory):
@@ -212,16 +161,9 @@ def ibllm_run_ended(recipe: Recipe, figures: Mapping[str, float], model: Model, 
 
 @hookspec
 def ibllm_error(recipe: Recipe, error: BaseException, run_directory: Path) -> None:
-    """An error ends the run; Ctrl-C is none. The hook cannot change that.
-
-    Args:
-        recipe: the resolved recipe.
-        error: what ended it.
-        run_directory: it may not be there yet where the recipe could not be built.
+    """An error ends the run, which the hook cannot change; Ctrl-C is none. The directory is not there where the recipe could not be built.
 
     Example, a message to whoever waits::
-
-        from ibllm_core.host.hookspecs import hookimpl
 
         @hookimpl
         def ibllm_error(recipe, error, run_directory):

@@ -1,4 +1,4 @@
-"""The plugin manager: finds plugins by entry point, loads them one by one, and knows whom to blame. Torch-free.
+"""The plugin manager: finds plugins by entry point, loads them one by one, and says what there is. Torch-free.
 
 A plugin that cannot be used costs nobody else anything: it becomes a row with its error, and an error only where a recipe asks
 for something it might have given. Nothing is ever decided by load order: what two distributions both claim, neither has.
@@ -10,18 +10,23 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ..errors import UserError, nearest
-from .entry_points import BLOCK, Origin, blocked_names, file_of, origin_of, tools_by_name
-from .entry_points import PLUGINS as GROUP
-from .loading import Plugin, PluginError, blamed, cause, import_object, load, remedy, stdout_to_stderr
-from .options import Config
+from .attribution import Fault, PluginError, remedy, running, waiting
+from .entry_points import BLOCK, PLUGINS, Origin, blocked_names, file_of, origin_of, tools_by_name
+from .loading import Plugin, import_object, load
 from .spec import API, KINDS, OLDEST, ComponentSpec
 
-__all__ = ["BLOCK", "GROUP", "Manager", "Origin", "PluginError", "Row", "UnknownComponent", "manager"]
+if TYPE_CHECKING:
+    from .options import Config
+
+__all__ = ["Manager", "PluginError", "Row", "UnknownComponent", "manager", "require_kind"]
+
+#: What helps where packages claim the same.
+_UNINSTALL = "uninstall all but one"
 
 
 class UnknownComponent(UserError):
@@ -75,15 +80,15 @@ class Manager:
 
     def __init__(self, block: Iterable[str] = (), entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
         self.block = frozenset(block)
+        self._rows: list[Row] = []
+        self._plugins: dict[str, Plugin] = {}
         self._components: dict[tuple[str, str], tuple[ComponentSpec, Origin]] = {}
+        #: Why a component, or a plugin, cannot be used; and who registers one plugin name together.
         self._faults: dict[tuple[str, str], str] = {}
         self._broken: dict[str, str] = {}
         self._twins: dict[str, str] = {}
-        self._plugins: dict[str, Plugin] = {}
-        self._blocked: list[str] = []
-        self._rows: list[Row] = []
-        found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
-        self._load([(point, origin_of(point)) for point in found])
+        with waiting("plugins"):
+            self._load(metadata.entry_points(group=PLUGINS) if entry_points is None else entry_points)
 
     # What there is
 
@@ -96,9 +101,14 @@ class Manager:
         """The names that ``use =`` may have for a kind."""
         return tuple(sorted(name for of, name in self._components if of == kind))
 
+    def blocked(self) -> tuple[str, ...]:
+        """The plugins that are here and not loaded."""
+        return tuple(dict.fromkeys(row.plugin for row in self._rows if row.status == "blocked"))
+
     def unmatched_blocks(self) -> tuple[str, ...]:
         """Blocked names that no installed plugin or tool has: probably misspelt."""
-        return tuple(sorted(self.block.difference(self._blocked, tools_by_name())))
+        left = self.block.difference(self.blocked())
+        return tuple(sorted(left - tools_by_name())) if left else ()
 
     def get(self, kind: str, name: str) -> ComponentSpec:
         """The specification of a component.
@@ -109,22 +119,18 @@ class Manager:
         """
         return self._find(kind, name)[0]
 
-    def provider(self, kind: str, name: str) -> tuple[str, str]:
-        """(distribution, version) of the component's plugin; raises as `get` does."""
-        origin = self._find(kind, name)[1]
-        return origin.distribution, origin.version
+    def origin(self, kind: str, name: str) -> Origin:
+        """Whose a component is: its plugin and distribution; raises as `get` does."""
+        return self._find(kind, name)[1]
 
-    def plugin_of(self, kind: str, name: str) -> str:
-        """The entry-point name of the component's plugin; raises as `get` does."""
-        return self._find(kind, name)[1].plugin
+    def provider(self, kind: str, name: str) -> tuple[str, str]:
+        """(distribution, version) of a component; raises as `get` does."""
+        return self.origin(kind, name).distribution, self.origin(kind, name).version
 
     def blamed(self, kind: str, name: str, what: str) -> AbstractContextManager[None]:
-        """Within, the component's own code runs: see `ibllm_core.host.loading.blamed`. Raises as `get` does."""
-        return blamed(self._find(kind, name)[1], f"{what} of {kind}.{name}")
-
-    def quiet(self, kind: str, name: str) -> AbstractContextManager[None]:
-        """Within, what the component prints goes to standard error under its plugin's name. Raises as `get` does."""
-        return stdout_to_stderr(self._find(kind, name)[1])
+        """Within, the component's own code runs: see `ibllm_core.host.attribution.running`. Raises as `get` does."""
+        origin = self.origin(kind, name)
+        return running(origin, f"{origin}: {what} of {kind}.{name}")
 
     def plugin(self, name: str) -> Plugin:
         """A loaded plugin by its entry point's name. Raises `PluginError` where there is none or it cannot be used."""
@@ -132,7 +138,7 @@ class Manager:
             return self._plugins[name]
         if name in self._broken:
             raise PluginError(f"the plugin {name!r} is broken: {self._broken[name]}")
-        raise PluginError(f"the plugin {name!r} is blocked" if name in self._blocked else f"no plugin is called {name!r}")
+        raise PluginError(f"the plugin {name!r} is blocked" if name in self.blocked() else f"no plugin is called {name!r}")
 
     def hooked(self) -> tuple[str, ...]:
         """The plugins that implement lifecycle hooks."""
@@ -140,12 +146,12 @@ class Manager:
 
     def config_class(self, kind: str, name: str) -> type[Config]:
         """The component's options class, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
+        from .options import Config
+
         spec, origin = self._find(kind, name)
         found = import_object(spec.config, f"the config of {kind}.{name}", origin)
         if not (isinstance(found, type) and issubclass(found, Config)):
-            raise PluginError(
-                f"{origin}: the config of {kind}.{name}, {spec.config}, is no class deriving from ibllm_core.host.options.Config"
-            )
+            raise PluginError(f"{origin}: the config of {kind}.{name}, {spec.config}, is no class deriving from {Config.__module__}.Config")
         return found
 
     def factory(self, kind: str, name: str) -> Callable[..., Any]:
@@ -158,13 +164,11 @@ class Manager:
 
     def _find(self, kind: str, name: str) -> tuple[ComponentSpec, Origin]:
         assert kind in KINDS, f"no kind {kind!r}"
-        found = self._components.get((kind, name))
-        if found is not None:
-            return found
-        fault = self._faults.get((kind, name))
-        if fault is not None:
-            raise PluginError(f"{kind}.{name} cannot be used: {fault}")
-        suspects = [plugin for plugin in self._broken if plugin == name] or ([*self._broken] if len(self._broken) == 1 else [])
+        if (kind, name) in self._components:
+            return self._components[kind, name]
+        if (kind, name) in self._faults:
+            raise PluginError(f"{kind}.{name} cannot be used: {self._faults[kind, name]}")
+        suspects = [name] if name in self._broken else [*self._broken] if len(self._broken) == 1 else []
         clash = next((f"{self._twins[plugin]}, so none of them is loaded; " for plugin in suspects if plugin in self._twins), "")
         raise UnknownComponent(kind, name, self.names(kind), tuple(self._hints(suspects)), clash)
 
@@ -179,45 +183,46 @@ class Manager:
         others = sorted(set(self._broken).difference(suspects, self._twins))
         if others:
             yield f"Plugins that failed to load (see `ibllm plugins`): {', '.join(others)}."
-        if self._blocked:
-            yield f"Plugins that are blocked (by {BLOCK} or by the recipe): {', '.join(self._blocked)}."
+        if self.blocked():
+            yield f"Plugins that are blocked (by {BLOCK} or by the recipe): {', '.join(self.blocked())}."
 
     # Loading
 
-    def _load(self, points: list[tuple[metadata.EntryPoint, Origin]]) -> None:
+    def _load(self, points: Iterable[metadata.EntryPoint]) -> None:
+        owners: dict[str, list[tuple[metadata.EntryPoint, Origin]]] = {}
+        for point in points:
+            owners.setdefault(point.name, []).append((point, origin_of(point)))
         claims: dict[tuple[str, str], list[tuple[ComponentSpec, Origin]]] = {}
-        owners: dict[str, list[Origin]] = {}
-        for point, origin in points:
-            owners.setdefault(point.name, []).append(origin)
-        for point, origin in points:
-            if point.name in self.block:
-                self._blocked.append(point.name)
-                self._add_row(origin, status="blocked", error="blocked, not loaded")
-                continue
-            try:
-                if len(owners[point.name]) > 1:
-                    self._twins[point.name] = f"the plugin name {point.name!r} is registered by {_names(owners[point.name])}"
-                    raise _Twins(self._twins[point.name])
-                plugin = load(point, origin)
-            except (Exception, SystemExit) as error:  # whatever a stranger's module does, it is only that plugin's failure
-                help_ = f"{_UNINSTALL} ({BLOCK}={point.name} leaves all out)" if isinstance(error, _Twins) else remedy(error, origin)
-                self._broken[point.name] = "; ".join(filter(None, (f"{origin}: {cause(error)}", help_)))
-                self._add_row(origin, status="error", error=cause(error), remedy=help_)
-                continue
-            self._plugins[point.name] = plugin
-            if not plugin.specs:
-                self._add_row(origin)
-            for spec in plugin.specs:
-                claims.setdefault((spec.kind, spec.name), []).append((spec, origin))
+        for name, registered in owners.items():
+            if name in self.block:
+                self._fail(name, registered, "blocked, not loaded", "", "blocked")
+            elif len(registered) > 1:
+                self._twins[name] = f"the plugin name {name!r} is registered by {_names(origin for _, origin in registered)}"
+                self._fail(name, registered, self._twins[name], f"{_UNINSTALL} ({BLOCK}={name} leaves all out)")
+            else:
+                try:
+                    plugin = self._plugins[name] = load(*registered[0])
+                except Fault as fault:  # whatever a stranger's module does, it is only that plugin's failure
+                    self._fail(name, registered, fault.cause, fault.remedy)
+                    continue
+                if not plugin.specs:
+                    self._add_row(plugin.origin)
+                for spec in plugin.specs:
+                    claims.setdefault((spec.kind, spec.name), []).append((spec, plugin.origin))
         for key, claimed in claims.items():
             self._settle(key, claimed)
 
+    def _fail(self, name: str, registered: Iterable[tuple[Any, Origin]], error: str, help_: str, status: str = "error") -> None:
+        for _, origin in registered:
+            self._add_row(origin, status=status, error=error, remedy=help_)
+            if status == "error":
+                self._broken[name] = f"{origin}: {error}; {help_}"
+
     def _settle(self, key: tuple[str, str], claimed: list[tuple[ComponentSpec, Origin]]) -> None:
-        origins = [origin for _, origin in claimed]
         for spec, origin in claimed:
             fault, help_ = _fault(spec, origin)
             if not fault and len(claimed) > 1:
-                fault, help_ = f"more than one plugin offers it: {_names(origins)}", f"block or {_UNINSTALL}"
+                fault, help_ = f"more than one plugin offers it: {_names(origin for _, origin in claimed)}", f"block or {_UNINSTALL}"
             if fault:
                 self._faults[key] = f"{fault}; {help_}"
             else:
@@ -246,14 +251,6 @@ def manager(block: Iterable[str] = ()) -> Manager:
 @functools.cache
 def _manager(block: frozenset[str]) -> Manager:
     return Manager(block)
-
-
-class _Twins(PluginError):
-    """Two distributions register one plugin name."""
-
-
-#: What helps where packages claim the same.
-_UNINSTALL = "uninstall all but one"
 
 
 def _fault(spec: ComponentSpec, origin: Origin) -> tuple[str, str]:

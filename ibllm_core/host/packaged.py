@@ -22,13 +22,10 @@ from typing import Any
 import attrs
 
 from ..errors import UserError, nearest
-from .entry_points import FOLDERS as GROUP
-from .entry_points import UNKNOWN, identity, plain
+from .entry_points import FOLDERS, UNKNOWN, identity, plain
 
-#: What a folder may hold, the entry point's name → how its files end.
-FOLDERS: Mapping[str, str] = {"recipes": ".toml", "docs": ".md"}
-#: What one file of a folder is called in messages.
-_ONE: Mapping[str, str] = {"recipes": "recipe", "docs": "page"}
+#: What a folder may hold, the entry point's name → what one file is called, and how it ends.
+HOLDS: Mapping[str, tuple[str, str]] = {"recipes": ("recipe", ".toml"), "docs": ("page", ".md")}
 # At least two characters before the colon, so that a Windows drive is none; a path with a slash before it (./a:b) is a path.
 _ADDRESS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9]):([^/\\].*)")
 
@@ -73,35 +70,26 @@ def split(text: str) -> tuple[str, str] | None:
 
 
 def find(what: str, address: str) -> Packaged:
-    """The file that an address names.
-
-    Args:
-        what: a key of `FOLDERS`.
+    """The file that an address names; `what` is a key of `HOLDS`.
 
     Raises:
         NotPackaged: there is no such package, it brings no such folder, or there is no such file in it.
     """
-    halves = split(address)
-    if halves is None:
-        raise NotPackaged(f"{address!r} is no address of a {_ONE[what]}", "PACKAGE:NAME")
+    one, (package, name) = HOLDS[what][0], split(address) or ("", "")
+    if not package:
+        raise NotPackaged(f"{address!r} is no address of a {one}", "PACKAGE:NAME")
     try:
-        found = of(what, halves[0])
-    except NotPackaged as error:
-        raise NotPackaged(error.what, error.expected, _meant(what, error.nearest, halves[1])) from None
-    for file in found:
-        if file.name == halves[1]:
-            return file
-    guess = nearest(halves[1], [file.name for file in found])
-    known = ", ".join(file.name for file in found)
-    package = f"{found[0].distribution} {found[0].version}"
-    raise NotPackaged(f"{package} has no {_ONE[what]} {halves[1]!r}", f"one of {known}", f"{halves[0]}:{guess}" if guess else "")
-
-
-def _meant(what: str, distribution: str, name: str) -> str:
-    """The address of the file of that name in a distribution, or else of the nearest; the distribution alone where none is near."""
-    known = [file.name for file in everything(what) if file.distribution == distribution]
-    guess = name if name in known else nearest(name, known)
-    return f"{distribution}:{guess}" if guess else distribution
+        found = of(what, package)
+    except NotPackaged as error:  # the file of that name in the package that was probably meant, or the nearest
+        names = [file.name for file in everything(what) if file.distribution == error.nearest]
+        guess = name if name in names else nearest(name, names)
+        raise NotPackaged(error.what, error.expected, f"{error.nearest}:{guess}" if guess else error.nearest) from None
+    names = [file.name for file in found]
+    if name in names:
+        return found[names.index(name)]
+    guess = nearest(name, names)
+    wrong = f"{found[0].distribution} {found[0].version} has no {one} {name!r}"
+    raise NotPackaged(wrong, f"one of {', '.join(names)}", f"{package}:{guess}" if guess else "")
 
 
 def of(what: str, distribution: str) -> list[Packaged]:
@@ -110,22 +98,21 @@ def of(what: str, distribution: str) -> list[Packaged]:
     Raises:
         NotPackaged: it is not installed, brings no such folder, or the folder is missing or empty.
     """
-    found = [point for point in _points() if plain(identity(point.dist)[0]) == plain(distribution)]
-    points = [point for point in found if point.name == what]
+    own = [point for point in _points() if plain(identity(point.dist)[0]) == plain(distribution)]
+    points = [point for point in own if point.name == what]
+    files = _files(what, points)
+    if files:
+        return files
     if points:
-        files = _files(what, points)
-        if files:
-            return files
-        name, version = identity(points[0].dist)
-        raise NotPackaged(f"{name} {version} says that its {what} are in {points[0].value}, but there is no {FOLDERS[what]} file")
+        where = f"{' '.join(identity(points[0].dist))} says that its {what} are in {points[0].value}"
+        raise NotPackaged(f"{where}, but there is no {HOLDS[what][1]} file")
     known = sorted({identity(point.dist)[0] for point in _points() if point.name == what})
-    expected = f"a package that brings {what}: {', '.join(known) or 'none is installed'}"
-    guess = nearest(distribution, known)
+    expected, guess = f"a package that brings {what}: {', '.join(known) or 'none is installed'}", nearest(distribution, known)
     try:
         there = metadata.distribution(distribution)
     except (metadata.PackageNotFoundError, ValueError):
         raise NotPackaged(f"no package {distribution!r} is installed", expected, guess) from None
-    raise NotPackaged(f"{there.name} {there.version} brings no {what}{''.join(f'; {text}' for text in strays(found))}", expected, guess)
+    raise NotPackaged("; ".join([f"{there.name} {there.version} brings no {what}", *strays(own)]), expected, guess)
 
 
 def everything(what: str) -> list[Packaged]:
@@ -135,12 +122,11 @@ def everything(what: str) -> list[Packaged]:
 
 def strays(points: Iterable[metadata.EntryPoint] | None = None) -> list[str]:
     """A sentence for each entry point whose name says nothing: probably misspelt."""
-    found = []
-    for point in _points() if points is None else points:
-        if point.name not in FOLDERS:
-            name, version = identity(point.dist)
-            found.append(f"{name} {version} registers {point.name!r} in {GROUP}, expected one of {', '.join(FOLDERS)}")
-    return found
+    return [
+        f"{' '.join(identity(point.dist))} registers {point.name!r} in {FOLDERS}, expected one of {', '.join(HOLDS)}"
+        for point in (_points() if points is None else points)
+        if point.name not in HOLDS
+    ]
 
 
 def documentation_url(distribution: str) -> str:
@@ -155,29 +141,24 @@ def documentation_url(distribution: str) -> str:
 
 
 def _points() -> list[metadata.EntryPoint]:
-    return [point for point in metadata.entry_points(group=GROUP) if identity(point.dist)[0] != UNKNOWN]
+    return [point for point in metadata.entry_points(group=FOLDERS) if identity(point.dist)[0] != UNKNOWN]
 
 
 def _files(what: str, points: Iterable[metadata.EntryPoint]) -> list[Packaged]:
     found: list[Packaged] = []
     for point in points:
-        name, version = identity(point.dist)
-        folder = _folder(point.value)
-        if folder is not None:
-            paths = [path for path in folder.rglob(f"*{FOLDERS[what]}") if path.is_file()]
-            found += [Packaged(name, version, path.relative_to(folder).with_suffix("").as_posix(), path) for path in paths]
+        for folder in _folders(point.value)[:1]:
+            paths = [path for path in folder.rglob(f"*{HOLDS[what][1]}") if path.is_file()]
+            found += [Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path) for path in paths]
     return sorted(found, key=lambda file: (file.distribution, file.name))
 
 
-def _folder(dotted: str) -> Path | None:
+def _folders(dotted: str) -> list[Path]:
     """Where a folder inside a package lies, whether the package is installed or only linked (``pip install -e``)."""
     top, *rest = dotted.partition(":")[0].strip().split(".")
     try:
         spec = importlib.util.find_spec(top)  # a name without dots is found without importing anything
     except (ImportError, ValueError):
-        return None
-    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
-        folder = Path(location, *rest)
-        if folder.is_dir():
-            return folder
-    return None
+        return []
+    locations = (spec.submodule_search_locations or ()) if spec is not None else ()
+    return [folder for location in locations if (folder := Path(location, *rest)).is_dir()]

@@ -9,9 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ..errors import UserError
-from ..host.attribution import naming, remedy
-from ..host.loading import cause
+from ..host.attribution import BuildError, building, naming
 from ..host.manager import manager
 from ..host.options import DatasetConfig, LossConfig
 from ..interfaces.context import Context, ImageTokens
@@ -30,31 +28,10 @@ from .model import Model
 _T = TypeVar("_T")
 
 
-class BuildError(UserError):
-    """A component that could not be built or does not keep its contract; names it, its place in the recipe, its provider and, where this is not
-    ibllm itself, what helps.
-
-    Args:
-        users: it is the options that are wrong, not the component.
-    """
-
-    def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
-        provider = f"{component.distribution} {component.version}"
-        helps = "" if users or component.distribution == "ibllm" else f"; {remedy(component)}"
-        super().__init__(f"{component.place}: {key} = {component.use} (provided by {provider}): {problem}{helps}")
-
-
 def make(recipe: Recipe, component: Component, context: Context, expected: type[_T], key: str) -> _T:
     """Calls a component's factory. Raises `BuildError` with the component's name where it fails or gives something else."""
-    plugins = manager(recipe.plugins.block)
-    try:
-        factory = plugins.factory(component.kind, component.use)
-        with plugins.quiet(component.kind, component.use):
-            made = factory(component.config, context)
-    except UserError as error:
-        raise BuildError(component, key, str(error), users=True) from error
-    except (Exception, SystemExit) as error:
-        raise BuildError(component, key, cause(error)) from error
+    with building(component, key, users=True):
+        made = manager(recipe.plugins.block).factory(component.kind, component.use)(component.config, context)
     if not isinstance(made, expected):
         raise BuildError(component, key, f"its factory gave a {type(made).__name__}, not a {expected.__name__}")
     return made

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..host.attribution import PluginError
 from ..host.figures import Figure, Mark
-from ..host.loading import PluginError
 from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 
 _PLAYERS = ("model", "critic")

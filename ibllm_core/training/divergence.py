@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ..host.attribution import Culprit, component_in
+from ..host.attribution import Culprit, components_in
 from ..interfaces.batch import Batch
 from ..interfaces.latent import Latent
 from ..interfaces.randomness import derive_key
@@ -124,11 +124,11 @@ def _walk(
             wrong = [part for name, part in _GIVES.items() if not _finite(cycle.__dict__.get(name))] or cycle.wrong
             if wrong:
                 part = wrong[0]
-                return Culprit(f"model.{part}", recipe.parts[part], ""), "what it gives is not finite"
+                return Culprit(f"model.{part}", recipe.parts[part]), "what it gives is not finite"
             values.append(value)
             for name, found in {**cycle.values(), term.name: value}.items():
                 if not _finite(found):
-                    return Culprit(f"losses.{name}", recipe.losses[name].component, ""), f"its value is {float(found.detach()):g}"
+                    return Culprit(f"losses.{name}", recipe.losses[name].component), f"its value is {float(found.detach()):g}"
         found_ = _backward(session, torch.stack(values).sum(), caught)
         if found_ is not None:
             return found_
@@ -150,9 +150,9 @@ def _where(session: Session, trace: str, operation: str) -> tuple[Culprit, str] 
     """The innermost line of a component in a printed traceback."""
     modules = {str(getattr(module, "__file__", "")): name for name, module in list(sys.modules.items())}
     for file, line in reversed(re.findall(r'File "([^"]+)", line (\d+)', trace)):
-        found = component_in(modules[file], session.recipe) if file in modules else None
-        if found is not None:
-            return Culprit(*found, f"{file}:{line}"), f"the gradient of {operation} ({file}:{line}) is not a number"
+        found = components_in(modules[file], session.recipe) if file in modules else []
+        if found:
+            return Culprit(*found[0]), f"the gradient of {operation} ({file}:{line}) is not a number"
     return None
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ..errors import Notice, UserError, nearest
-from ..host.loading import cause
+from ..host.attribution import cause
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,9 @@ from typing import Any
 import attrs
 
 from ..errors import Notice
+from ..host.attribution import Fault, running, speaking
 from ..host.entry_points import LISTENERS, block_of, origin_of
-from ..host.loading import Plugin, cause, stdout_to_stderr
+from ..host.loading import Plugin
 from ..host.manager import manager
 from ..interfaces.tracker import Tracker
 from ..model import build
@@ -119,14 +120,14 @@ class PluginHooks(Listener):
 
     def _call(self, hook: Callable[..., Any], event: Any) -> None:
         fields = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
-        with stdout_to_stderr(self._plugin.origin):
+        with speaking(str(self._plugin.origin)):
             hook(**fields | self._shared | {"model": self.model})
 
 
 def plugin_hooks(recipe: Recipe, run_directory: Path) -> list[PluginHooks]:
     """The hooks of the plugins that a recipe names: those of its components, and ``[plugins] hooks``."""
     found = manager(recipe.plugins.block)
-    used = [found.plugin_of(component.kind, component.use) for component in recipe.components().values()]
+    used = [found.origin(component.kind, component.use).plugin for component in recipe.components().values()]
     plugins = (found.plugin(name) for name in dict.fromkeys((*used, *recipe.plugins.hooks)))
     return [PluginHooks(plugin, recipe, run_directory) for plugin in plugins if plugin.hooks]
 
@@ -143,9 +144,10 @@ def standing(recipe: Recipe) -> tuple[list[Listener], list[str]]:
             blocked.append(point.name)
             continue
         try:
-            listener = point.load()()
-        except (Exception, SystemExit) as error:
-            warnings.warn(Notice(f"the listener {point.name!r} ({origin}) cannot be used: {cause(error)}"), stacklevel=2)
+            with running(origin, f"the listener {point.name!r} ({origin}) cannot be used", importing=point.value):
+                listener = point.load()()
+        except Fault as fault:
+            warnings.warn(Notice(str(fault)), stacklevel=2)
         else:
             listener.distribution, listener.version = origin.distribution, origin.version
             found.append(listener)

@@ -10,7 +10,8 @@ from importlib import metadata
 
 import attrs
 
-from ibllm_core.host.manager import GROUP, Manager
+from ibllm_core.host.entry_points import PLUGINS
+from ibllm_core.host.manager import Manager
 
 from .process import NoAnswer, ask, python
 from .subject import Subject
@@ -70,7 +71,7 @@ class ImportCost:
 
 def modules(manager: Manager, subject: Subject) -> tuple[str, ...]:
     """The modules of the entry points and those of the options."""
-    found = [point for name in subject.plugins for point in metadata.entry_points(group=GROUP, name=name)]
+    found = [point for name in subject.plugins for point in metadata.entry_points(group=PLUGINS, name=name)]
     points = [point.module for point in found if point.dist is not None and point.dist.name == subject.distribution]
     configs = [manager.get(c.kind, c.name).config.partition(":")[0] for c in subject.components]
     return tuple(dict.fromkeys((*points, *configs)))

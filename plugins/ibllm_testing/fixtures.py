@@ -27,6 +27,7 @@ import attrs
 import pytest
 
 from ibllm_core.host import manager as plugins
+from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.host.spec import ComponentSpec
 
 if TYPE_CHECKING:
@@ -86,12 +87,12 @@ def ibllm_plugins(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
         info = site / "given-0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: given\nVersion: 0\n", encoding="utf-8")
-        (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\ngiven = {module}\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[{PLUGINS}]\ngiven = {module}\n", encoding="utf-8")
         monkeypatch.syspath_prepend(str(site))  # in new processes the suites put the path into PYTHONPATH
         importlib.invalidate_caches()
 
         def points() -> list[metadata.EntryPoint]:
-            found = metadata.entry_points(group=plugins.GROUP)
+            found = metadata.entry_points(group=PLUGINS)
             return [p for p in found if p.value == module or (ours and p.dist is not None and p.dist.name == "ibllm")]
 
         made = functools.cache(lambda block: plugins.Manager(block, points()))

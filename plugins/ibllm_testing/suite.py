@@ -23,6 +23,7 @@ import pytest
 import torch
 
 from ibllm_core.host import manager as plugins
+from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.host.options import Config
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
@@ -141,7 +142,7 @@ class Suite:
         """The module of the entry point and that of the config."""
         manager = plugins.manager()
         row = next(row for row in manager.rows() if (row.kind, row.name) == (self.kind, self.component))
-        points = metadata.entry_points(group=plugins.GROUP, name=row.plugin)
+        points = metadata.entry_points(group=PLUGINS, name=row.plugin)
         return (*(point.module for point in points), manager.get(self.kind, self.component).config.partition(":")[0])
 
     def test_capabilities_are_known_words(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ibllm_core.cli import main as cli
 from ibllm_core.errors import UserError, nearest
+from ibllm_core.host.entry_points import COMMANDS
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ COMMAND = "import click\n@click.command()\ndef command():\n    click.echo('from 
 
 
 def test_a_strangers_command_is_listed_by_name_and_loaded_when_called(site, capsys):
-    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
+    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=COMMANDS)
     assert cli.main(["--help"]) == 0
     assert re.search(r"far +from far==1\.0", capsys.readouterr().out)
     assert "far_command" not in sys.modules
@@ -102,7 +103,7 @@ def test_a_strangers_command_is_listed_by_name_and_loaded_when_called(site, caps
 
 def test_help_says_what_a_command_does_and_imports_none(site, capsys):
     told = '"""``ibllm far``: paint from afar. More than one line of it.\n\nAnd more."""\n1 / 0\n'
-    site.install("far", {"far": "far_tools.command:command"}, {"far_tools.command": told}, group=cli.GROUP)
+    site.install("far", {"far": "far_tools.command:command"}, {"far_tools.command": told}, group=COMMANDS)
     assert cli.main(["--help"]) == 0
     ours, _, others = capsys.readouterr().out.partition("Commands of other packages:")
     assert re.search(r"ablate +Plan, run and report", ours)
@@ -122,15 +123,15 @@ def test_a_blocked_tool_brings_no_command(capsys, monkeypatch, block, command):
 
 
 def test_of_two_commands_of_one_name_one_may_be_blocked(site, capsys, monkeypatch):
-    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
-    site.install("farther", {"far": "farther_command:command"}, {"farther_command": "1 / 0"}, group=cli.GROUP)
+    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=COMMANDS)
+    site.install("farther", {"far": "farther_command:command"}, {"farther_command": "1 / 0"}, group=COMMANDS)
     monkeypatch.setenv("IBLLM_BLOCK", "farther_command")
     assert cli.main(["far"]) == 0
     assert capsys.readouterr().out == "from afar\n"
 
 
 def test_a_strangers_command_cannot_replace_ours(site, capsys):
-    site.install("far", {"plugins": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
+    site.install("far", {"plugins": "far_command:command"}, {"far_command": COMMAND}, group=COMMANDS)
     assert cli.main(["--help"]) == 0
     assert "plugins  from far==1.0 (not available: ibllm has this name)" in capsys.readouterr().out
     assert cli.main(["plugins", "show", "dataset"]) == 2
@@ -138,8 +139,8 @@ def test_a_strangers_command_cannot_replace_ours(site, capsys):
 
 
 def test_two_strangers_with_one_command_name_are_both_named(site, capsys):
-    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=cli.GROUP)
-    site.install("farther", {"far": "farther_command:command"}, {"farther_command": COMMAND}, group=cli.GROUP)
+    site.install("far", {"far": "far_command:command"}, {"far_command": COMMAND}, group=COMMANDS)
+    site.install("farther", {"far": "farther_command:command"}, {"farther_command": COMMAND}, group=COMMANDS)
     assert cli.main(["far"]) == 2
     assert capsys.readouterr().err == "error: the command 'far' is registered by far==1.0 and farther==1.0; uninstall all but one\n"
 
@@ -154,7 +155,7 @@ def test_two_strangers_with_one_command_name_are_both_named(site, capsys):
     ],
 )
 def test_a_strangers_broken_command_is_blamed_on_it(site, capsys, source, message):
-    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=cli.GROUP)
+    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=COMMANDS)
     assert cli.main(["far"]) == 2
     assert capsys.readouterr().err.startswith("error: the command 'far' of far==1.0")
     cli.main(["far"])
@@ -162,14 +163,14 @@ def test_a_strangers_broken_command_is_blamed_on_it(site, capsys, source, messag
 
 
 def test_what_a_strangers_command_prints_when_imported_is_not_output(site, capsys):
-    site.install("far", {"far": "far_command:command"}, {"far_command": "print('welcome')\n" + COMMAND}, group=cli.GROUP)
+    site.install("far", {"far": "far_command:command"}, {"far_command": "print('welcome')\n" + COMMAND}, group=COMMANDS)
     assert cli.main(["far"]) == 0
     assert capsys.readouterr() == ("from afar\n", "[far==1.0] welcome\n")
 
 
 def test_an_error_of_a_strangers_command_is_not_ours(site, capsys):
     source = "import click\n@click.command()\ndef command():\n    raise KeyError('lost')\n"
-    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=cli.GROUP, version="0.3")
+    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=COMMANDS, version="0.3")
     assert cli.main(["far"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: the command 'far' of far==0.3 raised KeyError: 'lost' (")
@@ -178,7 +179,7 @@ def test_an_error_of_a_strangers_command_is_not_ours(site, capsys):
 
 def test_a_strangers_command_ends_with_the_code_that_it_says(site):
     source = "import click, sys\n@click.command()\ndef command():\n    sys.exit(5)\n"
-    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=cli.GROUP)
+    site.install("far", {"far": "far_command:command"}, {"far_command": source}, group=COMMANDS)
     with pytest.raises(SystemExit) as ended:
         cli.main(["far"])
     assert ended.value.code == 5

@@ -11,10 +11,8 @@ import click
 import pytest
 from ibllm_testing import SUITES
 
-from ibllm_core.cli import main
 from ibllm_core.cli.main import cli, own_commands
-from ibllm_core.host import hookspecs, packaged
-from ibllm_core.host import manager as plugins
+from ibllm_core.host import entry_points, hookspecs, packaged
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
@@ -117,10 +115,10 @@ def test_splits_of_every_dataset_are_described():
 
 def undocumented(hook: plugin_reference.Hook) -> list[str]:
     """What a hook's docstring does not say."""
-    told = hook.doc.partition("Args:")[2].partition("Example")[0]
+    told = (hookspecs.__doc__ or "").partition("Args:")[2]
     return [
         *([] if hook.summary.endswith(".") else ["a first sentence"]),
-        *(argument for argument in hook.arguments if f"{argument}:" not in told),
+        *(argument for argument in hook.arguments if f"    {argument}: " not in told),
         *([] if re.search(r"^Example.*::\n\n    \S", hook.doc, re.MULTILINE) else ["an example"]),
     ]
 
@@ -138,15 +136,11 @@ def test_every_hook_is_documented(hook: plugin_reference.Hook):
 
 def test_a_hook_that_is_not_documented_is_noticed(monkeypatch: pytest.MonkeyPatch):
     @hookspecs.hookspec
-    def ibllm_new(recipe: object, model: object) -> None:
-        """Something happened
-
-        Args:
-            recipe: the recipe.
-        """
+    def ibllm_new(recipe: object, weather: object) -> None:
+        """Something happened"""
 
     monkeypatch.setattr(hookspecs, "ibllm_new", ibllm_new, raising=False)
-    assert undocumented(plugin_reference.all_hooks()[-1]) == ["a first sentence", "model", "an example"]
+    assert undocumented(plugin_reference.all_hooks()[-1]) == ["a first sentence", "weather", "an example"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,14 +151,14 @@ def test_every_interface_stands_with_its_axes_and_its_suite(kind: str):
     assert SUITES[kind].__name__ in row
 
 
-@pytest.mark.parametrize("group", [plugins.GROUP, main.GROUP, packaged.GROUP])
+@pytest.mark.parametrize("group", [entry_points.PLUGINS, entry_points.COMMANDS, entry_points.FOLDERS])
 def test_every_group_of_entry_points_is_described(group: str):
     assert f"\n| `{group}` |" in (DOCS / "reference/packages.md").read_text()
 
 
 def test_every_folder_of_a_package_is_described():
     text = (DOCS / "reference/packages.md").read_text()
-    assert all(f"`{name}`" in text and f"`{ending}`" in text for name, ending in packaged.FOLDERS.items())
+    assert all(f"`{name}`" in text and f"`{ending}`" in text for name, (_, ending) in packaged.HOLDS.items())
 
 
 def walk(command: click.Command | None, path: str) -> list[tuple[str, click.Command]]:

@@ -75,7 +75,7 @@ def example(hook: str) -> str:
     text = inspect.getdoc(getattr(hookspecs, hook)) or ""
     found = re.search(r"^Example, [^\n]*::\n\n((?:    [^\n]*\n|\n)+)", text + "\n", re.MULTILINE)
     assert found, f"{hook} has no example"
-    return textwrap.dedent(found[1])
+    return "from ibllm.plugin import ComponentSpec, hookimpl\n" + textwrap.dedent(found[1])
 
 
 def recorder(*hooks: str, body: str = "pass") -> str:
@@ -95,10 +95,10 @@ def calls() -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("hook", LIFECYCLE)
-def test_every_hook_says_what_its_arguments_are(hook: str) -> None:
-    spec = getattr(hookspecs, hook)
-    documented = re.findall(r"^    (\w+): ", (inspect.getdoc(spec) or "").partition("Args:\n")[2].partition("\nExample")[0], re.MULTILINE)
-    assert documented == list(inspect.signature(spec).parameters)
+def test_every_argument_of_a_hook_is_described_once_for_all(hook: str) -> None:
+    shared = (hookspecs.__doc__ or "").partition("Args:\n")[2]
+    described = re.findall(r"^    (\w+): ", shared, re.MULTILINE)
+    assert set(inspect.signature(getattr(hookspecs, hook)).parameters) <= set(described)
 
 
 def test_the_examples_do_what_they_say(installed, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ibllm_core.host import loading
-from ibllm_core.host.manager import BLOCK, PluginError, UnknownComponent, manager
+from ibllm_core.host import attribution
+from ibllm_core.host.entry_points import BLOCK
+from ibllm_core.host.manager import PluginError, UnknownComponent, manager
 
 
 def test_a_strangers_component_is_offered_with_its_provenance(site, source):
@@ -280,7 +281,7 @@ def test_what_plugins_print_does_not_reach_stdout(site, source, capsys):
 
 
 def test_what_takes_long_to_import_is_said_once_and_waited_for(site, source, capsys, monkeypatch):
-    monkeypatch.setattr(loading, "PATIENCE", 0.05)
+    monkeypatch.setattr(attribution, "PATIENCE", 0.05)
     modules = {
         "slow_plugin": "import time\ntime.sleep(0.5)\n" + source(factory="slow_parts:make"),
         "slow_parts": "import time\ntime.sleep(0.5)\ndef make(): ...",
@@ -297,7 +298,8 @@ def test_half_removed_metadata_breaks_nothing(site, source):
     (info / "METADATA").unlink()
     from importlib import metadata
 
-    from ibllm_core.host.manager import GROUP, Manager
+    from ibllm_core.host.entry_points import PLUGINS
+    from ibllm_core.host.manager import Manager
 
-    found = Manager(entry_points=[point for point in metadata.entry_points(group=GROUP) if point.name == "half"])
+    found = Manager(entry_points=[point for point in metadata.entry_points(group=PLUGINS) if point.name == "half"])
     assert found.provider("loss", "mine") == ("unknown", "unknown")

@@ -13,6 +13,7 @@ from ibllm_testing.fixtures import run_command
 
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.host import manager as plugins
+from ibllm_core.host.entry_points import BLOCK
 from ibllm_core.runs.directory import RunDirectory
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
@@ -68,7 +69,7 @@ def test_a_missing_package_is_named_whatever_else_is_wrong(others, site, source,
     if others == "broken":
         site.install("other", {"other": "other_plugin"}, {"other_plugin": "1 / 0"})
     if others == "blocked":
-        monkeypatch.setenv(plugins.BLOCK, "tensorboard")
+        monkeypatch.setenv(BLOCK, "tensorboard")
     with pytest.raises(UserError, match=WANTED):
         RunDirectory(run).load()
 
@@ -112,7 +113,7 @@ def test_another_package_that_offers_the_component_is_no_replacement(install, ru
 def test_another_package_beside_the_blocked_one_is_a_warning(install, run, monkeypatch):
     install("ver-met", "2.0")
     install("new-met", "3.1")
-    monkeypatch.setenv(plugins.BLOCK, "ver_met")
+    monkeypatch.setenv(BLOCK, "ver_met")
     with pytest.warns(Notice, match=r"was made with metric\.met of ver-met==2\.0 \(here: of new-met==3\.1\); figures may differ"):
         RunDirectory(run).load()
 

@@ -7,7 +7,8 @@ from importlib import metadata
 import pytest
 
 from ibllm_core.host import manager as plugins
-from ibllm_core.host.manager import GROUP, Manager
+from ibllm_core.host.entry_points import PLUGINS
+from ibllm_core.host.manager import Manager
 
 #: What the stranger's package offers: a metric, and an image decoder that cannot draw in one differentiable pass.
 SPECS = """
@@ -48,7 +49,7 @@ def stranger(site, monkeypatch: pytest.MonkeyPatch) -> Manager:  # type: ignore[
     wanted = ("ibllm", "stranger")
 
     def manager(block: tuple[str, ...] = ()) -> Manager:
-        return Manager(block, [point for point in metadata.entry_points(group=GROUP) if point.dist and point.dist.name in wanted])
+        return Manager(block, [point for point in metadata.entry_points(group=PLUGINS) if point.dist and point.dist.name in wanted])
 
     monkeypatch.setattr(plugins, "manager", manager)
     return manager()

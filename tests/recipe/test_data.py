@@ -148,12 +148,13 @@ def stranger_of_data(site, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ig
     from importlib import metadata
 
     from ibllm_core.host import manager as plugins
-    from ibllm_core.host.manager import GROUP, Manager
+    from ibllm_core.host.entry_points import PLUGINS
+    from ibllm_core.host.manager import Manager
 
     site.install("stranger", {"stranger": "stranger.plugin"}, {"stranger.plugin": SPECS, "stranger.config": CONFIG})
     wanted = ("ibllm", "stranger")
 
     def manager(block: tuple[str, ...] = ()) -> Manager:
-        return Manager(block, [point for point in metadata.entry_points(group=GROUP) if point.dist and point.dist.name in wanted])
+        return Manager(block, [point for point in metadata.entry_points(group=PLUGINS) if point.dist and point.dist.name in wanted])
 
     monkeypatch.setattr(plugins, "manager", manager)

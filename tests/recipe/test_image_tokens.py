@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ibllm_core.host import manager as plugins
+from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.recipe import load
 from ibllm_core.recipe.mistakes import RecipeErrors
 
@@ -81,7 +82,7 @@ def check(site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignor
     from importlib import metadata
 
     site.install("pieces", {"pieces": "pieces.plugin"}, {"pieces.plugin": SPECS, "pieces.config": CONFIG}, version="1.0")
-    points = [point for point in metadata.entry_points(group=plugins.GROUP) if point.dist and point.dist.name in ("ibllm", "pieces")]
+    points = [point for point in metadata.entry_points(group=PLUGINS) if point.dist and point.dist.name in ("ibllm", "pieces")]
     recipe = tmp_path / "tokens.toml"
     recipe.write_text(TOKENS.format(base=BASE))
 
