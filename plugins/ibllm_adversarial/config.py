@@ -28,7 +28,7 @@ class RelativisticConfig(_AdversarialOptions):
 
 
 @attrs.frozen(kw_only=True)
-class _AbsoluteOptions(_AdversarialOptions):
+class _UnpairedOptions(_AdversarialOptions):
     mismatched: float = option(
         0.0,
         help="share of what the critic must reject that is the real image with another's caption; the generated image has the rest",
@@ -38,17 +38,17 @@ class _AbsoluteOptions(_AdversarialOptions):
 
 
 @attrs.frozen(kw_only=True)
-class HingeConfig(_AbsoluteOptions):
+class HingeConfig(_UnpairedOptions):
     """The hinge loss; `mismatched = 0.5` is DF-GAN's."""
 
 
 @attrs.frozen(kw_only=True)
-class NonSaturatingConfig(_AbsoluteOptions):
+class NonSaturatingConfig(_UnpairedOptions):
     """The logistic loss with the non-saturating generator; `mismatched = 0.5` is GAN-CLS."""
 
 
 @attrs.frozen(kw_only=True)
-class WGANGPConfig(_AbsoluteOptions):
+class WGANGPConfig(_UnpairedOptions):
     """The Wasserstein loss with its gradient penalty, which is part of it: without one the critic's scores grow without bound."""
 
     penalty: float = option(

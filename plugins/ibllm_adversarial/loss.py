@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ibllm.plugin import AdversarialLoss, Context, Cycle
 from ibllm_adversarial.config import HingeConfig, NonSaturatingConfig, RelativisticConfig, WGANGPConfig
-from ibllm_adversarial.penalty import slopes
+from ibllm_adversarial.penalty import score_gradients
 
 
 class Relativistic(AdversarialLoss):
@@ -40,11 +40,11 @@ class Relativistic(AdversarialLoss):
         return F.softplus(real - cycle.score(cycle.y_fake, z)).mean()
 
 
-class _Absolute(AdversarialLoss):
-    """A loss that judges each score by itself: accept(C(y, z)) + (1 − m)·reject(C(y_fake, z)) + m·reject(C(y, z')), m = `mismatched`.
+class _UnpairedScores(AdversarialLoss):
+    """A loss of each score by itself: real(C(y, z)) + (1 − m)·fake(C(y_fake, z)) + m·fake(C(y, z')), m = `mismatched`.
 
-    z' is the latent of another item of the batch (matching-aware: Reed et al. 2016). The two things to reject share the weight 1, so that
-    m moves the critic's attention and never its balance. The model minimises persuade(C(y_fake, z)).
+    z' is the latent of another item of the batch (matching-aware: Reed et al. 2016). Generated and mismatched pairs share
+    the weight 1, so that m never changes the balance of real and fake. The model minimises generator(C(y_fake, z)).
     Means are over items, and over patches where the critic judges each by itself.
     """
 
@@ -53,61 +53,61 @@ class _Absolute(AdversarialLoss):
         self.mismatched = config.mismatched
 
     @abstractmethod
-    def accept(self, scores: Tensor) -> Tensor:
-        """What the critic minimises at real images with their captions, score by score."""
+    def real_loss(self, scores: Tensor) -> Tensor:
+        """The critic's loss of the scores of real images with their captions, score by score."""
 
     @abstractmethod
-    def reject(self, scores: Tensor) -> Tensor:
-        """What the critic minimises at generated images and at mismatched ones, score by score."""
+    def fake_loss(self, scores: Tensor) -> Tensor:
+        """The critic's loss of the scores of generated images and of mismatched pairs, score by score."""
 
-    def persuade(self, scores: Tensor) -> Tensor:
-        """What the model minimises at generated images, score by score."""
+    def generator_loss(self, scores: Tensor) -> Tensor:
+        """The model's loss of the scores of generated images, score by score."""
         return -scores
 
     def critic(self, cycle: Cycle) -> Tensor:
         z = cycle.z_x.detach()
-        value = self.accept(cycle.score(cycle.y, z)).mean()
+        value = self.real_loss(cycle.score(cycle.y, z)).mean()
         if self.mismatched < 1:
-            value = value + (1 - self.mismatched) * self.reject(cycle.score(cycle.y_fake.detach(), z)).mean()
+            value = value + (1 - self.mismatched) * self.fake_loss(cycle.score(cycle.y_fake.detach(), z)).mean()
         if self.mismatched:
-            value = value + self.mismatched * self.reject(cycle.score(cycle.y, z.roll())).mean()
+            value = value + self.mismatched * self.fake_loss(cycle.score(cycle.y, z.roll())).mean()
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return self.persuade(cycle.score(cycle.y_fake, cycle.z_x.detach())).mean()
+        return self.generator_loss(cycle.score(cycle.y_fake, cycle.z_x.detach())).mean()
 
 
-class Hinge(_Absolute):
+class Hinge(_UnpairedScores):
     """Critic max(0, 1 − real) + max(0, 1 + rejected), model −generated (Lim and Ye 2017; SAGAN: Zhang et al. 2019, eq. 4).
 
     With `mismatched` = ½ it is DF-GAN's (Tao et al. 2022, section 3.2; its penalty is `matching_aware_penalty`): the real image with its caption against
     half the generated and half the mismatched ones.
     """
 
-    def accept(self, scores: Tensor) -> Tensor:
+    def real_loss(self, scores: Tensor) -> Tensor:
         return F.relu(1 - scores)
 
-    def reject(self, scores: Tensor) -> Tensor:
+    def fake_loss(self, scores: Tensor) -> Tensor:
         return F.relu(1 + scores)
 
 
-class NonSaturating(_Absolute):
+class NonSaturating(_UnpairedScores):
     """Critic −log σ(real) − log(1 − σ(rejected)), model −log σ(generated) instead of log(1 − σ(generated)) (Goodfellow et al. 2014, section 3).
 
     −log σ(s) = softplus(−s) and −log(1 − σ(s)) = softplus(s). With `mismatched` = ½ the critic's side is GAN-CLS (Reed et al. 2016, algorithm 1).
     """
 
-    def accept(self, scores: Tensor) -> Tensor:
+    def real_loss(self, scores: Tensor) -> Tensor:
         return F.softplus(-scores)
 
-    def reject(self, scores: Tensor) -> Tensor:
+    def fake_loss(self, scores: Tensor) -> Tensor:
         return F.softplus(scores)
 
-    def persuade(self, scores: Tensor) -> Tensor:
+    def generator_loss(self, scores: Tensor) -> Tensor:
         return F.softplus(-scores)
 
 
-class WGANGP(_Absolute):
+class WGANGP(_UnpairedScores):
     """Critic rejected − real + λ·E(‖∇C(ŷ, z)‖₂ − 1)², ŷ = ε·y + (1 − ε)·y_fake with ε uniform; model −generated (Gulrajani et al. 2017, eq. 3).
 
     ε is drawn once for an image; the gradient is by the image, the norm over everything of one item.
@@ -117,10 +117,10 @@ class WGANGP(_Absolute):
         super().__init__(config, context)
         self.penalty = config.penalty
 
-    def accept(self, scores: Tensor) -> Tensor:
+    def real_loss(self, scores: Tensor) -> Tensor:
         return -scores
 
-    def reject(self, scores: Tensor) -> Tensor:
+    def fake_loss(self, scores: Tensor) -> Tensor:
         return scores
 
     def critic(self, cycle: Cycle) -> Tensor:
@@ -128,5 +128,5 @@ class WGANGP(_Absolute):
         if not self.penalty:
             return value
         between = torch.lerp(cycle.y_fake.detach().to(cycle.y), cycle.y, cycle.rng("wgan_gp").uniform(1, 1, 1).to(cycle.y))
-        norms = torch.linalg.vector_norm(slopes(cycle, between.requires_grad_(True), cycle.z_x.detach()), dim=1)
+        norms = torch.linalg.vector_norm(score_gradients(cycle, between.requires_grad_(True), cycle.z_x.detach()), dim=1)
         return value + self.penalty * (norms - 1).square().mean()

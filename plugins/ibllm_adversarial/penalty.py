@@ -11,7 +11,7 @@ from ibllm.plugin import Context, CriticLoss, Cycle, Latent
 from ibllm_adversarial.config import GradientPenaltyConfig, MatchingAwarePenaltyConfig
 
 
-def slopes(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = ()) -> Tensor:
+def score_gradients(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = ()) -> Tensor:
     """(b g) each item's gradient of its score by the image, and by the latent's `forms` (``tokens``, ``pooled``), flat, with its graph.
 
     `y` and those forms want a gradient. A critic's score is the mean of its patches; a form that it does not read adds no numbers.
@@ -43,7 +43,7 @@ class GradientPenalty(CriticLoss):
         """(b) ‖∇C‖² at the image `image` (``y`` or ``y_fake``), with its graph."""
         by_latent = self.config.by == "image+latent"
         z = cycle.leaf_latent("z_x") if by_latent else cycle.z_x.detach()
-        return slopes(cycle, cycle.leaf(image), z, ("tokens", "pooled") if by_latent else ()).square().sum(1)
+        return score_gradients(cycle, cycle.leaf(image), z, ("tokens", "pooled") if by_latent else ()).square().sum(1)
 
 
 class MatchingAwarePenalty(CriticLoss):
@@ -59,5 +59,5 @@ class MatchingAwarePenalty(CriticLoss):
         self.config = config
 
     def critic(self, cycle: Cycle) -> Tensor:
-        found = slopes(cycle, cycle.leaf("y"), cycle.leaf_latent("z_x"), self.config.by)
+        found = score_gradients(cycle, cycle.leaf("y"), cycle.leaf_latent("z_x"), self.config.by)
         return self.config.scale * found.square().sum(1).pow(self.config.exponent / 2).mean()

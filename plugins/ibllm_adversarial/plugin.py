@@ -22,7 +22,10 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         _spec("non_saturating", "loss", "NonSaturating", "a critic tells real from generated as a logistic classifier (the original GAN)"),
         _spec("wgan_gp", "loss", "WGANGP", "a critic of bounded slope measures the Wasserstein distance (WGAN-GP)"),
         _spec(
-            "feature_matching", "features", "FeatureMatching", "the generated image looks to the critic like the real one, layer by layer"
+            "feature_matching",
+            "feature_matching",
+            "FeatureMatching",
+            "the generated image looks to the critic like the real one, layer by layer",
         ),
         _spec(
             "gradient_penalty",

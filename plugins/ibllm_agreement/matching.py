@@ -10,14 +10,14 @@ from ibllm.plugin import Context, Cycle, Latent, Loss, Rng
 from ibllm_agreement.config import MatchingConfig
 
 
-def draw(logits: Tensor, excluded: Tensor, rng: Rng) -> Tensor:
+def sample_mismatch(logits: Tensor, excluded: Tensor, rng: Rng) -> Tensor:
     """logits (b k), excluded (b k) bool → (b), one of those not excluded each, drawn from the softmax over them (Gumbel-max)."""
     # Half a step above 0, the least that `uniform` gives.
     gumbel = -torch.log(-torch.log(rng.uniform(logits.shape[1]).to(logits) + 2.0**-25))
     return (logits + gumbel).masked_fill(excluded, -torch.inf).argmax(1)
 
 
-def pick(z: Latent, rows: Tensor) -> Latent:
+def take_rows(z: Latent, rows: Tensor) -> Latent:
     """The latents of other rows of the batch."""
     return Latent(z.tokens[rows], z.mask[rows], z.pooled[rows])
 
@@ -27,11 +27,11 @@ class Matching(Loss):
 
     For each image a caption and for each caption an image of the batch are drawn as mismatches, in proportion to the softmax of their
     similarity (section 3.2), never the own one and none whose caption has the same words. Differences to ALBEF: text and image go through
-    one transformer side by side rather than by cross-attention, one logit replaces two classes, and the similarity has projections of its
+    one transformer as one sequence rather than by cross-attention, one logit replaces two classes, and the similarity has projections of its
     own, trained by InfoNCE on the pooled latents detached: drawing hard mismatches adds no contrastive objective to the encoders, nor
     anything to the value.
 
-    Mismatches that are much alike teach little before the encoders agree at all: train it beside a contrastive loss or `damsm`, or with
+    Mismatches that are much alike teach little before the encoders agree at all: train it together with a contrastive loss or `damsm`, or with
     ``mismatches = "any"`` at first.
     """
 
@@ -71,9 +71,9 @@ class Matching(Loss):
         own = torch.arange(len(cycle), device=z_x.pooled.device)
         same = (cycle.x.ids[:, None] == cycle.x.ids).all(2)
         similarity = self.similarity(z_x, z_y) if self.similar else z_x.pooled.new_zeros(same.shape)
-        other_text = draw(similarity.detach().T, same, rng.fold("text"))
-        other_image = draw(similarity.detach(), same, rng.fold("image"))
-        logits = self.match(pick(z_x, torch.cat([own, other_text, own])), pick(z_y, torch.cat([own, own, other_image]))).float()
+        other_text = sample_mismatch(similarity.detach().T, same, rng.fold("text"))
+        other_image = sample_mismatch(similarity.detach(), same, rng.fold("image"))
+        logits = self.match(take_rows(z_x, torch.cat([own, other_text, own])), take_rows(z_y, torch.cat([own, own, other_image]))).float()
         # Where all captions of the batch are the same words (one item, for instance) there is no mismatch.
         counted = (~same).any(1).to(logits)
         labels, weights = (torch.cat([torch.ones_like(counted), x, x]) for x in (torch.zeros_like(counted), counted))

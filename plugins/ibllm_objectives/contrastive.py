@@ -26,19 +26,19 @@ def pairwise_sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tenso
     return -F.logsigmoid(signs * logits).sum() / len(x)
 
 
-class _Projected(Loss):
+class _CommonSpace(Loss):
     def __init__(self, width: int, scale: float, context: Context) -> None:
         super().__init__()
         self.text = nn.Linear(context.latents["text_encoder"], width, bias=False)
         self.image = nn.Linear(context.latents["image_encoder"], width, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
-    def _unit(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
+    def _unit_vectors(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
         """The pooled latents of captions and images as unit vectors (b e) each, in full precision."""
         return F.normalize(self.text(cycle.z_x.pooled).float(), dim=-1), F.normalize(self.image(cycle.z_y.pooled).float(), dim=-1)
 
 
-class Contrastive(_Projected):
+class Contrastive(_CommonSpace):
     """Symmetric InfoNCE over the batch (`info_nce`), its factor learned as a logarithm and kept at most `largest_scale`.
 
     Two items of a batch with the same caption count as mismatched.
@@ -51,10 +51,10 @@ class Contrastive(_Projected):
     def forward(self, cycle: Cycle) -> Tensor:
         with torch.no_grad():  # the parameter itself, as CLIP does: a clamp in the graph would stop its gradient for good
             self.log_scale.clamp_(max=self.largest)
-        return info_nce(*self._unit(cycle), self.log_scale.exp())
+        return info_nce(*self._unit_vectors(cycle), self.log_scale.exp())
 
 
-class ContrastiveSigmoid(_Projected):
+class ContrastiveSigmoid(_CommonSpace):
     """Pairwise sigmoid over the batch (`pairwise_sigmoid`), its factor (as a logarithm) and bias learned."""
 
     def __init__(self, config: ContrastiveSigmoidConfig, context: Context) -> None:
@@ -62,4 +62,4 @@ class ContrastiveSigmoid(_Projected):
         self.bias = nn.Parameter(torch.tensor(config.bias))
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return pairwise_sigmoid(*self._unit(cycle), self.log_scale.exp(), self.bias)
+        return pairwise_sigmoid(*self._unit_vectors(cycle), self.log_scale.exp(), self.bias)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ibllm.plugin import Context, Cycle, Loss, Tokens, Value
 from ibllm_objectives.config import AnswerNLLConfig, CycleNLLConfig, ImageNLLConfig, TextNLLConfig
-from ibllm_objectives.pixels import LogisticMixture, gaussian_nll, laplace_nll
+from ibllm_objectives.pixel_likelihood import LogisticMixture, gaussian_nll, laplace_nll
 
 
 class ImageNLL(Loss):
@@ -36,7 +36,7 @@ class ImageNLL(Loss):
         return {"l1": laplace_nll, "l2": gaussian_nll}[self.kind](cycle.y, cycle.y_fake, self.scale)
 
 
-class _Text(Loss):
+class _TextLoss(Loss):
     """The mean over texts, or over the tokens predicted: every token after the beginning, the end included."""
 
     def __init__(self, config: TextNLLConfig | AnswerNLLConfig | CycleNLLConfig, context: Context) -> None:
@@ -59,14 +59,14 @@ class _Text(Loss):
         return nll.mean() if count is None else (nll.sum(), count)
 
 
-class TextNLL(_Text):
+class TextNLL(_TextLoss):
     """L_image = −E log p(x|y) = −E Σ_t log p(x_t | x_<t, y), in nats a token or a text."""
 
     def nll(self, cycle: Cycle) -> Tensor:
         return cycle.text_nll
 
 
-class AnswerNLL(_Text):
+class AnswerNLL(_TextLoss):
     """−E log p(answer | y, question): the question conditions the text decoder and is not itself counted."""
 
     def nll(self, cycle: Cycle) -> Tensor:
@@ -76,7 +76,7 @@ class AnswerNLL(_Text):
         return cycle.answer
 
 
-class CycleNLL(_Text):
+class CycleNLL(_TextLoss):
     """−E log p(x | E_y(D_y(E_x(x)))): the caption must be readable off the image drawn from it.
 
     The text half of cycle consistency (Zhu et al. 2017) with a likelihood for its distance; MirrorGAN (Qiao et al. 2019, eq. 8)

@@ -39,10 +39,10 @@ class CycleImage(Loss):
         self.per = config.per
 
     def forward(self, cycle: Cycle) -> Tensor:
-        mean = cycle.image_nll_of(cycle.images, self.read_back(cycle), "cycle_image").mean()
+        mean = cycle.image_nll_of(cycle.images, self.reread_latent(cycle), "cycle_image").mean()
         return mean / cycle.images[0].numel() if self.per == "dimension" else mean
 
-    def read_back(self, cycle: Cycle) -> Latent:
+    def reread_latent(self, cycle: Cycle) -> Latent:
         """The latent of the caption written about each image. Raises `UserError` where the text parts have different tokenizers."""
         tokenizers = cycle.model.tokenizers
         if tokenizers.get("text_encoder") is not tokenizers.get("text_decoder"):
@@ -51,10 +51,10 @@ class CycleImage(Loss):
                 "expected model.text_encoder.tokenizer = model.text_decoder.tokenizer"
             )
         encoder = cast(TextEncoder, cycle.model.part("text_encoder"))
-        written, logits = self.write(cycle)
+        written, logits = self.write_caption(cycle)
         return encoder.encode(soft_embeddings(encoder, written.ids, logits), written.mask)
 
-    def write(self, cycle: Cycle) -> tuple[Tokens, Tensor]:
+    def write_caption(self, cycle: Cycle) -> tuple[Tokens, Tensor]:
         """The likeliest caption of each image word by word, and the logits (b t−1 v) of every token after the beginning, with their graph."""
         decoder, z = cast(TextDecoder, cycle.model.part("text_decoder")), cycle.z_images
         written = decoder.sample(z.detach())

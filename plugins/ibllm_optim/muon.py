@@ -14,18 +14,18 @@ from torch import nn
 
 from ibllm.plugin import Context, Optimizer
 from ibllm_optim.config import MuonConfig
-from ibllm_optim.optimizer import fusible, groups
+from ibllm_optim.optimizer import fusible, parameter_groups
 
 _SCALES = {"rms": "match_rms_adamw", "shape": "original"}
 
 
-class Together(torch.optim.Optimizer):
+class CombinedOptimizer(torch.optim.Optimizer):
     """Several optimizers of different parameters as one: their groups and their state are its own."""
 
     def __init__(self, members: Sequence[torch.optim.Optimizer]) -> None:
         self.members = tuple(members)
         super().__init__([group for member in members for group in member.param_groups], {})
-        self._share()
+        self._share_state()
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         assert closure is None, "the loop takes gradients before it steps"
@@ -34,9 +34,9 @@ class Together(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._share()
+        self._share_state()
 
-    def _share(self) -> None:
+    def _share_state(self) -> None:
         start = 0
         for member in self.members:
             end = start + len(member.param_groups)
@@ -65,8 +65,10 @@ class Muon(Optimizer):
             )
         if rest:
             rate, fused = given.lr * given.others, fusible(rest) or None
-            members.append(torch.optim.AdamW(groups(rest, given.weight_decay), lr=rate, betas=given.betas, eps=given.eps, fused=fused))
-        return Together(members)
+            members.append(
+                torch.optim.AdamW(parameter_groups(rest, given.weight_decay), lr=rate, betas=given.betas, eps=given.eps, fused=fused)
+            )
+        return CombinedOptimizer(members)
 
     def _is_matrix(self, name: str, parameter: nn.Parameter) -> bool:
         return parameter.dim() == 2 and not any(word in name.split(".") for word in self.config.adamw)

@@ -19,7 +19,7 @@ def fusible(parameters: list[nn.Parameter]) -> bool:
     return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
-def groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: matrices decay; biases, gains and other tensors with fewer than two axes do not."""
     if weight_decay == 0:
         return [{"params": parameters, "weight_decay": 0.0}]
@@ -28,7 +28,7 @@ def groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str
     return [group for group in found if group["params"]]
 
 
-class _Base(Optimizer):
+class _TorchOptimizer(Optimizer):
     _class: type[torch.optim.Optimizer]
 
     def __init__(self, config: AdamWConfig | AdamConfig | SGDConfig, context: Context) -> None:
@@ -36,15 +36,15 @@ class _Base(Optimizer):
 
     @abstractmethod
     def _options(self) -> dict[str, Any]:
-        """What this optimizer's class takes beside parameters and rate."""
+        """What this optimizer's class takes besides parameters and rate."""
 
     def build(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         listed = list(parameters.values())
         options = {"lr": self.config.lr, "fused": fusible(listed) or None, **self._options()}
-        return self._class(groups(listed, self.config.weight_decay), **options)
+        return self._class(parameter_groups(listed, self.config.weight_decay), **options)
 
 
-class Adam(_Base):
+class Adam(_TorchOptimizer):
     """`torch.optim.Adam`."""
 
     config: AdamConfig
@@ -54,7 +54,7 @@ class Adam(_Base):
         return {"betas": self.config.betas, "eps": self.config.eps, "amsgrad": self.config.amsgrad}
 
 
-class AdamW(_Base):
+class AdamW(_TorchOptimizer):
     """`torch.optim.AdamW`."""
 
     config: AdamWConfig
@@ -64,7 +64,7 @@ class AdamW(_Base):
         return {"betas": self.config.betas, "eps": self.config.eps, "amsgrad": self.config.amsgrad}
 
 
-class SGD(_Base):
+class SGD(_TorchOptimizer):
     """`torch.optim.SGD`."""
 
     config: SGDConfig
@@ -86,6 +86,6 @@ class ScheduleFree(Optimizer):
         from schedulefree import AdamWScheduleFree
 
         given, listed = self.config, list(parameters.values())
-        built = AdamWScheduleFree(groups(listed, given.weight_decay), lr=given.lr, betas=given.betas, eps=given.eps)
+        built = AdamWScheduleFree(parameter_groups(listed, given.weight_decay), lr=given.lr, betas=given.betas, eps=given.eps)
         built.train()
         return built

@@ -8,7 +8,7 @@ from ibllm.plugin import Context, Schedule
 from ibllm_optim.config import ConstantConfig, CosineConfig, LinearConfig, StepConfig
 
 
-def warmed(step: int, warmup: int) -> float:
+def warmup_factor(step: int, warmup: int) -> float:
     """The rise to 1: (step + 1) / warmup, so that the very first step already moves."""
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
@@ -25,7 +25,7 @@ class Constant(Schedule):
         self.config = config
 
     def factor(self, step: int, steps: int) -> float:
-        return warmed(step, self.config.warmup)
+        return warmup_factor(step, self.config.warmup)
 
 
 class Cosine(Schedule):
@@ -37,7 +37,7 @@ class Cosine(Schedule):
     def factor(self, step: int, steps: int) -> float:
         warmup, final = self.config.warmup, self.config.final
         if step < warmup:
-            return warmed(step, warmup)
+            return warmup_factor(step, warmup)
         return final + (1 - final) * (1 + math.cos(math.pi * progress(step, steps, warmup))) / 2
 
 
@@ -61,5 +61,5 @@ class Linear(Schedule):
     def factor(self, step: int, steps: int) -> float:
         warmup, final = self.config.warmup, self.config.final
         if step < warmup:
-            return warmed(step, warmup)
+            return warmup_factor(step, warmup)
         return 1 - (1 - final) * progress(step, steps, warmup)

@@ -39,7 +39,7 @@ class PretrainedTextEncoder(TextEncoder):
         if config.mode != "tuned":
             keep_as_buffers(self.backbone)
         self.causal = any(getattr(module, "is_causal", False) for module in self.backbone.modules())
-        self.register_buffer("theirs", torch.tensor(tokenizer.vocabulary.theirs), persistent=False)
+        self.register_buffer("model_ids", torch.tensor(tokenizer.vocabulary.model_ids), persistent=False)
         self.project = nn.Linear(self.backbone.config.hidden_size, self.width)
         self.norm = nn.LayerNorm(self.width)
 
@@ -51,18 +51,18 @@ class PretrainedTextEncoder(TextEncoder):
         return self
 
     def embed(self, ids: Tensor) -> Tensor:
-        assert isinstance(self.theirs, Tensor)
-        embedded: Tensor = self.backbone.get_input_embeddings()(self.theirs[ids])
+        assert isinstance(self.model_ids, Tensor)
+        embedded: Tensor = self.backbone.get_input_embeddings()(self.model_ids[ids])
         return embedded
 
     def hidden(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """embeddings (b t e), mask (b t) → the model's own last layer (b t e)."""
-        # The mask of every pair of tokens: from one of tokens, transformers would ask for values, which the meta device has not.
+        # An attention mask (b 1 t t): from a padding mask transformers would read values, which the meta device does not have.
         t = mask.shape[1]
-        seen = mask[:, None, None, :].expand(-1, 1, t, t)
+        attended = mask[:, None, None, :].expand(-1, 1, t, t)
         if self.causal:
-            seen = seen & torch.ones(t, t, dtype=torch.bool, device=mask.device).tril()
-        last: Tensor = self.backbone(inputs_embeds=embeddings, attention_mask=seen).last_hidden_state
+            attended = attended & torch.ones(t, t, dtype=torch.bool, device=mask.device).tril()
+        last: Tensor = self.backbone(inputs_embeds=embeddings, attention_mask=attended).last_hidden_state
         return last
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
@@ -88,7 +88,7 @@ def load(tokenizer: PretrainedTokenizer) -> Any:
     if folder is None or torch.empty(()).is_meta:
         model = AutoModel.from_config(settings, **given)
     else:
-        with quiet():
+        with without_messages():
             model, report = AutoModel.from_pretrained(
                 str(folder), config=settings, local_files_only=True, use_safetensors=True, output_loading_info=True, **given
             )
@@ -96,7 +96,7 @@ def load(tokenizer: PretrainedTokenizer) -> Any:
         if missing:
             raise ValueError(f"{folder}: expected all weights of a {type(model).__name__}; {missing[0]} is missing")
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # nobody reads it, so it would get no gradient
+        model.pooler = None  # unused, so it would get no gradient
     return model
 
 
@@ -142,7 +142,7 @@ def keep_as_buffers(backbone: nn.Module) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_messages() -> Iterator[None]:
     """Without the progress bars and reports that `transformers` writes."""
     from transformers.utils import logging
 

@@ -13,7 +13,7 @@ import tokenizers
 
 from ibllm.plugin import SPECIAL, UNK, Context, Tokenizer
 from ibllm_pretrained.config import PretrainedTokenizerConfig
-from ibllm_pretrained.source import find_folder
+from ibllm_pretrained.local_model import find_folder
 
 #: The names that our four special ids may have among a model's, in the order of preference.
 ROLES = {
@@ -26,7 +26,7 @@ ROLES = {
 
 @attrs.frozen
 class Vocabulary:
-    """A model's tokenizer, and how its ids and ours go together.
+    """A model's tokenizer, and the map between its ids and ours.
 
     Attributes:
         coder: gives the model's ids.
@@ -37,14 +37,14 @@ class Vocabulary:
 
     coder: tokenizers.Tokenizer
     special: tuple[int, ...]
-    theirs: tuple[int, ...]
+    model_ids: tuple[int, ...]
     model: Mapping[str, Any]
 
     @cached_property
-    def ours(self) -> dict[int, int]:
+    def own_ids(self) -> dict[int, int]:
         """The model's id → ours; its special ids are unknown in the midst of a text."""
         found = dict.fromkeys(self.special, UNK)
-        return found | {their: own for own, their in enumerate(self.theirs) if own >= len(SPECIAL)}
+        return found | {model_id: own for own, model_id in enumerate(self.model_ids) if own >= len(SPECIAL)}
 
 
 def vocabulary(coder: tokenizers.Tokenizer, special: Sequence[int], model: Mapping[str, Any]) -> Vocabulary:
@@ -107,18 +107,18 @@ class PretrainedTokenizer(Tokenizer):
     @property
     def size(self) -> int:  # type: ignore[override]
         """Number of ids: the model's, and up to three more where its special tokens coincide."""
-        return len(self.vocabulary.theirs)
+        return len(self.vocabulary.model_ids)
 
     def train(self, texts: Sequence[str]) -> None:
         """Learns nothing; the folder must be there."""
-        assert len(self.vocabulary.theirs) == self.size
+        assert len(self.vocabulary.model_ids) == self.size
 
     def encode_one(self, text: str) -> list[int]:
-        ours = self.vocabulary.ours
-        return [ours[their] for their in self.vocabulary.coder.encode(text, add_special_tokens=False).ids]
+        own_ids = self.vocabulary.own_ids
+        return [own_ids[model_id] for model_id in self.vocabulary.coder.encode(text, add_special_tokens=False).ids]
 
     def decode_one(self, ids: Sequence[int]) -> str:
-        text: str = self.vocabulary.coder.decode([self.vocabulary.theirs[own] for own in ids], skip_special_tokens=False)
+        text: str = self.vocabulary.coder.decode([self.vocabulary.model_ids[own] for own in ids], skip_special_tokens=False)
         return text
 
     def state(self) -> str:

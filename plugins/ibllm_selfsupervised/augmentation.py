@@ -1,4 +1,4 @@
-"""Changed copies of images, with torch only. Shapes: b batch, c h w image. Images are in [−1, 1]."""
+"""Image augmentations in plain torch. Shapes: b batch, c h w image. Images are in [−1, 1]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from ibllm.plugin import Rng
 
 
-def crop(y: Tensor, smallest: float, rng: Rng) -> Tensor:
+def random_crop(y: Tensor, smallest: float, rng: Rng) -> Tensor:
     """A part of each image, of the image's proportions and at least `smallest` of its side, anywhere in it, enlarged to its size."""
     u = rng.uniform(3).to(y)
     side = 1 - (1 - smallest) * u[:, 0]
@@ -18,14 +18,14 @@ def crop(y: Tensor, smallest: float, rng: Rng) -> Tensor:
     return F.grid_sample(y, F.affine_grid(matrix, list(y.shape), align_corners=False), padding_mode="border", align_corners=False)
 
 
-def shade(y: Tensor, brightness: float, contrast: float, rng: Rng) -> Tensor:
+def jitter_brightness(y: Tensor, brightness: float, contrast: float, rng: Rng) -> Tensor:
     """Brighter or darker, and of more or less contrast about the image's mean; all channels alike, so that colours stay what they are called."""
     u = (2 * rng.uniform(2).to(y) - 1)[:, :, None, None, None]
     mean = y.mean((1, 2, 3), keepdim=True)
     return ((y - mean) * (1 + contrast * u[:, 1]) + mean + brightness * u[:, 0]).clamp(-1, 1)
 
 
-def erase(y: Tensor, largest: float, rng: Rng) -> Tensor:
+def random_erase(y: Tensor, largest: float, rng: Rng) -> Tensor:
     """A grey rectangle of the image's proportions, of at most `largest` of its side, anywhere in it (random erasing, Zhong et al. 2020)."""
     u = rng.uniform(3).to(y)
     side = largest * u[:, 0]

@@ -1,4 +1,4 @@
-"""Contrast between changed copies. Shapes: b batch, e width of the common space."""
+"""Contrastive learning of augmented copies. Shapes: b batch, e width of the common space."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import Context, Cycle, Loss, Rng, Tokens
-from ibllm_selfsupervised.augmentation import crop, erase, shade
+from ibllm_selfsupervised.augmentation import jitter_brightness, random_crop, random_erase
 from ibllm_selfsupervised.config import AugmentationContrastConfig
-from ibllm_selfsupervised.texts import hide, words
+from ibllm_selfsupervised.word_masking import replace_words, word_mask
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
@@ -30,14 +30,14 @@ class AugmentationContrast(Loss):
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.width))
 
     def image(self, y: Tensor, rng: Rng) -> Tensor:
-        """A changed copy of each image."""
+        """An augmented copy of each image."""
         config = self.config
-        cut = crop(y, config.crop, rng.fold("crop"))
-        return erase(shade(cut, config.brightness, config.contrast, rng.fold("shade")), config.erase, rng.fold("erase"))
+        cut = random_crop(y, config.crop, rng.fold("crop"))
+        return random_erase(jitter_brightness(cut, config.brightness, config.contrast, rng.fold("shade")), config.erase, rng.fold("erase"))
 
     def text(self, tokens: Tokens, rng: Rng) -> Tokens:
         """A copy of each text without some of its words."""
-        return hide(tokens, words(tokens) & (rng.uniform(tokens.ids.shape[1]) < self.config.word_dropout))
+        return replace_words(tokens, word_mask(tokens) & (rng.uniform(tokens.ids.shape[1]) < self.config.word_dropout))
 
     def forward(self, cycle: Cycle) -> Tensor:
         rngs = [cycle.rng(f"augmentation_contrast {self.config.of}").fold(copy) for copy in range(2)]

@@ -24,10 +24,10 @@ def grid_of(places: int, height: int, width: int) -> tuple[int, int, int]:
     raise UserError(f"masked_image: the image encoder gives {places} latent places, which form no grid of an image of {height} × {width}")
 
 
-def hide(patches: int, ratio: float, rng: Rng) -> Tensor:
+def random_patches(patches: int, ratio: float, rng: Rng) -> Tensor:
     """(b patches) bool, the same number hidden in every image: `ratio` of them, at least one and never all."""
-    hidden = min(max(1, round(ratio * patches)), patches - 1)
-    return rng.uniform(patches).argsort(1).argsort(1) < hidden
+    masked = min(max(1, round(ratio * patches)), patches - 1)
+    return rng.uniform(patches).argsort(1).argsort(1) < masked
 
 
 class MaskedImage(Loss):
@@ -61,9 +61,9 @@ class MaskedImage(Loss):
 
     def forward(self, cycle: Cycle) -> Tensor:
         y, p = cycle.images, self.config.patch
-        hidden = hide(self.rows * self.columns, self.config.ratio, cycle.rng("masked_image"))
-        over = hidden.view(-1, 1, self.rows, self.columns).repeat_interleave(p, 2).repeat_interleave(p, 3)
-        z = cycle.model.part("image_encoder")(torch.where(over, self.colour.to(y.dtype)[:, None, None], y))
+        masked = random_patches(self.rows * self.columns, self.config.ratio, cycle.rng("masked_image"))
+        mask = masked.view(-1, 1, self.rows, self.columns).repeat_interleave(p, 2).repeat_interleave(p, 3)
+        z = cycle.model.part("image_encoder")(torch.where(mask, self.colour.to(y.dtype)[:, None, None], y))
         wanted = F.unfold(y, p, stride=p).transpose(1, 2)
         wrong = (self.draw(z.tokens).float() - wanted).abs().mean(2)
-        return (wrong * hidden).sum() / hidden.sum()
+        return (wrong * masked).sum() / masked.sum()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ibllm.plugin import SPECIAL, Context, Cycle, Loss, Tokens, UserError, Value
 from ibllm_selfsupervised.config import MaskedTextConfig
-from ibllm_selfsupervised.texts import hide, words
+from ibllm_selfsupervised.word_masking import replace_words, word_mask
 
 
 class MaskedText(Loss):
@@ -29,25 +29,25 @@ class MaskedText(Loss):
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, self.vocabulary))
 
     def chosen(self, cycle: Cycle) -> Tensor:
-        """(b t) bool, the words that are to be told."""
-        candidates = words(cycle.texts)
+        """(b t) bool, the words that are to be predicted."""
+        candidates = word_mask(cycle.texts)
         chance = cycle.rng("masked_text").fold("chosen").uniform(candidates.shape[1]).masked_fill(~candidates, torch.inf)
         return candidates & ((chance < self.config.ratio) | (chance == chance.amin(1, keepdim=True)))
 
-    def changed(self, cycle: Cycle, chosen: Tensor) -> Tokens:
+    def corrupted(self, cycle: Cycle, chosen: Tensor) -> Tokens:
         """The texts as the encoder is to read them."""
         rng, tokens, t = cycle.rng("masked_text"), cycle.texts, chosen.shape[1]
         kind = rng.fold("kind").uniform(t)
         swapped = chosen & (kind >= self.config.unknown) & (kind < self.config.unknown + self.config.random)
         others = rng.fold("others").integers(self.vocabulary - len(SPECIAL), t) + len(SPECIAL)
-        return hide(Tokens(torch.where(swapped, others, tokens.ids), tokens.mask), chosen & (kind < self.config.unknown))
+        return replace_words(Tokens(torch.where(swapped, others, tokens.ids), tokens.mask), chosen & (kind < self.config.unknown))
 
     def count(self, cycle: Cycle) -> Tensor:
         return self.chosen(cycle).sum().clamp(min=1)
 
     def forward(self, cycle: Cycle) -> Value:
         chosen = self.chosen(cycle)
-        z = cycle.model.part("text_encoder")(self.changed(cycle, chosen))
+        z = cycle.model.part("text_encoder")(self.corrupted(cycle, chosen))
         if z.tokens.shape[1] != chosen.shape[1]:
             raise UserError(
                 f"masked_text: the text encoder gives {z.tokens.shape[1]} latent places for {chosen.shape[1]} tokens, not one each"

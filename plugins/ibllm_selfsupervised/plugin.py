@@ -15,7 +15,9 @@ def _spec(name: str, class_: str, summary: str) -> ComponentSpec:
 @hookimpl
 def ibllm_components() -> Iterable[ComponentSpec]:
     return [
-        _spec("masked_text", "MaskedText", "the text encoder tells hidden words from their surroundings (BERT); needs no images"),
-        _spec("masked_image", "MaskedImage", "the image encoder draws hidden patches from their surroundings (SimMIM); needs no captions"),
-        _spec("augmentation_contrast", "AugmentationContrast", "two changed copies of an image or a text find each other (SimCLR)"),
+        _spec("masked_text", "MaskedText", "the text encoder predicts masked words from their context (BERT); needs no images"),
+        _spec("masked_image", "MaskedImage", "the image encoder predicts masked patches from their context (SimMIM); needs no captions"),
+        _spec(
+            "augmentation_contrast", "AugmentationContrast", "contrastive learning of two augmented copies of an image or a text (SimCLR)"
+        ),
     ]

@@ -16,7 +16,7 @@ from ibllm_adversarial.config import (
     RelativisticConfig,
     WGANGPConfig,
 )
-from ibllm_adversarial.features import FeatureMatching
+from ibllm_adversarial.feature_matching import FeatureMatching
 from ibllm_adversarial.loss import WGANGP, Hinge, NonSaturating, Relativistic
 from ibllm_adversarial.penalty import GradientPenalty, MatchingAwarePenalty
 from torch import Tensor, nn

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from ibllm_agreement.config import DAMSMConfig, MatchingConfig
 from ibllm_agreement.damsm import DAMSM, sentence_scores, word_scores
-from ibllm_agreement.matching import Matching, draw, pick
+from ibllm_agreement.matching import Matching, sample_mismatch, take_rows
 from torch import Tensor
 
 from ibllm_core.interfaces.batch import Batch
@@ -110,7 +110,7 @@ def test_mismatches_follow_the_softmax_of_what_is_left() -> None:
     logits = torch.tensor([[3.0, 0.5, -1.0, 1.0]])
     excluded = torch.tensor([[True, False, False, False]])
     rows = 20_000
-    found = draw(logits.expand(rows, 4), excluded.expand(rows, 4), Rng((0,), np.arange(rows)))
+    found = sample_mismatch(logits.expand(rows, 4), excluded.expand(rows, 4), Rng((0,), np.arange(rows)))
     expected = logits.masked_fill(excluded, -torch.inf).softmax(1)[0]
     shares = torch.bincount(found, minlength=4) / rows
     assert shares[0] == 0
@@ -123,12 +123,15 @@ def test_matching_is_the_cross_entropy_over_pairs_and_mismatches(cycle: MakeCycl
     torch.manual_seed(0)
     loss = Matching(MatchingConfig(width=8, depth=1, heads=2), CONTEXT).double()
     similarity, same, rng = loss.similarity(made.z_x, made.z_y), torch.eye(3, dtype=torch.bool), made.rng("matching")
-    texts, images = draw(similarity.T, same, rng.fold("text")).tolist(), draw(similarity, same, rng.fold("image")).tolist()
+    texts, images = (
+        sample_mismatch(similarity.T, same, rng.fold("text")).tolist(),
+        sample_mismatch(similarity, same, rng.fold("image")).tolist(),
+    )
     assert all(texts[i] != i and images[i] != i for i in range(3))
     total = 0.0
     for i in range(3):
         for x, y, true in ((i, i, 1), (texts[i], i, 0), (i, images[i], 0)):
-            logit = float(loss.match(pick(made.z_x, torch.tensor([x])), pick(made.z_y, torch.tensor([y]))).detach())
+            logit = float(loss.match(take_rows(made.z_x, torch.tensor([x])), take_rows(made.z_y, torch.tensor([y]))).detach())
             total -= math.log(1 / (1 + math.exp(-logit if true else logit)))
     assert loss(made).item() == pytest.approx(total / 9, rel=1e-5)
 

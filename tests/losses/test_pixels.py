@@ -9,7 +9,7 @@ import pytest
 import torch
 from ibllm_objectives.config import ImageNLLConfig
 from ibllm_objectives.likelihood import ImageNLL
-from ibllm_objectives.pixels import LogisticMixture, gaussian_nll, laplace_nll, log_level
+from ibllm_objectives.pixel_likelihood import LogisticMixture, gaussian_nll, laplace_nll, log_discretised_logistic
 from torch import Tensor
 
 from ibllm_core.interfaces.context import Context
@@ -42,7 +42,7 @@ def test_densities_are_those_of_torch(cycle: MakeCycle, kind: str, nll: Callable
 @pytest.mark.parametrize("mean", [-1.7, -1.0, -0.2, 0.73, 1.0, 40.0])
 @pytest.mark.parametrize("log_scale", [-7.0, -3.0, 0.0, 2.0])
 def test_a_logistics_levels_sum_to_one(mean: float, log_scale: float) -> None:
-    log_p = log_level(LEVELS, torch.tensor(mean, dtype=torch.float64), torch.tensor(log_scale, dtype=torch.float64))
+    log_p = log_discretised_logistic(LEVELS, torch.tensor(mean, dtype=torch.float64), torch.tensor(log_scale, dtype=torch.float64))
     assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-12)
     assert log_p.isfinite().all()
 
@@ -56,13 +56,15 @@ def test_a_levels_probability_is_the_difference_of_two_sigmoids(level: int) -> N
 
     low = 0.0 if level == 0 else below((level - 0.5) / 127.5 - 1)
     high = 1.0 if level == 255 else below((level + 0.5) / 127.5 - 1)
-    found = log_level(LEVELS[level], torch.tensor(mean, dtype=torch.float64), torch.tensor(math.log(scale), dtype=torch.float64))
+    found = log_discretised_logistic(
+        LEVELS[level], torch.tensor(mean, dtype=torch.float64), torch.tensor(math.log(scale), dtype=torch.float64)
+    )
     assert math.exp(float(found)) == pytest.approx(high - low, rel=1e-9)
 
 
 def test_a_level_far_from_the_mean_has_a_gradient() -> None:
     mean = torch.tensor(-1.0, requires_grad=True)
-    log_p = log_level(torch.tensor(0.9), mean, torch.tensor(-7.0))
+    log_p = log_discretised_logistic(torch.tensor(0.9), mean, torch.tensor(-7.0))
     (gradient,) = torch.autograd.grad(log_p, mean)
     assert float(gradient) == pytest.approx(math.exp(7), rel=1e-3)  # in the tail of a logistic: 1 / s
 
@@ -80,7 +82,7 @@ def test_a_mixtures_levels_sum_to_one_at_every_pixel() -> None:
     total = torch.zeros(3, 2, 2, dtype=torch.float64)
     log_weights, means, log_scales = head(drawn)
     for level in LEVELS:
-        total += (log_weights + log_level(level, means, log_scales)).exp().sum(1)[0].detach()
+        total += (log_weights + log_discretised_logistic(level, means, log_scales)).exp().sum(1)[0].detach()
     torch.testing.assert_close(total, torch.ones_like(total))
 
 

@@ -8,8 +8,8 @@ import attrs
 import pytest
 import torch
 from ibllm_objectives.config import KLConfig, ModeSeekingConfig, ReconstructionConfig, VQCommitmentConfig
-from ibllm_objectives.regulariser import KL, ModeSeeking, kl_to_normal
-from ibllm_objectives.tokens import Reconstruction, VQCommitment
+from ibllm_objectives.reconstruction import Reconstruction, VQCommitment
+from ibllm_objectives.regularisers import KL, ModeSeeking, kl_to_normal
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 

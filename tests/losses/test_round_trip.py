@@ -126,7 +126,7 @@ class Halves(torch.nn.Module):
 def test_cycle_image_goes_through_the_image_tokenizer(model: Model, batch: Batch) -> None:
     model.parts["image_decoder"], model.parts["image_tokenizer"] = Numbered().double(), Halves()
     made, loss = Cycle(model, batch), CycleImage(CycleImageConfig(per="sample"), CONTEXT)
-    z = loss.read_back(made)
+    z = loss.reread_latent(made)
     p = model.part("image_decoder").map(z.pooled).view(-1, 2, 4).softmax(-1)  # type: ignore[operator]
     picked = [p[i, place, 3 * int(made.y[i, 0, 0, place] > 0)] for i in range(3) for place in range(2)]
     torch.testing.assert_close(loss(made), -torch.stack(picked).log().sum() / 3)

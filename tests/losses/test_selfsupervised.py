@@ -11,10 +11,10 @@ import pytest
 import torch
 from ibllm_cnn.config import CNNImageEncoderConfig
 from ibllm_cnn.image_encoder import CNNImageEncoder
-from ibllm_selfsupervised.augmentation import crop, erase, shade
+from ibllm_selfsupervised.augmentation import jitter_brightness, random_crop, random_erase
 from ibllm_selfsupervised.augmentation_contrast import AugmentationContrast, nt_xent
 from ibllm_selfsupervised.config import AugmentationContrastConfig, MaskedImageConfig, MaskedTextConfig
-from ibllm_selfsupervised.masked_image import MaskedImage, grid_of, hide
+from ibllm_selfsupervised.masked_image import MaskedImage, grid_of, random_patches
 from ibllm_selfsupervised.masked_text import MaskedText
 from ibllm_tokenizers.config import WordConfig
 from ibllm_tokenizers.word import WordTokenizer
@@ -73,14 +73,14 @@ def test_chosen_words_are_replaced_in_the_stated_shares(model: Model) -> None:
     made = many(model, [[1, 4, 5, 6, 7, 8, 2]] * 800)
     loss = MaskedText(MaskedTextConfig(ratio=0.5), CONTEXT)
     chosen = loss.chosen(made)
-    before, after = made.texts.ids[chosen], loss.changed(made, chosen).ids[chosen]
+    before, after = made.texts.ids[chosen], loss.corrupted(made, chosen).ids[chosen]
     # Four standard deviations of a share of about 2000 words.
     assert abs(float(chosen[:, 1:-1].float().mean()) - 0.5) < 0.045
     assert abs(float((after == 3).float().mean()) - 0.8) < 0.036
     # A random word is one of five, and by chance the same in a fifth of the cases.
     assert abs(float((after == before).float().mean()) - 0.12) < 0.03
     assert set(after.tolist()) == {3, 4, 5, 6, 7, 8}
-    assert torch.equal(loss.changed(made, chosen).ids[~chosen], made.texts.ids[~chosen])
+    assert torch.equal(loss.corrupted(made, chosen).ids[~chosen], made.texts.ids[~chosen])
 
 
 def test_what_is_hidden_depends_on_seed_step_and_item_alone(model: Model) -> None:
@@ -88,7 +88,7 @@ def test_what_is_hidden_depends_on_seed_step_and_item_alone(model: Model) -> Non
     loss = MaskedText(MaskedTextConfig(ratio=0.5), CONTEXT)
     both, one = many(model, rows), many(model, rows[:1])
     assert torch.equal(loss.chosen(both)[0, :5], loss.chosen(one)[0])
-    assert torch.equal(loss.changed(both, loss.chosen(both)).ids[0, :5], loss.changed(one, loss.chosen(one)).ids[0])
+    assert torch.equal(loss.corrupted(both, loss.chosen(both)).ids[0, :5], loss.corrupted(one, loss.chosen(one)).ids[0])
 
 
 def test_a_text_of_unknown_words_alone_counts_nothing(model: Model) -> None:
@@ -135,12 +135,12 @@ def test_places_that_form_no_grid_are_refused() -> None:
         grid_of(3, 32, 64)
 
 
-@pytest.mark.parametrize(("patches", "ratio", "hidden"), [(16, 0.6, 10), (4, 0.01, 1), (4, 0.99, 3)])
-def test_every_image_hides_as_many_patches(patches: int, ratio: float, hidden: int) -> None:
-    found = hide(patches, ratio, Rng((0,), np.arange(500)))
-    assert (found.sum(1) == hidden).all()
+@pytest.mark.parametrize(("patches", "ratio", "masked"), [(16, 0.6, 10), (4, 0.01, 1), (4, 0.99, 3)])
+def test_every_image_hides_as_many_patches(patches: int, ratio: float, masked: int) -> None:
+    found = random_patches(patches, ratio, Rng((0,), np.arange(500)))
+    assert (found.sum(1) == masked).all()
     # Every patch in its turn: four standard deviations of a share of 500.
-    assert (found.float().mean(0) - hidden / patches).abs().max() < 0.09
+    assert (found.float().mean(0) - masked / patches).abs().max() < 0.09
 
 
 def test_masked_image_is_the_error_at_hidden_pixels_and_sees_none_of_them(cycle: MakeCycle, model: Model, batch: Batch) -> None:
@@ -148,17 +148,17 @@ def test_masked_image_is_the_error_at_hidden_pixels_and_sees_none_of_them(cycle:
     torch.manual_seed(0)
     loss = MaskedImage(MaskedImageConfig(patch=2, ratio=0.5), CONTEXT).double()
     loss.colour.data.copy_(torch.tensor([0.1, -0.2, 0.3]))
-    hidden = hide(4, 0.5, made.rng("masked_image"))
+    masked = random_patches(4, 0.5, made.rng("masked_image"))
     seen, total, pixels = made.y.clone(), 0.0, 0
     for item in range(3):
         for patch in range(4):
-            if hidden[item, patch]:
+            if masked[item, patch]:
                 row, column = 2 * (patch // 2), 2 * (patch % 2)
                 seen[item, :, row : row + 2, column : column + 2] = loss.colour.detach()[:, None, None]
     drawn = loss.draw(model.part("image_encoder")(seen).tokens).detach()
     for item in range(3):
         for patch in range(4):
-            if hidden[item, patch]:
+            if masked[item, patch]:
                 row, column = 2 * (patch // 2), 2 * (patch % 2)
                 total += float((made.y[item, :, row : row + 2, column : column + 2].flatten() - drawn[item, patch]).abs().sum())
                 pixels += 12
@@ -215,9 +215,9 @@ def test_text_copies_lose_known_words_only(model: Model) -> None:
     text = tokens([[1, 4, 3, 5, 2], [1, 6, 2]] * 500)
     loss = AugmentationContrast(AugmentationContrastConfig(of="text", word_dropout=0.3), CONTEXT)
     copy: Tokens = loss.text(text, Rng((0,), np.arange(1000)))
-    changed = copy.ids != text.ids
-    assert (copy.ids[changed] == 3).all() and not changed[text.ids < 4].any() and torch.equal(copy.mask, text.mask)
-    assert abs(float(changed[text.ids >= 4].float().mean()) - 0.3) < 0.05
+    corrupted = copy.ids != text.ids
+    assert (copy.ids[corrupted] == 3).all() and not corrupted[text.ids < 4].any() and torch.equal(copy.mask, text.mask)
+    assert abs(float(corrupted[text.ids >= 4].float().mean()) - 0.3) < 0.05
 
 
 def images(b: int, seed: int = 0) -> Tensor:
@@ -226,14 +226,14 @@ def images(b: int, seed: int = 0) -> Tensor:
 
 def test_a_whole_crop_is_the_image() -> None:
     y = images(4)
-    torch.testing.assert_close(crop(y, 1.0, Rng((0,), np.arange(4))), y, rtol=0, atol=1e-5)
+    torch.testing.assert_close(random_crop(y, 1.0, Rng((0,), np.arange(4))), y, rtol=0, atol=1e-5)
 
 
 def test_a_crop_lies_inside_and_is_not_mirrored() -> None:
     # Pixels tell their column and row: what is cut out is a stretch of both, in their order.
     columns, rows = torch.linspace(-1, 1, 12).expand(8, 12), torch.linspace(-1, 1, 8)[:, None].expand(8, 12)
     y = torch.stack([columns, rows, columns]).expand(200, 3, 8, 12)
-    cut = crop(y, 0.5, Rng((0,), np.arange(200)))
+    cut = random_crop(y, 0.5, Rng((0,), np.arange(200)))
     along, down = cut[:, 0, 0, :], cut[:, 1, :, 0]
     assert (along.diff(dim=1) > 0).all() and (down.diff(dim=1) > 0).all()
     spread = along[:, -1] - along[:, 0]
@@ -243,21 +243,21 @@ def test_a_crop_lies_inside_and_is_not_mirrored() -> None:
 
 def test_shades_change_all_channels_alike() -> None:
     y = images(50) * 0.3
-    changed = shade(y, 0.2, 0.2, Rng((0,), np.arange(50)))
-    mean, own = changed.mean((1, 2, 3)), y.mean((1, 2, 3))
+    corrupted = jitter_brightness(y, 0.2, 0.2, Rng((0,), np.arange(50)))
+    mean, own = corrupted.mean((1, 2, 3)), y.mean((1, 2, 3))
     assert (mean - own).abs().max() < 0.2001 and (mean - own).std() > 0.05
-    factor = (changed - mean[:, None, None, None]) / (y - own[:, None, None, None])
+    factor = (corrupted - mean[:, None, None, None]) / (y - own[:, None, None, None])
     torch.testing.assert_close(factor.amax((1, 2, 3)), factor.amin((1, 2, 3)), rtol=0, atol=1e-2)
-    assert shade(images(4), 1.0, 0.9, Rng((0,), np.arange(4))).abs().max() <= 1
+    assert jitter_brightness(images(4), 1.0, 0.9, Rng((0,), np.arange(4))).abs().max() <= 1
 
 
 def test_what_is_erased_is_a_rectangle_of_grey() -> None:
     y = images(200).abs() + 0.1
-    gone = (erase(y, 0.5, Rng((0,), np.arange(200))) == 0).all(1)
+    gone = (random_erase(y, 0.5, Rng((0,), np.arange(200))) == 0).all(1)
     rows, columns = gone.any(2).sum(1), gone.any(1).sum(1)
     assert torch.equal(gone.sum((1, 2)), rows * columns)
     assert 0 < int(rows.max()) <= 4 and 0 < int(columns.max()) <= 6
-    assert torch.equal(erase(y, 0.0, Rng((0,), np.arange(200))), y)
+    assert torch.equal(random_erase(y, 0.0, Rng((0,), np.arange(200))), y)
 
 
 # Learning something.

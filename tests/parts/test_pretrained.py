@@ -13,7 +13,7 @@ import pytest
 import tokenizers
 import torch
 from ibllm_pretrained.config import PretrainedTextEncoderConfig, PretrainedTokenizerConfig
-from ibllm_pretrained.source import find_folder
+from ibllm_pretrained.local_model import find_folder
 from ibllm_pretrained.text_encoder import PretrainedTextEncoder
 from ibllm_pretrained.tokenizer import PretrainedTokenizer
 from torch import Tensor
@@ -97,12 +97,12 @@ def test_minilm_is_what_transformers_computes() -> None:
     # A text that spells "[PAD]" is text for us and padding for it.
     texts = [text.replace("[", "").replace("]", "") for text in TEXTS]
     given = own(texts, padding=True, return_tensors="pt")
-    theirs = part.theirs[read(tokens, texts).ids]
-    assert torch.equal(theirs, given["input_ids"])
+    model_ids = part.model_ids[read(tokens, texts).ids]
+    assert torch.equal(model_ids, given["input_ids"])
     model = transformers.AutoModel.from_pretrained(where, local_files_only=True, attn_implementation="eager").eval()
     with torch.no_grad():
         mask = given["attention_mask"]
-        expected = model(input_ids=theirs, attention_mask=mask).last_hidden_state
+        expected = model(input_ids=model_ids, attention_mask=mask).last_hidden_state
         y = read(tokens, texts)
         found = part.hidden(part.embed(y.ids), y.mask)
         assert largest(found, expected, mask.bool()) < 1e-5
@@ -130,7 +130,7 @@ def test_minilm_tokens_are_renumbered() -> None:
     assert not {PAD, BOS, EOS} & set(ids[3, 1 : mask[3].sum() - 1].tolist())
     assert UNK in ids[3]
     assert tokens.decode(ids)[0] == TEXTS[0]
-    assert sorted(tokens.vocabulary.theirs) == list(range(30522))
+    assert sorted(tokens.vocabulary.model_ids) == list(range(30522))
 
 
 def test_minilm_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,10 +153,10 @@ def test_an_architecture_is_what_transformers_computes(folder: Path) -> None:
     x = read(tokens, ["a red circle", "a", "square a blue circle a red square", "green"])
     model = transformers.AutoModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager").eval()
     with torch.no_grad():
-        theirs = part.theirs[x.ids]
+        model_ids = part.model_ids[x.ids]
         if hasattr(model, "embeddings") and hasattr(model.embeddings, "padding_idx"):
             assert model.embeddings.padding_idx == 1
-        expected = model(input_ids=theirs, attention_mask=x.mask.long()).last_hidden_state
+        expected = model(input_ids=model_ids, attention_mask=x.mask.long()).last_hidden_state
         assert largest(part.hidden(part.embed(x.ids), x.mask), expected, x.mask) < 1e-5
 
 
@@ -249,7 +249,7 @@ def test_special_tokens_may_coincide(tmp_path: Path) -> None:
     assert tokens.vocabulary.special == (3, 3, 3, 3)
     assert tokens.size == len(WORDS) + 3
     ids, _ = tokens.encode(["a red circle"])
-    assert tokens.vocabulary.theirs[ids[0, 1]] == WORDS.index("a")
+    assert tokens.vocabulary.model_ids[ids[0, 1]] == WORDS.index("a")
     assert tokens.decode(ids) == ["a red circle"]
     (where / "special_tokens_map.json").write_text(json.dumps({"eos_token": "[SEP]"}))
     for file in where.glob("tokenizer_config.json"):

@@ -13,14 +13,14 @@ def find_folder(model: str) -> Path:
 
     Raises `ValueError` where there is none.
     """
-    path = Path(model) if Path(model).is_dir() else _carried(model)
+    path = Path(model) if Path(model).is_dir() else _packaged(model)
     missing = [name for name in NEEDED if not (path / name).is_file()]
     if missing:
         raise ValueError(f"model = {model!r}: expected a Hugging Face model's folder; it lacks {' and '.join(missing)}")
     return path
 
 
-def _carried(package: str) -> Path:
+def _packaged(package: str) -> Path:
     try:
         files = metadata.files(package) or ()
     except (metadata.PackageNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""What may happen to the words of a text. Shapes: b batch, t tokens."""
+"""Masking of words. Shapes: b batch, t tokens."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from ibllm.plugin import SPECIAL, UNK, Tokens
 
 
-def words(tokens: Tokens) -> Tensor:
+def word_mask(tokens: Tokens) -> Tensor:
     """(b t) bool, True where a known word stands: no padding, beginning or end, and nothing unknown already."""
     return tokens.mask & (tokens.ids >= len(SPECIAL))
 
 
-def hide(tokens: Tokens, hidden: Tensor) -> Tokens:
+def replace_words(tokens: Tokens, hidden: Tensor) -> Tokens:
     """The tokens with <unk> where `hidden` (b t) says so."""
     return Tokens(torch.where(hidden, UNK, tokens.ids), tokens.mask)

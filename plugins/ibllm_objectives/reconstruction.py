@@ -1,4 +1,4 @@
-"""What an image tokenizer is trained by. Shapes: b batch, c h w image."""
+"""The losses of an image tokenizer. Shapes: b batch, c h w image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ibllm_objectives.config import ReconstructionConfig, VQCommitmentConfig
 class Reconstruction(Loss):
     """The mean error of the images after the image tokenizer and back: E|ŷ − y| (l1) or E(ŷ − y)² (l2) a number of the image.
 
-    The first term of VQ-VAE's objective (van den Oord et al. 2017, eq. 3); past the rounding its gradient passes straight through. Needs no captions.
+    The first term of VQ-VAE's objective (van den Oord et al. 2017, eq. 3); the gradient passes the quantiser straight through. Needs no captions.
     """
 
     def __init__(self, config: ReconstructionConfig, context: Context) -> None:
@@ -19,12 +19,12 @@ class Reconstruction(Loss):
         self.kind = config.kind
 
     def forward(self, cycle: Cycle) -> Tensor:
-        wrong = cycle.reconstruction.image - cycle.images
-        return wrong.abs().mean() if self.kind == "l1" else wrong.square().mean()
+        error = cycle.reconstruction.image - cycle.images
+        return error.abs().mean() if self.kind == "l1" else error.square().mean()
 
 
 class VQCommitment(Loss):
-    """E β‖z_e − sg(e)‖², what the quantiser asks the encoder for so that it stays by its codes (van den Oord et al. 2017, eq. 3, last term).
+    """E β‖z_e − sg(e)‖², which keeps the encoder's output near its codes (van den Oord et al. 2017, eq. 3, last term).
 
     The quantiser weighs it (its option β), and adds its codes' own term where they learn by gradient.
     """

@@ -1,4 +1,4 @@
-"""What keeps a condition near the normal distribution, and noise from being ignored. Shapes: b batch, k numbers of a condition or of noise."""
+"""Regularisers: of a condition's distribution, and against ignored noise. Shapes: b batch, k numbers of a condition or of noise."""
 
 from __future__ import annotations
 
