@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -83,18 +83,13 @@ def right_about(item: Item, about: str, glossary: Glossary) -> bool | None:
     return all(found) if found else None
 
 
-def explained(samples: Mapping[str, Sequence[Item]], glossary: Glossary) -> dict[str, list[str]]:
-    """What a mark is about → the meanings of those that samples have, with their cautions."""
-    found: dict[str, list[str]] = {about: [] for about in (DRAWING, READING, ROUND_TRIP)}
-    every = [item for items in samples.values() for item in items]
+def used(samples: Iterable[Item], glossary: Glossary) -> dict[str, list[Mark]]:
+    """What a mark is about → those that samples have, so that a page can say what they mean."""
+    every = list(samples)
     marks = [glossary.marks.get(name, Mark(name)) for name in dict.fromkeys(name for item in every for name in item.right)]
     if any(item.reread is not None for item in every) and not any(mark.about == RETURNED for mark in marks):
         marks.append(_SAME_BACK)
-    for mark in marks:
-        said = " ".join(filter(None, (mark.meaning, f"It is {mark.caution}." if mark.caution else "")))
-        if said:
-            found[ROUND_TRIP if mark.about == RETURNED else mark.about].append(said)
-    return found
+    return {about: [mark for mark in marks if mark.about == about] for about in (DRAWING, READING, RETURNED, ROUND_TRIP)}
 
 
 def _marks(item: Item, about: str, glossary: Glossary) -> list[tuple[Mark, bool]]:

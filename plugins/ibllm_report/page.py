@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "validation_plots": charts.validation(files),
         "training_plots": charts.training(files),
         "decks": cards.decks(files.samples, files.glossary),
-        "marks": cards.explained(files.samples, files.glossary),
+        "marks": cards.used(chain.from_iterable(files.samples.values()), files.glossary),
         "timings": _timings(run),
         "costs": _costs(run),
         "recipe": coloured(files.recipe_text),

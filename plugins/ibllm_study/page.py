@@ -12,7 +12,7 @@ from ibllm_core.host.figures import DRAWING
 from ibllm_core.host.units import readable, readable_bytes
 from ibllm_core.runs.glossary import Glossary
 from ibllm_core.runs.results import split_of
-from ibllm_report.cards import Deck, decks, explained, right_about
+from ibllm_report.cards import Deck, decks, right_about, used
 from ibllm_report.files import Picture, RunFiles, read
 from ibllm_report.highlight import coloured
 from ibllm_report.page import duration
@@ -36,6 +36,7 @@ def page(analysis: Analysis) -> str:
 def _content(analysis: Analysis) -> dict[str, Any]:
     found = analysis.findings
     files = {run.path: read(run.path) for _, run in found.runs if run.done}
+    samples = [item for own in files.values() for items in own.samples.values() for item in items]
     done = sum(run.done for _, run in found.runs)
     first = charts.differences(analysis, found.primary, wide=True)
     return {
@@ -56,9 +57,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "pareto": charts.pareto(analysis),
         "costs": _costs(analysis),
         "grids": grids(found, files),
-        "judged": explained({"": [item for own in files.values() for items in own.samples.values() for item in items]}, found.glossary)[
-            DRAWING
-        ],
+        "judged": used(samples, found.glossary)[DRAWING],
         "runs": [(arm.name, [_run(analysis, arm.runs.get(seed)) for seed in found.seeds]) for arm in found.arms],
         "failures": [(arm.name, run, found.shown(run.log) if run.log else "") for arm, run in found.runs if not run.done],
         "recipe": coloured(found.recipe),
