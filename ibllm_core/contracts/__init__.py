@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 
 from ..model import build
-from ..model.cycle import fabricate
 from ..recipe.schema import Recipe
+from .inputs import fabricate
 from .meter import Meter
 from .parts import ITEMS, PartRow, walk_part
 from .shapes import META

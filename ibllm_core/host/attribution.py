@@ -123,6 +123,8 @@ def building(component: Component, key: str, where: str = "", also: str = "", us
     try:
         with speaking(f"{component.distribution}=={component.version}"):
             yield
+    except BuildError:  # of a component within
+        raise
     except (Exception, SystemExit) as error:
         raise BuildError(component, key, f"{where}{cause(error)}{also}", users and isinstance(error, UserError)) from error
 

@@ -31,7 +31,3 @@ class Discriminator(nn.Module, ABC):
         """Scores of what `look` gave: ``judge(look(y), z)`` is ``forward(y, z)``."""
         scores: Tensor = self(seen, z)
         return scores
-
-    def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
-        """What the critic sees on its way to the score, each (b …), first layer first (capability ``features``)."""
-        raise NotImplementedError("this critic declares no features")

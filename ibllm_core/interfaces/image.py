@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from .latent import Gaussian, Latent, Tokens
+from .latent import Latent
 from .noise import Rng
 
 
@@ -66,10 +66,6 @@ class DrawingDecoder(ImageDecoder):
     def sample(self, z: Latent, rng: Rng) -> Tensor:
         return self.draw(z, self.noise(rng))
 
-    def gaussian(self, z: Latent) -> Gaussian:
-        """The distribution (b k') that the text's condition is drawn from, its noise being part of `noise` (capability ``conditioning_augmentation``)."""
-        raise NotImplementedError("this decoder declares no conditioning_augmentation")
-
 
 class TokenDecoder(ImageDecoder):
     """A decoder over an image tokenizer's tokens (capability ``image_tokens``): where others say image, it says ids (b m).
@@ -84,10 +80,3 @@ class TokenDecoder(ImageDecoder):
     @abstractmethod
     def sample(self, z: Latent, rng: Rng) -> Tensor:
         """ids (b m) of one image for each latent."""
-
-    def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
-        """(b) −log p(text) and (b) −log p(ids | text) in one pass, for decoders that read text and image as one sequence (capability ``caption_likelihood``).
-
-        `tokens` is the text that z was made from, y (b m) the ids.
-        """
-        raise NotImplementedError("this decoder declares no caption_likelihood")

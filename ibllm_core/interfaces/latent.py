@@ -62,23 +62,6 @@ class Latent:
         return Latent(*(t.repeat_interleave(times, 0) for t in (self.tokens, self.mask, self.pooled)))
 
 
-@attrs.define(eq=False, slots=False)
-class Gaussian:
-    """Independent normal distributions.
-
-    Attributes:
-        mean: (b k).
-        log_variance: (b k) log σ².
-    """
-
-    mean: Tensor
-    log_variance: Tensor
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """μ + σ·noise for standard normal noise (b k): differentiable in both (Kingma and Welling 2014, section 2.4)."""
-        return self.mean + (0.5 * self.log_variance).exp() * noise
-
-
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """(b n d), (b n) → (b d), the mean over the places that the mask keeps."""
     kept = mask.unsqueeze(-1).to(tokens.dtype)

@@ -23,8 +23,8 @@ class Optimizer(ABC):
 
 
 @runtime_checkable
-class Switching(Protocol):
-    """A torch optimizer that takes gradients at other weights than those to be used (schedule-free methods); `build` gives it in training mode.
+class EvaluationWeights(Protocol):
+    """A torch optimizer with evaluation weights: it takes gradients at others than those to be used (schedule-free methods); `build` gives it in training mode.
 
     Validated, kept and reported are the weights to be used, and a stage ends with them.
     """

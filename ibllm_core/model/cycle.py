@@ -6,9 +6,8 @@ Shapes: b batch, c h w image, n latent places, d latent width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -19,14 +18,53 @@ from ..interfaces.batch import Batch
 from ..interfaces.discriminator import Discriminator
 from ..interfaces.image import DrawingDecoder, TokenDecoder
 from ..interfaces.image_tokenizer import Reconstruction
-from ..interfaces.latent import Gaussian, Latent, Tokens
+from ..interfaces.latent import Latent, Tokens
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Scale, Value
 from ..interfaces.noise import Rng
 
 if TYPE_CHECKING:
     from .model import Model
+    from .players import Player
 
 _T = TypeVar("_T")
+
+
+class Watch:
+    """Told what is computed while it is computed; this one lets everything pass. Contracts and the search for a fault have their own."""
+
+    def started(self, cycle: Cycle) -> None:
+        """A batch of which nothing is computed yet."""
+
+    def computed(self, step: str, part: str, value: Any, inputs: Sequence[Any]) -> None:
+        """A part of the model (empty for none) gave `value`. `inputs` are what a step was handed that is no declared step of the cycle itself."""
+
+    def loss(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """The value () of a loss, which `compute` gives."""
+        return compute()
+
+    def backward(self, player: Player, loss: Tensor) -> None:
+        """The backward pass of a player's weighted losses ()."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
+class Step(Generic[_T]):
+    """A step of the cycle, computed when it is first asked for: `step` declares it."""
+
+    def __init__(self, part: str, compute: Callable[[Any], _T]) -> None:
+        self.part, self.name, self.__doc__ = part, compute.__name__, compute.__doc__
+        self._compute = compute
+
+    @overload
+    def __get__(self, cycle: None, owner: type) -> Step[_T]: ...
+    @overload
+    def __get__(self, cycle: Cycle, owner: type) -> _T: ...
+    def __get__(self, cycle: Cycle | None, owner: type) -> Step[_T] | _T:
+        return self if cycle is None else cycle.compute_once(self.name, lambda: self._compute(cycle), self.part)
+
+
+def step(part: str) -> Callable[[Callable[[Any], _T]], Step[_T]]:
+    """Declares a method of the cycle as a step that a part of the model gives: computed once a batch, and the part's fault where it goes wrong."""
+    return lambda compute: Step(part, compute)
 
 
 class Cycle:
@@ -39,6 +77,10 @@ class Cycle:
         key: words that key this batch's noise (seed, step).
         step: iteration in the stage, for what changes over it.
         scale: this process's share of the mean.
+        watch: told what is computed.
+
+    Attributes:
+        steps: name → what has been computed so far.
     """
 
     def __init__(
@@ -49,11 +91,14 @@ class Cycle:
         key: tuple[int | str, ...] = (0,),
         step: int = 0,
         scale: Scale | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.model, self.batch, self.step = model, batch, step
-        self._losses, self._key, self._scale = losses or {}, key, scale or Scale()
+        self.steps: dict[str, Any] = {}
+        self._losses, self._key, self._scale, self._watch = losses or {}, key, scale or Scale(), watch or Watch()
         self._values: dict[str, Tensor] = {}
         self._seen: dict[tuple[int, bool], tuple[Tensor, Any]] = {}
+        self._watch.started(self)
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -61,6 +106,42 @@ class Cycle:
     def rng(self, purpose: str) -> Rng:
         """A generator for this batch's items, keyed by seed, step and purpose."""
         return Rng((*self._key, purpose), self.batch.numbers, self.model.device)
+
+    # Steps that plugins add.
+
+    def once(self, name: str, compute: Callable[[], _T], part: str = "") -> _T:
+        """A step of a plugin's own: `compute` is called once a batch, however many losses ask.
+
+        Args:
+            name: begins with the plugin's package: ``my_package.word_grid``.
+            compute: may ask for other steps.
+            part: the part of the model that gives it, if it is one's.
+        """
+        if "." not in name:
+            raise ValueError(
+                f"{name!r}: expected the package's name before the step's, my_package.{name}, so that no two plugins share a step"
+            )
+        return self.compute_once(name, compute, part)
+
+    def compute_once(self, name: str, compute: Callable[[], _T], part: str) -> _T:
+        """As `once`, by any name."""
+        if name not in self.steps:
+            self.steps[name] = self.through(part, name, compute)
+        found: _T = self.steps[name]
+        return found
+
+    def through(self, part: str, name: str, compute: Callable[[], _T], *inputs: Any) -> _T:
+        """What a pass through a part gives, each time anew: who looks for a fault is told of it.
+
+        Args:
+            part: the part's name.
+            name: what is asked of it.
+            compute: makes the pass.
+            inputs: what it is handed that is no step of the cycle; the part is not to blame for what was wrong before.
+        """
+        value = compute()
+        self._watch.computed(name, part, value, inputs)
+        return value
 
     # What the data bring.
 
@@ -104,42 +185,42 @@ class Cycle:
 
     # What the model makes of them.
 
-    @cached_property
+    @step("text_encoder")
     def z_x(self) -> Latent:
         """E_x(x)."""
         z: Latent = self.model.part("text_encoder")(self.x)
         return z
 
-    @cached_property
+    @step("image_decoder")
     def noise(self) -> Tensor:
         """(b k) the noise that y_fake is drawn with."""
         return self._drawer.noise(self.rng("draw"))
 
-    @cached_property
+    @step("image_decoder")
     def y_fake(self) -> Tensor:
         """(b c h w) D_y(z_x, noise), with its graph."""
         return self._drawer.draw(self.z_x, self.noise)
 
-    @cached_property
+    @step("image_encoder")
     def z_y(self) -> Latent:
         """E_y(y)."""
         z: Latent = self.model.part("image_encoder")(self.y)
         return z
 
-    @cached_property
+    @step("image_encoder")
     def z_images(self) -> Latent:
         """E_y of the images, unpaired ones where the recipe names such."""
         if self.batch.unpaired_y is None:
             return self.z_y
         return cast(Latent, self.model.part("image_encoder")(self.images))
 
-    @cached_property
+    @step("image_encoder")
     def z_fake(self) -> Latent:
         """E_y(y_fake)."""
         z: Latent = self.model.part("image_encoder")(self.y_fake)
         return z
 
-    @cached_property
+    @step("image_decoder")
     def image_nll(self) -> Tensor:
         """(b) −log p(y|x). A drawing decoder's likelihood is taken of y_fake, so that the image is drawn once."""
         decoder = self.model.part("image_decoder")
@@ -148,29 +229,29 @@ class Cycle:
         y = self.image_ids if isinstance(decoder, TokenDecoder) else self.y
         return cast(Tensor, decoder(y, self.z_x, self.rng("image_nll")))
 
-    @cached_property
+    @step("image_tokenizer")
     def image_ids(self) -> Tensor:
         """(b m) the real images as the image tokenizer's ids."""
         return self.model.tokenize(self.y)
 
-    @cached_property
+    @step("image_tokenizer")
     def reconstruction(self) -> Reconstruction:
         """The images (unpaired ones too) through the image tokenizer and back."""
         return cast(Reconstruction, self.model.part("image_tokenizer")(self.images))
 
-    @cached_property
+    @step("text_decoder")
     def text_nll(self) -> Tensor:
         """(b) −log p(x|y)."""
         nll: Tensor = self.model.part("text_decoder")(self.x_out, self.z_y)
         return nll
 
-    @cached_property
+    @step("text_decoder")
     def cycle_nll(self) -> Tensor:
         """(b) −log p(x|y_fake), the caption read back off the drawn image."""
         nll: Tensor = self.model.part("text_decoder")(self.x_out, self.z_fake)
         return nll
 
-    @cached_property
+    @step("text_decoder")
     def answer_nll(self) -> Tensor:
         """(b) −log p(answer|y, question)."""
         nll: Tensor = self.model.part("text_decoder")(self.answer, self.z_y, self.question)
@@ -186,21 +267,15 @@ class Cycle:
 
     def image_nll_of(self, y: Tensor, z: Latent, purpose: str) -> Tensor:
         """(b) −log p(y | z) for any images (b c h w) and latents, through the image tokenizer where the decoder works on tokens."""
-        decoder = self.model.part("image_decoder")
-        return cast(Tensor, decoder(self.model.tokenize(y) if isinstance(decoder, TokenDecoder) else y, z, self.rng(purpose)))
-
-    def draw_again(self, purpose: str) -> tuple[Tensor, Tensor]:
-        """Other noise (b k) than y_fake's for the same captions, and the images (b c h w) drawn with it."""
-        noise = self._drawer.noise(self.rng(purpose))
-        return noise, self._drawer.draw(self.z_x, noise)
-
-    @property
-    def condition(self) -> Gaussian:
-        """The distribution (b k') that the image decoder draws the captions' condition from."""
-        return self._drawer.gaussian(self.z_x)
+        decoder, rng = self.model.part("image_decoder"), self.rng(purpose)
+        ids_or_y = self.model.tokenize(y) if isinstance(decoder, TokenDecoder) else y
+        return self.through("image_decoder", "image_nll_of", lambda: cast(Tensor, decoder(ids_or_y, z, rng)), y, z)
 
     def score(self, y: Tensor, z: Latent) -> Tensor:
         """(b) or (b p) the critic's scores in at least float32; it looks at an image once a play, whatever texts it is scored with."""
+        return self.through("discriminator", "score", lambda: self._score(y, z), y, z)
+
+    def _score(self, y: Tensor, z: Latent) -> Tensor:
         critic = cast(Discriminator, self.model.part("discriminator"))
         key = (id(y), torch.is_grad_enabled())
         if key not in self._seen:
@@ -211,10 +286,6 @@ class Cycle:
     def begin_play(self) -> None:
         """Forgets what the critic saw: from one player's turn to the next its weights change."""
         self._seen = {}
-
-    def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
-        """What the critic sees on its way to the score, each (b …), computed anew at every call."""
-        return cast(Discriminator, self.model.part("discriminator")).features(y, z)
 
     def score_twice_differentiable(self, y: Tensor, z: Latent) -> Tensor:
         """As `score`, for penalties: fused attention has no second derivative on a CPU, so the plain kernel is used."""
@@ -234,18 +305,21 @@ class Cycle:
     def value(self, name: str) -> Tensor:
         """The value () of the model's loss `name`, computed once for this batch."""
         if name not in self._values:
-            loss = self._losses[name]
-            assert isinstance(loss, Loss), f"{name} is no loss of the model"
-            value = loss(self)
-            assert isinstance(value, Tensor) or not loss.composite, f"{name} is composite and gives a sum and its count"
-            self._values[name] = value if loss.composite and isinstance(value, Tensor) else self.share(name, value)
+            self._values[name] = self._watch.loss(name, lambda: self._value(name))
         return self._values[name]
+
+    def _value(self, name: str) -> Tensor:
+        loss = self._losses[name]
+        assert isinstance(loss, Loss), f"{name} is no loss of the model"
+        value = loss(self)
+        assert isinstance(value, Tensor) or not loss.composite, f"{name} is composite and gives a sum and its count"
+        return value if loss.composite and isinstance(value, Tensor) else self.share(name, value)
 
     def critic_value(self, name: str) -> Tensor:
         """The value () of the critic's loss `name`, computed anew."""
         loss = self._losses[name]
         assert isinstance(loss, CriticLoss | AdversarialLoss), f"{name} is no loss of the critic"
-        return self.share(name, loss.critic(self))
+        return self._watch.loss(name, lambda: self.share(name, loss.critic(self)))
 
     def share(self, name: str, value: Value) -> Tensor:
         """A loss's value as this process's share: the mean of all shares is the mean over all items."""
@@ -265,28 +339,3 @@ def _there(found: _T | None, what: str) -> _T:
 
 class MissingData(UserError):
     """The data lack what a loss asks for."""
-
-
-def fabricate(model: Any, batch: int, device: torch.device, text_length: int = 0) -> Batch:
-    """A batch of the right shapes and no meaning, for walks on the meta device."""
-    import numpy as np
-
-    def text(part: str) -> Tokens | None:
-        if part not in model.tokenizers:
-            return None
-        length = text_length or model.tokenizers[part].max_length
-        return Tokens(
-            torch.ones(batch, length, dtype=torch.int64, device=device), torch.ones(batch, length, dtype=torch.bool, device=device)
-        )
-
-    written = text("text_decoder")
-    return Batch(
-        numbers=np.arange(batch),
-        x=text("text_encoder"),
-        x_out=written,
-        y=torch.zeros(batch, *model.image_shape, device=device),
-        question=written,
-        answer=written,
-        unpaired_x=text("text_encoder"),
-        unpaired_y=torch.zeros(batch, *model.image_shape, device=device),
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..interfaces.loss import CriticLoss, Loss
-from ..interfaces.optimisation import Switching
+from ..interfaces.optimisation import EvaluationWeights
 from ..recipe.schema import Recipe, Stage, Weight, weight_at
 from . import build
 from .cycle import Cycle
@@ -41,7 +40,7 @@ class Player:
         parameters: name → parameter.
         terms: what is summed.
         optimizer: of the parameters; its groups' rates are what factors multiply.
-        scale: a factor on these rates for the whole stage.
+        scale: factor on these rates for the whole stage.
         every: plays on every n-th iteration.
     """
 
@@ -87,15 +86,15 @@ class Player:
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
 
-    def settle(self) -> None:
-        """The parameters take the weights to be used, where the optimizer trains at others; the stage is over for this player."""
-        if isinstance(self.optimizer, Switching):
+    def use_evaluation_weights(self) -> None:
+        """The parameters keep the weights to be used, where the optimizer trains at others: the stage is over for this player."""
+        if isinstance(self.optimizer, EvaluationWeights):
             self.optimizer.eval()
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
+    def evaluation_weights(self) -> Iterator[None]:
         """Within, the parameters have the weights to be used; afterwards, bit for bit, those that they had."""
-        if not isinstance(self.optimizer, Switching):
+        if not isinstance(self.optimizer, EvaluationWeights):
             yield
             return
         held = [p.detach().clone() for p in self.parameters.values()]
@@ -132,20 +131,6 @@ def make_players(recipe: Recipe, stage: Stage, model: Model, losses: Mapping[str
         optimizer = build.build_optimizer(recipe, name)
         players.append(Player(name, parameters, terms, optimizer.build(parameters), stage.lr, entry.every))
     return players
-
-
-#: The players of an iteration in their order, each with the losses that it plays.
-Turns = tuple[tuple[str, tuple[str, ...]], ...]
-
-
-def turns(players: Sequence[Player], step: int) -> Turns:
-    """Who plays what in a stage's iteration."""
-    return tuple((p.name, tuple(term.name for term in p.due(step // p.every))) for p in players if p.plays(step))
-
-
-def period(players: Sequence[Player]) -> int:
-    """Iterations after which the turns are the same again."""
-    return math.lcm(*(player.every * term.every for player in players for term in player.terms))
 
 
 def _term(recipe: Recipe, stage: Stage, loss: str, player: str) -> Term:

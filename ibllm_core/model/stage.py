@@ -1,11 +1,13 @@
-"""One stage: its players, one iteration, its state."""
+"""One stage: its players, its procedure, one iteration, its state."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -14,14 +16,13 @@ from ..interfaces.loss import CriticLoss, Loss, Scale
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage
 from . import build
-from .cycle import Cycle
-from .knobs import Knobs
+from .cycle import Cycle, Watch
+from .iteration import IterationKind, PlayedIteration, Rehearsal
 from .model import Model
 from .optimizer_state import pack_optimizer, unpack_optimizer
-from .players import MODEL, Player, make_players, set_trainable
-
-if TYPE_CHECKING:
-    from .ranks import Ranks
+from .players import MODEL, make_players, set_trainable
+from .ranks import Ranks
+from .validation_state import ValidationState
 
 
 class StageTrainer:
@@ -46,61 +47,64 @@ class StageTrainer:
         self.recipe, self.stage, self.model, self.losses, self.ranks = recipe, stage, model, losses, ranks
         set_trainable(model, stage.train)
         self.players = make_players(recipe, stage, model, losses)
-        self.knobs = Knobs()
+        self.procedure = build.build_procedure(recipe, stage)
+        self.validation = ValidationState()
         self.step = 0
         self._schedule = build.build_schedule(recipe, stage)
         named = dict(model.named_parameters())
         trained = [name for name, p in named.items() if p.requires_grad and name in average]
         self._averages: list[Tensor] = [average[name] for name in trained]
         self._averaged: list[Tensor] = [named[name] for name in trained]
-        self.sums: dict[str, Tensor] = {}
-        self.plays: dict[str, int] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
 
     def iterate(self, micro: Sequence[Batch]) -> None:
-        """One iteration: the critic plays first, on the drawn image detached; the model then plays on the same image with its graph."""
-        torch.manual_seed(derive_key(self.recipe.seed.data, "dropout", self.stage.name, self.step, self.ranks.rank))
-        batches = [batch.to(self.model.device) for batch in micro]
-        rate = self._schedule.factor(self.step, self.stage.steps) * self.knobs.rate
-        scale = self._scale(batches)
-        # With micro-batches the images are drawn again for the second player: keeping every graph would defeat their purpose.
-        shared = [self._cycle(batches[0], scale)] if len(batches) == 1 else None
-        for player in self.players:
-            if player.plays(self.step):
-                self._play(player, batches, shared, scale, rate)
-        self.step += 1
-
-    def _cycle(self, batch: Batch, scale: Scale) -> Cycle:
-        key = (self.recipe.seed.data, "train", self.stage.name, self.step)
-        return Cycle(self.model, batch, self.losses, key, self.step, scale)
-
-    def _play(self, player: Player, batches: Sequence[Batch], shared: Sequence[Cycle] | None, scale: Scale, rate: float) -> None:
-        player.optimizer.zero_grad(set_to_none=True)
-        with player.alone([other for other in self.players if other is not player] if player.name == MODEL else []):
-            totals: dict[str, Tensor] = {}
-            for number, batch in enumerate(batches):
-                cycle = shared[number] if shared else self._cycle(batch, scale)
-                with self.model.precision():
-                    loss, values = player.loss(cycle, self.step)
-                (loss / len(batches)).backward()  # type: ignore[no-untyped-call]
-                for name, value in values.items():
-                    totals[name] = totals.get(name, 0) + value / len(batches)
-        for name, value in totals.items():
-            self._note(f"loss/{name}" if player.name == MODEL else f"loss/{player.name}/{name}", value)
-        self.ranks.average_gradients(player.parameters.values())
-        clip = self.stage.training.clip
-        if clip > 0:
-            norm = torch.nn.utils.clip_grad_norm_(list(player.parameters.values()), clip)
-            self._note(f"grad_norm/{player.name}", norm.detach())
-        player.set_rate(rate)
-        player.optimizer.step()
-        player.steps += 1
-        if player.name == MODEL and self._averages:
+        """One iteration, as the stage's procedure plays it; then the averaged weights follow, where the model has made a step."""
+        batches = self._begin(micro)
+        rate = self._schedule.factor(self.step, self.stage.steps) * self.validation.lr_factor
+        before = self._model_steps()
+        self.procedure.iterate(PlayedIteration(self, batches, rate))
+        steps = self._model_steps()
+        if self._averages and steps > before:
             # Early on a long average would remember the first weights: the decay grows as (1 + t) / (10 + t) up to its value.
-            decay = min(self.stage.training.ema, (1 + player.steps) / (10 + player.steps))
+            decay = min(self.stage.training.ema, (1 + steps) / (10 + steps))
             with torch.no_grad():
                 torch._foreach_lerp_(self._averages, self._averaged, 1 - decay)
+        self.step += 1
 
-    def _scale(self, batches: Sequence[Batch]) -> Scale:
+    def look(self, micro: Sequence[Batch], watch: Watch, keep: bool | None = None) -> None:
+        """The present iteration without the optimizers' steps, for who wants to see what it computes; `keep` as for `PlayedIteration`."""
+        steps = {player.name: player.steps for player in self.players}
+        try:
+            self.procedure.iterate(PlayedIteration(self, self._begin(micro), watch=watch, keep=keep))
+        finally:
+            self.go_to(self.step, steps)
+
+    def kinds(self) -> list[IterationKind]:
+        """The kinds of iteration that the stage has, the one of its first step first; found out by a rehearsal, in which nothing is computed."""
+        procedure = build.build_procedure(self.recipe, self.stage)
+        period = math.lcm(procedure.period, *(player.every * term.every for player in self.players for term in player.terms))
+        found: dict[Any, IterationKind] = {}
+        steps = {player.name: 0 for player in self.players}
+        for step in range(min(period, self.stage.steps)):
+            rehearsal, before = Rehearsal(self.players, step, steps), dict(steps)
+            procedure.iterate(rehearsal)
+            kind = found.get(rehearsal.turns) or IterationKind(rehearsal.turns, step, before, 0)
+            found[rehearsal.turns] = attrs.evolve(kind, count=kind.count + 1)
+        return list(found.values())
+
+    def go_to(self, step: int, players: Mapping[str, int]) -> None:
+        """The next iteration is `step`, before which each of the `players` has played so often."""
+        self.step = step
+        for player in self.players:
+            player.steps = players[player.name]
+
+    def cycle(self, batch: Batch, scale: Scale | None = None, watch: Watch | None = None) -> Cycle:
+        """A batch of the present iteration, keyed by it."""
+        key = (self.recipe.seed.data, "train", self.stage.name, self.step)
+        return Cycle(self.model, batch, self.losses, key, self.step, scale, watch)
+
+    def scale(self, batches: Sequence[Batch]) -> Scale:
         """Counts over all ranks and micro-batches, where there is more than one share."""
         shares = self.ranks.count * len(batches)
         if shares == 1:
@@ -108,64 +112,74 @@ class StageTrainer:
         counts: dict[str, Tensor] = {}
         for name in build.losses_with_terms(self.recipe, tuple(self.stage.losses)):
             loss = self.losses[name]
-            found = [loss.count(self._cycle(b, Scale())) for b in batches] if isinstance(loss, Loss) else []
+            found = [loss.count(self.cycle(b)) for b in batches] if isinstance(loss, Loss) else []
             known = [count for count in found if count is not None]
             if known:
                 counts[name] = self.ranks.total(torch.stack(known).sum().float())
         return Scale(shares, self.stage.training.batch, counts)
 
-    def _note(self, name: str, value: Tensor) -> None:
+    def _begin(self, micro: Sequence[Batch]) -> list[Batch]:
+        torch.manual_seed(derive_key(self.recipe.seed.data, "dropout", self.stage.name, self.step, self.ranks.rank))
+        return [batch.to(self.model.device) for batch in micro]
+
+    def _model_steps(self) -> int:
+        return sum(player.steps for player in self.players if player.name == MODEL)
+
+    def record(self, name: str, value: Tensor) -> None:
         """Sums on the device; read at log steps only."""
-        self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.plays[name] = self.plays.get(name, 0) + 1
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._counts[name] = self._counts.get(name, 0) + 1
 
     def read(self) -> dict[str, float]:
         """Means since the last reading. Synchronises the device."""
-        if not self.sums:
+        if not self._sums:
             return {}
-        stacked = torch.stack([value.float() for value in self.sums.values()])
+        stacked = torch.stack([value.float() for value in self._sums.values()])
         values = self.ranks.total(stacked).div_(self.ranks.count).tolist()
-        means = {name: value / self.plays[name] for name, value in zip(self.sums, values, strict=True)}
-        self.sums, self.plays = {}, {}
+        means = {name: value / self._counts[name] for name, value in zip(self._sums, values, strict=True)}
+        self._sums, self._counts = {}, {}
         for player in self.players:
             means[f"lr/{player.name}"] = player.optimizer.param_groups[0]["lr"]
         return means
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
+    def evaluation_weights(self) -> Iterator[None]:
         """Within, the model has the weights to be used where an optimizer trains at others (schedule-free methods)."""
         with ExitStack() as stack:
             for player in self.players:
-                stack.enter_context(player.settled())
+                stack.enter_context(player.evaluation_weights())
             yield
 
-    def settle(self) -> None:
+    def use_evaluation_weights(self) -> None:
         """The model keeps the weights to be used: nothing is trained in this stage any more."""
         for player in self.players:
-            player.settle()
+            player.use_evaluation_weights()
 
-    def steer(self) -> None:
-        """Hands the steered λ to the composite."""
+    def apply_balance(self) -> None:
+        """Hands the composite the factor on its λ that validations have led to."""
         plan = self.stage.validate
         if plan is not None and plan.balance is not None:
             loss = self.losses[plan.balance.loss]
             assert isinstance(loss, Loss)
-            loss.balance = self.knobs.balance
+            loss.balance = self.validation.balance
 
     def state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-        """Counters and steering as JSON; optimizer moments as tensors."""
-        values: dict[str, Any] = {"step": self.step, "knobs": self.knobs.state(), "players": {}, "optimizers": {}}
+        """Counters and what validations decided as JSON; optimizer moments and the procedure's state as tensors."""
+        values: dict[str, Any] = {"step": self.step, "validation": self.validation.state(), "players": {}, "optimizers": {}}
         tensors: dict[str, dict[str, Tensor]] = {}
         for player in self.players:
             moments, plain = pack_optimizer(player.optimizer)
             values["players"][player.name], values["optimizers"][player.name] = player.steps, plain
             tensors[f"optimizer-{player.name}"] = moments
-        return values, tensors
+        procedure = dict(self.procedure.state())
+        return values, tensors | ({"procedure": procedure} if procedure else {})
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Takes back what `state` gave."""
-        self.step, self.knobs = values["step"], Knobs(**values["knobs"])
+        # ibllm 0.1 called it knobs.
+        self.validation = ValidationState.restored(values["validation"] if "validation" in values else values["knobs"])
+        self.go_to(values["step"], values["players"])
         for player in self.players:
-            player.steps = values["players"][player.name]
             unpack_optimizer(player.optimizer, tensors.get(f"optimizer-{player.name}", {}), values["optimizers"][player.name])
-        self.steer()
+        self.procedure.restore(tensors.get("procedure", {}))
+        self.apply_balance()

@@ -165,10 +165,10 @@ class Job:
             trainer.restore(checkpoint.state, checkpoint.tensors)
         session.bus.emit(StageStarted(stage, number + 1, count, trainer.step))
         note = train_stage(session, stage, number, trainer)
-        trainer.settle()
-        if session.best and trainer.knobs.best_step != trainer.step:
+        trainer.use_evaluation_weights()
+        if session.best and trainer.validation.best_step != trainer.step:
             session.return_to_best()
-            note = note or f"went back to the best weights, step {trainer.knobs.best_step}"
+            note = note or f"went back to the best weights, step {trainer.validation.best_step}"
         session.best = {}
         figures = {} if number == count - 1 else self._measure(session, stage, trainer.step)
         seconds = session.seconds[stage.name]
@@ -178,7 +178,7 @@ class Job:
                 "steps": stage.steps,
                 "done": trainer.step,
                 "seconds": seconds,
-                "best_step": trainer.knobs.best_step,
+                "best_step": trainer.validation.best_step,
                 "figures": figures,
                 "note": note,
                 "peak_bytes": peak_memory(session.model.device)["peak_bytes"],

@@ -95,21 +95,21 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
 def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:
     """One validation and what it steers. True where the stage is to stop."""
     watched = plan.figure or "loss"
-    with trainer.settled(), session.average.swapped_in():
+    with trainer.evaluation_weights(), session.average.swapped_in():
         metrics = {name: session.metrics[name] for name in session.recipe.validated(plan)}
         figures = measure(session, plan.split, plan.items, metrics)
         if watched == "loss":
             figures["loss"] = _held_out_loss(session, plan, trainer)
     if watched not in figures:
         raise UserError(f"{stage.place}: stages.{stage.name}.validate.figure = {watched!r}: the metrics give {', '.join(sorted(figures))}")
-    better = trainer.knobs.watch(plan, figures, watched, trainer.step)
-    trainer.steer()
+    better = trainer.validation.update(plan, figures, watched, trainer.step)
+    trainer.apply_balance()
     if better and plan.best:
-        with trainer.settled():
+        with trainer.evaluation_weights():
             session.remember_best()
     session.log("validation", stage, trainer.step, figures)
     session.bus.emit(Validated(stage, trainer.step, figures, better))
-    return trainer.knobs.stop(plan)
+    return trainer.validation.stops(plan)
 
 
 def measure(session: Session, split: str, items: int, metrics: Mapping[str, Metric]) -> dict[str, float]:

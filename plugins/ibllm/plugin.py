@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.image import TokenDecoder as TokenDecoder
     from ibllm_core.interfaces.image_tokenizer import ImageTokenizer as ImageTokenizer
     from ibllm_core.interfaces.image_tokenizer import Reconstruction as Reconstruction
-    from ibllm_core.interfaces.latent import Gaussian as Gaussian
     from ibllm_core.interfaces.latent import Latent as Latent
     from ibllm_core.interfaces.latent import Tokens as Tokens
     from ibllm_core.interfaces.latent import masked_mean as masked_mean
@@ -54,9 +53,9 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.loss import Value as Value
     from ibllm_core.interfaces.metric import Metric as Metric
     from ibllm_core.interfaces.noise import Rng as Rng
+    from ibllm_core.interfaces.optimisation import EvaluationWeights as EvaluationWeights
     from ibllm_core.interfaces.optimisation import Optimizer as Optimizer
     from ibllm_core.interfaces.optimisation import Schedule as Schedule
-    from ibllm_core.interfaces.optimisation import Switching as Switching
     from ibllm_core.interfaces.procedure import Iteration as Iteration
     from ibllm_core.interfaces.procedure import Procedure as Procedure
     from ibllm_core.interfaces.randomness import Stream as Stream
@@ -124,7 +123,6 @@ _HOMES = {
     "TokenDecoder": "ibllm_core.interfaces.image",
     "ImageTokenizer": "ibllm_core.interfaces.image_tokenizer",
     "Reconstruction": "ibllm_core.interfaces.image_tokenizer",
-    "Gaussian": "ibllm_core.interfaces.latent",
     "Latent": "ibllm_core.interfaces.latent",
     "Tokens": "ibllm_core.interfaces.latent",
     "masked_mean": "ibllm_core.interfaces.latent",
@@ -137,7 +135,7 @@ _HOMES = {
     "Rng": "ibllm_core.interfaces.noise",
     "Optimizer": "ibllm_core.interfaces.optimisation",
     "Schedule": "ibllm_core.interfaces.optimisation",
-    "Switching": "ibllm_core.interfaces.optimisation",
+    "EvaluationWeights": "ibllm_core.interfaces.optimisation",
     "Iteration": "ibllm_core.interfaces.procedure",
     "Procedure": "ibllm_core.interfaces.procedure",
     "Stream": "ibllm_core.interfaces.randomness",

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol, cast, runtime_checkable
+
 import torch
 from torch import Tensor
 
-from ibllm.plugin import Context, Cycle, Loss
+from ibllm.plugin import Context, Cycle, Latent, Loss
 from ibllm_adversarial.config import FeatureMatchingConfig
+
+
+@runtime_checkable
+class ShowsFeatures(Protocol):
+    """A critic that shows what it sees on its way to the score (capability ``features``)."""
+
+    def features(self, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
+        """y (b c h w) in [−1, 1], latent → each layer's output (b …), first layer first."""
 
 
 class FeatureMatching(Loss):
@@ -24,9 +34,13 @@ class FeatureMatching(Loss):
     def forward(self, cycle: Cycle) -> Tensor:
         z = cycle.z_x.detach()
         with torch.no_grad():  # nothing of the model is behind the real image's features
-            real = cycle.features(cycle.y, z)
-        drawn = cycle.features(cycle.y_fake, z)
+            real = self._features(cycle, cycle.y, z)
+        drawn = self._features(cycle, cycle.y_fake, z)
         return torch.stack([self.distance(r, d) for r, d in zip(real, drawn, strict=True)]).sum()
+
+    def _features(self, cycle: Cycle, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
+        critic = cast(ShowsFeatures, cycle.model.part("discriminator"))
+        return cycle.through("discriminator", "features", lambda: critic.features(y, z), y, z)
 
     def distance(self, real: Tensor, drawn: Tensor) -> Tensor:
         """() of one layer's features (b …)."""

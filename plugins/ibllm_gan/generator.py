@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, DrawingDecoder, Gaussian, Latent, generalised_normal
+from ibllm.plugin import Context, DrawingDecoder, Latent, generalised_normal
 from ibllm_gan.config import ConditionedOptions, OneShotOptions
 
 #: Height or width of the smallest map that a generator or a critic whose depth follows the image works on.
@@ -41,15 +41,19 @@ class ConditionalGenerator(OneShotDecoder):
         #: e, and k + e.
         self.condition_width, self.input_width = config.augmentation or latent, (config.augmentation or latent) + config.noise
 
-    def gaussian(self, z: Latent) -> Gaussian:
+    def gaussian(self, z: Latent) -> tuple[Tensor, Tensor]:
+        """(b a) mean and (b a) log σ² of the text's condition (capability ``conditioning_augmentation``)."""
         if self.augment is None:
-            return super().gaussian(z)
+            raise NotImplementedError("augmentation = 0: the condition is not drawn")
         mean, log_variance = self.augment(z.pooled).chunk(2, -1)
-        return Gaussian(mean, log_variance)
+        return mean, log_variance
 
     def condition(self, z: Latent, noise: Tensor) -> tuple[Tensor, Tensor]:
         """latent (b n m), noise (b a+k) → noise (b k), scaled, and the two concatenated, noise and text condition (b k+e)."""
-        condition = z.pooled if self.augment is None else self.gaussian(z).sample(noise[:, : self.augmentation])
+        condition = z.pooled
+        if self.augment is not None:
+            mean, log_variance = self.gaussian(z)
+            condition = mean + (0.5 * log_variance).exp() * noise[:, : self.augmentation]
         noise = self.options.noise_scale * noise[:, self.augmentation :]
         return noise, torch.cat([noise.to(condition.dtype), condition], -1)
 

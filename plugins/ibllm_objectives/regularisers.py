@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Protocol, cast, runtime_checkable
+
 from torch import Tensor
 
-from ibllm.plugin import Context, Cycle, Gaussian, Loss
+from ibllm.plugin import Context, Cycle, DrawingDecoder, Latent, Loss
 from ibllm_objectives.config import KLConfig, ModeSeekingConfig
 
 
-def kl_to_normal(condition: Gaussian) -> Tensor:
+@runtime_checkable
+class ConditioningAugmentation(Protocol):
+    """A drawing decoder that draws its text condition (capability ``conditioning_augmentation``); the draw's noise is part of the decoder's."""
+
+    def gaussian(self, z: Latent) -> tuple[Tensor, Tensor]:
+        """(b k) mean and (b k) log σ² of the independent normal distributions that the condition is drawn from."""
+
+
+def kl_to_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     """(b) KL(N(μ, σ²) ‖ N(0, 1)) = ½·Σ_k μ² + σ² − 1 − log σ², in nats (Kingma and Welling 2014, appendix B)."""
-    mean, log_variance = condition.mean, condition.log_variance
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
 
 
@@ -25,7 +34,8 @@ class KL(Loss):
         super().__init__()
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return kl_to_normal(cycle.condition).mean()
+        decoder, z = cast(ConditioningAugmentation, cycle.model.part("image_decoder")), cycle.z_x
+        return kl_to_normal(*cycle.once("ibllm_objectives.condition", lambda: decoder.gaussian(z), "image_decoder")).mean()
 
 
 class ModeSeeking(Loss):
@@ -40,6 +50,8 @@ class ModeSeeking(Loss):
         self.epsilon = config.epsilon
 
     def forward(self, cycle: Cycle) -> Tensor:
-        noise, drawn = cycle.draw_again("mode_seeking")
+        decoder, z = cast(DrawingDecoder, cycle.model.part("image_decoder")), cycle.z_x
+        noise = decoder.noise(cycle.rng("mode_seeking"))
+        drawn = cycle.once("ibllm_objectives.drawn_again", lambda: decoder.draw(z, noise), "image_decoder")
         ratio = (drawn - cycle.y_fake).abs().mean() / (noise - cycle.noise).abs().mean()
         return 1 / (ratio + self.epsilon)

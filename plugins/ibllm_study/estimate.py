@@ -15,6 +15,7 @@ from ibllm_core.recipe.schema import Recipe, Stage
 if TYPE_CHECKING:
     from ibllm_core.contracts import Report
     from ibllm_core.interfaces.batch import Batch
+    from ibllm_core.model.iteration import IterationKind
     from ibllm_core.model.stage import StageTrainer
     from ibllm_core.training.session import Session
 
@@ -46,27 +47,19 @@ def probe(recipe: Recipe) -> Mapping[str, float]:
 
 def _seconds(session: Session, stage: Stage, trainer: StageTrainer) -> float:
     """The mean over the stage's steps, as far as the few that are run can say."""
-    from ibllm_core.model.players import period, turns
-
-    kinds: dict[object, list[int]] = {}
-    for step in range(min(period(trainer.players), stage.steps)):
-        kinds.setdefault(turns(trainer.players, step), []).append(step)
+    kinds = trainer.kinds()
     with closing(session.feeder(stage)) as feeder:
         batches = iter(feeder)
-        _timed(session, trainer, batches, 0)  # whatever is made at a first step
-        total = 0.0
-        for steps in kinds.values():
-            total += len(steps) * statistics.median(_timed(session, trainer, batches, steps[0]) for _ in range(_STEPS))
-        return total / sum(map(len, kinds.values()))
+        _timed(session, trainer, batches, kinds[0])  # whatever is made at a first step
+        medians = [statistics.median(_timed(session, trainer, batches, kind) for _ in range(_STEPS)) for kind in kinds]
+        return sum(kind.count * median for kind, median in zip(kinds, medians, strict=True)) / sum(kind.count for kind in kinds)
 
 
-def _timed(session: Session, trainer: StageTrainer, batches: Iterator[list[Batch]], step: int) -> float:
-    """Seconds that the stage's step takes, its batch included."""
+def _timed(session: Session, trainer: StageTrainer, batches: Iterator[list[Batch]], kind: IterationKind) -> float:
+    """Seconds that a step of the kind takes, its batch included."""
     import torch
 
-    trainer.step = step
-    for player in trainer.players:
-        player.steps = -(-step // player.every)
+    trainer.go_to(kind.step, kind.players)
     device = session.model.device
     started = time.perf_counter()
     trainer.iterate(next(batches))

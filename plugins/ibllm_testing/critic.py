@@ -63,6 +63,8 @@ class DiscriminatorSuite(PartSuite):
             for number, tensor in enumerate(found):
                 expect(tensor.shape[0] == len(m), f"{self._name}: features {number} has shape {tuple(tensor.shape)}, expected (b …)")
             return
+        if not hasattr(part, "features"):
+            return
         try:
             part.features(m.y, m.z)
         except NotImplementedError:

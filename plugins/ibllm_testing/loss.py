@@ -10,13 +10,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from ibllm_core.contracts.inputs import fabricate
 from ibllm_core.host.options import LossConfig
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
 from ibllm_core.interfaces.tokenizer import PAD, Tokenizer
 from ibllm_core.model.build import players_of
-from ibllm_core.model.cycle import Cycle, fabricate
+from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.schema import PARTS

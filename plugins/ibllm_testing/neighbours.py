@@ -16,7 +16,7 @@ from ibllm_core.interfaces.context import ImageTokens
 from ibllm_core.interfaces.discriminator import Discriminator
 from ibllm_core.interfaces.image import DrawingDecoder, ImageEncoder, TokenDecoder
 from ibllm_core.interfaces.image_tokenizer import ImageTokenizer, Reconstruction
-from ibllm_core.interfaces.latent import Gaussian, Latent, Tokens, masked_mean
+from ibllm_core.interfaces.latent import Latent, Tokens, masked_mean
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.text import TextDecoder, TextEncoder
 from ibllm_core.interfaces.tokenizer import SPECIAL, UNK, Tokenizer
@@ -91,11 +91,13 @@ class TinyDrawer(DrawingDecoder):
         self.condition = nn.Linear(2 * latent, 2 * noise)
         self.paint = nn.Linear(latent + noise, shape[0] * GRID * GRID)
 
-    def gaussian(self, z: Latent) -> Gaussian:
-        return Gaussian(*self.condition(torch.cat([z.pooled, masked_mean(z.tokens, z.mask)], -1)).chunk(2, -1))
+    def gaussian(self, z: Latent) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.condition(torch.cat([z.pooled, masked_mean(z.tokens, z.mask)], -1)).chunk(2, -1)
+        return mean, log_variance
 
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
-        seen = torch.cat([z.pooled, self.gaussian(z).sample(noise)], -1)
+        mean, log_variance = self.gaussian(z)
+        seen = torch.cat([z.pooled, mean + (0.5 * log_variance).exp() * noise], -1)
         return large(self.paint(seen).tanh().unflatten(-1, (-1, GRID, GRID)), self.shape)
 
     def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.interfaces.optimisation import Optimizer, Schedule, Switching
+from ibllm_core.interfaces.optimisation import EvaluationWeights, Optimizer, Schedule
 from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
 
 from .checks import expect, same
@@ -102,10 +102,10 @@ class OptimizerSuite(Suite):
         same(_values(copies), _values(parameters), f"{self._name}: something that counts is not in its state", 0, 0)
 
     def test_weights_to_be_used_and_weights_to_be_trained(self, device: torch.device) -> None:
-        """One that takes gradients elsewhere (`Switching`) can put the weights to be used into the parameters, and back."""
+        """One that takes gradients elsewhere (`EvaluationWeights`) can put the weights to be used into the parameters, and back."""
         parameters = self.parameters(device)
         built: Any = self.make().build(parameters)
-        if not isinstance(built, Switching):
+        if not isinstance(built, EvaluationWeights):
             return
         self._play(built, parameters, 4)
         before = _values(parameters)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from ibllm.plugin import Context, Cycle, Loss, TokenDecoder
+from ibllm.plugin import Context, Cycle, Latent, Loss, Rng, Tokens
 from ibllm_transformer.config import CaptionImageNLLConfig
+
+
+@runtime_checkable
+class CaptionLikelihood(Protocol):
+    """A token decoder that reads text and image as one sequence (capability ``caption_likelihood``)."""
+
+    def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
+        """(b) −log p(text) and (b) −log p(ids | text) in nats, in one pass; `tokens` is the text that z was made from, y (b m) the ids."""
 
 
 class CaptionImageNLL(Loss):
@@ -23,7 +31,9 @@ class CaptionImageNLL(Loss):
 
     def forward(self, cycle: Cycle) -> Tensor:
         x, ids = cycle.x, cycle.image_ids
-        decoder = cast(TokenDecoder, cycle.model.part("image_decoder"))
-        text, image = decoder.caption_nll(x, ids, cycle.z_x, cycle.rng("image_nll"))
+        decoder, z = cast(CaptionLikelihood, cycle.model.part("image_decoder")), cycle.z_x
+        text, image = cycle.once(
+            "ibllm_transformer.caption_nll", lambda: decoder.caption_nll(x, ids, z, cycle.rng("image_nll")), "image_decoder"
+        )
         tokens = x.mask[:, 1:].sum(1).clamp(min=1)
         return ((text / tokens + self.weight * image / ids.shape[1]) / (1 + self.weight)).mean()

@@ -102,7 +102,7 @@ class VQTransformer(TokenDecoder):
     def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
         """The text's is a likelihood where z is a causal encoder's: place i then predicts token i + 1 from those up to i."""
         if self.words is None:
-            return super().caption_nll(tokens, y, z, rng)
+            raise NotImplementedError("caption = false: the text is not predicted")
         if z.tokens.shape[1] != tokens.ids.shape[1]:
             raise ValueError(f"the latent has {z.tokens.shape[1]} places for {tokens.ids.shape[1]} tokens; expected one a token")
         text, image = self._read(y, z, self._condition_mask(z, rng))

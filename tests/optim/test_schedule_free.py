@@ -13,9 +13,9 @@ from ibllm_optim.optimizer import ScheduleFree
 from torch import nn
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.optimisation import Switching
+from ibllm_core.interfaces.optimisation import EvaluationWeights
+from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
 from ibllm_core.model.players import Player
-from ibllm_core.training import checkpoints as checkpoints
 
 needs_package = pytest.mark.skipif(importlib.util.find_spec("schedulefree") is None, reason="the extra schedulefree is not installed")
 
@@ -57,22 +57,22 @@ def test_published_recurrences(decay: float) -> None:
     for y, x in zip(ys, xs, strict=True):
         step(weight, player)
         assert float(weight.detach()) == pytest.approx(y, rel=1e-9)
-        with player.settled():
+        with player.evaluation_weights():
             assert float(weight.detach()) == pytest.approx(x, rel=1e-9)
 
 
 @needs_package
 def test_looking_at_the_average_changes_nothing() -> None:
     looked, blind = made(ScheduleFreeConfig(lr=0.05)), made(ScheduleFreeConfig(lr=0.05))
-    assert isinstance(looked[1].optimizer, Switching)
+    assert isinstance(looked[1].optimizer, EvaluationWeights)
     for _ in range(8):
         step(*looked)
         step(*blind)
-        with looked[1].settled():
+        with looked[1].evaluation_weights():
             pass
         assert torch.equal(looked[0], blind[0])
-    looked[1].settle()
-    with blind[1].settled():
+    looked[1].use_evaluation_weights()
+    with blind[1].evaluation_weights():
         assert torch.equal(looked[0], blind[0])
 
 
@@ -83,10 +83,10 @@ def test_it_goes_on_from_a_checkpoint_as_if_nothing_happened() -> None:
         step(*whole)
     for _ in range(3):
         step(*first)
-    tensors, values = checkpoints.pack_optimizer(first[1].optimizer)
+    tensors, values = pack_optimizer(first[1].optimizer)
     second = made(ScheduleFreeConfig(lr=0.05))
     second[0].data.copy_(first[0].detach())
-    checkpoints.unpack_optimizer(second[1].optimizer, {name: tensor.clone() for name, tensor in tensors.items()}, values)
+    unpack_optimizer(second[1].optimizer, {name: tensor.clone() for name, tensor in tensors.items()}, values)
     for _ in range(3):
         step(*second)
     assert torch.equal(whole[0], second[0])
@@ -99,4 +99,4 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_plain_optimizers_have_one_face(tmp_path: Path) -> None:
-    assert not isinstance(torch.optim.AdamW([nn.Parameter(torch.zeros(1))]), Switching)
+    assert not isinstance(torch.optim.AdamW([nn.Parameter(torch.zeros(1))]), EvaluationWeights)

@@ -65,14 +65,14 @@ def test_noise_is_that_of_image_and_condition(name: str, options: dict[str, Any]
 def test_conditioning_augmentation_has_the_declared_mean_and_deviation(name: str) -> None:
     k, b = 3, 20_000
     part, z = generator(name, augmentation=k), latent(1)
-    declared = part.gaussian(z)
+    mean, log_variance = part.gaussian(z)
     many = with_pooled(Latent(z.tokens.expand(b, -1, -1), z.mask.expand(b, -1), z.pooled), z.pooled.expand(b, -1))
     noise = part.noise(rng(b))
     rest, given = part.given(many, noise)
     condition = given[:, -k:]
-    deviation = (0.5 * declared.log_variance[0]).exp()
+    deviation = (0.5 * log_variance[0]).exp()
     # The standard errors are σ/√b and about σ/√(2b); five of them.
-    assert bool(((condition.mean(0) - declared.mean[0]).abs() < 5 * deviation / b**0.5).all())
+    assert bool(((condition.mean(0) - mean[0]).abs() < 5 * deviation / b**0.5).all())
     assert bool(((condition.std(0) - deviation).abs() < 5 * deviation / (2 * b) ** 0.5).all())
     # What is left of the noise is the image's own, not the condition's again.
     torch.testing.assert_close(rest, part.options.noise_scale * noise[:, k:])

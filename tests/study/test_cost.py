@@ -13,10 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ibllm_core.contracts import Report, check
+from ibllm_core.contracts.inputs import fabricate
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.model import build
-from ibllm_core.model.cycle import fabricate
-from ibllm_core.model.players import period
 from ibllm_core.model.ranks import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import Recipe, load
@@ -66,7 +65,7 @@ def test_flops_are_those_of_the_training_itself(accumulate: int) -> None:
         losses = build.build_losses(recipe, build.losses_with_terms(recipe, tuple(stage.losses)), model)
         trainer = StageTrainer(recipe, stage, model, losses, {}, Ranks())
         micro = [fabricate(model, stage.training.batch // accumulate, torch.device("cpu"))] * accumulate
-        steps = period(trainer.players)
+        steps = sum(kind.count for kind in trainer.kinds())
         counter: Any = FlopCounterMode(display=False)
         with counter, sdpa_kernel(SDPBackend.MATH):
             for _ in range(steps):
