@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 #: What a row has, by the option `holds`.
-HELD: Mapping[str, tuple[str, ...]] = {"pairs": ("image", "caption"), "images": ("image",), "captions": ("caption",)}
+COLUMNS_OF: Mapping[str, tuple[str, ...]] = {"pairs": ("image", "caption"), "images": ("image",), "captions": ("caption",)}
 
 
 @attrs.frozen(eq=False)
@@ -46,7 +46,7 @@ def fit(image: Image.Image, config: FilesConfig) -> npt.NDArray[np.uint8]:
     return np.asarray(square)
 
 
-def load(rows: Sequence[Row], config: FilesConfig, problems: Problems) -> tuple[npt.NDArray[np.uint8], Mapping[Path, int]]:
+def load_images(rows: Sequence[Row], config: FilesConfig, problems: Problems) -> tuple[npt.NDArray[np.uint8], Mapping[Path, int]]:
     """The images of the rows, each file once: images (n h w 3) and file → its number. Missing and broken ones go to `problems`."""
     try:
         from PIL import Image
@@ -70,25 +70,25 @@ def load(rows: Sequence[Row], config: FilesConfig, problems: Problems) -> tuple[
 
 
 @lru_cache(maxsize=2)
-def collect(config: FilesConfig, root: Path) -> Folder:
+def load_folder(config: FilesConfig, root: Path) -> Folder:
     """Reads, checks and divides everything; once for a config and process. Raises `UserError` that names all problems."""
     problems = Problems(root)
-    rows = read_rows(root, problems, HELD[config.holds])
-    images, numbers = load(rows, config, problems)
-    _check_whole(rows, problems, config.questions)
+    rows = read_rows(root, problems, COLUMNS_OF[config.holds])
+    images, numbers = load_images(rows, config, problems)
+    _check_rows(rows, problems, config.questions)
     problems.raise_any()
     images.setflags(write=False)
     base = root if root.is_dir() else root.parent
     items: dict[str, list[tuple[Row, int]]] = {split: [] for split in config.splits()}
     for row in rows:
-        split = row.split or drawn_split(row.caption if row.image is None else row.image, base, config)
+        split = row.split or random_split(row.caption if row.image is None else row.image, base, config)
         items[split].append((row, -1 if row.image is None else numbers[row.image]))
     if not items["train"]:
         raise UserError(f"{root}: no row is left for the split train")
     return Folder(images, items)
 
 
-def _check_whole(rows: Sequence[Row], problems: Problems, asked: bool) -> None:
+def _check_rows(rows: Sequence[Row], problems: Problems, asked: bool) -> None:
     """What is wrong between rows: columns filled in some rows only, an image in two splits, no questions where the recipe promises them."""
     for column in ("split", "question"):
         bare = [row for row in rows if not getattr(row, column)]
@@ -104,7 +104,7 @@ def _check_whole(rows: Sequence[Row], problems: Problems, asked: bool) -> None:
             problems.add(row.place, f"the image {row.image} is in the split {row.split} here and in {other.split} at {other.place}")
 
 
-def drawn_split(item: Path | str, base: Path, config: FilesConfig) -> str:
+def random_split(item: Path | str, base: Path, config: FilesConfig) -> str:
     """An image's split from its path relative to the table or folder, so that all its captions share it and new files move no other.
 
     Captions without images are divided by themselves, so that one that comes twice is not in two splits.
@@ -125,7 +125,7 @@ class FilesDataset(Dataset):
     def __init__(self, config: FilesConfig, context: Any) -> None:
         self.config = config
         self.image_shape = config.image_shape
-        self._folder = collect(config, Path(config.path).expanduser())
+        self._folder = load_folder(config, Path(config.path).expanduser())
 
     def sizes(self) -> Mapping[str, int]:
         return {split: len(items) for split, items in self._folder.items.items()}
@@ -137,7 +137,7 @@ class FilesDataset(Dataset):
         indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))
         items = [found.items[split][i] for i in indices.tolist()]
         rows = [row for row, _ in items]
-        asked, held = bool(rows) and bool(rows[0].question), HELD[self.config.holds]
+        asked, held = bool(rows) and bool(rows[0].question), COLUMNS_OF[self.config.holds]
         return Samples(
             indices=indices,
             images=found.images[np.array([number for _, number in items], dtype=np.int64)] if "image" in held else None,

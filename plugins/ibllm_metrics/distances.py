@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ibllm.plugin import Context, Metric
 from ibllm_metrics.config import FrechetConfig, KernelConfig
-from ibllm_metrics.features import extract
+from ibllm_metrics.features import extract_features
 
 if TYPE_CHECKING:
     from ibllm.plugin import Evaluation
@@ -71,7 +71,7 @@ class _Distance(Metric):
         given = self.config
         name = f"metrics.features.{given.extractor}.{given.size}.{given.width}.{given.seed}"
         return evaluation.once(
-            name, lambda: (extract(given, evaluation, evaluation.real), extract(given, evaluation, evaluation.generated))
+            name, lambda: (extract_features(given, evaluation, evaluation.real), extract_features(given, evaluation, evaluation.generated))
         )
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from ibllm.plugin import Stream, to_images
 from ibllm_metrics.config import FrechetConfig, KernelConfig
 from ibllm_metrics.images import resized
-from ibllm_metrics.spaces import pooled_images
+from ibllm_metrics.pair_scores import pooled_images
 
 if TYPE_CHECKING:
     from ibllm.plugin import Evaluation
@@ -23,7 +23,7 @@ Features = npt.NDArray[np.float64]
 _LAYERS = 3
 
 
-def extract(config: FrechetConfig | KernelConfig, evaluation: Evaluation, images: Pixels) -> Features:
+def extract_features(config: FrechetConfig | KernelConfig, evaluation: Evaluation, images: Pixels) -> Features:
     """images (b h w c) → (b d)."""
     if config.extractor == "pixels":
         return resized(images, config.size).astype(np.float64)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ibllm.plugin import Context, Dataset, Metric
-from ibllm_metrics import training
+from ibllm_metrics import training_split
 from ibllm_metrics.config import DiversityConfig, RetrievalConfig
 
 if TYPE_CHECKING:
@@ -86,11 +86,16 @@ class RetrievalMetric(Metric):
     def record(self, evaluation: Evaluation) -> Record:
         given, gallery = self.config, self._gallery(evaluation).images()
         chosen: Record = {"extractor": "RGB, L2", "size": given.size, "among": given.among, "limit": given.limit}
-        found: Record = {**super().record(evaluation), **chosen, "gallery": len(gallery), "gallery_images": training.images_hash(gallery)}
+        found: Record = {
+            **super().record(evaluation),
+            **chosen,
+            "gallery": len(gallery),
+            "gallery_images": training_split.images_hash(gallery),
+        }
         if given.among == "split":
             return found
         _, known = self._trained(evaluation.dataset)
-        return {**found, "train": training.count(evaluation.dataset, given.limit), "train_images": known}
+        return {**found, "train": training_split.count(evaluation.dataset, given.limit), "train_images": known}
 
     def _gallery(self, evaluation: Evaluation) -> Gallery:
         if self.config.among == "split":
@@ -105,11 +110,11 @@ class RetrievalMetric(Metric):
         """The training split's images and their hash, read once a run."""
         if self._training is None or self._training[0] is not dataset:
             gallery, read = Gallery(), []
-            for samples in training.read(dataset, self.config.limit):
+            for samples in training_split.read(dataset, self.config.limit):
                 assert samples.images is not None, "the dataset gives no images"
                 gallery.add(samples.images)
                 read.append(samples.images)
-            self._training = (dataset, gallery, training.images_hash(image for images in read for image in images))
+            self._training = (dataset, gallery, training_split.images_hash(image for images in read for image in images))
         return self._training[1:]
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ibllm.plugin import Context, Metric, Stream
 from ibllm_metrics.config import RECALLS, RecallConfig, RPrecisionConfig
-from ibllm_metrics.spaces import Floats, Pixels, Places, fitted, latent_scores, likelihood_scores
+from ibllm_metrics.pair_scores import Floats, Pixels, Places, fitted, latent_scores, likelihood_scores
 
 if TYPE_CHECKING:
     from ibllm.plugin import Evaluation
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Bool = npt.NDArray[np.bool_]
 
 
-def found_within(scores: Floats, right: Bool, k: int) -> Floats:
+def hits_at_k(scores: Floats, right: Bool, k: int) -> Floats:
     """scores (n m), right (n m) → (n) probability that the best right candidate is among the first k, equal scores being put in random order."""
     best = np.where(right, scores, -np.inf).max(1, keepdims=True)
     above, level = ((scores > best) & ~right).sum(1), ((scores == best) & ~right).sum(1)
@@ -40,7 +40,7 @@ def _scores(config: RecallConfig | RPrecisionConfig, evaluation: Evaluation, ima
     return latent_scores(evaluation, images, candidates, config.fit, config.ridge)
 
 
-def _space(config: RecallConfig | RPrecisionConfig, evaluation: Evaluation) -> dict[str, str | int | float]:
+def _score_record(config: RecallConfig | RPrecisionConfig, evaluation: Evaluation) -> dict[str, str | int | float]:
     """What a record says of the space."""
     if config.space == "likelihood":
         return {"extractor": "likelihood (image_encoder, text_decoder)"}
@@ -68,8 +68,8 @@ class RecallMetric(Metric):
             scores = _scores(self.config, evaluation, evaluation.real[pool], np.tile(pool, (len(pool), 1)))
             for what, given, own in (("image", scores.T, right.T), ("caption", scores, right)):
                 for k in RECALLS:
-                    found[what, k].append(found_within(given, own, k))
-                shuffled[what].append(found_within(np.roll(given, 1, 0), own, 1))
+                    found[what, k].append(hits_at_k(given, own, k))
+                shuffled[what].append(hits_at_k(np.roll(given, 1, 0), own, 1))
         figures = {f"{what}_recall_{k}": float(np.concatenate(values).mean()) for (what, k), values in found.items()}
         for what, values in shuffled.items():
             own = np.concatenate(found[what, 1])
@@ -79,7 +79,7 @@ class RecallMetric(Metric):
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         pools = self._pools(evaluation)
         sizes = {"n": pools.size, "candidates": pools.shape[1], "chance": float(self._right(evaluation, pools).mean())}
-        return {**super().record(evaluation), **_space(self.config, evaluation), **sizes}
+        return {**super().record(evaluation), **_score_record(self.config, evaluation), **sizes}
 
     def _pools(self, evaluation: Evaluation) -> Places:
         """(p m) items of the split, none twice, in an order that is their own."""
@@ -114,13 +114,13 @@ class RPrecisionMetric(Metric):
 
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         n, m = self._candidates(evaluation).shape
-        return {**super().record(evaluation), **_space(self.config, evaluation), "n": n, "candidates": m, "chance": 1 / m}
+        return {**super().record(evaluation), **_score_record(self.config, evaluation), "n": n, "candidates": m, "chance": 1 / m}
 
     def _found(self, evaluation: Evaluation, images: Pixels, candidates: Places) -> Floats:
         """(n) whether the image's own caption is the best scored."""
         right = np.zeros(candidates.shape, dtype=np.bool_)
         right[:, 0] = True
-        return found_within(_scores(self.config, evaluation, images, candidates), right, 1)
+        return hits_at_k(_scores(self.config, evaluation, images, candidates), right, 1)
 
     def _candidates(self, evaluation: Evaluation) -> Places:
         """(n m) items of the split: first the image's own, then others with other captions; fewer where the split has not enough."""

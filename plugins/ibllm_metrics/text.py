@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibllm.plugin import Context, Metric
-from ibllm_metrics import training
+from ibllm_metrics import training_split
 from ibllm_metrics.cider import Frequencies, cider_d
 from ibllm_metrics.config import BLEUConfig, ChrFConfig, CIDErConfig
 
@@ -89,7 +89,7 @@ class CIDErMetric(_TextMetric):
         if self.config.frequencies == "split":
             return found
         captions = [caption for _, caption in _training_captions(evaluation, self.config.limit)]
-        return {**found, "train": len(captions), "train_captions": training.captions_hash(captions)}
+        return {**found, "train": len(captions), "train_captions": training_split.captions_hash(captions)}
 
     def score(self, written: Sequence[str], captions: Sequence[str], language: str, evaluation: Evaluation) -> tuple[float, str]:
         import sacrebleu
@@ -118,7 +118,7 @@ def _training_captions(evaluation: Evaluation, limit: int) -> list[tuple[str, st
 
     def read() -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
-        for samples in training.read(evaluation.dataset, limit):
+        for samples in training_split.read(evaluation.dataset, limit):
             assert samples.captions is not None, "the dataset gives no captions"
             codes = samples.languages if samples.languages is not None else ["und"] * len(samples)
             found += zip(codes, samples.captions, strict=True)

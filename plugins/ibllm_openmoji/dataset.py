@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ibllm.plugin import Dataset, Samples, UserError, derive_key
 from ibllm_openmoji.catalogue import Drawing, catalogue, packages, subset, words
 from ibllm_openmoji.config import OpenmojiConfig
-from ibllm_openmoji.render import alike, render
-from ibllm_openmoji.splits import assign, components
+from ibllm_openmoji.render import near_duplicates, render
+from ibllm_openmoji.splits import assign_splits, components
 
 
 @attrs.frozen(eq=False)
@@ -41,7 +41,7 @@ class Collection:
 
 
 @lru_cache(maxsize=4)
-def collect(config: OpenmojiConfig) -> Collection:
+def load_collection(config: OpenmojiConfig) -> Collection:
     """Reads, renders and splits; once for a config and process."""
     found = catalogue({"en", *config.languages})
     drawings = subset(found, config, {d.base: derive_key("openmoji", "subset", config.subset_seed, d.base) for d in found})
@@ -49,8 +49,8 @@ def collect(config: OpenmojiConfig) -> Collection:
         raise UserError(f"openmoji: no drawing is left with min_uses = {config.min_uses}")
     images = render([d.text for d in drawings], config.size, config.background)
     images.setflags(write=False)
-    pairs = alike(images)
-    parts = assign(drawings, pairs, config, lambda text: derive_key("openmoji", "holdout", config.holdout_seed, text))
+    pairs = near_duplicates(images)
+    parts = assign_splits(drawings, pairs, config, lambda text: derive_key("openmoji", "holdout", config.holdout_seed, text))
     vocabulary = {
         language: {w for i in parts["train"] for w in words(drawings[i].names[language], language)} for language in config.languages
     }
@@ -83,7 +83,7 @@ class OpenmojiDataset(Dataset):
     def __init__(self, config: OpenmojiConfig, context: Any) -> None:
         self.config = config
         self.image_shape = config.image_shape
-        self.collection = collect(config)
+        self.collection = load_collection(config)
 
     def sizes(self) -> Mapping[str, int]:
         return {split: len(items) for split, items in self.collection.items.items()}

@@ -43,7 +43,7 @@ def render(texts: Sequence[str], size: int, background: tuple[int, int, int]) ->
     return images
 
 
-def alike(images: U8, limit: float = SAME) -> list[tuple[int, int]]:
+def near_duplicates(images: U8, limit: float = SAME) -> list[tuple[int, int]]:
     """images (n h w c) → the pairs i < j that are the same to the eye: their root mean square difference is at most `limit` of the range."""
     flat = images.reshape(len(images), -1).astype(np.float32) / 255
     flat -= flat.mean(0)

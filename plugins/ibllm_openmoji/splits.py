@@ -28,17 +28,17 @@ def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     return [root(i) for i in range(count)]
 
 
-def families(drawings: Sequence[Drawing], alike: Iterable[tuple[int, int]]) -> list[Family]:
+def families(drawings: Sequence[Drawing], near_duplicates: Iterable[tuple[int, int]]) -> list[Family]:
     """Drawings of one base, and of bases that share a drawing, belong together."""
     first: dict[str, int] = {}
     same_base = [(first.setdefault(d.base, i), i) for i, d in enumerate(drawings)]
     found: dict[int, list[int]] = {}
-    for i, root in enumerate(components(len(drawings), [*same_base, *alike])):
+    for i, root in enumerate(components(len(drawings), [*same_base, *near_duplicates])):
         found.setdefault(root, []).append(i)
     return list(found.values())
 
 
-def hold_concepts(
+def hold_out_concepts(
     drawings: Sequence[Drawing], groups: Sequence[Family], config: OpenmojiConfig, key: Callable[[str], int]
 ) -> dict[int, str]:
     """Drawing → split, for the bases held out as concepts.
@@ -64,7 +64,7 @@ def hold_concepts(
     return held
 
 
-def hold_tones(
+def hold_out_tones(
     drawings: Sequence[Drawing], groups: Sequence[Family], same: Sequence[int], config: OpenmojiConfig, key: Callable[[str], int]
 ) -> dict[int, str]:
     """Drawing → split, for the persons and hands that are trained in some tones and held out in one.
@@ -87,14 +87,14 @@ def hold_tones(
     return held
 
 
-def assign(
-    drawings: Sequence[Drawing], alike: Sequence[tuple[int, int]], config: OpenmojiConfig, key: Callable[[str], int]
+def assign_splits(
+    drawings: Sequence[Drawing], near_duplicates: Sequence[tuple[int, int]], config: OpenmojiConfig, key: Callable[[str], int]
 ) -> Mapping[str, Sequence[int]]:
     """Split → the drawings in it; `key` draws a number for a text."""
-    groups = families(drawings, alike)
-    held = hold_concepts(drawings, groups, config, key)
-    same = components(len(drawings), alike)
-    held |= hold_tones(drawings, [g for g in groups if g[0] not in held], same, config, key)
+    groups = families(drawings, near_duplicates)
+    held = hold_out_concepts(drawings, groups, config, key)
+    same = components(len(drawings), near_duplicates)
+    held |= hold_out_tones(drawings, [g for g in groups if g[0] not in held], same, config, key)
     found: dict[str, list[int]] = {split: [] for split in config.splits()}
     for i in range(len(drawings)):
         found[held.get(i, "train")].append(i)

@@ -43,14 +43,14 @@ def _components(mask: Bool) -> I64:
         labels = grown
 
 
-def _quarters(whole: npt.NDArray[Any], h: int, w: int, back: bool = False) -> npt.NDArray[Any]:
+def _grid_cells(whole: npt.NDArray[Any], h: int, w: int, back: bool = False) -> npt.NDArray[Any]:
     """(b h w) → (b·4 h/2 w/2), the cells as pictures of their own, or `back`: neighbours whose tips meet stay apart."""
     if back:
         return whole.reshape(-1, 2, 2, h // 2, w // 2).swapaxes(2, 3).reshape(-1, h, w)
     return whole.reshape(-1, 2, h // 2, 2, w // 2).swapaxes(2, 3).reshape(-1, h // 2, w // 2)
 
 
-def _middle(places: npt.NDArray[np.float64], member: I64, number: int) -> I64:
+def _box_centres(places: npt.NDArray[np.float64], member: I64, number: int) -> I64:
     """The middle between the least and the greatest place of each component's pixels."""
     least, most = np.full(number, np.inf), np.full(number, -np.inf)
     np.minimum.at(least, member, places)
@@ -60,7 +60,7 @@ def _middle(places: npt.NDArray[np.float64], member: I64, number: int) -> I64:
 
 
 @attrs.frozen(eq=False)
-class Found:
+class DetectedObjects:
     """The n objects found in a batch.
 
     Attributes:
@@ -81,11 +81,11 @@ class Found:
     owner: I64
 
 
-def find(difference: F32, placement: str) -> tuple[Found, I64]:
+def detect_objects(difference: F32, placement: str) -> tuple[DetectedObjects, I64]:
     """The objects of pictures that have at most three, and the number of objects of every picture."""
     b, h, w, _ = difference.shape
     mask = np.abs(difference).max(axis=-1) > FOREGROUND
-    labels = _quarters(_components(_quarters(mask, h, w)), h, w, back=True) if placement == "cells" else _components(mask)
+    labels = _grid_cells(_components(_grid_cells(mask, h, w)), h, w, back=True) if placement == "cells" else _components(mask)
     pixels = np.flatnonzero(labels)
     names, member = np.unique(labels.ravel()[pixels], return_inverse=True)
     area = np.bincount(member, minlength=len(names))
@@ -101,21 +101,21 @@ def find(difference: F32, placement: str) -> tuple[Found, I64]:
     strength = np.abs(difference).reshape(-1, 3)[pixels].sum(axis=-1)
     total = np.bincount(member, strength, minlength=len(names))
     rows, columns = pixels // w % h + 0.5, pixels % w + 0.5
-    left, top = _middle(columns, member, len(names)), _middle(rows, member, len(names))
+    left, top = _box_centres(columns, member, len(names)), _box_centres(rows, member, len(names))
     x = np.bincount(member, strength * columns, minlength=len(names)) / total
     y = np.bincount(member, strength * rows, minlength=len(names)) / total
-    shade = np.stack([np.bincount(member, difference.reshape(-1, 3)[pixels, k], minlength=len(names)) for k in range(3)], axis=-1)
+    contrast_sum = np.stack([np.bincount(member, difference.reshape(-1, 3)[pixels, k], minlength=len(names)) for k in range(3)], axis=-1)
     # Fading keeps the direction from the background to a colour, and the residual sees the fading.
     direction = CONTRAST / np.linalg.norm(CONTRAST, axis=-1, keepdims=True)
-    colour = (shade @ direction.T).argmax(axis=-1)
+    colour = (contrast_sum @ direction.T).argmax(axis=-1)
     picture = picture_of[kept]
     # Components are numbered picture by picture.
     slot = np.arange(len(picture)) - np.searchsorted(picture, picture, side="left")
     centroid = (x[kept].astype(np.float32), y[kept].astype(np.float32))
-    return Found(picture, slot, left[kept], top[kept], *centroid, colour[kept], owner.reshape(b, h, w)), counts
+    return DetectedObjects(picture, slot, left[kept], top[kept], *centroid, colour[kept], owner.reshape(b, h, w)), counts
 
 
-def patches(difference: F32, found: Found) -> F32:
+def patches(difference: F32, found: DetectedObjects) -> F32:
     """(n p p) how much of its colour each pixel near an object shows, other objects' pixels as 0."""
     side = difference.shape[1]
     patch = patch_size(side)
@@ -142,7 +142,7 @@ def _centroid_offsets(side: int) -> F32:
     return offsets
 
 
-def fit(amount: F32, dx: F32, dy: F32, side: int) -> tuple[I64, I64, F32, F32]:
+def fit_objects(amount: F32, dx: F32, dy: F32, side: int) -> tuple[I64, I64, F32, F32]:
     """Shape, size and centre (relative to the patch's middle) of the drawing nearest to each patch, from its centroid (dx, dy)."""
     n, kinds = len(amount), len(SHAPES) * len(SIZES)
     shape, size = np.divmod(np.arange(kinds), len(SIZES))

@@ -101,11 +101,11 @@ class _Question:
         k = int(draws[1] * len(self.objects))
         other: _Traits = (int(draws[3] * len(SIZES)), *pairs[int(draws[4] * len(pairs))])
         if kind == "there":
-            return self._there(other if draws[2] < 0.5 else self.objects[k])
+            return self._existence(other if draws[2] < 0.5 else self.objects[k])
         if kind in ("colour", "shape"):
             return self._trait(kind, k) or self._count(other, 0)
         if kind == "where":
-            return self._where(k) or self._count(other, 0)
+            return self._position(k) or self._count(other, 0)
         return self._count(other if draws[3] < 0.5 else self.objects[k], int(draws[2] * 3))
 
     def _slots(self, traits: _Traits) -> dict[str, str]:
@@ -134,10 +134,10 @@ class _Question:
         )
         return self.wording.count[what].format(**self._slots(traits)), self.wording.numbers[number[what]]
 
-    def _there(self, traits: _Traits) -> tuple[str, str]:
+    def _existence(self, traits: _Traits) -> tuple[str, str]:
         return self.wording.there.format(**self._slots(traits)), self.wording.yes if traits in self.objects else self.wording.no
 
-    def _where(self, k: int) -> tuple[str, str] | None:
+    def _position(self, k: int) -> tuple[str, str] | None:
         traits = self.objects[k]
         if self.objects.count(traits) > 1 or (not self.cells and len(self.objects) == 1):
             return None

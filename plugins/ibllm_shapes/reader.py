@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_shapes.analysis import CONTRAST, Found, find, fit, patches
+from ibllm_shapes.analysis import CONTRAST, DetectedObjects, detect_objects, fit_objects, patches
 from ibllm_shapes.render import BACKGROUND, coverage, distances, patch_size
 from ibllm_shapes.scenes import MAX_OBJECTS, SHAPES, SIZES, Scenes
 
@@ -71,8 +71,8 @@ def read(images: npt.NDArray[np.uint8], placement: str) -> Reading:
     """
     difference = (images.astype(np.float32) - BACKGROUND) / np.float32(255)
     side = images.shape[1]
-    found, counts = find(difference, placement)
-    shape, size, dx, dy = fit(patches(difference, found), found.x - found.left, found.y - found.top, side)
+    found, counts = detect_objects(difference, placement)
+    shape, size, dx, dy = fit_objects(patches(difference, found), found.x - found.left, found.y - found.top, side)
     distance = distances(shape, size, dx, dy, side)
     error, background = _compare(difference, found, distance)
     form, colour = _object_errors(error, found, distance)
@@ -101,7 +101,7 @@ def read(images: npt.NDArray[np.uint8], placement: str) -> Reading:
     return Reading(scenes.sorted(), clean, np.take_along_axis(sound, scenes.order, axis=1), **residuals)
 
 
-def _scenes(found: Found, counts: I64, shape: I64, size: I64, x: F64, y: F64, side: int, placement: str) -> Scenes:
+def _scenes(found: DetectedObjects, counts: I64, shape: I64, size: I64, x: F64, y: F64, side: int, placement: str) -> Scenes:
     """The objects found, picture by picture, in the order they were found."""
 
     def column(values: npt.NDArray[Any], empty: float) -> npt.NDArray[Any]:
@@ -123,7 +123,7 @@ def _scenes(found: Found, counts: I64, shape: I64, size: I64, x: F64, y: F64, si
     )
 
 
-def _compare(difference: F32, found: Found, distance: F32) -> tuple[F32, Bool]:
+def _compare(difference: F32, found: DetectedObjects, distance: F32) -> tuple[F32, Bool]:
     """(b h w 3) what the drawing of all objects leaves unexplained, and (b h w) which pixels are in no object's neighbourhood."""
     b, side = difference.shape[:2]
     patch = patch_size(side)
@@ -141,7 +141,7 @@ def _compare(difference: F32, found: Found, distance: F32) -> tuple[F32, Bool]:
     return difference - drawn[inner], nearest[inner] >= NEIGHBOURHOOD * side / 32
 
 
-def _object_errors(error: F32, found: Found, distance: F32) -> tuple[F64, F64]:
+def _object_errors(error: F32, found: DetectedObjects, distance: F32) -> tuple[F64, F64]:
     """(n) each object's deviation in form and in colour.
 
     The mean colour's error is the error summed over the neighbourhood by the area drawn: blurring moves light and does not change it. Form is what
@@ -154,10 +154,10 @@ def _object_errors(error: F32, found: Found, distance: F32) -> tuple[F64, F64]:
     near = (distance < NEIGHBOURHOOD * side / 32)[..., None]
     alpha = coverage(distance)[..., None]
     contrast = np.linalg.norm(CONTRAST[found.colour], axis=-1)
-    shade = (local * near).sum(axis=(1, 2), keepdims=True) / alpha.sum(axis=(1, 2), keepdims=True)
-    rest = (local - shade * alpha) * near
+    mean_error = (local * near).sum(axis=(1, 2), keepdims=True) / alpha.sum(axis=(1, 2), keepdims=True)
+    rest = (local - mean_error * alpha) * near
     form = np.sqrt((rest**2).sum(axis=(1, 2, 3)) / (alpha**2).sum(axis=(1, 2, 3))) / contrast
-    return form.astype(np.float64), np.sqrt((shade[:, 0, 0] ** 2).mean(axis=-1)).astype(np.float64)
+    return form.astype(np.float64), np.sqrt((mean_error[:, 0, 0] ** 2).mean(axis=-1)).astype(np.float64)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ibllm_files.config import FilesConfig
-from ibllm_files.dataset import FilesDataset, drawn_split
+from ibllm_files.dataset import FilesDataset, random_split
 from PIL import Image
 
 from ibllm_core.errors import UserError
@@ -84,8 +84,8 @@ def test_crop_takes_the_middle_and_pad_keeps_the_whole(tmp_path: Path) -> None:
 def test_drawn_splits_follow_the_image_and_its_path_only(tmp_path: Path) -> None:
     config = FilesConfig(path=".", validation=0.2, test=0.3)
     names = [f"images/{n}.png" for n in range(2000)]
-    splits = [drawn_split(tmp_path / name, tmp_path, config) for name in names]
-    assert splits == [drawn_split(Path("/elsewhere") / name, Path("/elsewhere"), config) for name in names]
+    splits = [random_split(tmp_path / name, tmp_path, config) for name in names]
+    assert splits == [random_split(Path("/elsewhere") / name, Path("/elsewhere"), config) for name in names]
     # Fractions within four standard deviations of a draw of 2000.
     assert abs(splits.count("test") / 2000 - 0.3) < 0.041 and abs(splits.count("validation") / 2000 - 0.2) < 0.036
 

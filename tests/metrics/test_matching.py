@@ -11,8 +11,8 @@ import pytest
 import scipy.linalg
 import torch
 from ibllm_metrics.config import RecallConfig, RPrecisionConfig
-from ibllm_metrics.matching import RecallMetric, RPrecisionMetric, found_within
-from ibllm_metrics.spaces import fit_canonical
+from ibllm_metrics.matching import RecallMetric, RPrecisionMetric, hits_at_k
+from ibllm_metrics.pair_scores import fit_canonical
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
@@ -121,14 +121,14 @@ def test_equal_scores_are_put_in_every_order() -> None:
     for k in (1, 2, 3, 5):
         orders = [sorted(order, key=lambda candidate: -scores[candidate]) for order in itertools.permutations(range(5))]
         expected = np.mean([order.index(0) < k for order in orders])
-        assert found_within(scores[None], np.array([[True, False, False, False, False]]), k) == pytest.approx(expected)
+        assert hits_at_k(scores[None], np.array([[True, False, False, False, False]]), k) == pytest.approx(expected)
 
 
 def test_the_best_of_several_right_ones_counts_and_they_are_not_in_each_others_way() -> None:
     scores = np.array([[0.9, 0.8, 0.7, 0.6], [1.0, 1.0, 1.0, 1.0]])
     right = np.array([[False, True, False, True], [True, True, False, False]])
-    assert found_within(scores, right, 1).tolist() == [0.0, pytest.approx(1 / 3)]
-    assert found_within(scores, right, 2).tolist() == [1.0, pytest.approx(2 / 3)]
+    assert hits_at_k(scores, right, 1).tolist() == [0.0, pytest.approx(1 / 3)]
+    assert hits_at_k(scores, right, 2).tolist() == [1.0, pytest.approx(2 / 3)]
 
 
 @pytest.mark.parametrize("space", ["likelihood", "latent"])

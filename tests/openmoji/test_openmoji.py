@@ -15,7 +15,7 @@ pytest.importorskip("emoji")
 from ibllm_openmoji import catalogue as names
 from ibllm_openmoji.config import LANGUAGES, SPLITS, OpenmojiConfig
 from ibllm_openmoji.dataset import OpenmojiDataset
-from ibllm_openmoji.render import alike, render
+from ibllm_openmoji.render import near_duplicates, render
 
 from ibllm_core.errors import UserError
 
@@ -174,7 +174,7 @@ def test_sequences_become_one_drawing_that_fills_the_square() -> None:
     # The square stands at 10 to 62 of 72 units, its outline included; one pixel is one unit here.
     assert [np.flatnonzero(dark.any(axis))[[0, -1]].tolist() for axis in (0, 1)] == [[10, 61], [10, 61]]
     assert (images[1] < 128).any(2).mean() > 0.05
-    assert alike(np.concatenate([images, images[:1]])) == [(0, 2)]
+    assert near_duplicates(np.concatenate([images, images[:1]])) == [(0, 2)]
 
 
 def test_the_credit_names_the_work_its_version_its_licence_and_the_change(data: OpenmojiDataset) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ibllm.plugin import Latent, Model, Tokens, to_images, to_tokens
-from ibllm_metrics import training
+from ibllm_metrics import training_split
 
 if TYPE_CHECKING:
     from ibllm.plugin import Evaluation
@@ -44,7 +44,7 @@ def pooled_captions(model: Model, captions: Sequence[str], batch: int) -> Floats
 
 
 @attrs.frozen(eq=False)
-class Canonical:
+class CanonicalCorrelations:
     """A linear canonical correlation analysis of x (b d) and y (b e).
 
     Attributes:
@@ -67,7 +67,7 @@ class Canonical:
         return (u * v).sum(-1) / np.maximum(lengths, np.finfo(np.float64).tiny)
 
 
-def fit_canonical(x: Floats, y: Floats, ridge: float) -> Canonical:
+def fit_canonical(x: Floats, y: Floats, ridge: float) -> CanonicalCorrelations:
     """Hotelling 1936, with `ridge` × mean variance added to both covariances (Vinod 1976).
 
     With Σ_xx = L_x L_xᵀ and Σ_yy = L_y L_yᵀ, the singular vectors of L_x⁻¹ Σ_xy L_y⁻ᵀ are the directions, its singular values the correlations.
@@ -83,23 +83,23 @@ def fit_canonical(x: Floats, y: Floats, ridge: float) -> Canonical:
     x_root, y_root = root(a), root(b)
     between = np.linalg.solve(y_root, np.linalg.solve(x_root, a.T @ b / len(a)).T).T
     left, correlations, right = np.linalg.svd(between, full_matrices=False)
-    return Canonical(x_mean, y_mean, np.linalg.solve(x_root.T, left), np.linalg.solve(y_root.T, right.T), correlations)
+    return CanonicalCorrelations(x_mean, y_mean, np.linalg.solve(x_root.T, left), np.linalg.solve(y_root.T, right.T), correlations)
 
 
-def fitted(evaluation: Evaluation, fit: int, ridge: float) -> tuple[Canonical, Mapping[str, str | int]]:
+def fitted(evaluation: Evaluation, fit: int, ridge: float) -> tuple[CanonicalCorrelations, Mapping[str, str | int]]:
     """The analysis of the training split's first `fit` captions and real images, and what a record says of these."""
     model, batch = evaluation.model, evaluation.batch
 
-    def analysis() -> tuple[Canonical, Mapping[str, str | int]]:
+    def analysis() -> tuple[CanonicalCorrelations, Mapping[str, str | int]]:
         captions: list[str] = []
         images: list[Pixels] = []
-        for samples in training.read(evaluation.dataset, fit):
+        for samples in training_split.read(evaluation.dataset, fit):
             assert samples.captions is not None and samples.images is not None, "the dataset gives no pairs"
             captions += samples.captions
             images.append(samples.images)
         real = np.concatenate(images)
         canonical = fit_canonical(pooled_captions(model, captions, batch), pooled_images(model, real, batch), ridge)
-        hashes = {"train_captions": training.captions_hash(captions), "train_images": training.images_hash(real)}
+        hashes = {"train_captions": training_split.captions_hash(captions), "train_images": training_split.images_hash(real)}
         return canonical, {"train": len(captions), **hashes}
 
     return evaluation.once(f"metrics.canonical.{fit}.{ridge}", analysis)
