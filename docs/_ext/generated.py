@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 import measured as measured_figures
@@ -20,31 +20,14 @@ from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
-from ibllm_core.recipe import schema, tables
-from ibllm_core.recipe.describe import OptionRow, options_of
+from ibllm_core.recipe.fields import PART, Section, sections
+from ibllm_core.recipe.schema import PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe
+from ibllm_core.recipe.words import OptionRow, article, keys, options_of, types_of
 
 DISTRIBUTION = "ibllm"
+#: Tables of a recipe that stand in several places, and what their description is called.
+SHARED: Mapping[type[Config], str] = {Ramp: "weights that change", Init: "init"}
 _LINE = re.compile(r"^% generated: (\w+)(?: (\S+))?$", re.MULTILINE)
-
-#: Recipe table → the classes that declare its keys, the components' own options aside.
-RECIPE: Mapping[str, tuple[type[Config], ...]] = {
-    "top-level keys": (tables.TopTable,),
-    "seed": (schema.Seeds,),
-    "[plugins]": (schema.Plugins,),
-    "[model]": (tables.ModelTable,),
-    "[model.PART]": (tables.PartTable,),
-    "[losses.NAME]": (tables.LossTable,),
-    "weights that change": (schema.Ramp,),
-    "[players.NAME]": (tables.PlayerTable,),
-    "[training]": (schema.Training,),
-    "[stages.NAME]": (tables.StageTable,),
-    "[stages.NAME.validate]": (schema.Validation,),
-    "[stages.NAME.validate.plateau]": (schema.Plateau,),
-    "[stages.NAME.validate.balance]": (schema.Balance,),
-    "init": (schema.Init,),
-    "[compute]": (schema.Compute,),
-    "[evaluation]": (schema.EvaluationPlan,),
-}
 
 
 def kinds(_: str = "") -> str:
@@ -98,13 +81,45 @@ def component(kind: str, name: str) -> str:
 
 
 def recipe(_: str = "") -> str:
-    """The recipe's own tables."""
+    """The recipe's own keys, then every table: what it is for, the component that it names, and the keys beside that one's options."""
     parts = []
-    for title, classes in RECIPE.items():
-        parts.append(f"## {title if title[0] != '[' else f'`{title}`'}")
-        for cls in classes:
-            parts += [_text(inspect.cleandoc(cls.__doc__ or "")), options(options_of(cls))]
+    for title, section, config in recipe_tables():
+        parts.append(f"## {title}")
+        if section is not None and section.help:
+            named = " or ".join(f"{article(kind).split()[0]} [{kind}](components/{kind}.md)" for kind in _kinds(section))
+            otherwise = f" Where it is left out: `{section.otherwise}`." if section.otherwise else ""
+            parts.append(f"{_text(section.help[0].upper() + section.help[1:])}." + (f" Names {named}." if named else "") + otherwise)
+        if config is not None and keys(config):
+            parts += [_text(inspect.cleandoc(config.__doc__ or "").partition("\n\n")[0]), options(options_of(config))]
     return "\n\n".join(parts)
+
+
+def recipe_tables() -> list[tuple[str, Section | None, type[Config] | None]]:
+    """Every table of a recipe: its title, what holds it, and the class of its own keys."""
+    found: list[tuple[str, Section | None, type[Config] | None]] = [("top-level keys", None, Recipe)]
+    for section in SECTIONS:
+        found += _tables_at(section.name, section)
+    return [*found, *((title, None, config) for config, title in SHARED.items())]
+
+
+def _tables_at(path: str, section: Section) -> Iterable[tuple[str, Section | None, type[Config] | None]]:
+    """A section's table, and those inside it that stand nowhere else."""
+    path += (".PART" if section.of is PartEntry else ".NAME") if section.named else ""
+    config = None if section.kind else section.of
+    yield (f"`[{path}]`", section, config)
+    for inner in sections(config) if config else ():
+        if not inner.spread or inner.named:
+            yield from _tables_at(path if inner.spread else f"{path}.{inner.name}", inner)
+    for key, field in keys(config).items() if config else ():
+        wanted = types_of(config)[field.name]
+        for nested in (one for one in get_args(wanted) if isinstance(one, type) and issubclass(one, Config) and one not in SHARED):
+            yield from _tables_at(f"{path}.{key}", Section(name=key, of=nested, help=""))
+
+
+def _kinds(section: Section) -> tuple[str, ...]:
+    """The kinds that a table may name with ``use``."""
+    held = section if section.kind else next((one for one in sections(section.of) if one.spread and one.kind), section)
+    return PARTS if held.kind == PART else (held.kind,) if held.kind else ()
 
 
 def figures(_: str = "") -> str:

@@ -17,7 +17,7 @@ from .recipes import list_files, shorten
 
 if TYPE_CHECKING:
     from ..host.options import Config
-    from ..recipe.describe import OptionRow
+    from ..recipe.words import OptionRow
 
 
 @click.group(invoke_without_command=True)
@@ -107,7 +107,7 @@ def _source(row: Row) -> str:
 
 
 def _page(found: Manager, kind: str, name: str) -> str:
-    from ..recipe.describe import options_of
+    from ..recipe.words import options_of
 
     spec = found.get(kind, name)
     config = found.config_class(kind, name)

@@ -10,7 +10,7 @@ from .sections import parts_reached, players_of, terms_of
 
 
 def stages_name_losses(draft: Draft) -> None:
-    for name, stage in draft.stages.items():
+    for name, stage in draft.recipe.stages.items():
         for loss in stage.losses if draft.is_table("losses") else ():
             if loss not in draft.names("losses"):
                 draft.unknown(("stages", name, "losses", loss), "there is no such loss", loss, draft.names("losses"))
@@ -23,12 +23,23 @@ def stages_name_losses(draft: Draft) -> None:
             )
 
 
+def losses_are_played_by_whom_they_name(draft: Draft) -> None:
+    for name, entry in draft.recipe.losses.items():
+        if entry.player is not None and entry.player not in players_of(draft, name):
+            what = f"{entry.component.use} is not played by the {entry.player}"
+            draft.say(("losses", name, "player"), what, expected=" or ".join(players_of(draft, name)))
+
+
 def losses_are_used(draft: Draft) -> None:
-    if not draft.is_table("stages") or len(draft.stages) < len(draft.names("stages")) or len(draft.losses) < len(draft.names("losses")):
+    if (
+        not draft.is_table("stages")
+        or len(draft.recipe.stages) < len(draft.names("stages"))
+        or len(draft.recipe.losses) < len(draft.names("losses"))
+    ):
         return
-    used = {loss for stage in draft.stages.values() for loss in stage.losses}
-    used |= {term for loss in draft.losses for term in terms_of(draft, loss)}
-    for loss in draft.losses:
+    used = {loss for stage in draft.recipe.stages.values() for loss in stage.losses}
+    used |= {term for loss in draft.recipe.losses for term in terms_of(draft, loss)}
+    for loss in draft.recipe.losses:
         if loss not in used:
             draft.say(
                 ("losses", loss),
@@ -40,7 +51,7 @@ def losses_are_used(draft: Draft) -> None:
 
 def composites_have_their_terms(draft: Draft) -> None:
     plain = [loss for loss in draft.names("losses") if not terms_of(draft, loss)]
-    for loss in draft.losses:
+    for loss in draft.recipe.losses:
         for term in terms_of(draft, loss):
             path = ("losses", loss, _option_that_says(draft, loss, term))
             if term not in draft.names("losses"):
@@ -57,7 +68,7 @@ def _option_that_says(draft: Draft, loss: str, term: str) -> str:
 
 def terms_stand_alone(draft: Draft) -> None:
     """A composite beside its own terms would count them twice."""
-    for name, stage in draft.stages.items():
+    for name, stage in draft.recipe.stages.items():
         for loss in stage.losses:
             for term in terms_of(draft, loss):
                 if term in stage.losses:
@@ -91,9 +102,9 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
     """A part that a stage names is reached by one of its losses; a discriminator by one that the critic plays."""
     for stage in _running(draft):
         named = draft.document.get("stages", stage.name, "train") not in (None, "all")
-        if not named or not stage.losses or any(loss not in draft.losses for loss in stage.losses):
+        if not named or not stage.losses or any(loss not in draft.recipe.losses for loss in stage.losses):
             continue
-        for part in (part for part in stage.train if part in draft.parts):
+        for part in (part for part in stage.train if part in draft.recipe.parts):
             losses = [loss for loss in stage.losses if part in parts_reached(draft, loss)]
             path, hint = ("stages", stage.name, "train"), f"or leave {part} out"
             if part == "discriminator" and not any("critic" in players_of(draft, loss) for loss in losses):
@@ -105,16 +116,22 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
 
 def parts_are_trained_before(draft: Draft) -> None:
     """What a loss goes through is trained in its stage, or was before, or came from another run."""
-    unknown = any(set(stage.train) - set(PARTS) for stage in draft.stages.values())
-    idle = any(stage.steps and not stage.train for stage in draft.stages.values())
-    if unknown or idle or draft.order is None or set(draft.order) != set(draft.stages) or set(draft.parts) != set(draft.parts_there()):
+    unknown = any(set(stage.train) - set(PARTS) for stage in draft.recipe.stages.values())
+    idle = any(stage.steps and not stage.train for stage in draft.recipe.stages.values())
+    if (
+        unknown
+        or idle
+        or "order" in draft.unread
+        or set(draft.recipe.order) != set(draft.recipe.stages)
+        or set(draft.recipe.parts) != set(draft.parts_there())
+    ):
         return
-    ready = _given(draft, draft.init) | {name for name, component in draft.parts.items() if component.init}
-    for stage in (draft.stages[name] for name in draft.order if draft.stages[name].steps):
+    ready = _given(draft, draft.recipe.init) | {name for name, part in draft.recipe.model.parts.items() if part.init}
+    for stage in (draft.recipe.stages[name] for name in draft.recipe.order if draft.recipe.stages[name].steps):
         ready |= _given(draft, stage.init)
         for loss in _readable(draft, stage):
             for part in parts_of(draft, loss):
-                if part in draft.parts and part not in stage.train and part not in ready:
+                if part in draft.recipe.parts and part not in stage.train and part not in ready:
                     draft.say(
                         ("stages", stage.name, "losses", loss),
                         f"{loss} goes through {part}, which neither this stage trains nor one before it",
@@ -125,7 +142,7 @@ def parts_are_trained_before(draft: Draft) -> None:
 
 
 def balances_steer_a_composite(draft: Draft) -> None:
-    for name, stage in draft.stages.items():
+    for name, stage in draft.recipe.stages.items():
         balance = stage.validate.balance if stage.validate else None
         if balance is None:
             continue
@@ -144,7 +161,7 @@ def parts_of(draft: Draft, loss: str) -> tuple[str, ...]:
     found = set(parts_reached(draft, loss))
     todo = list(found)
     while todo:
-        component = draft.parts.get(todo.pop())
+        component = draft.recipe.parts.get(todo.pop())
         more = {need.partition(".")[0] for need in needs(component.config)} - found if component else set()
         found |= more
         todo += more
@@ -153,20 +170,21 @@ def parts_of(draft: Draft, loss: str) -> tuple[str, ...]:
 
 def _given(draft: Draft, init: Init | None) -> set[str]:
     """The parts whose weights come from another run."""
-    return set() if init is None else set(init.parts or draft.parts)
+    return set() if init is None else set(init.parts or draft.recipe.parts)
 
 
 def _running(draft: Draft) -> Iterable[Stage]:
     """The stages that train something."""
-    return (stage for stage in draft.stages.values() if stage.steps and stage.train)
+    return (stage for stage in draft.recipe.stages.values() if stage.steps and stage.train)
 
 
 def _readable(draft: Draft, stage: Stage) -> Iterable[str]:
-    return (loss for loss in stage.losses if loss in draft.losses)
+    return (loss for loss in stage.losses if loss in draft.recipe.losses)
 
 
 LOSS_RULES: tuple[Callable[[Draft], None], ...] = (
     stages_name_losses,
+    losses_are_played_by_whom_they_name,
     losses_are_used,
     composites_have_their_terms,
     terms_stand_alone,

@@ -9,11 +9,12 @@ import attrs
 
 from ..errors import nearest
 from .locate import Path, dotted
-from .mistakes import Mistakes, listing
-from .schema import Place
+from .mistakes import Mistakes
+from .schema import SECTIONS, Place
+from .words import listing
 
 #: Tables whose members a recipe may remove with ``NAME = false``.
-REMOVABLE = ("losses", "metrics", "trackers", "stages", "model", "unpaired")
+REMOVABLE = tuple(section.name for section in SECTIONS if section.removable)
 
 
 @attrs.define

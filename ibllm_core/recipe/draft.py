@@ -13,38 +13,24 @@ from ..host.options import Config, LossConfig, MetricConfig
 from ..host.spec import KINDS
 from .answers import check_answers
 from .document import Document
-from .mistakes import Mistakes, listing
-from .schema import PARTS, Component, Compute, EvaluationPlan, Init, LossEntry, Place, PlayerEntry, Plugins, Seeds, Stage, Training
-from .structure import keys, show, structure
+from .mistakes import Mistakes
+from .schema import PARTS, Component, Place, Recipe
+from .structure import structure
+from .words import article, keys, listing, show
 
 C = TypeVar("C", bound=Config)
 
 
 @attrs.define(kw_only=True)
 class Draft:
-    """The sections as far as they could be read. What is missing here and stands in `document` has its mistake already."""
+    """`recipe` as far as it could be read. What is missing there and stands in `document` has its mistake already, and `unread` names the
+    sections, or top-level keys, that are at their defaults for that reason."""
 
     document: Document
     manager: Manager
     mistakes: Mistakes
-    name: str = ""
-    seed: Seeds = Seeds()
-    order: tuple[str, ...] | None = None
-    init: Init | None = None
-    width: int | None = None
-    data: Component | None = None
-    unpaired: dict[str, Component] = attrs.field(factory=dict)
-    tokenizers: dict[str, Component] = attrs.field(factory=dict)
-    parts: dict[str, Component] = attrs.field(factory=dict)
-    losses: dict[str, LossEntry] = attrs.field(factory=dict)
-    metrics: dict[str, Component] = attrs.field(factory=dict)
-    trackers: dict[str, Component] = attrs.field(factory=dict)
-    players: dict[str, PlayerEntry] = attrs.field(factory=dict)
-    stages: dict[str, Stage] = attrs.field(factory=dict)
-    training: Training = Training()
-    compute: Compute = Compute()
-    evaluation: EvaluationPlan = EvaluationPlan()
-    plugins: Plugins = Plugins()
+    recipe: Recipe = Recipe(order=())
+    unread: set[str] = attrs.field(factory=set)
 
     def names(self, *path: str) -> tuple[str, ...]:
         """The names that a table of the document has, whether they could be read or not."""
@@ -66,21 +52,17 @@ class Draft:
 
     def all_needs(self) -> Iterator[tuple[tuple[str, str], Component, str]]:
         """The key path of every part, loss and metric, the component, and one thing that it asks of others."""
-        found = {("model", name): component for name, component in self.parts.items()}
-        found |= {("losses", name): entry.component for name, entry in self.losses.items()}
-        found |= {("metrics", name): component for name, component in self.metrics.items()}
-        for path, component in found.items():
-            for need in sorted(needs(component.config)):
-                yield path, component, need
+        for key, component in self.recipe.components().items():
+            section, _, name = key.partition(".")
+            for need in sorted(needs(component.config)) if section in ("model", "losses", "metrics") else ():
+                yield (section, name), component, need
 
     def place(self, *path: str | int) -> Place:
         return self.document.place(*path)
 
-    def say(
-        self, path: Iterable[str | int], what: str, *, expected: str = "", nearest: str = "", hint: str = "", provider: str = ""
-    ) -> None:
-        """Notes a mistake at a key path."""
-        self.mistakes.add(self.document.place(*path), what, expected=expected, nearest=nearest, hint=hint, provider=provider)
+    def say(self, path: Iterable[str | int], what: str, **more: str) -> None:
+        """Notes a mistake at a key path; `more` as for `Mistakes.add`."""
+        self.mistakes.add(self.document.place(*path), what, **more)
 
     def unknown(self, path: tuple[str | int, ...], what: str, word: object, known: Iterable[str], hint: str = "") -> None:
         """Notes a name that is not among those known."""
@@ -90,13 +72,11 @@ class Draft:
     def table(self, *path: str) -> dict[str, Any]:
         """The table at a path, empty where there is none or something else (a mistake then)."""
         value = self.document.get(*path)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            example = f' with use = "{value}"' if isinstance(value, str) else ""
-            self.say(path, f"{show(value)} has the wrong type", expected=f"a table{example}")
-            return {}
-        return value
+        if value is None or isinstance(value, dict):
+            return value or {}
+        example = f' with use = "{value}"' if isinstance(value, str) else ""
+        self.say(path, f"{show(value)} has the wrong type", expected=f"a table{example}")
+        return {}
 
     def structure(
         self, cls: type[C], table: Mapping[str, Any], path: tuple[str, ...], also: Iterable[str] = (), provider: str = ""
@@ -109,58 +89,39 @@ class Draft:
             self.say((*path, *flaw.path), flaw.what, expected=flaw.expected, nearest=flaw.nearest, provider=provider)
         return None
 
-    def component(self, kind: str, path: tuple[str, ...], header: type[C], more: Iterable[str] = ()) -> tuple[Component, C] | None:
-        """The component that a table names, and the recipe's own keys beside its options; None once the mistakes are noted.
+    def component(self, kind: str, path: tuple[str, ...], table: Mapping[str, Any], own: Iterable[str] = ()) -> Component | None:
+        """The component that a table names; None once the mistakes are noted.
 
         Args:
-            header: the recipe's own keys; `more` are keys of the table that others read.
+            own: the recipe's own keys in the table, beside the component's options.
         """
-        table = {key: value for key, value in self.table(*path).items() if key not in more}
-        if not isinstance(self.document.get(*path), dict):
-            return None
-        own = ["use", *keys(header)]
-        read = self.structure(header, {key: value for key, value in table.items() if key in own and key != "use"}, path)
         use = table.get("use")
         if not isinstance(use, str):
             what = f"{show(use)} has the wrong type" if "use" in table else "missing"
-            self.say((*path, "use"), what, expected=f"the name of {_article(kind)}: " + listing(self.manager.names(kind)))
+            self.say((*path, "use"), what, expected=f"the name of {article(kind)}: " + listing(self.manager.names(kind)))
             return None
+        beside = ("use", *own)
+        options = {key: value for key, value in table.items() if key not in beside}
         try:
             spec, provider = self.manager.get(kind, use), self.manager.provider(kind, use)
             config_class = self.manager.config_class(kind, use)
+            with self.manager.blamed(kind, use, "the config"):
+                config = self.structure(config_class, options, path, beside, describe_provider(kind, use, provider))
+                if config is None:
+                    return None
+                check_answers(config)
         except UnknownComponent as error:
             self._no_such(error, path)
-            return None
         except UserError as error:
             self.say((*path, "use"), str(error))
-            return None
-        rest = {key: value for key, value in table.items() if key not in own}
-        try:
-            with self.manager.blamed(kind, use, "the config"):
-                config = self.structure(config_class, rest, path, (*own, *more), describe_provider(kind, use, provider))
-                if config is not None:
-                    check_answers(config)
-        except UserError as error:
-            self.say((*path, "use"), str(error))
-            return None
-        if config is None or read is None:
-            return None
-        place = attrs.evolve(self.place(*path, "use"), key=self.place(*path).key)
-        component = Component(
-            kind=kind,
-            use=use,
-            config=config,
-            spec=spec,
-            place=place,
-            distribution=provider[0],
-            version=provider[1],
-            init=getattr(read, "init", None),
-        )
-        return component, read
+        else:
+            place = attrs.evolve(self.place(*path, "use"), key=self.place(*path).key)
+            return Component(kind=kind, use=use, config=config, spec=spec, place=place, distribution=provider[0], version=provider[1])
+        return None
 
     def _no_such(self, error: UnknownComponent, path: tuple[str, ...]) -> None:
         elsewhere = [kind for kind in KINDS if error.name in self.manager.names(kind)]
-        hints = [f"{error.name} is the name of {' and '.join(map(_article, elsewhere))}."] if elsewhere else []
+        hints = [f"{error.name} is the name of {' and '.join(map(article, elsewhere))}."] if elsewhere else []
         what = f'{error.clash}no {error.kind} is called "{error.name}"'
         self.unknown((*path, "use"), what, error.name, error.known, " ".join([*hints, *error.hints]))
 
@@ -215,7 +176,3 @@ def _would_give(config: Config | None, name: str, value: object, ability: str) -
         return config is not None and ability in attrs.evolve(config, **{name: value}).provides()
     except (Exception, SystemExit):  # another option may not allow it, or the config is wrong: there is no hint to give then
         return False
-
-
-def _article(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -15,7 +15,7 @@ from .document import Document, overlay, removals
 from .locate import Path, dotted, locate
 from .mistakes import Mistakes
 from .schema import FORMAT, Place, Seeds
-from .structure import keys, show
+from .words import keys, show
 
 #: Keys that no override may set.
 OF_FILES = ("extends", "format")

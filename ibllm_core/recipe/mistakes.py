@@ -10,12 +10,6 @@ from ..errors import UserError
 from .schema import Place
 
 
-def listing(names: Iterable[str]) -> str:
-    """``one of a, b, c``; ``a`` when there is but one; empty when there is none."""
-    known = list(names)
-    return "one of " + ", ".join(known) if len(known) > 1 else "".join(known)
-
-
 @attrs.frozen(kw_only=True)
 class Mistake:
     """One thing wrong with a recipe.
@@ -52,8 +46,9 @@ class Mistakes:
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, place: Place, what: str, *, expected: str = "", nearest: str = "", hint: str = "", provider: str = "") -> None:
-        mistake = Mistake(place=place, what=what, expected=expected, nearest=nearest, hint=hint, provider=provider)
+    def add(self, place: Place, what: str, **more: str) -> None:
+        """Notes one; `more` are further attributes of `Mistake`."""
+        mistake = Mistake(place=place, what=what, **more)
         if mistake not in self._found:
             self._found.append(mistake)
 

@@ -6,6 +6,8 @@ import os
 import pathlib
 from collections.abc import Iterable
 
+import attrs
+
 from ..errors import nearest
 from ..host import manager as plugins
 from ..host.output import stdout_to_stderr
@@ -13,10 +15,11 @@ from .checks import check_all
 from .document import Document
 from .draft import Draft
 from .files import read
-from .mistakes import Mistakes, listing
+from .mistakes import Mistakes
 from .resolve import to_toml
 from .schema import Place, Plugins, Recipe
-from .sections import read_sections
+from .sections import read_entry, read_sections
+from .words import listing
 
 
 def load(
@@ -43,67 +46,34 @@ def load(
     document = read(path, overrides, mistakes, over)
     document.data.setdefault("name", pathlib.Path(document.file).stem)
     draft = Draft(document=document, manager=manager or plugins.manager(), mistakes=mistakes)
-    blocked = draft.structure(Plugins, draft.table("plugins"), ("plugins",))
-    if blocked is not None:
-        draft.plugins = blocked
-        if manager is None and blocked.block:
-            draft.manager = plugins.manager(blocked.block)
-            _check_blocks(draft)
-        _check_hooks(draft)
+    named = read_entry(draft, Plugins, ("plugins",)) or Plugins()
+    if manager is None and named.block:
+        draft.manager = plugins.manager(named.block)
+        _check_blocks(draft, named)
+    _check_hooks(draft, named)
+    draft.recipe = attrs.evolve(draft.recipe, plugins=named)
     with stdout_to_stderr():  # configs are asked again and again, and what a plugin prints is no output of a command
         read_sections(draft)
         check_all(draft)
     mistakes.throw()
-    return _recipe(draft, document)
+    return attrs.evolve(draft.recipe, source=to_toml(document.data), place=Place(file=document.file, line=1, key=""))
 
 
-def _check_blocks(draft: Draft) -> None:
+def _check_blocks(draft: Draft, named: Plugins) -> None:
     known = {row.plugin for row in draft.manager.rows()}
     for name in draft.manager.unmatched_blocks():
-        if name in draft.plugins.block:
-            draft.say(
-                ("plugins", "block"),
-                f'no plugin is called "{name}"',
-                expected="names as `ibllm plugins` shows them",
-                nearest=nearest(name, known),
-            )
+        if name in named.block:
+            expected = "names as `ibllm plugins` shows them"
+            draft.say(("plugins", "block"), f'no plugin is called "{name}"', expected=expected, nearest=nearest(name, known))
 
 
-def _check_hooks(draft: Draft) -> None:
-    for name in draft.plugins.hooks:
+def _check_hooks(draft: Draft, named: Plugins) -> None:
+    for name in named.hooks:
+        known = draft.manager.hooked()
         try:
-            hooks = draft.manager.plugin(name).hooks
+            if draft.manager.plugin(name).hooks:
+                continue
+            what, near = f"the plugin {name!r} implements no lifecycle hook", ""
         except plugins.PluginError as error:
-            known = draft.manager.hooked()
-            draft.say(
-                ("plugins", "hooks"), str(error), expected=listing(known) or "a plugin with lifecycle hooks", nearest=nearest(name, known)
-            )
-            continue
-        if not hooks:
-            draft.say(("plugins", "hooks"), f"the plugin {name!r} implements no lifecycle hook", expected=listing(draft.manager.hooked()))
-
-
-def _recipe(draft: Draft, document: Document) -> Recipe:
-    assert draft.data is not None and draft.order is not None and draft.width is not None
-    return Recipe(
-        name=draft.name,
-        seed=draft.seed,
-        order=draft.order,
-        data=draft.data,
-        unpaired=draft.unpaired,
-        tokenizers=draft.tokenizers,
-        width=draft.width,
-        parts=draft.parts,
-        losses=draft.losses,
-        metrics=draft.metrics,
-        trackers=draft.trackers,
-        players=draft.players,
-        stages=draft.stages,
-        training=draft.training,
-        compute=draft.compute,
-        evaluation=draft.evaluation,
-        plugins=draft.plugins,
-        init=draft.init,
-        source=to_toml(document.data),
-        place=Place(file=document.file, line=1, key=""),
-    )
+            what, near = str(error), nearest(name, known)
+        draft.say(("plugins", "hooks"), what, expected=listing(known) or "a plugin with lifecycle hooks", nearest=near)

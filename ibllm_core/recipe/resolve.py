@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import attrs
 import tomlkit
 from tomlkit.container import Container
 from tomlkit.items import Table
 
 from ..host.options import Config
-from .schema import FORMAT, READS, Component, Init, Recipe, Stage
-from .structure import keys
+from .fields import Section, sections
+from .schema import READS, SECTIONS, Component, Recipe
+from .words import keys
 
 C = TypeVar("C", Container, Table)
 
 #: Characters of a table that still stands in one line.
 WIDEST = 110
-#: The order of a resolved recipe's tables; others follow as they come.
-_ORDER = (
-    "format", "name", "order", "init", "seed", "plugins", "data", "unpaired", "tokenizers", "model", "losses", "metrics", "trackers",
-    "optimizer", "schedule", "players", "training", "stages", "compute", "evaluation",
-)  # fmt: skip
+#: The order of a resolved recipe's keys and tables; others follow as they come.
+_ORDER = (*keys(Recipe), *(section.name for section in SECTIONS))
 
 
 def to_toml(data: Mapping[str, Any]) -> str:
@@ -64,69 +63,41 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     Two recipes with equal tables train the same model on the same data the same way, whatever their files look like. None
     stands for an option that is switched off.
     """
-    return {
-        "format": FORMAT,
-        "name": recipe.name,
-        "seed": options(recipe.seed),
-        "order": list(recipe.order),
-        "init": _init(recipe.init),
-        "plugins": options(recipe.plugins),
-        "data": component(recipe.data),
-        "unpaired": {name: component(found) for name, found in recipe.unpaired.items()},
-        "tokenizers": {name: component(found) for name, found in recipe.tokenizers.items()},
-        "model": {"width": recipe.width} | {name: _part(recipe, name) for name in recipe.parts},
-        "losses": {
-            name: {"weight": _plain(entry.weight), "every": entry.every} | component(entry.component)
-            for name, entry in recipe.losses.items()
-        },
-        "metrics": {name: component(found) for name, found in recipe.metrics.items()},
-        "trackers": {name: component(found) for name, found in recipe.trackers.items()},
-        "players": {name: {"every": entry.every, "optimizer": component(entry.optimizer)} for name, entry in recipe.players.items()},
-        "training": options(recipe.training),
-        "stages": {name: _stage(stage) for name, stage in recipe.stages.items()},
-        "compute": options(recipe.compute),
-        "evaluation": options(recipe.evaluation),
-    }
+    tables = options(recipe)
+    for name in recipe.parts:
+        table, encoder = tables["model"][name], READS.get(name, "")
+        if "width" in table and table["width"] is None:
+            table["width"] = recipe.width
+        if encoder in recipe.parts and "latent" in table and table["latent"] is None:
+            table["latent"] = recipe.latent_width(encoder)
+    return tables
 
 
 def options(config: Config) -> dict[str, Any]:
-    """A config's options by their keys in a recipe."""
-    return {key: _plain(getattr(config, field.name)) for key, field in keys(type(config)).items()}
+    """A config's options by their keys in a recipe, and the tables that it holds."""
+    found: dict[str, Any] = {}
+    own, held = (
+        {field.name: key for key, field in keys(type(config)).items()},
+        {section.name: section for section in sections(type(config))},
+    )
+    for field in attrs.fields(type(config)):
+        value = getattr(config, field.name)
+        if field.name in own and not field.metadata.get("unresolved"):
+            found[own[field.name]] = _plain(value)
+        elif field.name in held and held[field.name].spread:
+            found |= _plain(value)
+        elif field.name in held and not held[field.name].fills and not _implied(held[field.name], value):
+            found[field.name] = _plain(value)
+    return found
 
 
-def component(found: Component) -> dict[str, Any]:
-    """A component's table with every option."""
-    return {"use": found.use, **options(found.config)}
-
-
-def _part(recipe: Recipe, name: str) -> dict[str, Any]:
-    table = component(recipe.parts[name])
-    if "width" in table and table["width"] is None:
-        table["width"] = recipe.width
-    encoder = READS.get(name)
-    if "latent" in table and table["latent"] is None and encoder is not None and encoder in recipe.parts:
-        table["latent"] = recipe.latent_width(encoder)
-    return table | {"init": _init(recipe.parts[name].init)}
-
-
-def _stage(stage: Stage) -> dict[str, Any]:
-    return {
-        "steps": stage.steps,
-        "train": list(stage.train),
-        "losses": {name: _plain(weight) for name, weight in stage.losses.items()},
-        "lr": stage.lr,
-        "schedule": component(stage.schedule),
-        **options(stage.training),
-        "validate": None if stage.validate is None else options(stage.validate),
-        "init": _init(stage.init),
-    }
-
-
-def _init(init: Init | None) -> dict[str, Any] | None:
-    return None if init is None else options(init)
+def _implied(section: Section, value: Any) -> bool:
+    return bool(section.implied) and value.use == section.implied and value.config == type(value.config)()
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return {"use": value.use, **options(value.config)}
     if isinstance(value, Config):
         return options(value)
     if isinstance(value, Mapping):

@@ -1,23 +1,27 @@
-"""A recipe once resolved: what every table holds, with its meaning and range. Torch-free.
+"""What a recipe holds: every table's keys and what each table is for. Torch-free.
 
-Options are declared like a component's (`ibllm_core.host.options.option`), so their help, ranges and defaults are printed and
-checked by the same code.
+This is the one declaration of a recipe. `Recipe` has a field for each top-level key (`option`) and for each table (`section`), and so has the class of
+each entry (`LossEntry`, `PlayerEntry`, `Stage`); a field's type says what its table holds. What reads a recipe (`sections`), writes and compares it
+(`resolve`) and documents it (docs/_ext/generated.py) walks over these fields, so a table that is added here is known everywhere.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import attrs
 
 from ..host.options import Config, MetricConfig, option
 from ..host.spec import ComponentSpec
+from .fields import PART, beside, but, section, sections
 
 #: The recipe format this core reads.
 FORMAT = 1
 #: The kinds of part a model can have, one of each; also their names in ``[model.PART]``.
 PARTS = ("text_encoder", "image_decoder", "image_encoder", "text_decoder", "discriminator", "image_tokenizer")
+#: Who can play.
+PLAYERS = ("model", "critic")
 #: What ``[unpaired.NAME]`` may be, and what its dataset must give.
 UNPAIRED: Mapping[str, str] = {"text": "captions", "images": "images"}
 #: Part → the encoder whose latents it reads.
@@ -68,7 +72,6 @@ class Component:
     place: Place = attrs.field(eq=False)
     distribution: str
     version: str
-    init: Init | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.use}"
@@ -93,20 +96,39 @@ class Seeds(Config):
 
 
 @attrs.frozen(kw_only=True)
-class LossEntry:
-    """``[losses.NAME]``: a loss and its weight; a stage's factor multiplies the weight."""
+class PartEntry(Config):
+    """``[model.PART]`` beside the part's own options."""
 
-    component: Component
-    weight: Weight = 1.0
-    every: int = 1
+    component: Component = section(help="the part itself", kind=PART, spread=True)
+    init: Init | None = option(None, help="start from another run's weights")
 
 
 @attrs.frozen(kw_only=True)
-class PlayerEntry:
-    """``[players.NAME]``: who plays, how often, and with which optimizer."""
+class ModelTable(Config):
+    """``[model]`` beside the parts."""
 
-    optimizer: Component
-    every: int = 1
+    width: int = option(128, help="width of every part that does not state its own", ge=1)
+    parts: Mapping[str, PartEntry] = section(dict, "a part of the model, called by its kind", names=PARTS, spread=True)
+
+
+@attrs.frozen(kw_only=True)
+class LossEntry(Config):
+    """``[losses.NAME]`` beside the loss's own options."""
+
+    weight: Weight = option(1.0, help="a number, or a line over a stage's first steps; the stage's factor multiplies it")
+    every: int = option(1, help="play it only on every n-th step of its player, n times as heavy", ge=1)
+    player: str | None = but(
+        option(None, help="who plays it, for the reader: it must agree with the loss", choices=PLAYERS), unresolved=True
+    )
+    component: Component = section(help="the loss itself", kind="loss", spread=True)
+
+
+@attrs.frozen(kw_only=True)
+class PlayerEntry(Config):
+    """``[players.NAME]`` beside its optimizer."""
+
+    every: int = option(1, help="play only in every n-th iteration", ge=1)
+    optimizer: Component = section(help="how the player's parameters follow their gradients", kind="optimizer")
 
 
 @attrs.frozen(kw_only=True)
@@ -133,10 +155,10 @@ class Validation(Config):
     """``[stages.NAME.validate]``: how a stage is watched on held-out data, and what its result steers."""
 
     every: int = option(100, help="steps between validations; 0 for none", ge=0)
-    split: str = option("novel-validation", help="the split to look at; never one that is reported")
+    split: str = option("", help="the split to look at, never one that is reported; the data's own for it where none is named")
     items: int = option(256, help="items of the split", ge=1)
     metrics: tuple[str, ...] = option((), help="names of metrics to compute; empty for those that the watched figure needs")
-    figure: str = option("", help="the figure to watch, e.g. scene_exact; empty for the stage's own loss")
+    figure: str = option("", help="the figure to watch, one that a metric of the recipe gives; empty for the stage's own loss")
     mode: str = option("auto", help="whether more is better: auto for yes with a figure, no with the loss", choices=("auto", "max", "min"))
     best: bool = option(True, help="go on from the weights of the best validation")
     patience: int = option(0, help="stop the stage after so many validations without improvement; 0 for never", ge=0)
@@ -158,30 +180,26 @@ class Training(Config):
 
 
 @attrs.frozen(kw_only=True)
-class Stage:
-    """``[stages.NAME]``.
+class Stage(Config):
+    """``[stages.NAME]`` beside its schedule, its procedure and its values for ``[training]``.
 
-    Attributes:
-        steps: iterations; 0 skips the stage.
-        train: part names; the others are frozen.
-        losses: name → factor on the loss's own weight.
-        lr: factor on every learning rate.
-        schedule: of the learning rate over this stage.
-        training: `Training` with the stage's own values laid over.
-        validate: how it is watched, or None.
-        init: start from another run, or None.
+    Once read, `train` are the names of the parts, `schedule` and `procedure` the stage's own or the recipe's, and `training` is the recipe's with the
+    stage's own values laid over.
     """
 
-    name: str
-    steps: int
-    train: tuple[str, ...]
-    losses: Mapping[str, Weight]
-    lr: float
-    schedule: Component
-    training: Training
-    validate: Validation | None
-    init: Init | None
-    place: Place = attrs.field(eq=False)
+    name: str = beside(default="")
+    steps: int = option(help="iterations; 0 skips the stage", ge=0)
+    train: tuple[str, ...] = but(
+        option("all", help='the parts that are trained, or "all"; the others are frozen'), written=str | tuple[str, ...]
+    )
+    losses: Mapping[str, Weight] = option(help="loss → factor on its own weight")
+    lr: float = option(1.0, help="factor on every learning rate", ge=0)
+    schedule: Component = section(help="of the learning rate over this stage", kind="schedule")
+    procedure: Component = section(help="how an iteration of this stage is played", kind="procedure", implied="alternate")
+    training: Training = section(spread=True)
+    validate: Validation | None = option(None, help="how the stage is watched on held-out data")
+    init: Init | None = option(None, help="start from another run's weights")
+    place: Place = beside(default=None, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -206,7 +224,7 @@ class Compute(Config):
 class EvaluationPlan(Config):
     """``[evaluation]``: what is measured at the end, and after each stage."""
 
-    splits: tuple[str, ...] = option(("test", "novel"), help="splits that are reported")
+    splits: tuple[str, ...] = option((), help="splits that are reported; the data's own for it where nothing is said")
     items: int = option(512, help="items of each split", ge=1)
     after_stage: int = option(256, help="items measured after each stage but the last; 0 for none", ge=0)
     samples: int = option(8, help="items of each split in the sample grid", ge=1)
@@ -230,45 +248,57 @@ class Plugins(Config):
 
 
 @attrs.frozen(kw_only=True)
-class Recipe:
-    """A resolved recipe. `source` is the resolved TOML text that reads back to the same recipe.
+class Recipe(Config):
+    """A recipe: keys of its own, and tables. `source` is the resolved TOML text that reads back to the same recipe."""
 
-    `unpaired` maps ``text`` and ``images`` to further datasets, of which only the captions or only the images are used.
-    """
+    format: int = option(FORMAT, help="version of the recipe format; some file of the chain must say it", ge=1)
+    name: str = option("", help="name of the run; the file's name when left out")
+    seed: Seeds = section(Seeds(), "an integer, or one for each purpose")
+    order: tuple[str, ...] = option(help="the stages in the order they are played, each once")
+    init: Init | None = option(None, help="start from another run's weights")
+    plugins: Plugins = section(Plugins(), "which plugins are loaded, and which follow the run")
+    data: Component = section(help="what the model is trained and measured on", kind="dataset", required=True)
+    unpaired: Mapping[str, Component] = section(
+        dict, "further data, of which only the captions or only the images are used", kind="dataset", names=tuple(UNPAIRED), removable=True
+    )
+    tokenizers: Mapping[str, Component] = section(
+        dict, "how texts become numbers; a part says which one it reads or writes", kind="tokenizer"
+    )
+    model: ModelTable = section(ModelTable(), "the parts of the model", removable=True)
+    losses: Mapping[str, LossEntry] = section(dict, "what is minimised, and how much it weighs; stages say when", removable=True)
+    metrics: Mapping[str, Component] = section(dict, "what is measured on held-out data", kind="metric", removable=True)
+    trackers: Mapping[str, Component] = section(dict, "where figures are written besides", kind="tracker", removable=True)
+    optimizer: Component | None = section(help="of every player that names none of its own", kind="optimizer", fills="players")
+    schedule: Component = section(
+        help="of the learning rate, in every stage that names none of its own", kind="schedule", otherwise="constant", fills="stages"
+    )
+    procedure: Component = section(
+        help="how an iteration is played, in every stage that names none of its own",
+        kind="procedure",
+        otherwise="alternate",
+        fills="stages",
+    )
+    players: Mapping[str, PlayerEntry] = section(dict, "who plays, how often, and with which optimizer", names=PLAYERS)
+    training: Training = section(Training(), "how every stage is trained unless it says otherwise")
+    stages: Mapping[str, Stage] = section(dict, "what is trained, one after the other", required=True, removable=True)
+    compute: Compute = section(Compute(), "where and how precisely")
+    evaluation: EvaluationPlan = section(EvaluationPlan(), "what is measured at the end, and after each stage")
+    source: str = beside(default="")
+    place: Place = beside(default=None, eq=False)
 
-    name: str
-    seed: Seeds
-    order: tuple[str, ...]
-    data: Component
-    unpaired: Mapping[str, Component]
-    tokenizers: Mapping[str, Component]
-    width: int
-    parts: Mapping[str, Component]
-    losses: Mapping[str, LossEntry]
-    metrics: Mapping[str, Component]
-    trackers: Mapping[str, Component]
-    players: Mapping[str, PlayerEntry]
-    stages: Mapping[str, Stage]
-    training: Training
-    compute: Compute
-    evaluation: EvaluationPlan
-    plugins: Plugins
-    init: Init | None
-    source: str
-    place: Place = attrs.field(eq=False)
+    @property
+    def parts(self) -> Mapping[str, Component]:
+        """Part → its component."""
+        return {name: part.component for name, part in self.model.parts.items()}
+
+    @property
+    def width(self) -> int:
+        """The width of the parts that do not state their own."""
+        return self.model.width
 
     def components(self) -> Mapping[str, Component]:
         """Key path → component, for provenance."""
-        found: dict[str, Component] = {"data": self.data}
-        found |= {f"unpaired.{name}": c for name, c in self.unpaired.items()}
-        found |= {f"tokenizers.{name}": c for name, c in self.tokenizers.items()}
-        found |= {f"model.{name}": c for name, c in self.parts.items()}
-        found |= {f"losses.{name}": entry.component for name, entry in self.losses.items()}
-        found |= {f"metrics.{name}": c for name, c in self.metrics.items()}
-        found |= {f"trackers.{name}": c for name, c in self.trackers.items()}
-        found |= {f"players.{name}.optimizer": p.optimizer for name, p in self.players.items()}
-        found |= {f"stages.{name}.schedule": s.schedule for name, s in self.stages.items()}
-        return found
+        return dict(_components(self, ()))
 
     def figures(self) -> Mapping[str, tuple[str, ...]]:
         """Metric → the names of the figures that it says it gives."""
@@ -290,3 +320,17 @@ class Recipe:
     def running(self) -> tuple[Stage, ...]:
         """The stages in order, those with steps = 0 left out."""
         return tuple(self.stages[name] for name in self.order if self.stages[name].steps > 0)
+
+
+def _components(value: Config, path: tuple[str, ...]) -> Iterator[tuple[str, Component]]:
+    for held in (held for held in sections(type(value)) if not held.fills):
+        inside, here = getattr(value, held.name), path if held.spread else (*path, held.name)
+        for there, one in {(*here, name): one for name, one in inside.items()}.items() if held.named else ((here, inside),):
+            if isinstance(one, Component):
+                yield ".".join(there), one
+            elif one is not None:
+                yield from _components(one, there)
+
+
+#: The tables of a recipe.
+SECTIONS = sections(Recipe)

@@ -125,9 +125,9 @@ class Job:
         """Where weights start from, if not from their own seed."""
         if self.recipe.init is not None:
             start_from(session.model, self.recipe.init)
-        for part, component in self.recipe.parts.items():
-            if component.init is not None:
-                start_from(session.model, component.init, (part,))
+        for name, part in self.recipe.model.parts.items():
+            if part.init is not None:
+                start_from(session.model, part.init, (name,))
         session.average.restart()
 
     def _record_flops(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ibllm_core.host.manager import Manager, PluginError
 from ibllm_core.host.packaged import documentation_url
-from ibllm_core.recipe.describe import options_of
+from ibllm_core.recipe.words import options_of
 
 from .subject import Component, Subject
 

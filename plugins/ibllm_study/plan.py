@@ -16,8 +16,9 @@ from ibllm_core.recipe import load
 from ibllm_core.recipe.differ import differences
 from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.files import key_path, put
-from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors, listing
+from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors
 from ibllm_core.recipe.schema import Recipe
+from ibllm_core.recipe.words import listing
 from ibllm_core.runs.glossary import Glossary
 
 from .budget import hold

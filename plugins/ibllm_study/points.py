@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ibllm_core.recipe.differ import show_value
+from ibllm_core.recipe.words import written
 
 from . import space
 from .directory import StudyDirectory
@@ -104,4 +104,4 @@ def _knob(trial: optuna.Trial | optuna.trial.FrozenTrial) -> tuple[int, float] |
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else show_value(value)
+    return f"{value:.4g}" if isinstance(value, float) else written(value)

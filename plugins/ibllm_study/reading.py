@@ -11,13 +11,13 @@ from typing import Any
 
 from ibllm_core.errors import nearest
 from ibllm_core.host import packaged
-from ibllm_core.recipe.differ import show_value
 from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.files import OF_FILES, key_path, put, read_file
 from ibllm_core.recipe.locate import Path, dotted
 from ibllm_core.recipe.mistakes import Mistakes
 from ibllm_core.recipe.schema import Place
-from ibllm_core.recipe.structure import Flaw, show, structure
+from ibllm_core.recipe.structure import Flaw, structure
+from ibllm_core.recipe.words import show, written
 
 from .schema import BASE, FORMAT, Arm, Axis, Range, Study, StudyTable
 
@@ -120,7 +120,7 @@ def _arm(document: Document, place: Place, changes: Mapping[str, Any], name: str
         path = key_path(key)
         assert path is not None
         put(layer, path, value, place)
-    words = ", ".join(f"{key} = {show_value(value)}" for key, value in changes.items())
+    words = ", ".join(f"{key} = {written(value)}" for key, value in changes.items())
     return Arm(name=name or words, changes=dict(changes), layer=layer, place=place)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 from ibllm_core.host.options import Config, option
-from ibllm_core.recipe.differ import show_value
 from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.schema import Place
+from ibllm_core.recipe.words import written
 
 from .budget import Budget
 
@@ -120,7 +120,7 @@ class Axis:
     place: Place = attrs.field(eq=False)
 
     def __str__(self) -> str:
-        return str(self.range) if self.range is not None else " | ".join(map(show_value, self.values))
+        return str(self.range) if self.range is not None else " | ".join(map(written, self.values))
 
 
 @attrs.frozen(kw_only=True)

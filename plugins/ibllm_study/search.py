@@ -11,8 +11,8 @@ import math
 from typing import TYPE_CHECKING
 
 from ibllm_core.errors import UserError
-from ibllm_core.recipe.differ import show_value
 from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.recipe.words import written
 
 from . import space
 from .directory import DONE, FAILED, PRUNED, WAITING, StudyDirectory
@@ -138,7 +138,7 @@ class _Exploration:
         trial.set_user_attr(REFUSED, reason)
         # Pruned rather than failed: samplers learn from the former only, and these are points to keep away from.
         self._tell(trial.number, "PRUNED")
-        point = ", ".join(f"{key} = {show_value(value)}" for key, value in trial.params.items())
+        point = ", ".join(f"{key} = {written(value)}" for key, value in trial.params.items())
         self.runner.watcher.say(f"#{trial.number} {point}: cannot be built: {reason}")
         self.refusals.append(reason)
         if len(self.refusals) >= HOPELESS and not self.points.arms:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibllm_core.errors import UserError
-from ibllm_core.recipe.differ import show_value
+from ibllm_core.recipe.words import written
 
 from .directory import StudyDirectory
 from .plan import Plan
@@ -141,7 +141,7 @@ def choices(axis: Axis) -> Mapping[Any, Any]:
     plain = all(isinstance(value, str | int | float) for value in axis.values)
     # To Python, True and 1.0 are 1.
     named = plain and len(set(axis.values)) == len(axis.values)
-    found = {value if named else show_value(value): value for value in axis.values}
+    found = {value if named else written(value): value for value in axis.values}
     if len(found) < len(axis.values):
         raise UserError(f"{axis.key}: a value is there twice; expected each value once", axis.place)
     return found

@@ -28,11 +28,11 @@ from ibllm_core.host.options import Config
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.interfaces.context import Context, ImageTokens
-from ibllm_core.recipe.describe import options_of
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.resolve import options as plain_options
 from ibllm_core.recipe.resolve import to_toml
 from ibllm_core.recipe.structure import Flaw, structure
+from ibllm_core.recipe.words import options_of
 
 from .checks import expect
 from .fixtures import best_device

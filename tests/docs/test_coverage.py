@@ -17,8 +17,9 @@ from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
-from ibllm_core.recipe import schema, tables
-from ibllm_core.recipe.describe import options_of
+from ibllm_core.recipe import schema
+from ibllm_core.recipe.fields import Section
+from ibllm_core.recipe.words import options_of
 from ibllm_core.runs.directory import RunDirectory
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -82,15 +83,23 @@ def test_components_use_listed_capabilities_only():
 
 
 def recipe_tables() -> list[type[Config]]:
-    """Every table of options that the recipe's own modules declare."""
-    found = [value for module in (schema, tables) for value in vars(module).values() if isinstance(value, type) and attrs.has(value)]
-    return [cls for cls in dict.fromkeys(found) if issubclass(cls, Config) and cls.__module__ in (schema.__name__, tables.__name__)]
+    """Every table of options that the recipe's own module declares."""
+    found = [value for value in vars(schema).values() if isinstance(value, type) and attrs.has(value)]
+    return [cls for cls in dict.fromkeys(found) if issubclass(cls, Config) and cls.__module__ == schema.__name__]
 
 
 @pytest.mark.parametrize("cls", recipe_tables())
 def test_recipe_table_is_described(cls: type[Config]):
-    assert cls in {table for classes in generated.RECIPE.values() for table in classes}
+    assert cls in {config for _, _, config in generated.recipe_tables()}
     assert not missing_texts(cls, page("reference/recipe.md"))
+
+
+@pytest.mark.parametrize("section", schema.SECTIONS, ids=lambda section: section.name)
+def test_recipe_section_is_described(section: Section):
+    assert section.help
+    assert re.search(
+        rf"^## `\[{section.name}(\.NAME)?\]`\n\n{re.escape(section.help[0].upper() + section.help[1:])}", page("reference/recipe.md"), re.M
+    )
 
 
 def test_figures_of_every_metric_are_described():

@@ -13,7 +13,7 @@ import pytest
 from ibllm_core.host.manager import manager
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
-from ibllm_core.recipe.describe import options_of
+from ibllm_core.recipe.words import options_of
 
 ROOT = Path(__file__).parents[2]
 OWN = [(row.kind, row.name) for row in manager().rows() if row.distribution == "ibllm" and row.status == "ok"]

@@ -162,7 +162,7 @@ def test_the_critic_can_have_its_own_optimizer(read):
 
 def test_a_part_from_another_run_need_not_be_trained(read):
     recipe = read('[stages.text]\ntrain = ["text_encoder"]\n[model.image_decoder]\ninit = { run = "runs/first" }\n')
-    assert recipe.parts["image_decoder"].init == Init(run="runs/first")
+    assert recipe.model.parts["image_decoder"].init == Init(run="runs/first")
 
 
 def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path, stranger):

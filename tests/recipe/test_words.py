@@ -1,4 +1,4 @@
-"""Options in words: what ``ibllm plugins show`` and the documentation print."""
+"""Types, values and options in words: what messages, ``ibllm plugins show`` and the documentation print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from ibllm_core.host.options import Config, option
-from ibllm_core.recipe.describe import OptionRow, options_of, toml, type_in_words
+from ibllm_core.recipe.words import OptionRow, describe, options_of, written
 
 
 @attrs.frozen(kw_only=True)
@@ -27,24 +27,24 @@ class Outer(Config):
 def test_options_of_a_class():
     assert options_of(Outer) == [
         OptionRow("steps", "integer", "", ">= 1", "how many", True),
-        OptionRow("betas", "list of 2 numbers", "[0.9, 0.999]", ">= 0 and < 1", "decays", False),
-        OptionRow("inner", "table", "none", "", "a table", False),
-        OptionRow("names", "list of strings", "[]", "", "some", False),
+        OptionRow("betas", "array of 2 numbers", "[0.9, 0.999]", ">= 0 and < 1", "decays", False),
+        OptionRow("inner", "table { from }", "none", "", "a table", False),
+        OptionRow("names", "array of strings", "[]", "", "some", False),
     ]
 
 
 @pytest.mark.parametrize(
     ("hint", "words"),
     [
-        (int | None, "integer"),
-        (float | Inner, "number or table"),
-        (tuple[str, ...], "list of strings"),
-        (Mapping[str, float], "table"),
+        (int | None, "an integer"),
+        (float | Inner, "a number or a table { from }"),
+        (tuple[str, ...], "an array of strings"),
+        (Mapping[str, float], "a table, each value a number"),
         (bool, "true or false"),
     ],
 )
 def test_types_in_words(hint, words):
-    assert type_in_words(hint) == words
+    assert describe(hint) == words
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_types_in_words(hint, words):
     [(True, "true"), ("a", '"a"'), (1e-3, "0.001"), (("a", "b"), '["a", "b"]'), (Inner(), "{ from = 0.5 }"), (None, "none")],
 )
 def test_defaults_as_toml(value, text):
-    assert toml(value) == text
+    assert written(value) == text
