@@ -21,7 +21,6 @@ FAMILIES = ("attngan", "flow", "lstm_cnn", "maskgit", "pretrained_text", "transf
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
     ("dataset", "files"): "it reads the user's own files",
-    ("procedure", "alternate"): "recipes do not have the key yet",
 }
 #: Overrides that train next to nothing.
 SHORT = ["training.batch=4", "evaluation.items=4", "evaluation.samples=2", "compute.threads=1"]
