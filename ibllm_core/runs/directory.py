@@ -33,6 +33,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is no such file. Raises `UserError` where it is damaged."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
 class RunDirectory:
     """Paths and records of one run.
 
@@ -43,33 +54,11 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.recipe, self.results, self.report = path / "recipe.toml", path / "results.json", path / "report.html"
+        self.checkpoints, self.model, self.samples = path / "checkpoints", path / "model", path / "samples"
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
-
-    @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.toml"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples"
-
-    @property
-    def results(self) -> Path:
-        return self.path / "results.json"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
 
     def exists(self) -> bool:
         """True where the directory holds anything."""
@@ -99,19 +88,13 @@ class RunDirectory:
 
     def info(self) -> dict[str, Any]:
         """What run.json says; empty where there is none."""
-        try:
-            found: dict[str, Any] = json.loads((self / "run.json").read_text(encoding="utf-8"))
-            return found
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise UserError(f"{self / 'run.json'} is damaged: {error}") from error
+        return read_json(self / "run.json") or {}
 
     def finished(self) -> bool:
         """True where the run is done and its figures can be read."""
         try:
-            return self.info().get("status") == "done" and bool(json.loads(self.results.read_text(encoding="utf-8")))
-        except (UserError, OSError, ValueError):
+            return self.info().get("status") == "done" and bool(read_json(self.results))
+        except (UserError, OSError):
             return False
 
     def update(self, **values: Any) -> None:
@@ -148,11 +131,10 @@ class Run:
     @cached_property
     def results(self) -> dict[str, float]:
         """The flat table of figures. Raises `UserError` where the run has not got so far."""
-        try:
-            found: dict[str, float] = json.loads(self.directory.results.read_text(encoding="utf-8"))
-            return found
-        except FileNotFoundError as error:
-            raise UserError(f"{self.path} has no results yet; go on with it: ibllm run {self.path} --resume") from error
+        found = read_json(self.directory.results)
+        if found is None:
+            raise UserError(f"{self.path} has no results yet; go on with it: ibllm run {self.path} --resume")
+        return found
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,7 +17,7 @@ from ..model import build
 from ..model.compute import choose_device, choose_precision
 from ..model.model import Model
 from ..recipe.schema import Recipe
-from .directory import write_json, write_text
+from .directory import read_json, write_json, write_text
 
 WEIGHTS = "weights.safetensors"
 
@@ -69,16 +67,15 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(folder / "model.json")
+    except (OSError, UserError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        found: dict[str, torch.Tensor] = load_file(path)
-        return found
+        return dict(load_file(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (SafetensorError, OSError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import UserError
 from ..host.attribution import communicating, explained, traceback_of
 from ..interfaces.batch import frozen
-from ..model.evaluation import evaluate, records
+from ..model.evaluation import records
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, write_json, write_text
 from ..runs.model_folder import save_model
@@ -48,7 +48,7 @@ def finish(session: Session) -> dict[str, float]:
 
 def _measure(session: Session) -> tuple[dict[str, float], dict[str, Any]]:
     """The flat table of all reported splits, and how each figure was measured; writes the samples."""
-    recipe, plan = session.recipe, session.recipe.evaluation
+    plan = session.recipe.evaluation
     results: dict[str, float] = {}
     measured: dict[str, Any] = {}
 
@@ -59,17 +59,7 @@ def _measure(session: Session) -> tuple[dict[str, float], dict[str, Any]]:
     with session.average.swapped_in():
         for split in plan.splits:
             session.bus.emit(Measuring(split))
-            figures, evaluation = evaluate(
-                session.model,
-                session.dataset,
-                session.metrics,
-                split,
-                items=plan.items,
-                seed=recipe.seed.evaluation,
-                batch=plan.batch,
-                checkpoint=checkpoint,
-                declared=recipe.figures(),
-            )
+            figures, evaluation = session.measure(split, plan.items, checkpoint=checkpoint)
             results |= {f"{split}/{name}": value for name, value in figures.items()}
             results[f"{split}/items"] = float(len(evaluation))
             measured[split] = records(session.metrics, evaluation)

@@ -69,13 +69,9 @@ class Stepped:
 
 @attrs.frozen
 class Logged:
-    """A row of figures, which metrics.jsonl and trackers keep.
+    """A row of figures, which metrics.jsonl and trackers keep; `total` counts iterations over all stages.
 
-    Attributes:
-        kind: ``train`` (means since the last such row), ``validation``, ``stage`` (after a stage) or ``result`` (of the run).
-        stage: its name, ``end`` for the run's result.
-        step: of the stage; 0 for the run's result.
-        total: iterations over all stages.
+    `kind` is ``train`` (means since the last such row), ``validation``, ``stage`` (after a stage) or ``result`` (of the run: its stage is ``end``, its step 0).
     """
 
     kind: str
@@ -179,11 +175,6 @@ class Listener:
                 raise UserError(f"{type(self).__name__}.{name}: there is no such event" + (f"; did you mean {guess}?" if guess else ""))
             yield EVENTS[name], name, getattr(self, name)
 
-    def __str__(self) -> str:
-        kind, _, name = self.key.partition("/")
-        origin = f" ({self.distribution}=={self.version})" if self.distribution else ""
-        return f"the {'plugin' if kind == 'hooks' else 'listener'} {name!r}{origin}"
-
 
 class Bus:
     """Takes events to listeners.
@@ -200,8 +191,8 @@ class Bus:
 
     def add(self, *listeners: Listener, first: bool = False) -> None:
         """Adds listeners: they are called after those that there are, or before them (`first`)."""
+        self._listeners += listeners
         for listener in reversed(listeners) if first else listeners:
-            self._listeners.append(listener)
             for event, name, handler in listener.handlers():
                 there = self._handlers.setdefault(event, [])
                 there.insert(0 if first else len(there), (listener, name, handler))
@@ -219,12 +210,17 @@ class Bus:
                 handler(event)
             except (Exception, SystemExit) as error:
                 self._handlers[type(event)].remove(entry)
-                raised = cause(error)
-                self._errors.setdefault(_recorded(listener), []).append({"hook": name, "error": raised})
-                remedy = f". Tell its maintainer, or upgrade {listener.distribution}" if listener.distribution else ""
-                warnings.warn(Notice(f"{name} of {listener} raised {raised}; the run goes on without it{remedy}"), stacklevel=3)
+                self._contain(listener, name, error)
             finally:
                 self.seconds[listener.key] = self.seconds.get(listener.key, 0.0) + time.perf_counter() - started
+
+    def _contain(self, listener: Listener, name: str, error: BaseException) -> None:
+        raised, (group, _, short) = cause(error), listener.key.partition("/")
+        self._errors.setdefault(_recorded(listener), []).append({"hook": name, "error": raised})
+        who = f"the {'plugin' if group == 'hooks' else 'listener'} {short!r}"
+        origin = f" ({listener.distribution}=={listener.version})" if listener.distribution else ""
+        remedy = f". Tell its maintainer, or upgrade {listener.distribution}" if listener.distribution else ""
+        warnings.warn(Notice(f"{name} of {who}{origin} raised {raised}; the run goes on without it{remedy}"), stacklevel=4)
 
     def total(self) -> float:
         """Seconds of all listeners so far."""

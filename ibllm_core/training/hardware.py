@@ -17,7 +17,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     """What the run used, for its record."""
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "cpu": _cpu_name(),
+        "cpu": _proc("cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
@@ -31,29 +31,23 @@ def peak_memory(device: torch.device) -> dict[str, Any]:
     """The most memory that this process has held so far: what is allocated on a GPU, what is resident of the process elsewhere; None where unknown."""
     if device.type == "cuda":
         return {"peak_bytes": torch.cuda.max_memory_allocated(device), "of": "device (allocated)"}
-    return {"peak_bytes": _peak_resident(), "of": "process (resident)"}
-
-
-def _peak_resident() -> int | None:
     # Not ru_maxrss where there is better: on Linux a process starts with that of the one it was started by.
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
+    resident = _proc("self/status", "VmHWM")
+    if resident:
+        peak: int | None = int(resident.split()[0]) * 1024
+    elif sys.platform == "win32":
+        peak = None
+    else:
         import resource
-    except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"peak_bytes": peak, "of": "process (resident)"}
 
 
-def _cpu_name() -> str:
+def _proc(file: str, key: str) -> str:
+    """The first value of a key in a file of /proc; empty where there is none."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        lines = Path("/proc", file).read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")

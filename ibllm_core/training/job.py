@@ -22,7 +22,7 @@ from .ending import explain, finish, forget_failures, record_failure
 from .events import Bus, Failed, Listener, Measuring, ModelBuilt, RunStarted, StageEnded, StageStarted
 from .hardware import hardware, peak_memory
 from .initial import start_from
-from .loop import Interrupted, measure, save, train_stage
+from .loop import Interrupted, save, train_stage
 from .session import Session, open_session
 
 __all__ = ["Interrupted", "Job"]
@@ -72,16 +72,20 @@ class Job:
             if not resume:
                 self._report = check(self.recipe)
             session = open_session(self.recipe, self.directory, bus, lambda: self._stopping, resume)
-            start, state = self._resume(session) if resume else self._begin(session)
+            start, state = self._start(session, resume)
             if session.ranks.first:
-                self._record_flops()
                 bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step), first=True)
                 started = True
                 bus.add(*listeners.trackers(self.recipe, self.directory.path, session.step), first=True)
             for hook in hooks:
                 hook.model = session.model
             bus.emit(ModelBuilt(session.step))
-            return self._stages(session, start, state)
+            stages = self.recipe.running()
+            for number, stage in enumerate(stages[start:], start):
+                self._stage(session, stage, number, len(stages), state if number == start else None)
+            results = finish(session) if session.ranks.first else {}
+            session.ranks.wait()
+            return results
         except BaseException as error:
             shown = explain(error, self.recipe, self.directory)
             if not isinstance(shown, Interrupted | KeyboardInterrupt):
@@ -102,33 +106,35 @@ class Job:
         self.blocked = tuple(blocked)
         return hooks
 
-    def _stages(self, session: Session, start: int, state: checkpoints.Checkpoint | None) -> dict[str, float]:
-        stages = self.recipe.running()
-        for number, stage in enumerate(stages[start:], start):
-            self._stage(session, stage, number, len(stages), state if number == start else None)
-        results = finish(session) if session.ranks.first else {}
-        session.ranks.wait()
-        return results
-
-    def _begin(self, session: Session) -> tuple[int, None]:
-        """The directory, its record, and where weights start from."""
+    def _start(self, session: Session, resume: bool) -> tuple[int, checkpoints.Checkpoint | None]:
+        """The directory, its record and the weights to start from; gives the stage to go on in, and its checkpoint if it has begun."""
+        found = checkpoints.newest(self.directory.checkpoints) if resume else None
+        if found is not None:
+            session.restore(found[1])
         if session.ranks.first:
-            self.directory.create(self.recipe)
-            for name, tokenizer in session.tokenizers.items():
-                write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
-            self.directory.update(**self._record(session))
+            if resume:
+                session.bus.take_over(self.directory.info().get("hooks", {}))
+                forget_failures(self.directory)
+            else:
+                self.directory.create(self.recipe)
+                for name, tokenizer in session.tokenizers.items():
+                    write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
+            # A run that starts where another one left it has no record of its own yet.
+            known = found is not None and "provenance" in self.directory.info()
+            record = {"status": "running", **Glossary.of(self.recipe).record()} if known else self._record(session)
+            self.directory.update(**record | ({"error": "", "traceback": ""} if resume else {}))
+            self._record_flops()
         session.ranks.wait()
-        self._first_weights(session)
-        return 0, None
-
-    def _first_weights(self, session: Session) -> None:
-        """Where weights start from, if not from their own seed."""
+        if found is not None:
+            state = found[1].state
+            return int(state["stage"]), found[1] if state["step"] > 0 else None
         if self.recipe.init is not None:
             start_from(session.model, self.recipe.init)
         for name, part in self.recipe.model.parts.items():
             if part.init is not None:
                 start_from(session.model, part.init, (name,))
         session.average.restart()
+        return 0, None
 
     def _record_flops(self) -> None:
         """What the training costs if all its steps are done."""
@@ -136,25 +142,6 @@ class Job:
             report = self._report or check(self.recipe)
             flops = {row.stage: row.flops for row in report.stages}
             self.directory.update(training_flops=report.training_flops(self.recipe), item_flops=flops)
-
-    def _resume(self, session: Session) -> tuple[int, checkpoints.Checkpoint | None]:
-        """The stage to go on in, and its checkpoint; from the start where the run did not get to its first one."""
-        found = checkpoints.newest(self.directory.checkpoints)
-        if session.ranks.first:
-            session.bus.take_over(self.directory.info().get("hooks", {}))
-            forget_failures(self.directory)
-        if found is None:
-            self._first_weights(session)
-            if session.ranks.first:
-                self.directory.update(**self._record(session))
-            return 0, None
-        checkpoint = found[1]
-        session.restore(checkpoint)
-        if session.ranks.first:
-            # A run that starts where another one left it has no record of its own yet.
-            missing = {} if "provenance" in self.directory.info() else self._record(session) | {"stages": session.records}
-            self.directory.update(**missing | Glossary.of(self.recipe).record() | {"status": "running", "error": "", "traceback": ""})
-        return int(checkpoint.state["stage"]), checkpoint if checkpoint.state["step"] > 0 else None
 
     def _stage(self, session: Session, stage: Stage, number: int, count: int, checkpoint: checkpoints.Checkpoint | None) -> None:
         if checkpoint is None and stage.init is not None:
@@ -166,9 +153,10 @@ class Job:
         session.bus.emit(StageStarted(stage, number + 1, count, trainer.step))
         note = train_stage(session, stage, number, trainer)
         trainer.use_evaluation_weights()
-        if session.best and trainer.validation.best_step != trainer.step:
+        best_step = trainer.validation.best_step
+        if session.best and best_step != trainer.step:
             session.return_to_best()
-            note = note or f"went back to the best weights, step {trainer.validation.best_step}"
+            note = note or f"went back to the best weights, step {best_step}"
         session.best = {}
         figures = {} if number == count - 1 else self._measure(session, stage, trainer.step)
         seconds = session.seconds[stage.name]
@@ -178,7 +166,7 @@ class Job:
                 "steps": stage.steps,
                 "done": trainer.step,
                 "seconds": seconds,
-                "best_step": trainer.validation.best_step,
+                "best_step": best_step,
                 "figures": figures,
                 "note": note,
                 "peak_bytes": peak_memory(session.model.device)["peak_bytes"],
@@ -194,12 +182,10 @@ class Job:
         plan = self.recipe.evaluation
         if plan.after_stage == 0:
             return {}
-        figures: dict[str, float] = {}
         session.bus.emit(Measuring(f"after stage {stage.name}"))
         with session.timed("evaluation"), session.average.swapped_in():
-            for split in plan.splits:
-                found = measure(session, split, plan.after_stage, session.metrics)
-                figures |= {f"{split}/{name}": value for name, value in found.items()}
+            measured = {split: session.measure(split, plan.after_stage)[0] for split in plan.splits}
+        figures = {f"{split}/{name}": value for split, found in measured.items() for name, value in found.items()}
         session.log("stage", stage, step, figures)
         return figures
 
@@ -222,6 +208,6 @@ class Job:
                 for name, part in session.model.parts.items()
             ],
             "attribution": "\n\n".join(dict.fromkeys(credit for credit in credits if credit)) or None,
-            "stages": [],
+            "stages": session.records,
             "timings": {},
         }

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from contextlib import closing
 
 import numpy as np
 
 from ..errors import UserError
 from ..interfaces.batch import add_unpaired, collate, take
-from ..interfaces.metric import Metric
 from ..model.cycle import Cycle
-from ..model.evaluation import evaluate
 from ..model.players import MODEL
 from ..model.stage import StageTrainer
 from ..recipe.schema import Stage, Validation
@@ -97,7 +94,7 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
     watched = plan.figure or "loss"
     with trainer.evaluation_weights(), session.average.swapped_in():
         metrics = {name: session.metrics[name] for name in session.recipe.validated(plan)}
-        figures = measure(session, plan.split, plan.items, metrics)
+        figures, _ = session.measure(plan.split, plan.items, metrics)
         if watched == "loss":
             figures["loss"] = _held_out_loss(session, plan, trainer)
     if watched not in figures:
@@ -110,13 +107,6 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
     session.log("validation", stage, trainer.step, figures)
     session.bus.emit(Validated(stage, trainer.step, figures, better))
     return trainer.validation.stops(plan)
-
-
-def measure(session: Session, split: str, items: int, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Figures of the model as it is on one split."""
-    plan, seed = session.recipe.evaluation, session.recipe.seed.evaluation
-    declared = session.recipe.figures()
-    return evaluate(session.model, session.dataset, metrics, split, items=items, seed=seed, batch=plan.batch, declared=declared)[0]
 
 
 def _held_out_loss(session: Session, plan: Validation, trainer: StageTrainer) -> float:

@@ -17,6 +17,7 @@ from ..interfaces.metric import Metric
 from ..interfaces.tokenizer import Tokenizer
 from ..model import build
 from ..model.compute import prepare
+from ..model.evaluation import Evaluation, evaluate
 from ..model.model import Model
 from ..model.ranks import Ranks
 from ..model.stage import StageTrainer
@@ -94,6 +95,15 @@ class Session:
         """What took how long so far, listeners under their own keys."""
         seconds = self._spent()
         return seconds | {name: seconds.get(name, 0.0) + spent for name, spent in self.bus.seconds.items()}
+
+    def measure(
+        self, split: str, items: int, metrics: Mapping[str, Metric] | None = None, checkpoint: Callable[[], None] | None = None
+    ) -> tuple[dict[str, float], Evaluation]:
+        """Figures of the model as it is on the first items of a split, by the recipe's `metrics` or some; `checkpoint` is called between batches."""
+        recipe, chosen = self.recipe, self.metrics if metrics is None else metrics
+        seed, batch, declared = recipe.seed.evaluation, recipe.evaluation.batch, recipe.figures()
+        where = (self.model, self.dataset, chosen, split)
+        return evaluate(*where, items=items, seed=seed, batch=batch, checkpoint=checkpoint, declared=declared)
 
     def remember_best(self) -> None:
         """Keeps the model as it is now as the stage's best."""
