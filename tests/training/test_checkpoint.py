@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
 from ibllm_core.training import checkpoints as checkpoints
 from ibllm_core.training.checkpoints import Checkpoint
 
@@ -74,8 +75,8 @@ def test_an_optimizer_goes_on_as_if_nothing_happened(make) -> None:  # type: ign
 
     first = make(other.parameters())
     steps(other, first, range(3))
-    tensors, values = checkpoints.pack_optimizer(first)
+    tensors, values = pack_optimizer(first)
     second = make(other.parameters())
-    checkpoints.unpack_optimizer(second, {name: tensor.contiguous().clone() for name, tensor in tensors.items()}, values)
+    unpack_optimizer(second, {name: tensor.contiguous().clone() for name, tensor in tensors.items()}, values)
     steps(other, second, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
