@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Notice", "UserError", "nearest"]
+__all__ = ["Notice", "UserError", "nearest", "suggestion"]
 
 
 class UserError(ValueError):
@@ -31,3 +31,10 @@ def nearest(word: object, known: Iterable[str]) -> str:
     plain = {name.lower().replace("-", "_"): name for name in known}
     found = difflib.get_close_matches(str(word).lower().replace("-", "_"), plain, n=1)
     return plain[found[0]] if found else ""
+
+
+def suggestion(word: object, known: Iterable[str]) -> str:
+    """For the end of a message: ``did you mean 'image'?``, or which there are where none is near."""
+    names = list(known)
+    guess = nearest(word, names)
+    return f"did you mean {guess!r}?" if guess else f"there are: {', '.join(names)}"

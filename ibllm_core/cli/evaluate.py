@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import UserError, nearest
+from ..errors import UserError, suggestion
 from ..host.options import DatasetConfig
 
 
@@ -25,11 +25,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     known = opened.recipe.data.config.splits() if isinstance(opened.recipe.data.config, DatasetConfig) else splits
     for split in splits:
         if split not in known:
-            guess = nearest(split, known)
-            raise UserError(
-                f"no split {split!r} in {opened.recipe.data.use}; "
-                + (f"did you mean {guess!r}?" if guess else f"there are: {', '.join(known)}")
-            )
+            raise UserError(f"no split {split!r} in {opened.recipe.data.use}; {suggestion(split, known)}")
     from ..host.attribution import naming
     from ..host.output import stdout_to_stderr
     from ..model.build import build_metrics

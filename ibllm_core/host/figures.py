@@ -20,7 +20,7 @@ class Figure:
     """One number that a metric gives for a split, and how it is read.
 
     Attributes:
-        name: its key in results, after ``SPLIT/``. A metric may give qualified ones besides (``bleu/zh``), which are read alike.
+        name: its key in results, after ``SPLIT/``. A metric may give qualified ones besides (``score/zh``), which are read alike.
         label: what tables call it; by default its name.
         direction: the section of a table, e.g. `TEXT_TO_IMAGE`.
         meaning: one or two sentences for a report.
@@ -40,10 +40,6 @@ class Figure:
     caution: str = attrs.field(default="", kw_only=True)
     percent: bool = attrs.field(default=False, kw_only=True)
     counted: bool = attrs.field(default=False, kw_only=True)
-
-    def __attrs_post_init__(self) -> None:
-        if self.better not in ("", "higher", "lower"):
-            raise ValueError(f"figure {self.name}: better = {self.better!r}: expected 'higher', 'lower' or nothing")
 
     @classmethod
     def share(cls, name: str, label: str, direction: str, meaning: str, caution: str = "") -> Self:
@@ -76,13 +72,8 @@ class Mark:
     """
 
     name: str
-    about: str = attrs.field(default=DRAWING)
+    about: str = DRAWING
     right: str = attrs.field(default=attrs.Factory(lambda self: f"{self.name}: right", takes_self=True))
     wrong: str = attrs.field(default=attrs.Factory(lambda self: f"{self.name}: wrong", takes_self=True))
     meaning: str = attrs.field(default="", kw_only=True)
     caution: str = attrs.field(default="", kw_only=True)
-
-    def __attrs_post_init__(self) -> None:
-        about = (DRAWING, READING, RETURNED, ROUND_TRIP)
-        if self.about not in about:
-            raise ValueError(f"mark {self.name}: about = {self.about!r}: expected one of {', '.join(map(repr, about))}")

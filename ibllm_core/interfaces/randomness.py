@@ -43,7 +43,7 @@ class Stream:
     """Random numbers for a batch of samples, one independent stream for each.
 
     Args:
-        key: words that name the purpose, e.g. ``(seed, "shapes", split)``.
+        key: words that name the purpose, e.g. ``(seed, "weather", split)``.
         samples: (b) the samples' own numbers.
 
     Each call advances the position by as many numbers a sample as it drew, so the same calls in the same order give the same

@@ -29,10 +29,11 @@ def check_answers(config: Config) -> None:
         splits, shape = config.splits(), config.image_shape
         described = isinstance(splits, Mapping) and _words((*splits, *splits.values())) and "train" in splits
         _expect(described, "splits()", splits, "a table of strings by name with 'train': split → what it holds")
-        validated, reported, first = config.validation_split(), config.reported_splits(), config.primary_split()
+        validated, reported = config.validation_split(), config.reported_splits()
         _expect(validated in splits, "validation_split()", validated, f"one of {', '.join(splits)}")
         well = isinstance(reported, tuple) and reported and set(reported) <= set(splits) - {validated}
         _expect(bool(well), "reported_splits()", reported, f"a tuple of {', '.join(split for split in splits if split != validated)}")
+        first = config.primary_split()
         _expect(first in reported, "primary_split()", first, f"one of {', '.join(reported)}")
         numbers = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)
         _expect(numbers, "image_shape", shape, "a tuple (c, h, w)")

@@ -7,11 +7,9 @@ from typing import Any, Self
 
 import attrs
 
-from ..errors import UserError
 from ..host.figures import Figure, Mark
 from ..host.options import DatasetConfig, MetricConfig
 from ..recipe.schema import Recipe
-from .directory import RunDirectory
 
 #: What every stage measures of itself.
 LOSS = Figure("loss", meaning="The stage's own loss on held-out data.", better="lower")
@@ -44,27 +42,22 @@ class Glossary:
         )
 
     @classmethod
-    def of_run(cls, directory: RunDirectory, info: Mapping[str, Any]) -> Self:
-        """What run.json, `info`, keeps; of a run that kept nothing, what the components of its recipe say if they are all installed."""
-        try:
-            if "figures" not in info:
-                return cls.of(directory.load())
-            return cls(
-                figures={name: Figure(name, **entry) for name, entry in info["figures"].items()},
-                splits=dict(info["splits"]),
-                marks={name: Mark(name, **entry) for name, entry in info["marks"].items()},
-                primary=str(info["primary_split"]),
-            )
-        except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError):  # a plugin is missing, or a record is broken
-            return cls()
+    def read(cls, info: Mapping[str, Any]) -> Self:
+        """What run.json keeps (`record`). Raises `KeyError` where it keeps nothing."""
+        return cls(
+            figures={name: Figure(name, **entry) for name, entry in info["figures"].items()},
+            splits=dict(info["splits"]),
+            marks={name: Mark(name, **entry) for name, entry in info["marks"].items()},
+            primary=str(info["primary_split"]),
+        )
 
     def record(self) -> dict[str, Any]:
         """For run.json: name → what is said of it."""
-        tables = {name: {key: _fields(value) for key, value in getattr(self, name).items()} for name in ("figures", "marks")}
-        return {**tables, "splits": dict(self.splits), "primary_split": self.primary}
+        figures, marks = ({entry.pop("name"): entry for entry in map(attrs.asdict, of.values())} for of in (self.figures, self.marks))
+        return {"figures": figures, "splits": dict(self.splits), "marks": marks, "primary_split": self.primary}
 
     def figure(self, name: str) -> Figure:
-        """What is known of a figure. In ``bleu/zh`` the known word counts, and the rest qualifies it."""
+        """What is known of a figure. In ``score/zh`` the known word counts, and the rest qualifies it."""
         known = {LOSS.name: LOSS, **self.figures}
         words = name.split("/")
         word = next((word for word in (name, *words) if word in known), None)
@@ -83,7 +76,3 @@ class Glossary:
         """The split that a reader looks at first, of those that there are."""
         found = list(splits)
         return self.primary if self.primary in found else next(iter(found), None)
-
-
-def _fields(value: Figure | Mark) -> dict[str, Any]:
-    return attrs.asdict(value, filter=lambda field, _: field.name != "name")

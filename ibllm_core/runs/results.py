@@ -41,7 +41,6 @@ def split_of(key: str) -> tuple[str, str]:
 class Cell:
     """One figure of one split. `interval` is the 95 % interval as text, empty where n is not known."""
 
-    value: float
     text: str
     n: int | None = None
     interval: str = ""
@@ -87,9 +86,7 @@ def table(results: Mapping[str, Any], glossary: Glossary) -> ResultsTable:
 
 
 def _cell(value: float, figure: Figure, items: int | None) -> Cell:
-    n = items if figure.counted else None
-    interval = ""
-    if n is not None and 0 <= value <= 1:
-        low, high = wilson(value, n)
-        interval = f"{100 * low:.1f}–{100 * high:.1f} %"
-    return Cell(value=value, text=figure.shown(value), n=n, interval=interval)
+    if items is None or not figure.counted or not 0 <= value <= 1:
+        return Cell(text=figure.shown(value))
+    low, high = wilson(value, items)
+    return Cell(text=figure.shown(value), n=items, interval=f"{100 * low:.1f}–{100 * high:.1f} %")

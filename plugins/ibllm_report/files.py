@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from ibllm_core.errors import UserError
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.runs.glossary import Glossary
 from ibllm_core.runs.results import is_number
@@ -83,7 +84,7 @@ def read(run_dir: Path) -> RunFiles:
     except tomllib.TOMLDecodeError:
         recipe = {}
     run = _object(run_dir / "run.json")
-    glossary = Glossary.of_run(RunDirectory(run_dir), run)
+    glossary = glossary_of(RunDirectory(run_dir), run)
     return RunFiles(
         path=run_dir,
         run=run,
@@ -94,6 +95,21 @@ def read(run_dir: Path) -> RunFiles:
         samples=_samples(run_dir / "samples", glossary),
         glossary=glossary,
     )
+
+
+def glossary_of(directory: RunDirectory, info: Object) -> Glossary:
+    """What run.json, `info`, keeps of the meaning of figures. A run of 0.1.0 keeps nothing: then what the components of its recipe say.
+
+    Nothing where one of them is not installed: figures then go by their bare names.
+    """
+    try:
+        return Glossary.read(info)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    try:
+        return Glossary.of(directory.load())
+    except (UserError, OSError):
+        return Glossary()
 
 
 def objects(value: object) -> list[Object]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ibllm_core.errors import UserError, nearest
+from ibllm_core.errors import UserError, suggestion
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.runs.glossary import Glossary
 from ibllm_core.runs.results import ITEMS, is_number, split_of
+from ibllm_report.files import glossary_of
 
 from .directory import DONE
 
@@ -212,7 +213,7 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Fi
     ]
     if len(arms) < 2:
         raise UserError(f"nothing to compare: all {len(paths)} runs have the same recipe but for the seed")
-    glossary = merged(Glossary.of_run(directory, directory.info()) for directory in directories)
+    glossary = merged(glossary_of(directory, directory.info()) for directory in directories)
     findings = Findings(
         name=f"{_enumerated([arm.name for arm in arms[1:]])} against {arms[0].name}",
         primary=primary or _first_figure(arms, glossary),
@@ -227,11 +228,7 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Fi
     )
     known = dict.fromkeys(key for _, run in findings.runs for key in run.results)
     if findings.primary not in known:
-        guess = nearest(findings.primary, known)
-        raise UserError(
-            f"--primary {findings.primary}: no run has this figure; "
-            + (f"did you mean {guess}?" if guess else f"there are: {', '.join(findings.figures[1:])}")
-        )
+        raise UserError(f"--primary {findings.primary}: no run has this figure; {suggestion(findings.primary, findings.figures[1:])}")
     return findings
 
 

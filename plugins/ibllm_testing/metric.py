@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ibllm_core.host import manager as plugins
+from ibllm_core.host.figures import DRAWING, READING, RETURNED, ROUND_TRIP
 from ibllm_core.host.options import Config, MetricConfig
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Dataset
@@ -31,6 +32,8 @@ from .suite import LATENT, Suite
 ITEMS = 12
 #: A hash in a record, as in `Evaluation.hashes`.
 HASH = re.compile("[0-9a-f]{16,64}")
+#: What `Figure.better` and `Mark.about` may be.
+BETTER, ABOUT = ("", "higher", "lower"), (DRAWING, READING, RETURNED, ROUND_TRIP)
 
 
 class MetricSuite(Suite):
@@ -84,6 +87,9 @@ class MetricSuite(Suite):
         expect(len(set(declared)) == len(declared) > 0, f"{self._name}: figures() names {declared}: expected one or more different names")
         silent = [figure.name for figure in config.figures() if not figure.meaning]
         expect(not silent, f"{self._name}: figures() says nothing of what {', '.join(silent)} means: expected a sentence for reports")
+        odd = [f"{figure.name} is better when {figure.better!r}" for figure in config.figures() if figure.better not in BETTER]
+        odd += [f"{mark.name} is about {mark.about!r}" for mark in config.marks() if mark.about not in ABOUT]
+        expect(not odd, f"{self._name}: {', '.join(odd)}: expected one of {BETTER} and of {ABOUT}")
         missing = sorted(set(declared) - set(found))
         expect(not missing, f"{self._name}: figures() names {', '.join(missing)}, which evaluate does not give")
         stray = [name for name in found if name not in declared and not set(name.split("/")) & set(declared)]

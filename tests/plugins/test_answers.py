@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -16,12 +17,15 @@ from ibllm_core.cli.main import main
 from ibllm_core.errors import Notice
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.attribution import ComponentFailed, WrongAnswer, explained, naming
+from ibllm_core.host.loading import PluginError
+from ibllm_core.host.options import DatasetConfig
 from ibllm_core.interfaces.batch import take
 from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.interfaces.metric import Metric
 from ibllm_core.model import build
 from ibllm_core.model.evaluation import Evaluation, evaluate
 from ibllm_core.recipe import Recipe, load
+from ibllm_core.recipe.answers import check_answers
 from ibllm_core.recipe.mistakes import RecipeErrors
 from ibllm_core.training.events import Bus, RunClosed
 from ibllm_core.training.job import Job
@@ -174,10 +178,6 @@ def test_a_wrong_answer_is_told_with_provider_and_remedy(odd) -> None:  # type: 
         ("    def provides(self):\n        sys.exit('bye')\n", "SystemExit: bye ("),
         ("    def provides(self):\n        return None\n", "its provides() gave None, expected a frozenset of strings"),
         ("    def figures(self):\n        return ('odd',)\n", "its figures() gave ('odd',), expected a tuple of Figure"),
-        (
-            "    def figures(self):\n        return (Figure('odd', better='more'),)\n",
-            "ValueError: figure odd: better = 'more': expected 'higher'",
-        ),
         ("    def marks(self):\n        return 'odd'\n", "its marks() gave 'odd', expected a tuple of Mark"),
     ],
 )
@@ -189,6 +189,40 @@ def test_a_config_that_fails_is_a_mistake_with_its_provider(odd, capsys, options
     assert "upgrade or uninstall odd-dist" in str(caught.value)
     assert main(["plugins", "show", "metric.odd"]) == 2
     assert said in capsys.readouterr().err
+
+
+@attrs.frozen(kw_only=True)
+class Halves(DatasetConfig):
+    """A dataset's options: two splits, of which it validates on the one and reports the other."""
+
+    def splits(self) -> Mapping[str, str]:
+        return {"train": "one half", "test": "the other half"}
+
+    def validation_split(self) -> str:
+        return "train"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "said"),
+    [
+        ("splits", ("train", "test"), "its splits() gave ('train', 'test'), expected a table of strings by name with 'train'"),
+        ("splits", {"test": "all"}, "expected a table of strings by name with 'train'"),
+        ("validation_split", "held-out", "its validation_split() gave 'held-out', expected one of train, test"),
+        ("reported_splits", ("train", "test"), "its reported_splits() gave ('train', 'test'), expected a tuple of test"),
+        ("reported_splits", (), "its reported_splits() gave ()"),
+        ("primary_split", "train", "its primary_split() gave 'train', expected one of test"),
+    ],
+)
+def test_a_dataset_says_which_splits_it_has_and_what_for(method: str, answer: object, said: str) -> None:
+    check_answers(Halves())
+    broken = type("Broken", (Halves,), {method: lambda self: answer})
+    with pytest.raises(PluginError) as caught:
+        check_answers(broken())
+    assert said in str(caught.value)
 
 
 def test_what_a_config_prints_is_not_output(odd, capsys) -> None:  # type: ignore[no-untyped-def]

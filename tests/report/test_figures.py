@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from ibllm_report.files import glossary_of
 from rich.console import Console
 
 from ibllm_core.cli.results_table import results_table
@@ -91,22 +92,15 @@ def test_figures_come_in_the_order_of_the_metrics() -> None:
     assert [row.figure.name for row in rows] == ["minutes_off", "scene_exact", "other"]
 
 
-def test_a_run_keeps_what_its_figures_mean(tmp_path: Path) -> None:
+def test_a_run_keeps_what_its_figures_mean() -> None:
     kept = json.loads(json.dumps({"status": "done"} | GLOSSARY.record()))
-    assert Glossary.of_run(RunDirectory(tmp_path), kept) == GLOSSARY
+    assert Glossary.read(kept) == GLOSSARY
 
 
 @pytest.mark.parametrize("damage", [{"figures": 3}, {"figures": {"bleu": {"colour": "red"}}}, {"marks": None}, {"splits": 1.0}])
 def test_of_a_broken_record_and_of_none_figures_go_by_their_names(tmp_path: Path, damage: dict[str, object]) -> None:
     for info in ({}, GLOSSARY.record() | damage):
-        assert Glossary.of_run(RunDirectory(tmp_path), info) == Glossary()
-
-
-def test_a_figure_that_is_better_in_no_known_way_is_refused() -> None:
-    with pytest.raises(ValueError, match="better"):
-        Figure("x", better="more")
-    with pytest.raises(ValueError, match="about"):
-        Mark("x", "nothing")
+        assert glossary_of(RunDirectory(tmp_path), info) == Glossary()
 
 
 def test_the_terminal_table() -> None:

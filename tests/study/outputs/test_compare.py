@@ -99,7 +99,7 @@ def test_less_may_be_better(loose, tmp_path):
         ([("base", 0)], [], "expected two runs or more"),
         ([("base", 0), ("base", 1)], [], "nothing to compare: all 2 runs have the same recipe but for the seed"),
         ([("base", 0), ("base", 0), ("no cycle", 0)], [], "are the same recipe with the same seed"),
-        ([("base", 0), ("no cycle", 0)], ["--primary", "novel/scene_exat"], "did you mean novel/scene_exact?"),
+        ([("base", 0), ("no cycle", 0)], ["--primary", "novel/scene_exat"], "did you mean 'novel/scene_exact'?"),
     ],
 )
 def test_mistakes_are_told(loose, places, options, expected):
