@@ -197,6 +197,12 @@ def hooks(_: str = "") -> str:
     return "\n\n".join([table, arguments, examples, plugin_reference.hook_sections()])
 
 
+def surface(_: str = "") -> str:
+    """Every name of ``ibllm.plugin``, what it is, where it lives, and whether it comes without torch."""
+    header, rows = plugin_reference.surface_table()
+    return _table(header, [(f"`{name}`", _text(what), f"`{module}`", free) for name, what, module, free in rows])
+
+
 def interfaces(_: str = "") -> str:
     """Every kind's interface with its axes."""
     header, rows = plugin_reference.interface_table()
@@ -267,6 +273,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         conformance,
         fixtures,
         hooks,
+        surface,
         interfaces,
         commands,
     )

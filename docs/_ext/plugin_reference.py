@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -53,6 +54,37 @@ def hook_sections() -> str:
         f"({_anchor(h.name)})=\n### `{h.name}`\n\n```{{eval-rst}}\n.. autofunction:: ibllm_core.host.hookspecs.{h.name}\n```"
         for h in all_hooks()
     )
+
+
+#: Modules that a ``plugin.py`` or a ``config.py`` may use; tests/plugins/test_surface.py imports them without torch.
+TORCH_FREE = (
+    "ibllm_core.errors",
+    "ibllm_core.host.",
+    "ibllm_core.interfaces.capabilities",
+    "ibllm_core.recipe.",
+    "ibllm_core.training.events",
+)
+
+
+def surface_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows: each name of ``ibllm.plugin``, what it is, its module, and ``yes`` where it comes without torch."""
+    from ibllm import plugin
+
+    rows = [(name, _about(getattr(plugin, name)), module, _free(module)) for name, module in sorted(plugin._WHERE.items())]
+    return ("name", "what", "lives in", "torch-free"), rows
+
+
+def _free(module: str) -> str:
+    return "yes" if module.startswith(TORCH_FREE) else ""
+
+
+def _about(found: object) -> str:
+    """The first sentence of its docstring, or the value of a constant."""
+    if inspect.isclass(found) or inspect.isfunction(found):
+        paragraph = " ".join(inspect.cleandoc(found.__doc__ or "").partition("\n\n")[0].split())
+        return re.split(r"(?<=[.:;]) (?=[A-Z`])", paragraph)[0].rstrip(".:;")
+    kinds = ((types.UnionType, "a type"), (Mapping, "a table"), (Callable, "a decorator"))
+    return next((what for kind, what in kinds if isinstance(found, kind)), repr(found))  # type: ignore[arg-type]
 
 
 def interface_table() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

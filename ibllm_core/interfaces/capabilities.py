@@ -1,4 +1,4 @@
-"""The words that `provides` and `needs` use, and what each promises. Torch-free; a word not listed here is an error."""
+"""The words that `provides` and `needs` use, and what each promises. Torch-free; a package's own are ``package.word``, any other is an error."""
 
 from __future__ import annotations
 

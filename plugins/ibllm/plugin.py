@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from ibllm_core.host.options import check_groups as check_groups
     from ibllm_core.host.options import check_heads as check_heads
     from ibllm_core.host.options import option as option
+    from ibllm_core.host.spec import KINDS as KINDS
     from ibllm_core.host.spec import ComponentSpec as ComponentSpec
     from ibllm_core.interfaces.batch import Batch as Batch
     from ibllm_core.interfaces.batch import to_images as to_images
     from ibllm_core.interfaces.batch import to_pixels as to_pixels
     from ibllm_core.interfaces.batch import to_tokens as to_tokens
+    from ibllm_core.interfaces.capabilities import CAPABILITIES as CAPABILITIES
     from ibllm_core.interfaces.context import Context as Context
     from ibllm_core.interfaces.context import ImageTokens as ImageTokens
     from ibllm_core.interfaces.dataset import Dataset as Dataset
@@ -84,100 +86,60 @@ if TYPE_CHECKING:
     from ibllm_core.model.cycle import Cycle as Cycle
     from ibllm_core.model.evaluation import Evaluation as Evaluation
     from ibllm_core.model.model import Model as Model
+    from ibllm_core.recipe.schema import Component as Component
+    from ibllm_core.recipe.schema import Recipe as Recipe
+    from ibllm_core.recipe.schema import Stage as Stage
     from ibllm_core.recipe.schema import Weight as Weight
     from ibllm_core.recipe.schema import weight_at as weight_at
+    from ibllm_core.training.events import Listener as Listener
 
-#: Name → the module that it lives in.
+#: Module → the names that it holds.
 _HOMES = {
-    "Notice": "ibllm_core.errors",
-    "UserError": "ibllm_core.errors",
-    "nearest": "ibllm_core.errors",
-    "IMAGE_TO_TEXT": "ibllm_core.host.figures",
-    "NOT_INDEPENDENT": "ibllm_core.host.figures",
-    "ROUND_TRIP": "ibllm_core.host.figures",
-    "TEXT_TO_IMAGE": "ibllm_core.host.figures",
-    "Figure": "ibllm_core.host.figures",
-    "Mark": "ibllm_core.host.figures",
-    "hookimpl": "ibllm_core.host.hookspecs",
-    "Config": "ibllm_core.host.options",
-    "DatasetConfig": "ibllm_core.host.options",
-    "LossConfig": "ibllm_core.host.options",
-    "MetricConfig": "ibllm_core.host.options",
-    "OptionError": "ibllm_core.host.options",
-    "check_groups": "ibllm_core.host.options",
-    "check_heads": "ibllm_core.host.options",
-    "option": "ibllm_core.host.options",
-    "ComponentSpec": "ibllm_core.host.spec",
-    "Batch": "ibllm_core.interfaces.batch",
-    "to_images": "ibllm_core.interfaces.batch",
-    "to_pixels": "ibllm_core.interfaces.batch",
-    "to_tokens": "ibllm_core.interfaces.batch",
-    "Context": "ibllm_core.interfaces.context",
-    "ImageTokens": "ibllm_core.interfaces.context",
-    "Dataset": "ibllm_core.interfaces.dataset",
-    "Samples": "ibllm_core.interfaces.dataset",
-    "Discriminator": "ibllm_core.interfaces.discriminator",
-    "DrawingDecoder": "ibllm_core.interfaces.image",
-    "ImageDecoder": "ibllm_core.interfaces.image",
-    "ImageEncoder": "ibllm_core.interfaces.image",
-    "TokenDecoder": "ibllm_core.interfaces.image",
-    "ImageTokenizer": "ibllm_core.interfaces.image_tokenizer",
-    "Reconstruction": "ibllm_core.interfaces.image_tokenizer",
-    "Latent": "ibllm_core.interfaces.latent",
-    "Tokens": "ibllm_core.interfaces.latent",
-    "masked_mean": "ibllm_core.interfaces.latent",
-    "AdversarialLoss": "ibllm_core.interfaces.loss",
-    "CriticLoss": "ibllm_core.interfaces.loss",
-    "Loss": "ibllm_core.interfaces.loss",
-    "Scale": "ibllm_core.interfaces.loss",
-    "Value": "ibllm_core.interfaces.loss",
-    "Metric": "ibllm_core.interfaces.metric",
-    "Rng": "ibllm_core.interfaces.noise",
-    "Optimizer": "ibllm_core.interfaces.optimisation",
-    "Schedule": "ibllm_core.interfaces.optimisation",
-    "EvaluationWeights": "ibllm_core.interfaces.optimisation",
-    "Iteration": "ibllm_core.interfaces.procedure",
-    "Procedure": "ibllm_core.interfaces.procedure",
-    "Stream": "ibllm_core.interfaces.randomness",
-    "derive_key": "ibllm_core.interfaces.randomness",
-    "nucleus": "ibllm_core.interfaces.sampling",
-    "TextDecoder": "ibllm_core.interfaces.text",
-    "TextEncoder": "ibllm_core.interfaces.text",
-    "BOS": "ibllm_core.interfaces.tokenizer",
-    "EOS": "ibllm_core.interfaces.tokenizer",
-    "PAD": "ibllm_core.interfaces.tokenizer",
-    "SPECIAL": "ibllm_core.interfaces.tokenizer",
-    "Tokenizer": "ibllm_core.interfaces.tokenizer",
-    "UNK": "ibllm_core.interfaces.tokenizer",
-    "Tracker": "ibllm_core.interfaces.tracker",
-    "Attention": "ibllm_core.model.blocks.attention",
-    "causal_mask": "ibllm_core.model.blocks.attention",
-    "rotary_embedding": "ibllm_core.model.blocks.attention",
-    "concatenate_latents": "ibllm_core.model.blocks.guidance",
-    "drop_condition": "ibllm_core.model.blocks.guidance",
-    "guided": "ibllm_core.model.blocks.guidance",
-    "FeedForward": "ibllm_core.model.blocks.layers",
-    "Residual": "ibllm_core.model.blocks.layers",
-    "position_embedding": "ibllm_core.model.blocks.layers",
-    "word_dropout": "ibllm_core.model.blocks.layers",
-    "generalised_normal": "ibllm_core.model.blocks.likelihood",
-    "Cycle": "ibllm_core.model.cycle",
-    "Evaluation": "ibllm_core.model.evaluation",
-    "Model": "ibllm_core.model.model",
-    "Weight": "ibllm_core.recipe.schema",
-    "weight_at": "ibllm_core.recipe.schema",
+    "ibllm_core.errors": "nearest Notice UserError",
+    "ibllm_core.host.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
+    "ibllm_core.host.hookspecs": "hookimpl",
+    "ibllm_core.host.options": "check_groups check_heads Config DatasetConfig LossConfig MetricConfig option OptionError",
+    "ibllm_core.host.spec": "ComponentSpec KINDS",
+    "ibllm_core.interfaces.batch": "Batch to_images to_pixels to_tokens",
+    "ibllm_core.interfaces.capabilities": "CAPABILITIES",
+    "ibllm_core.interfaces.context": "Context ImageTokens",
+    "ibllm_core.interfaces.dataset": "Dataset Samples",
+    "ibllm_core.interfaces.discriminator": "Discriminator",
+    "ibllm_core.interfaces.image": "DrawingDecoder ImageDecoder ImageEncoder TokenDecoder",
+    "ibllm_core.interfaces.image_tokenizer": "ImageTokenizer Reconstruction",
+    "ibllm_core.interfaces.latent": "Latent masked_mean Tokens",
+    "ibllm_core.interfaces.loss": "AdversarialLoss CriticLoss Loss Scale Value",
+    "ibllm_core.interfaces.metric": "Metric",
+    "ibllm_core.interfaces.noise": "Rng",
+    "ibllm_core.interfaces.optimisation": "EvaluationWeights Optimizer Schedule",
+    "ibllm_core.interfaces.procedure": "Iteration Procedure",
+    "ibllm_core.interfaces.randomness": "derive_key Stream",
+    "ibllm_core.interfaces.sampling": "nucleus",
+    "ibllm_core.interfaces.text": "TextDecoder TextEncoder",
+    "ibllm_core.interfaces.tokenizer": "BOS EOS PAD SPECIAL Tokenizer UNK",
+    "ibllm_core.interfaces.tracker": "Tracker",
+    "ibllm_core.model.blocks.attention": "Attention causal_mask rotary_embedding",
+    "ibllm_core.model.blocks.guidance": "concatenate_latents drop_condition guided",
+    "ibllm_core.model.blocks.layers": "FeedForward position_embedding Residual word_dropout",
+    "ibllm_core.model.blocks.likelihood": "generalised_normal",
+    "ibllm_core.model.cycle": "Cycle",
+    "ibllm_core.model.evaluation": "Evaluation",
+    "ibllm_core.model.model": "Model",
+    "ibllm_core.recipe.schema": "Component Recipe Stage Weight weight_at",
+    "ibllm_core.training.events": "Listener",
 }
+_WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
+    found = getattr(importlib.import_module(_WHERE[name]), name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_WHERE})

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -141,22 +141,23 @@ class Suite:
     def torch_free_modules(self) -> tuple[str, ...]:
         """The module of the entry point and that of the config."""
         manager = plugins.manager()
-        row = next(row for row in manager.rows() if (row.kind, row.name) == (self.kind, self.component))
-        points = metadata.entry_points(group=PLUGINS, name=row.plugin)
+        points = metadata.entry_points(group=PLUGINS, name=self._rows()[0].plugin)
         return (*(point.module for point in points), manager.get(self.kind, self.component).config.partition(":")[0])
 
     def test_capabilities_are_known_words(self) -> None:
-        """What it provides and needs is said in the words of `ibllm_core.interfaces.capabilities`."""
+        """What it provides is a word of `ibllm_core.interfaces.capabilities` or ``package.word``, its own; what it needs a kind's, of any package."""
         config = self.config()
-        strange = sorted(config.provides() - set(CAPABILITIES))
-        expect(
-            not strange,
-            f"{self._name} provides {', '.join(strange)}: no words of ibllm_core.interfaces.capabilities ({', '.join(CAPABILITIES)})",
+        own = {self.config_class().__module__.partition(".")[0], *(row.distribution for row in self._rows())}
+        strange = sorted(word for word in config.provides() if word not in CAPABILITIES and not _is_of(word, own))
+        expected = (
+            f"ibllm_core.interfaces.capabilities ({', '.join(CAPABILITIES)}), nor begin with its package ({' or '.join(sorted(own))}.word)"
         )
+        expect(not strange, f"{self._name} provides {', '.join(strange)}: no words of {expected}")
         for need in needs(config):
             part, _, ability = need.partition(".")
-            known = part in (*KINDS, "data") and (not ability or ability in CAPABILITIES)
-            expect(known, f"{self._name} needs {need!r}: expected a kind, or kind.word with a word of ibllm_core.interfaces.capabilities")
+            known = part in (*KINDS, "data") and (not ability or ability in CAPABILITIES or _is_of(ability))
+            expected = "a word of ibllm_core.interfaces.capabilities or package.word"
+            expect(known, f"{self._name} needs {need!r}: expected a kind, or kind.word with {expected}")
 
     # Helpers.
 
@@ -164,12 +165,21 @@ class Suite:
     def _name(self) -> str:
         return f"{self.kind}.{self.component}"
 
+    def _rows(self) -> list[plugins.Row]:
+        return [row for row in plugins.manager().rows() if (row.kind, row.name) == (self.kind, self.component)]
+
     def _read(self, options: Mapping[str, Any]) -> Config:
         table = tomllib.loads(to_toml({"component": dict(options)})).get("component", {})
         found = structure(self.config_class(), table)
         if isinstance(found, list):
             raise AssertionError(f"{self._name}: its options {dict(options)} are refused: {'; '.join(map(_told, found))}")
         return found
+
+
+def _is_of(word: str, packages: Collection[str] | None = None) -> bool:
+    """True for ``package.word``, of one of the packages if they are given."""
+    package, dot, rest = word.partition(".")
+    return bool(package and dot and rest) and (packages is None or package in packages)
 
 
 def _told(flaw: Flaw) -> str:

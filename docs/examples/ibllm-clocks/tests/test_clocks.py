@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ibllm
 import numpy as np
 import pytest
-from ibllm_core.interfaces.context import Context
-from ibllm_core.recipe import load
+from ibllm.plugin import Context
 from ibllm_testing import DatasetSuite, MetricSuite
 
 from ibllm_clocks.config import ClocksConfig
@@ -74,4 +74,4 @@ def test_every_time_is_in_one_split_and_a_seed_holds_others_out():
 
 
 def test_the_recipe_has_no_mistakes():
-    assert load("ibllm-clocks:clocks").data.distribution == "ibllm-clocks"
+    assert ibllm.recipe("ibllm-clocks:clocks").resolved.data.distribution == "ibllm-clocks"

@@ -6,11 +6,10 @@ import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
 import attrs
+import ibllm
 import pytest
 import torch
-from ibllm_core.errors import UserError
-from ibllm_core.interfaces.context import Context
-from ibllm_core.recipe import load
+from ibllm.plugin import Context, UserError
 from ibllm_testing import ImageDecoderSuite, LossSuite
 
 from ibllm_ellipses.command import command, svg
@@ -112,4 +111,4 @@ def test_the_command_wants_a_run(tmp_path):
 
 
 def test_the_recipe_has_no_mistakes():
-    assert load("ibllm-ellipses:shapes").parts["image_decoder"].distribution == "ibllm-ellipses"
+    assert ibllm.recipe("ibllm-ellipses:shapes").resolved.parts["image_decoder"].distribution == "ibllm-ellipses"
