@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import TypedDict, Unpack, cast
 
-import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,15 +23,25 @@ from ..interfaces.tokenizer import Tokenizer
 Pixels = npt.NDArray[np.uint8]
 
 
-@attrs.frozen
-class Writing:
-    """How texts are written: what `TextDecoder.sample` takes."""
+class Writing(TypedDict, total=False):
+    """How texts are written.
+
+    Attributes:
+        seed: of what is drawn.
+        temperature: 0 (the default) takes the likeliest word each time; otherwise words are drawn within the nucleus `top_p`.
+        top_p: in (0, 1]; by default 1.
+        beams: texts that are followed at once to find the likeliest; 1 follows the likeliest word only.
+        length_exponent: texts are compared by log p / length^exponent; 0 by log p, larger ones favour longer texts. Both are the recipe's,
+            ``[evaluation]``, when left out.
+        batch: items a forward pass, by default 128; the result does not depend on it.
+    """
 
     seed: int
     temperature: float
     top_p: float
-    beams: int
-    length_exponent: float
+    beams: int | None
+    length_exponent: float | None
+    batch: int
 
 
 class Model(nn.Module):
@@ -126,58 +135,38 @@ class Model(nn.Module):
             pixels = [to_pixels(tokenizer.decode(some)) for some in ids]
         return np.concatenate(pixels), torch.cat(ids).cpu().numpy()
 
-    def caption(
-        self,
-        images: Pixels,
-        *,
-        seed: int = 0,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        beams: int | None = None,
-        length_exponent: float | None = None,
-        batch: int = 128,
-    ) -> list[str]:
-        """Writes a caption for each image (b h w c) uint8.
+    def caption(self, images: Pixels, **how: Unpack[Writing]) -> list[str]:
+        """Writes a caption for each image (b h w c) uint8; `how` is `Writing`'s."""
+        return self._write(images, None, **how)
 
-        Args:
-            temperature: 0 takes the likeliest word each time; otherwise words are drawn, keyed by `seed`, within the nucleus `top_p`.
-            beams: texts that are followed at once to find the likeliest caption; 1 follows the likeliest word only.
-            length_exponent: texts are compared by log p / length^exponent; 0 by log p, larger ones favour longer texts.
-                Both are the recipe's, ``[evaluation]``, when left out.
-        """
-        return self._write(images, None, self._search(seed, temperature, top_p, beams, length_exponent), batch)
-
-    def answer(
-        self,
-        images: Pixels,
-        questions: Sequence[str],
-        *,
-        seed: int = 0,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        beams: int | None = None,
-        length_exponent: float | None = None,
-        batch: int = 128,
-    ) -> list[str]:
-        """Answers a question about each image (b h w c) uint8; options as `caption`'s."""
-        return self._write(images, questions, self._search(seed, temperature, top_p, beams, length_exponent), batch)
+    def answer(self, images: Pixels, questions: Sequence[str], **how: Unpack[Writing]) -> list[str]:
+        """Answers a question about each image (b h w c) uint8; `how` is `Writing`'s."""
+        return self._write(images, questions, **how)
 
     def round_trip(self, captions: Sequence[str], *, seed: int = 0) -> tuple[Pixels, list[str]]:
         """Text → image → text: the drawn images (b h w c) and the captions read off them."""
         images = self.generate(captions, seed=seed)
         return images, self.caption(images)
 
-    def _search(self, seed: int, temperature: float, top_p: float, beams: int | None, length_exponent: float | None) -> Writing:
+    def _write(
+        self,
+        images: Pixels,
+        questions: Sequence[str] | None,
+        seed: int = 0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        beams: int | None = None,
+        length_exponent: float | None = None,
+        batch: int = 128,
+    ) -> list[str]:
         if temperature and beams is not None and beams > 1:
             raise UserError(
                 f"temperature = {temperature}, beams = {beams}: expected one of the two; texts are either drawn or searched for"
             )
         if beams is not None and beams < 1:
             raise UserError(f"beams = {beams}: expected at least 1")
-        found = 1 if temperature else self.beams if beams is None else beams
-        return Writing(seed, temperature, top_p, found, self.length_exponent if length_exponent is None else length_exponent)
-
-    def _write(self, images: Pixels, questions: Sequence[str] | None, how: Writing, batch: int) -> list[str]:
+        followed = 1 if temperature else self.beams if beams is None else beams
+        exponent = self.length_exponent if length_exponent is None else length_exponent
         self._check_images(images)
         encoder, decoder = cast(ImageEncoder, self.part("image_encoder")), cast(TextDecoder, self.part("text_decoder"))
         tokenizer = self.tokenizers["text_decoder"]
@@ -185,16 +174,8 @@ class Model(nn.Module):
         def write(rows: slice) -> list[str]:
             z = encoder(to_images(images[rows]).to(self.device))
             prefix = to_tokens(tokenizer, questions[rows]).to(self.device) if questions is not None else None
-            rng = Rng((how.seed, "caption"), np.arange(rows.start, rows.start + len(z)), self.device)
-            tokens = decoder.sample(
-                z,
-                rng,
-                prefix=prefix,
-                temperature=how.temperature,
-                top_p=how.top_p,
-                beams=how.beams,
-                length_exponent=how.length_exponent,
-            )
+            rng = Rng((seed, "caption"), np.arange(rows.start, rows.start + len(z)), self.device)
+            tokens = decoder.sample(z, rng, prefix=prefix, temperature=temperature, top_p=top_p, beams=followed, length_exponent=exponent)
             return tokenizer.decode(tokens.ids.cpu().numpy())
 
         with self.inference():
