@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import nearest
 from ..host import packaged
 from .document import Document, overlay, removals
-from .locate import Path, dotted, locate
+from .locate import Path, dotted, locate, split_key
 from .mistakes import Mistakes
 from .schema import FORMAT, Place, Seeds
 from .words import keys, show
@@ -151,39 +151,14 @@ def _overrides(file: str, sets: Iterable[str], mistakes: Mistakes) -> Document:
     document = Document(file=file)
     for text in sets:
         place = Place(file=f"--set {text}", line=0, key="")
-        split = _split(text)
+        split = split_key(text)
         if split is None:
             mistakes.add(place, "cannot be read", expected="KEY=VALUE with a dotted KEY, e.g. --set stages.joint.steps=40")
         elif split[0][0] in OF_FILES:
             mistakes.add(place, f"{split[0][0]} belongs into a file", expected="any other key")
         else:
-            put(document, *split, place)
+            put(document, split[0], _value(split[1]), place)
     return document
-
-
-def _split(text: str) -> tuple[tuple[str, ...], Any] | None:
-    """Path and value; a value that is no TOML is a string."""
-    for at in (at for at, character in enumerate(text) if character == "="):
-        path = key_path(text[:at])
-        if path is not None:
-            return path, _value(text[at + 1 :].strip())
-    return None
-
-
-def key_path(text: str) -> tuple[str, ...] | None:
-    """The steps of a dotted key, ``stages."my stage".steps``; None where it is none."""
-    try:
-        nested = tomllib.loads(f"{text.strip()} = 0")
-    except tomllib.TOMLDecodeError:
-        return None
-    path: list[str] = []
-    while isinstance(nested, dict):
-        if len(nested) != 1:
-            return None
-        (key,) = nested
-        path.append(key)
-        nested = nested[key]
-    return tuple(path)
 
 
 def _value(text: str) -> Any:

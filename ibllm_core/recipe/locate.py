@@ -1,18 +1,15 @@
-"""Key path → line in a TOML file. Torch-free.
+"""Key paths of a TOML file, and the line of each. Torch-free.
 
-tomllib gives lines for syntax errors only. tomlkit keeps every character of a file, so a walk over its tree in writing
-order that counts line breaks knows where each key stands.
+tomllib gives lines for syntax errors only. But a statement of TOML ends at the first line break where it can be read by itself: so a file is read statement
+by statement.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
-
-import tomlkit
-from tomlkit.container import Container
-from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT, Item, Key, Table
+from typing import Any
 
 #: A key path: names of tables and keys, numbers of array elements.
 Path = tuple[str | int, ...]
@@ -32,61 +29,70 @@ def dotted(path: Path) -> str:
     return text
 
 
-def locate(text: str) -> Mapping[Path, int]:
-    """The line of every table and key of a valid TOML text; what stands in an inline table or array has its parent's line.
-
-    Empty where tomlkit refuses what tomllib took, so that a message then falls back to the file.
-    """
+def key_path(text: str) -> tuple[str, ...] | None:
+    """The steps of a dotted key, ``stages."my stage".steps``; None where it is none."""
     try:
-        document = tomlkit.parse(text)
-    except TOMLKitError:
-        return {}
-    walk = _Walk()
-    walk.body(document, ())
-    return walk.lines
+        nested: Any = tomllib.loads(f"{text.strip()} = 0")
+    except tomllib.TOMLDecodeError:
+        return None
+    path: list[str] = []
+    while isinstance(nested, dict):
+        if len(nested) != 1:
+            return None
+        ((key, nested),) = nested.items()
+        path.append(key)
+    return tuple(path)
 
 
-class _Walk:
-    """The walk: `line` is where the next character of the file stands."""
+def split_key(text: str) -> tuple[tuple[str, ...], str] | None:
+    """The key path and the text of the value of ``KEY = VALUE``; None where there is no key."""
+    for at in (at for at, character in enumerate(text) if character == "="):
+        path = key_path(text[:at])
+        if path is not None:
+            return path, text[at + 1 :].strip()
+    return None
 
-    def __init__(self) -> None:
-        self.line = 1
-        self.lines: dict[Path, int] = {}
 
-    def body(self, container: Container, path: Path) -> None:
-        for key, item in container.body:
-            if key is None:
-                self.line += item.as_string().count("\n")
-            elif isinstance(item, AoT):
-                self._tables(item, (*path, key.key))
-            elif isinstance(item, Table):
-                self._table(key, item, (*path, key.key))
-            else:
-                self._value(key, item, path)
-
-    def _tables(self, tables: AoT, path: Path) -> None:
-        for number, table in enumerate(tables.body):
-            self._header(table, (*path, number))
-            self.lines.setdefault(path, self.lines[(*path, number)])
-            self.body(table.value, (*path, number))
-
-    def _table(self, key: Key, table: Table, path: Path) -> None:
-        if table.is_super_table() or key.is_dotted():
-            # No line of its own ("[a.b]" without "[a]", or "a.b = 1"): it stands where its first member does.
-            before = set(self.lines)
-            self.body(table.value, path)
-            inside = [line for found, line in self.lines.items() if found not in before and found[: len(path)] == path]
-            self.lines.setdefault(path, min(inside, default=self.line))
+def locate(text: str) -> Mapping[Path, int]:
+    """The line of every table and key of a valid TOML text; what stands in an inline table or array has its parent's line."""
+    found: dict[Path, int] = {}
+    last: dict[Path, int] = {}  # array of tables → the number of its last table
+    table: Path = ()
+    start, statement = 1, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        start, statement = (start if statement else number), f"{statement}{line}\n"
+        try:
+            parsed = tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:
+            continue
+        if statement.lstrip().startswith("["):
+            path = table = _header(parsed, found, last, start)
+            found[path] = start
+        elif parsed:
+            key = split_key(statement)
+            assert key is not None
+            path = (*table, *key[0])
+            found.setdefault(path, start)
         else:
-            self._header(table, path)
-            self.body(table.value, path)
+            path = ()
+        for length in range(
+            1, len(path)
+        ):  # without a line of its own ("[a.b]" without "[a]", "a.b = 1") it stands where its first member does
+            found.setdefault(path[:length], start)
+        statement = ""
+    return found
 
-    def _header(self, table: Table, path: Path) -> None:
-        self.line += table.trivia.indent.count("\n")
-        self.lines[path] = self.line
-        self.line += table.trivia.trail.count("\n")
 
-    def _value(self, key: Key, item: Item, path: Path) -> None:
-        self.line += item.trivia.indent.count("\n")
-        self.lines[(*path, key.key)] = self.line
-        self.line += item.as_string().count("\n") + item.trivia.trail.count("\n")
+def _header(nested: Any, found: dict[Path, int], last: dict[Path, int], line: int) -> Path:
+    """The path of the table that a header opens."""
+    path: Path = ()
+    while nested:
+        ((key, nested),) = nested.items()
+        path = (*path, key)
+        if isinstance(nested, list):
+            last[path] = last.get(path, -1) + 1
+            found.setdefault(path, line)
+            nested = nested[0]
+        if path in last:
+            path = (*path, last[path])
+    return path

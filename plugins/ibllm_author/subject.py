@@ -13,7 +13,7 @@ from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.entry_points import plain
 from ibllm_core.host.manager import Manager, PluginError, Row, require_kind
 from ibllm_core.host.options import DatasetConfig
-from ibllm_core.recipe.files import key_path
+from ibllm_core.recipe.locate import key_path
 from ibllm_core.recipe.structure import structure
 from ibllm_core.recipe.words import options_of
 

@@ -15,7 +15,8 @@ from ibllm_core.host.options import MetricConfig
 from ibllm_core.recipe import load
 from ibllm_core.recipe.differ import differences
 from ibllm_core.recipe.document import Document
-from ibllm_core.recipe.files import key_path, put
+from ibllm_core.recipe.files import put
+from ibllm_core.recipe.locate import key_path
 from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing

@@ -12,8 +12,8 @@ from typing import Any
 from ibllm_core.errors import nearest
 from ibllm_core.host import packaged
 from ibllm_core.recipe.document import Document
-from ibllm_core.recipe.files import OF_FILES, key_path, put, read_file
-from ibllm_core.recipe.locate import Path, dotted
+from ibllm_core.recipe.files import OF_FILES, put, read_file
+from ibllm_core.recipe.locate import Path, dotted, key_path
 from ibllm_core.recipe.mistakes import Mistakes
 from ibllm_core.recipe.schema import Place
 from ibllm_core.recipe.structure import Flaw, structure

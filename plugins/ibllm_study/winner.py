@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from ibllm_core.recipe.files import key_path
-from ibllm_core.recipe.locate import Path, dotted
+from ibllm_core.recipe.locate import Path, dotted, key_path
 
 from . import space
 from .directory import DONE, StudyDirectory
