@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..host.units import readable, readable_bytes
-
 if TYPE_CHECKING:
     from ..contracts import Report
     from ..recipe.schema import Recipe
@@ -37,27 +35,16 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
 
 
 def _page(recipe: Recipe, report: Report) -> str:
+    from ..host.units import readable, readable_bytes
+
+    costs = [(row.parameters, row.flops, row.weights, row.state) for row in report.parts]
+    named = [(row.part, row.component, f"{row.distribution} {row.version}") for row in report.parts]
     parts = [
-        (
-            row.part,
-            row.component,
-            f"{row.distribution} {row.version}",
-            readable(row.parameters),
-            readable(row.flops),
-            readable_bytes(row.weights),
-            readable_bytes(row.state),
+        (*words, readable(parameters), readable(flops), readable_bytes(weights), readable_bytes(state))
+        for words, (parameters, flops, weights, state) in zip(
+            [*named, ("together", "", "")], [*costs, tuple(map(sum, zip(*costs, strict=True)))], strict=True
         )
-        for row in report.parts
     ]
-    parts.append(
-        (
-            "together", "", "",
-            readable(sum(row.parameters for row in report.parts)),
-            readable(sum(row.flops for row in report.parts)),
-            readable_bytes(sum(row.weights for row in report.parts)),
-            readable_bytes(sum(row.state for row in report.parts)),
-        )
-    )  # fmt: skip
     stages = [
         (row.stage, str(row.steps), ", ".join(row.losses), readable(row.trained), readable(row.flops), readable_bytes(row.saved))
         for row in report.stages
@@ -66,9 +53,9 @@ def _page(recipe: Recipe, report: Report) -> str:
         [
             f"{recipe.name}: no mistakes; the parts fit",
             "",
-            *_table(("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), parts, 3),
+            *_columns("<<<>>>>", ("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), *parts),
             "",
-            *_table(("stage", "steps", "losses", "trained parameters", "FLOPs an item", "kept for backward"), stages, 3, right=(1,)),
+            *_columns("<><>>>", ("stage", "steps", "losses", "trained parameters", "FLOPs an item", "kept for backward"), *stages),
             "",
             f"The whole training: {readable(report.training_flops(recipe))} FLOPs, the sum over stages of steps × batch × FLOPs an item. "
             "An item's are those of one iteration, forward and backward, for all players; texts have their full length.",
@@ -78,15 +65,10 @@ def _page(recipe: Recipe, report: Report) -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], words: int, right: Sequence[int] = ()) -> list[str]:
-    """Lines of a table; the first `words` columns to the left but those in `right`, the rest to the right."""
-    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = (
-            cell.ljust(width) if column < words and column not in right else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "  ".join(cells).rstrip()
-
-    return [click.style(line(heads), bold=True), *map(line, rows)]
+def _columns(sides: str, heads: Sequence[str], *rows: Sequence[str]) -> list[str]:
+    """Lines of a table; `sides` says of each column whether it stands to the left (``<``) or to the right (``>``)."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip() for row in (heads, *rows)
+    ]
+    return [click.style(lines[0], bold=True), *lines[1:]]

@@ -33,7 +33,7 @@ _IMPORTING: list[str] = []
 #: Not a component's fault, wherever they happen.
 _NOBODYS = ("OutOfMemoryError", "MemoryError")
 #: Where an error may happen that is the fault of who called them.
-_LIBRARIES = ("torch", "numpy", "attr", "cattrs", "click")
+_LIBRARIES = ("torch", "numpy", "attr", "click")
 
 
 class PluginError(UserError):

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ..errors import nearest
-from ..host.options import DatasetConfig, MetricConfig
+from ..host.options import DatasetConfig
 from .checks_losses import LOSS_RULES
-from .draft import Draft, at_defaults, offers, provider_of, switches
+from .draft import Draft, at_defaults, offers, switches
 from .schema import PARTS, READS, UNPAIRED, Component, Init, Validation
 from .words import listing
 
@@ -35,19 +35,13 @@ def order_names_every_stage(draft: Draft) -> None:
     for name in stages:
         if name not in draft.recipe.order and name not in meant:
             draft.say(
-                ("stages", name),
-                "the stage is not in order",
-                expected="its name in order",
-                hint=f"stages.{name}.steps = 0 skips a stage",
+                ("stages", name), "the stage is not in order", expected="its name in order", hint=f"stages.{name}.steps = 0 skips a stage"
             )
 
 
 def something_is_played(draft: Draft) -> None:
-    if (
-        draft.recipe.stages
-        and len(draft.recipe.stages) == len(draft.names("stages"))
-        and not any(stage.steps for stage in draft.recipe.stages.values())
-    ):
+    stages = draft.recipe.stages.values()
+    if stages and len(stages) == len(draft.names("stages")) and not any(stage.steps for stage in stages):
         draft.say(("order",), "every stage has steps = 0: there is nothing to do", expected="a stage with steps > 0")
 
 
@@ -59,12 +53,7 @@ def trained_parts_are_there(draft: Draft) -> None:
             if part not in PARTS:
                 draft.unknown(path, f'there is no part "{part}"', part, there)
             elif part not in there:
-                draft.say(
-                    path,
-                    f"the model has no {part}",
-                    expected=listing(there),
-                    hint=f"[model.{part}] would give it one",
-                )
+                draft.say(path, f"the model has no {part}", expected=listing(there), hint=f"[model.{part}] would give it one")
             elif count > 1:
                 draft.say(path, f"{part} is named {count} times", expected="each part once")
         if stage.steps and draft.document.get(*path) == []:
@@ -72,33 +61,34 @@ def trained_parts_are_there(draft: Draft) -> None:
 
 
 def needs_are_met(draft: Draft) -> None:
-    """Parts that a component asks for are there, and can do what it asks."""
+    """Data and parts that a component asks for are there, and can do what it asks; captions and images by themselves may be unpaired ones too."""
+    recipe, parts = draft.recipe, draft.recipe.parts
+    unpaired = {UNPAIRED[name] for name in draft.names("unpaired") if name in UNPAIRED}
     for path, component, need in draft.all_needs():
         part, _, ability = need.partition(".")
         if part == "data":
-            continue
-        if part not in draft.parts_there():
-            if not ability:
-                _part_is_missing(draft, path, component, part)
-        elif ability and part in draft.recipe.parts and ability not in draft.recipe.parts[part].config.provides():
-            _part_cannot(draft, path, component, part, ability)
+            if recipe.data is not None and ability not in recipe.data.config.provides() | unpaired:
+                _cannot(draft, path, component, recipe.data, "data", ability)
+        elif part in parts:
+            if ability and ability not in parts[part].config.provides():
+                _cannot(draft, path, component, parts[part], f"model.{part}", ability)
+        elif part not in draft.parts_there() and not ability:
+            what, away = f"{component.use} needs a part that the model lacks: {part}", f"{'.'.join(path)} = false"
+            draft.say((*path, "use"), what, expected=f"a table [model.{part}], or {away}")
 
 
-def _part_is_missing(draft: Draft, path: tuple[str, str], component: Component, part: str) -> None:
-    away = f", or {path[0]}.{path[1]} = false"
-    draft.say((*path, "use"), f"{component.use} needs a part that the model lacks: {part}", expected=f"a table [model.{part}]{away}")
-
-
-def _part_cannot(draft: Draft, path: tuple[str, str], component: Component, part: str, ability: str) -> None:
-    held = draft.recipe.parts[part]
-    able = [f'"{name}"{way}' for name in draft.manager.names(part) if (way := _way(draft, part, name, ability)) is not None]
-    turned_on = [f"model.{part}.{switch}" for switch in switches(held.config, ability)]
-    others = [f"[model.{part}] with use = " + " or ".join(able)] if able else []
+def _cannot(draft: Draft, path: tuple[str, str], component: Component, held: Component, table: str, ability: str) -> None:
+    """Says that what stands in a table does not provide what a component asks for, and which options or others would."""
+    turned_on = [f"{table}.{switch}" for switch in switches(held.config, ability)]
+    able = [f'"{name}"{way}' for name in draft.manager.names(held.kind) if (way := _way(draft, held.kind, name, ability)) is not None]
+    others = [f"[{table}] with use = " + " or ".join(able)] if able and not turned_on else []
+    further = [f"a table [unpaired.{name}]" for name, given in UNPAIRED.items() if table == "data" and given == ability]
+    thing = "dataset" if table == "data" else held.kind
     draft.say(
         (*path, "use"),
-        f"{component.use} needs {part}.{ability}, which {held.use} ({held.place}) does not provide",
-        expected=", or ".join(turned_on or others) or f"another {part}; none that is installed provides it",
-        provider=provider_of(held),
+        f"{component.use} needs {table.removeprefix('model.')}.{ability}, which {held.use} ({held.place}) does not provide",
+        expected=", or ".join([*turned_on, *others, *further]) or f"another {thing}; none that is installed provides it",
+        provider=held.provider,
     )
 
 
@@ -112,21 +102,21 @@ def _way(draft: Draft, part: str, name: str, ability: str) -> str | None:
 
 def latents_fit(draft: Draft) -> None:
     """A decoder's explicit ``latent`` is its encoder's width."""
+    parts = draft.recipe.parts
     for reader, encoder in READS.items():
-        if reader not in draft.recipe.parts or encoder not in draft.recipe.parts:
+        if reader not in parts or encoder not in parts:
             continue
-        latent = getattr(draft.recipe.parts[reader].config, "latent", None)
-        own = getattr(draft.recipe.parts[encoder].config, "width", None)
+        latent = getattr(parts[reader].config, "latent", None)
+        own = getattr(parts[encoder].config, "width", None)
         width = draft.recipe.width if own is None else own
         if latent is None or latent == width or (own is None and "model" in draft.unread):
             continue
-        giver = ("model", encoder, "width") if own is not None else ("model", "width")
-        place = draft.place(*giver)
+        place = draft.place("model", encoder, "width") if own is not None else draft.place("model", "width")
         draft.say(
             ("model", reader, "latent"),
             f"the axis d of the latent does not fit: {reader} reads (b n {latent}), {encoder} gives (b n {width})",
             expected=f"{width}, or no latent at all: it then follows {place.key} ({place})",
-            provider=provider_of(draft.recipe.parts[reader]),
+            provider=parts[reader].provider,
         )
 
 
@@ -142,11 +132,8 @@ def splits_are_there(draft: Draft) -> None:
     data = draft.recipe.data.config if draft.recipe.data else None
     known = tuple(data.splits()) if isinstance(data, DatasetConfig) else None
     reported = draft.recipe.evaluation.splits
-    where = (
-        draft.place("evaluation", "splits")
-        if draft.document.get("evaluation", "splits") is not None
-        else "evaluation.splits has it by default"
-    )
+    said = draft.document.get("evaluation", "splits") is not None
+    where = draft.place("evaluation", "splits") if said else "evaluation.splits has it by default"
     for split in reported:
         if known is not None and split not in known:
             draft.unknown(("evaluation", "splits"), f'the data has no split "{split}"', split, known)
@@ -154,25 +141,22 @@ def splits_are_there(draft: Draft) -> None:
         if known is not None and validate.split not in known:
             draft.unknown((*path, "split"), f'the data has no split "{validate.split}"', validate.split, known)
         elif validate.split in reported:
-            draft.say(
-                (*path, "split"),
-                f'"{validate.split}" is reported ({where}), so no choice may look at it',
-                expected="a split that is not in evaluation.splits",
-            )
+            what = f'"{validate.split}" is reported ({where}), so no choice may look at it'
+            draft.say((*path, "split"), what, expected="a split that is not in evaluation.splits")
 
 
 def figures_are_there(draft: Draft) -> None:
     """Metrics and figures that a validation names are given by the recipe's metrics."""
-    if len(draft.recipe.metrics) < len(draft.names("metrics")):
+    given = draft.recipe.figures()
+    if len(given) < len(draft.names("metrics")):
         return
     for path, validate in _validations(draft):
-        for name in validate.metrics:
-            if name not in draft.recipe.metrics:
-                draft.unknown((*path, "metrics"), f'there is no metric "{name}"', name, draft.recipe.metrics)
-        if any(name not in draft.recipe.metrics for name in validate.metrics):
+        strange = [name for name in validate.metrics if name not in given]
+        for name in strange:
+            draft.unknown((*path, "metrics"), f'there is no metric "{name}"', name, given)
+        if strange:
             continue
-        used = {name: metric for name, metric in draft.recipe.metrics.items() if not validate.metrics or name in validate.metrics}
-        figures = [figure for metric in used.values() if isinstance(metric.config, MetricConfig) for figure in metric.config.names()]
+        figures = [figure for name, names in given.items() if not validate.metrics or name in validate.metrics for figure in names]
         watched = {"figure": validate.figure} if validate.figure else {}
         if validate.balance:
             watched |= {"text": validate.balance.text, "image": validate.balance.image}
@@ -187,11 +171,8 @@ def losses_are_watched_downwards(draft: Draft) -> None:
     for path, validate in _validations(draft):
         steers = validate.best or validate.patience or validate.plateau
         if validate.every and not validate.figure and validate.mode == "max" and steers:
-            draft.say(
-                (*path, "mode"),
-                "no figure is named, so the stage's own loss is watched, and less is better",
-                expected='mode = "min", or a figure',
-            )
+            what = "no figure is named, so the stage's own loss is watched, and less is better"
+            draft.say((*path, "mode"), what, expected='mode = "min", or a figure')
 
 
 def inits_name_parts(draft: Draft) -> None:
@@ -213,75 +194,34 @@ def _validations(draft: Draft) -> Iterable[tuple[tuple[str, ...], Validation]]:
             yield ("stages", name, "validate"), stage.validate
 
 
-def data_needs_are_met(draft: Draft) -> None:
-    """The data give what losses and metrics ask for; captions and images by themselves may be unpaired ones too."""
-    if draft.recipe.data is None:
-        return
-    given = draft.recipe.data.config.provides() | {UNPAIRED[name] for name in draft.names("unpaired") if name in UNPAIRED}
-    for path, component, need in draft.all_needs():
-        where, _, ability = need.partition(".")
-        if where == "data" and ability not in given:
-            _data_cannot(draft, path, component, draft.recipe.data, ability)
-
-
-def _data_cannot(draft: Draft, path: tuple[str, str], component: Component, data: Component, ability: str) -> None:
-    turned_on = [f"data.{switch}" for switch in switches(data.config, ability)]
-    able = [name for name in draft.manager.names("dataset") if ability in offers(draft.manager, "dataset", name)]
-    others = ["[data] with use = " + " or ".join(f'"{name}"' for name in able)] if able else []
-    tables = [f"a table [unpaired.{name}]" for name, given in UNPAIRED.items() if given == ability]
-    draft.say(
-        (*path, "use"),
-        f"{component.use} needs data.{ability}, which {data.use} ({data.place}) does not provide",
-        expected=", or ".join([*turned_on, *others, *tables]) or "another dataset; none that is installed provides it",
-        provider=provider_of(data),
-    )
-
-
 def unpaired_data_fit(draft: Draft) -> None:
     """A table gives what it is there for, and its images are of the main data's shape."""
     for name, component in draft.recipe.unpaired.items():
         wanted, path = UNPAIRED[name], ("unpaired", name)
         if wanted not in component.config.provides():
             able = [other for other in draft.manager.names("dataset") if wanted in offers(draft.manager, "dataset", other)]
-            draft.say(
-                (*path, "use"),
-                f"{component.use} gives no {wanted} as it stands",
-                expected="options with which it does, or use = " + " or ".join(f'"{other}"' for other in able),
-                provider=provider_of(component),
-            )
-    images = draft.recipe.unpaired.get("images")
-    if images is None or draft.recipe.data is None:
-        return
-    own, main = images.config, draft.recipe.data.config
-    if isinstance(own, DatasetConfig) and isinstance(main, DatasetConfig) and own.image_shape != main.image_shape:
+            expected = "options with which it does, or use = " + " or ".join(f'"{other}"' for other in able)
+            draft.say((*path, "use"), f"{component.use} gives no {wanted} as it stands", expected=expected, provider=component.provider)
+    images, data = draft.recipe.unpaired.get("images"), draft.recipe.data
+    own, main = images.config if images else None, data.config if data else None
+    if images and data and isinstance(own, DatasetConfig) and isinstance(main, DatasetConfig) and own.image_shape != main.image_shape:
         draft.say(
             ("unpaired", "images", "size" if hasattr(own, "size") else "use"),
             f"its images are (c h w) = {own.image_shape}, those of the main data {main.image_shape}",
-            expected=f"images of one shape; [data] is {draft.recipe.data.use} ({draft.recipe.data.place})",
-            provider=provider_of(images),
+            expected=f"images of one shape; [data] is {data.use} ({data.place})",
+            provider=images.provider,
         )
 
 
 def held_out_losses_have_data(draft: Draft) -> None:
     """A stage that watches its own loss finds, in the split it looks at, what the data alone do not give."""
-    if draft.recipe.data is None:
-        return
-    for name, stage in draft.recipe.stages.items():
-        plan = stage.validate
-        if plan is None or not plan.every or plan.figure:
-            continue
-        for table, wanted in UNPAIRED.items():
-            component = draft.recipe.unpaired.get(table)
-            if component is None or wanted in draft.recipe.data.config.provides() or not isinstance(component.config, DatasetConfig):
-                continue
-            splits = component.config.splits()
-            if plan.split not in splits:
-                draft.unknown(
-                    ("stages", name, "validate", "split"),
-                    f'the stage watches its own loss, but [unpaired.{table}] has no split "{plan.split}", and the data no {wanted}',
-                    plan.split,
-                    splits,
-                )
+    given = draft.recipe.data.config.provides() if draft.recipe.data else frozenset(UNPAIRED.values())
+    apart = {name: component.config for name, component in draft.recipe.unpaired.items() if UNPAIRED[name] not in given}
+    for path, validate in _validations(draft):
+        for table, config in apart.items() if validate.every and not validate.figure else ():
+            if isinstance(config, DatasetConfig) and validate.split not in config.splits():
+                what = f'the stage watches its own loss, but [unpaired.{table}] has no split "{validate.split}", and the data no {UNPAIRED[table]}'
+                draft.unknown((*path, "split"), what, validate.split, config.splits())
 
 
 RULES: tuple[Callable[[Draft], None], ...] = (
@@ -295,7 +235,6 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     figures_are_there,
     losses_are_watched_downwards,
     inits_name_parts,
-    data_needs_are_met,
     unpaired_data_fit,
     held_out_losses_have_data,
 )

@@ -106,7 +106,7 @@ class Draft:
             spec, provider = self.manager.get(kind, use), self.manager.provider(kind, use)
             config_class = self.manager.config_class(kind, use)
             with self.manager.blamed(kind, use, "the config"):
-                config = self.structure(config_class, options, path, beside, describe_provider(kind, use, provider))
+                config = self.structure(config_class, options, path, beside, f"{kind}.{use} of {provider[0]} {provider[1]}")
                 if config is None:
                     return None
                 check_answers(config)
@@ -124,15 +124,6 @@ class Draft:
         hints = [f"{error.name} is the name of {' and '.join(map(article, elsewhere))}."] if elsewhere else []
         what = f'{error.clash}no {error.kind} is called "{error.name}"'
         self.unknown((*path, "use"), what, error.name, error.known, " ".join([*hints, *error.hints]))
-
-
-def describe_provider(kind: str, use: str, provider: tuple[str, str]) -> str:
-    """``text_encoder.lstm of ibllm 0.1.0``"""
-    return f"{kind}.{use} of {provider[0]} {provider[1]}"
-
-
-def provider_of(component: Component) -> str:
-    return describe_provider(component.kind, component.use, (component.distribution, component.version))
 
 
 def needs(config: Config) -> frozenset[str]:

@@ -76,6 +76,11 @@ class Component:
     def __str__(self) -> str:
         return f"{self.kind}.{self.use}"
 
+    @property
+    def provider(self) -> str:
+        """``text_encoder.lstm of ibllm 0.1.0``"""
+        return f"{self} of {self.distribution} {self.version}"
+
 
 @attrs.frozen(kw_only=True)
 class Init(Config):
