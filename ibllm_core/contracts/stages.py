@@ -52,7 +52,8 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
     trainer = StageTrainer(recipe, stage, model, losses, {}, Ranks())
     size = max(2, stage.training.batch // stage.training.accumulate)
     batch = as_given(recipe, fabricate(model, size, META))
-    kinds = trainer.kinds()
+    with building(stage.procedure, f"stages.{stage.name}.procedure", users=True):
+        kinds = trainer.kinds()
     for name in (name for kind in kinds for name, played in kind.turns if not played):
         problem = f"the {name} has nothing to minimise where none of its losses is played: one of them needs every = 1"
         raise UserError(f"stages.{stage.name}: {problem}", stage.place)

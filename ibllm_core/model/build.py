@@ -155,10 +155,7 @@ def build_schedule(recipe: Recipe, stage: Stage) -> Schedule:
 
 
 def build_procedure(recipe: Recipe, stage: Stage) -> Procedure:
-    component: Component | None = getattr(stage, "procedure", None)
-    if component is None:  # until recipes have the key
-        return Procedure()
-    return make(recipe, component, Context(steps=stage.steps), Procedure, f"stages.{stage.name}.procedure")
+    return make(recipe, stage.procedure, Context(steps=stage.steps), Procedure, f"stages.{stage.name}.procedure")
 
 
 def players_of(loss: Loss | CriticLoss) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ _EXAMPLES: Mapping[str, _Example] = {
     "metric": _Example("captions read off images that are exactly the true ones", '{"ignore_case": True}', "metrics.{name}"),
     "optimizer": _Example("steps of one size along the gradient's sign (Lion)", '{"weight_decay": 0.1}', "optimizer"),
     "schedule": _Example("up in a straight line, then down as one over the square root of the step", '{"warmup": 5}', "schedule"),
+    "procedure": _Example("several steps of the critic for each of the model", '{"critic_steps": 2}', "procedure"),
     "tracker": _Example("figures as a table of text in the run directory", '{"file": "figures.csv"}', "trackers.{name}"),
 }
 

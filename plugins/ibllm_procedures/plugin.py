@@ -16,4 +16,6 @@ def _spec(name: str, class_: str, summary: str) -> ComponentSpec:
 def ibllm_components() -> Iterable[ComponentSpec]:
     return [
         _spec("alternate", "Alternate", "the players take turns, the critic first"),
+        _spec("extragradient", "Extragradient", "gradients are taken where a first step would lead, for games that go in circles"),
+        _spec("lookahead", "Lookahead", "players take turns and every k iterations all weights go part of the way back"),
     ]

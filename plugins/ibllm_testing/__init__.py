@@ -17,6 +17,7 @@ from .image_tokenizer import ImageTokenizerSuite
 from .loss import LossSuite
 from .metric import MetricSuite
 from .optimisation import OptimizerSuite, ScheduleSuite
+from .procedure import ProcedureSuite
 from .suite import Suite
 from .text import TextDecoderSuite, TextEncoderSuite
 from .tokenizer import TokenizerSuite
@@ -32,6 +33,7 @@ __all__ = [
     "LossSuite",
     "MetricSuite",
     "OptimizerSuite",
+    "ProcedureSuite",
     "ScheduleSuite",
     "Suite",
     "TextDecoderSuite",
@@ -57,6 +59,7 @@ SUITES: Mapping[str, type[Suite]] = {
         MetricSuite,
         OptimizerSuite,
         ScheduleSuite,
+        ProcedureSuite,
         TrackerSuite,
     )
 }

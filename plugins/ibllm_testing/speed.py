@@ -22,7 +22,7 @@ import torch
 
 from ibllm_core.host.options import Config, LossConfig
 
-from . import SUITES, LossSuite, MetricSuite, OptimizerSuite, TokenizerSuite, TrackerSuite
+from . import SUITES, LossSuite, MetricSuite, OptimizerSuite, ProcedureSuite, TokenizerSuite, TrackerSuite
 from .fixtures import best_device
 from .material import fabricate
 from .neighbours import LetterTokenizer
@@ -47,6 +47,7 @@ REFERENCES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "metric": ("bleu", {}),
     "optimizer": ("adamw", {}),
     "schedule": ("cosine", {}),
+    "procedure": ("alternate", {}),
     "tracker": ("tensorboard", {}),
 }
 
@@ -182,6 +183,11 @@ def _schedule(suite: Suite, _: torch.device, __: Path) -> Work:
     return lambda: [schedule.factor(step, 1000) for step in range(1000)], "1000 factors"
 
 
+def _procedure(suite: ProcedureSuite, device: torch.device, _: Path) -> Work:
+    game, procedure = suite.game(device), suite.make()
+    return lambda: game.play(procedure, 10), "10 iterations of a game"
+
+
 def _tracker(suite: TrackerSuite, _: torch.device, folder: Path) -> Work:
     def session() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as run:
@@ -201,6 +207,7 @@ _WORK: Mapping[str, Callable[[Any, torch.device, Path], Work]] = {
     "metric": _metric,
     "optimizer": _optimizer,
     "schedule": _schedule,
+    "procedure": _procedure,
     "tracker": _tracker,
 }
 
