@@ -13,7 +13,7 @@ from .plots import GLYPHS, MARKERS, TEXT, Plot, canvas, colour, finish, spans_de
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Arms that one plot tells apart.
+#: Arms that one plot can distinguish.
 SLOTS = len(MARKERS)
 #: Characters of an arm's name in one line of a plot.
 _WRAP = 26
@@ -92,8 +92,8 @@ def forest(title: str, estimates: Sequence[Estimate], *, xlabel: str, wide: bool
                 axes.annotate(
                     text, (place, 1.0), (0, 2), xycoords="axes fraction", textcoords="offset points", ha=side, va="bottom", fontsize=8.5
                 )
-        told = "; ".join(f"{estimate.label}: {estimate.text}" for estimate in estimates)
-        return Plot(title, to_svg(figure, f"Plot. {title}. {told}."))
+        listing = "; ".join(f"{estimate.label}: {estimate.text}" for estimate in estimates)
+        return Plot(title, to_svg(figure, f"Plot. {title}. {listing}."))
 
 
 def _row(axes: Axes, row: int, estimate: Estimate, wide: bool) -> None:
@@ -142,7 +142,7 @@ def curves(title: str, found: Sequence[Curve], *, percent: bool, xlabel: str) ->
             axes.set_yscale("log")
         finish(axes, values, percent=False)
         if percent:
-            # Of 0–100 % only what is used: arms are to be told apart.
+            # Of 0–100 % only what is used: arms are to be distinguished.
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, -0.02), min(high, 1.02))
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
@@ -188,8 +188,8 @@ def trade_off(title: str, spots: Sequence[Spot], *, xlabel: str, ylabel: str, pe
             axis.set_minor_formatter(lambda value, _: "")
         figure.draw_without_rendering()
         _number(axes, spots)
-        told = "; ".join(f"{spot.label}: {spot.y:.4g} for {spot.x:.4g}" for spot in spots)
-        return Plot(title, to_svg(figure, f"Plot. {title}. {told}."), [(str(spot.number), 1, spot.label) for spot in spots])
+        listing = "; ".join(f"{spot.label}: {spot.y:.4g} for {spot.x:.4g}" for spot in spots)
+        return Plot(title, to_svg(figure, f"Plot. {title}. {listing}."), [(str(spot.number), 1, spot.label) for spot in spots])
 
 
 #: Where a number may stand beside its spot, in points: near ones first.

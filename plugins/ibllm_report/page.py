@@ -151,12 +151,12 @@ def _headlines(found: ResultsTable, glossary: Glossary) -> list[tuple[Row, Cell]
 
 
 def _stages(files: RunFiles) -> list[StageView]:
-    told = {str(entry.get("name")): entry for entry in objects(files.run.get("stages"))}
+    entries = {str(entry.get("name")): entry for entry in objects(files.run.get("stages"))}
     recipe = files.recipe.get("stages")
     tables: Object = recipe if isinstance(recipe, Mapping) else {}
     out = []
     for name in charts.stage_names(files):
-        entry, table = told.get(name, {}), tables.get(name)
+        entry, table = entries.get(name, {}), tables.get(name)
         table = table if isinstance(table, Mapping) else {}
         train, losses = table.get("train", ()), table.get("losses", ())
         out.append(
@@ -208,7 +208,7 @@ def _timings(run: Object) -> list[tuple[str, float, float]]:
 
 
 def _costs(run: Object) -> list[tuple[str, str]]:
-    """(what, value): what the training took beside time."""
+    """(what, value): what the training took, apart from time."""
     out, memory = [], run.get("memory")
     if is_number(run.get("training_flops")):
         out.append(("training, forward and backward", f"{readable(run['training_flops'])} FLOPs"))

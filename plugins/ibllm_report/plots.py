@@ -1,6 +1,6 @@
 """Plots as inline SVG that takes its colours and its font from the page, so that light and dark both work.
 
-matplotlib is told placeholder colours; in the SVG they become CSS: text ``currentColor``, lines ``var(--line)``, series ``var(--s1)`` and on.
+matplotlib gets placeholder colours; in the SVG they become CSS: text ``currentColor``, lines ``var(--line)``, series ``var(--s1)`` and on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Series beyond these would not be told apart: callers split them over several plots.
+#: More series could not be distinguished: callers split them over several plots.
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GLYPHS = ("●", "■", "▲", "◆", "▼", "✚")
 #: More points than a plot of this width can show are averaged in so many bins.

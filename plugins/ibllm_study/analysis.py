@@ -121,8 +121,8 @@ class Analysis:
         ]
         if findings.searched:
             others = [attrs.evolve(found, p_t=None, p_permutation=None, note="") for found in others]
-        told: Iterable[Comparison | None] = [None, *(holm(others) if correct and not findings.searched else others)]
-        for arm, comparison in zip(findings.arms, told, strict=True):
+        comparisons: Iterable[Comparison | None] = [None, *(holm(others) if correct and not findings.searched else others)]
+        for arm, comparison in zip(findings.arms, comparisons, strict=True):
             summary = summarise([value for seed, value in arm.values(figure).items() if arm.runs[seed].done], findings.confidence)
             self.lines[arm.name, figure] = Line(arm=arm.name, figure=figure, summary=summary, comparison=comparison)
 

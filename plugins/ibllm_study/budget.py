@@ -46,7 +46,7 @@ class Budget(Config):
     def step(self) -> int:
         return self.multiple or (1 if self.knob.rpartition(".")[2] == "steps" else 8)
 
-    def told(self, cost: float) -> str:
+    def written(self, cost: float) -> str:
         """A cost in words."""
         return f"{readable(cost)} {'parameters' if self.flops is None else 'training FLOPs'}"
 
@@ -79,8 +79,8 @@ def hold(budget: Budget, build: Callable[[int], Recipe]) -> tuple[int, float]:
     search.check_monotone()
     value, cost = search.nearest()
     if abs(cost - budget.target) > budget.tolerance * budget.target:
-        wanted = f"{budget.told(budget.target)}, or at most {budget.tolerance:.0%} off"
-        raise UserError(f"knob = {budget.knob!r}: expected a value that gives {wanted}; the nearest is {budget.told(cost)} at {value}")
+        wanted = f"{budget.written(budget.target)}, or at most {budget.tolerance:.0%} off"
+        raise UserError(f"knob = {budget.knob!r}: expected a value that gives {wanted}; the nearest is {budget.written(cost)} at {value}")
     return value, cost
 
 
@@ -166,12 +166,12 @@ class _Search:
         if len(known) > 1 and len(set(known.values())) == 1:
             what = "parameters" if self._budget.flops is None else "training FLOPs"
             raise UserError(
-                f"knob = {knob!r}: expected a key that the {what} depend on; they are {self._budget.told(cost)} at {first} and at {last}"
+                f"knob = {knob!r}: expected a key that the {what} depend on; they are {self._budget.written(cost)} at {first} and at {last}"
             )
         signs = {later > earlier for earlier, later in pairwise(known.values()) if later != earlier}
         if len(signs) > 1:
-            told = ", ".join(f"{self._budget.told(cost)} at {value}" for value, cost in known.items())
-            raise UserError(f"knob = {knob!r}: expected a key with which the cost rises or falls all along; it is {told}")
+            costs = ", ".join(f"{self._budget.written(cost)} at {value}" for value, cost in known.items())
+            raise UserError(f"knob = {knob!r}: expected a key with which the cost rises or falls all along; it is {costs}")
 
 
 def _outwards(aim: float, low: int, high: int, step: int) -> Iterator[int]:

@@ -119,15 +119,15 @@ _SECONDS = ((7200.0, 3600.0, "hours"), (300.0, 60.0, "minutes"), (0.0, 1.0, "sec
 def pareto(analysis: Analysis) -> list[Plot]:
     """The primary figure against each cost that at least two arms have."""
     out = []
-    for name, told in (("flops", "training compute"), ("seconds", "training time"), ("parameters", "parameters")):
+    for name, what in (("flops", "training compute"), ("seconds", "training time"), ("parameters", "parameters")):
         costs = {arm: cost for arm, found in analysis.costs.items() if (cost := getattr(found, name)) is not None and cost > 0}
         costs = {arm: cost for arm, cost in costs.items() if analysis.lines[arm, analysis.findings.primary].summary.mean is not None}
         if len(costs) > 1 and (name != "parameters" or len(set(costs.values())) > 1):
-            out.append(_pareto(analysis, name, told, costs))
+            out.append(_pareto(analysis, name, what, costs))
     return out
 
 
-def _pareto(analysis: Analysis, name: str, told: str, costs: Mapping[str, float]) -> Plot:
+def _pareto(analysis: Analysis, name: str, what: str, costs: Mapping[str, float]) -> Plot:
     factor, in_units = _scale(name, max(costs.values()))
     unit, primary = analysis.units[analysis.findings.primary], analysis.findings.primary
     by = 100.0 if unit.percent else 1.0
@@ -140,9 +140,9 @@ def _pareto(analysis: Analysis, name: str, told: str, costs: Mapping[str, float]
         best = not any(dominates((costs[other], sign * means[other]), (cost, sign * means[arm])) for other in costs)
         spots.append(Spot(places.index(arm) + 1, arm, cost / factor, means[arm], low, high, best))
     return trade_off(
-        f"{unit.label} against {told}",
+        f"{unit.label} against {what}",
         spots,
-        xlabel=f"{told} ({in_units})" if in_units else told,
+        xlabel=f"{what} ({in_units})" if in_units else what,
         ylabel=f"{unit.label}{f' ({unit.unit})' if unit.unit else ''}",
         percent=unit.percent,
     )

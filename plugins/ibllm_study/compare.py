@@ -15,10 +15,12 @@ from ibllm_core.errors import UserError
     "--primary", default="", metavar="SPLIT/FIGURE", help="The figure that decides; by default the first one of the split to look at first."
 )
 @click.option(
-    "--mode", type=click.Choice(["max", "min"]), default="max", show_default=True, help="Whether more or less of that figure is better."
+    "--mode",
+    type=click.Choice(["max", "min"]),
+    help="Whether more or less of that figure is better; by default as its metric says, else max.",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Where study.html and the tables go; by default nowhere.")
-def command(runs: tuple[Path, ...], primary: str, mode: str, out: Path | None) -> int:
+def command(runs: tuple[Path, ...], primary: str, mode: str | None, out: Path | None) -> int:
     """Compare finished runs: the table of a study, for runs that no study started.
 
     Runs of one recipe are one arm, whatever their seeds and names; the first run's arm is the base. Arms are compared seed by seed.
@@ -28,10 +30,10 @@ def command(runs: tuple[Path, ...], primary: str, mode: str, out: Path | None) -
         raise UserError("expected two runs or more")
     from .analysis import Analysis
     from .findings import from_runs
-    from .outputs import told, write_findings
+    from .outputs import summary, write_findings
 
-    findings = from_runs(runs, primary, mode)
-    for line in write_findings(findings, out) if out is not None else told(Analysis(findings)):
+    findings = from_runs(runs, primary, mode or "")
+    for line in write_findings(findings, out) if out is not None else summary(Analysis(findings)):
         click.echo(line)
     if out is None:
         click.echo("nothing written; the page, LaTeX and CSV: the same command with --out DIR")

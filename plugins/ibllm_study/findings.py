@@ -181,11 +181,12 @@ def _question(source: str) -> str:
     return " ".join(line.lstrip("#").strip() for line in lines).strip()
 
 
-def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Findings:
+def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findings:
     """Loose run directories, those of one recipe but for seed, name and trackers being one arm; the first one's is the base.
 
     Args:
         primary: ``SPLIT/FIGURE``; by default the first known figure of the split to look at first.
+        mode: whether more of it is better (``max``) or less (``min``); by default as its metric says.
 
     Raises:
         UserError: a path is no run directory, two runs are the same, nothing is to be compared, or no run has the figure.
@@ -214,15 +215,18 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "max") -> Fi
     if len(arms) < 2:
         raise UserError(f"nothing to compare: all {len(paths)} runs have the same recipe but for the seed")
     glossary = merged(glossary_of(directory, directory.info()) for directory in directories)
+    decides = primary or _first_figure(arms, glossary)
     findings = Findings(
         name=f"{_enumerated([arm.name for arm in arms[1:]])} against {arms[0].name}",
-        primary=primary or _first_figure(arms, glossary),
+        primary=decides,
         chosen=bool(primary),
-        mode=mode,
+        mode=mode or ("min" if glossary.figure(split_of(decides)[1]).better == "lower" else "max"),
         seeds=tuple(sorted(set(seeds))),
         arms=tuple(arms),
         recipe=base.source,
-        command=shlex.join(["ibllm", "compare", *map(str, paths), *(["--primary", primary] if primary else [])]),
+        command=shlex.join(
+            ["ibllm", "compare", *map(str, paths), *(["--primary", primary] if primary else []), *(["--mode", mode] if mode else [])]
+        ),
         root=Path(os.path.commonpath([path.absolute().parent for path in paths])),
         glossary=glossary,
     )
@@ -259,7 +263,7 @@ def _loose(seed: int, directory: RunDirectory) -> FoundRun:
 
 
 def _seeds(paths: Sequence[Path], recipes: Sequence[Recipe]) -> list[int]:
-    """The number by which runs are paired: of the seeds (init, data, evaluation), the first whose value tells all the others'.
+    """The number by which runs are paired: of the seeds (init, data, evaluation), the first whose value determines all the others'.
 
     Raises:
         UserError: no single number does.
@@ -268,8 +272,8 @@ def _seeds(paths: Sequence[Path], recipes: Sequence[Recipe]) -> list[int]:
     for which in range(3):
         if len({triple[which] for triple in triples}) == len(set(triples)):
             return [triple[which] for triple in triples]
-    told = ", ".join(f"{path} has init {t[0]}, data {t[1]}, evaluation {t[2]}" for path, t in zip(paths, triples, strict=True))
-    raise UserError(f"these runs cannot be paired by seed: {told}; expected runs of which one seed tells the others")
+    found = ", ".join(f"{path} has init {t[0]}, data {t[1]}, evaluation {t[2]}" for path, t in zip(paths, triples, strict=True))
+    raise UserError(f"these runs cannot be paired by seed: {found}; expected runs of which one seed determines the others")
 
 
 def _but_for_the_name(lines: Sequence[str]) -> list[str]:
@@ -281,7 +285,7 @@ _SHORT = 60
 
 
 def _names(names: Sequence[str], differs: Sequence[Sequence[str]], paths: Sequence[Path]) -> list[str]:
-    """Recipes' names where they tell the arms apart, else what differs where that is short, else the names of the runs' folders."""
+    """Recipes' names where they distinguish the arms, else what differs where that is short, else the names of the runs' folders."""
     found: list[str] = []
     for number, name in enumerate(names):
         words = "; ".join(differs[number])

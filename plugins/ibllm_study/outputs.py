@@ -40,10 +40,10 @@ def write_findings(findings: Findings, folder: Path) -> list[str]:
             write_text(folder / name, text)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
-    return [*told(analysis), *(f"{'written' if number == 0 else '       '}  {folder / name}" for number, name in enumerate(texts))]
+    return [*summary(analysis), *(f"{'written' if number == 0 else '       '}  {folder / name}" for number, name in enumerate(texts))]
 
 
-def told(analysis: Analysis) -> list[str]:
+def summary(analysis: Analysis) -> list[str]:
     """The primary figure's table and its notes, as lines."""
     from rich.console import Console
 

@@ -118,8 +118,8 @@ def _exploratory(analysis: Analysis) -> list[tuple[str, list[Any]]]:
 
 def _memory_of(found: Findings) -> str:
     """What the memory is of, as run.json says it."""
-    told = [memory.get("of") for _, run in found.runs if isinstance(memory := run.info.get("memory"), Mapping)]
-    return ", ".join(_distinct(told)) or "of the process"
+    named = [memory.get("of") for _, run in found.runs if isinstance(memory := run.info.get("memory"), Mapping)]
+    return ", ".join(_distinct(named)) or "of the process"
 
 
 def _costs(analysis: Analysis) -> list[tuple[str, list[str]]]:

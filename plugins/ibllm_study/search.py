@@ -52,7 +52,7 @@ class _Exploration:
         self.study, self.directory, self.runner = study, directory, runner
         self.points = Points(plan)
         self.open: dict[int, optuna.Trial] = {}
-        self.told: dict[int, set[int]] = {}
+        self.reported: dict[int, set[int]] = {}
         self.full = False
         self.figures = Figures(plan, directory)
         search = plan.study.table.search
@@ -84,7 +84,7 @@ class _Exploration:
         return bool(self.open)
 
     def _recover(self) -> None:
-        """Goes on with what another process left: open trials are followed, and what was told is not run."""
+        """Goes on with what another process left: open trials are followed, and what was reported is not run."""
         trials = self.study.get_trials(deepcopy=False)
         self.points.load(trials)
         self._planned()
@@ -101,7 +101,7 @@ class _Exploration:
 
         for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             if trial.number not in self.open:
-                self.told[trial.number] = set(trial.intermediate_values)
+                self.reported[trial.number] = set(trial.intermediate_values)
                 self._open(optuna.trial.Trial(self.study, trial._trial_id))
 
     def _ask(self) -> bool:
@@ -164,7 +164,7 @@ class _Exploration:
             return
         if len(values) == len(cells):
             mean = math.fsum(values) / len(values)
-            with self._unless_told():
+            with self._ignoring_finished_trials():
                 self.open[number].set_user_attr(SEEDS, values)
             self._tell(number, "COMPLETE", mean)
             self.runner.watcher.say(
@@ -176,22 +176,22 @@ class _Exploration:
     def _report(self, number: int, cells: list[Cell]) -> str:
         """Hands on the validations of a trial; why it is to be given up, or nothing."""
         trial, late = self.open[number], ""
-        told = self.told.setdefault(number, set())
+        reported = self.reported.setdefault(number, set())
         for step, value, words in self.figures.means(cells):
-            if step in told:
+            if step in reported:
                 continue
-            told.add(step)
-            with self._unless_told():
+            reported.add(step)
+            with self._ignoring_finished_trials():
                 trial.report(value, step)
                 if trial.should_prune():
                     late = f"{words}: {self.points.plan.primary.shown(value)}; worse than the median of the others"
         return late
 
     def _give_up(self, number: int, state: str, reason: str) -> None:
-        with self._unless_told():
+        with self._ignoring_finished_trials():
             self.open[number].set_user_attr(REASON, reason)
         title = self._title(number)
-        # The database first: what is told there is not run again (`_recover`), however this ends.
+        # The database first: what is reported there is not run again (`_recover`), however this ends.
         self._tell(number, state)
         self._end(number, reason)
         self.runner.watcher.say(f"{title}: {'failed' if state == 'FAIL' else 'given up'}: {reason}")
@@ -214,7 +214,7 @@ class _Exploration:
         return arm if arm.startswith(f"#{number} ") else f"#{number}, the same as {arm}"
 
     @staticmethod
-    def _unless_told() -> contextlib.AbstractContextManager[None]:
+    def _ignoring_finished_trials() -> contextlib.AbstractContextManager[None]:
         """Another invocation may have finished a trial: Optuna's UpdateFinishedTrialError, a mere RuntimeError in its earlier versions."""
         return contextlib.suppress(RuntimeError)
 

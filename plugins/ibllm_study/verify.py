@@ -37,7 +37,7 @@ def verify(plan: Plan, directory: StudyDirectory, say: Callable[[str], None], rn
     """Runs a finished run of the study again, without shared stages or checkpoints, and compares what came of it bit for bit.
 
     Args:
-        say: told what is being done, and what was equal or differs.
+        say: called with what is being done, and what was equal or differs.
         rng: what chooses the run; the operating system's randomness by default.
 
     Returns:

@@ -14,7 +14,7 @@ from .statistics import Comparison, Summary
 
 NONE = "—"
 TOO_FEW = "too few seeds to say"
-#: Failures that are told one by one; all stand in runs.csv and on the page.
+#: Failures that are listed one by one; all stand in runs.csv and on the page.
 _MOST = 8
 
 
@@ -96,10 +96,10 @@ def headline(analysis: Analysis) -> str:
     """What the primary figure is, of how many seeds, and which way is better."""
     found, unit = analysis.findings, analysis.units[analysis.findings.primary]
     which = "less" if found.mode == "min" else "more"
-    told = "" if found.chosen else ", not named beforehand"
+    unnamed = "" if found.chosen else ", not named beforehand"
     in_units = f", in {unit.unit}" if unit.unit else ""
     seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
-    return f"{unit.label} ({found.primary}{told}){in_units}; {which} is better; {seeds}, {100 * found.confidence:g} % intervals"
+    return f"{unit.label} ({found.primary}{unnamed}){in_units}; {which} is better; {seeds}, {100 * found.confidence:g} % intervals"
 
 
 def notes(analysis: Analysis) -> list[str]:
@@ -192,9 +192,11 @@ def mismatches(found: Findings) -> list[str]:
     out = []
     for arm in found.arms[1:]:
         pairs = [(found.base.runs[seed], run) for seed, run in arm.runs.items() if seed in found.base.runs]
-        told = dict.fromkeys(difference for base, run in pairs for difference in _measured_otherwise(base, run, split))
-        if told:
-            out.append(f"{arm.name}: measured otherwise than “{found.base.name}”, so not to be compared: {'; '.join(list(told)[:3])}.")
+        found_otherwise = dict.fromkeys(difference for base, run in pairs for difference in _measured_otherwise(base, run, split))
+        if found_otherwise:
+            out.append(
+                f"{arm.name}: measured otherwise than “{found.base.name}”, so not to be compared: {'; '.join(list(found_otherwise)[:3])}."
+            )
     return out
 
 

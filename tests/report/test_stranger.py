@@ -130,7 +130,7 @@ def test_the_report_shows_it_as_ours(place: Place, again: bool) -> None:
 @pytest.mark.usefixtures("printed")
 def test_a_study_shows_it_as_ours(place: Place) -> None:
     assert "darkness (uncalibrated) (test/gloom), in lux; less is better" in place.ibllm(
-        "compare", "mood", "other", "--primary", "test/gloom", "--mode", "min", "--out", "compared"
+        "compare", "mood", "other", "--primary", "test/gloom", "--out", "compared"
     )
     page, table = place.page("compared/study.html"), (place.folder / "compared" / "table.md").read_text(encoding="utf-8")
     assert "darkness (lux) gloom mood of drawings, lower is better Uncalibrated: no lamp was used." in page
