@@ -67,9 +67,8 @@ class Commands(click.Group):
                 raise
             from ..host.attribution import cause
 
-            who = f"the command {origin.plugin!r} of {origin}"
-            helps = f"tell the maintainer of {origin.distribution}, or upgrade it"
-            raise UserError(f"{who} raised {cause(error)}; {helps} ({TRACEBACK}=1 shows the traceback)") from error
+            helps = f"tell the maintainer of {origin.distribution}, or upgrade it ({TRACEBACK}=1 shows the traceback)"
+            raise UserError(f"the command {origin.plugin!r} of {origin} raised {cause(error)}; {helps}") from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
@@ -80,18 +79,29 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        ours, others = dict(COMMANDS), {}
+        own = own_commands()
+        rows = dict(COMMANDS) | {name: "" for name in own if name not in COMMANDS}
+        others = {}
         for name, points in sorted(_brought().items()):
-            text = " ".join(filter(None, (summary_of(points[0].value) if len(points) == 1 else "", _blocked(points))))
-            if all(identity(point.dist)[0] == _OURS for point in points) and name not in COMMANDS:
-                ours[name] = text
+            said = [
+                summary_of(points[0].value) if len(points) == 1 else "",
+                *(f"(blocked by {BLOCK}={b})" for b in map(block_of, points) if b),
+            ]
+            if name in own and name not in COMMANDS:
+                rows[name] = " ".join(filter(None, said))
             else:
-                taken = "(not available: ibllm has this name)" if name in COMMANDS else ""
-                others[name] = " ".join(filter(None, (text, f"from {_from(points)}", taken)))
-        for title, rows in (("Commands", ours), ("Commands of other packages", others)):
-            if rows:
+                said += [f"from {_from(points)}", "(not available: ibllm has this name)" if name in COMMANDS else ""]
+                others[name] = " ".join(filter(None, said))
+        for title, table in (("Commands", rows), ("Commands of other packages", others)):
+            if table:
                 with formatter.section(title):
-                    formatter.write_dl(list(rows.items()))
+                    formatter.write_dl(list(table.items()))
+
+
+def own_commands() -> list[str]:
+    """The commands of this distribution, those of its tools included."""
+    brought = (name for name, points in _brought().items() if all(identity(point.dist)[0] == _OURS for point in points))
+    return [*COMMANDS, *sorted(set(brought).difference(COMMANDS))]
 
 
 def _brought() -> dict[str, list[EntryPoint]]:
@@ -100,15 +110,6 @@ def _brought() -> dict[str, list[EntryPoint]]:
     for point in entry_points(group=GROUP):
         found.setdefault(point.name, []).append(point)
     return found
-
-
-def own_commands() -> list[str]:
-    """The commands of this distribution, those of its tools included."""
-    return [*COMMANDS, *sorted(name for name, points in _brought().items() if all(identity(point.dist)[0] == _OURS for point in points))]
-
-
-def _blocked(points: Sequence[EntryPoint]) -> str:
-    return next((f"(blocked by {BLOCK}={name})" for point in points if (name := block_of(point))), "")
 
 
 def _from(points: Sequence[EntryPoint]) -> str:
@@ -150,18 +151,11 @@ def main(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except UserError as error:
-        if os.environ.get(TRACEBACK):
-            _print_traceback()
-        click.echo(f"error: {error}", err=True)
-        return 2
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            return _report(error)
-        # The reader has gone (``ibllm plugins | head``); what is left in the buffer must not be flushed into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+            # The reader has gone (``ibllm plugins | head``); what is left in the buffer must not be flushed into the closed pipe at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         return _report(error)
 
 
@@ -171,22 +165,19 @@ def _one_line(message: Warning | str, category: type[Warning], filename: str, li
     return f"warning: {place}{message}\n"
 
 
-def _print_traceback() -> None:
-    import traceback
-
-    traceback.print_exc()
-
-
 def _report(error: Exception) -> int:
-    """An error of ours: a line for the user, and the traceback where it can be found."""
+    """Says what went wrong, and gives the exit code: a user's mistake in its own words, an error of ours with its traceback in a file."""
     import tempfile
     import traceback
 
-    if os.environ.get(TRACEBACK):
+    shown, ours = bool(os.environ.get(TRACEBACK)), not isinstance(error, UserError)
+    if shown:
         traceback.print_exc()
-        return 1
-    with tempfile.NamedTemporaryFile("w", prefix="ibllm-", suffix=".txt", delete=False, encoding="utf-8") as file:
-        traceback.print_exc(file=file)
-    text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-    click.echo(f"internal error: {text}\nThe traceback is in {file.name} (or set {TRACEBACK}=1 to see it here).", err=True)
-    return 1
+    if not ours:
+        click.echo(f"error: {error}", err=True)
+    elif not shown:
+        with tempfile.NamedTemporaryFile("w", prefix="ibllm-", suffix=".txt", delete=False, encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        click.echo(f"internal error: {text}\nThe traceback is in {file.name} (or set {TRACEBACK}=1 to see it here).", err=True)
+    return 1 if ours else 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import attrs
 
 from ..errors import Notice, UserError
 from ..host.entry_points import UNKNOWN, plain
-from ..host.manager import UnknownComponent, manager
+from ..host.manager import manager
 from ..recipe.schema import Recipe
 
 
@@ -37,13 +37,8 @@ class _Entry:
         except metadata.PackageNotFoundError:
             return ""
 
-    @property
-    def told(self) -> str:
-        return f"{self.path} = {self.component} of {self.wanted}"
-
-    @property
-    def whereabouts(self) -> str:
-        return f"here: {self.installed}" if self.installed else "not installed here"
+    def told(self, more: str = "") -> str:
+        return f"{self.path} = {self.component} of {self.wanted}" + (f" ({more})" if more else "")
 
 
 def provenance(recipe: Recipe) -> dict[str, dict[str, str]]:
@@ -56,88 +51,67 @@ def provenance(recipe: Recipe) -> dict[str, dict[str, str]]:
 
 
 def load_recorded(file: Path, record: object, what: str, sets: Sequence[str] = ()) -> Recipe:
-    """Reads a run's recipe, and compares what the run recorded with what is installed.
+    """Reads the recipe of the run `what`, with overrides, and compares its `record`, as `provenance` gave it, with what is installed.
 
-    Args:
-        record: as `provenance` gave it, read from a file: anything else says nothing.
-        what: the run, for messages.
-        sets: overrides, as of `ibllm_core.recipe.load`.
+    A package of another version, or another one that offers the component now, is warned of.
 
     Raises:
-        UserError: a component is not here, or is another package's and its own package is not installed; or the recipe cannot be read with the
-            versions that are. Says which package and version to install.
-
-    Warns:
-        Notice: a package has another version than when the run was made, or another one offers its component now.
+        UserError: a component is not here, or only another package's, or the recipe cannot be read with the versions that are. Says what to install.
     """
     from ..recipe import load
 
-    entries = list(_entries(record))
-    missing = {
-        entry.told + (f" ({entry.installed} is installed)" if entry.installed else ""): entry for entry in entries if not _offered(entry)
-    }
-    if missing:
-        raise _not_here(what, missing)
+    entries = _entries(record)
+    _require(what, {e.told(e.installed and f"{e.installed} is installed"): e for e in entries if not _offered(e)})
     try:
         recipe = load(file, sets)
     except UserError as error:
         others = [entry for entry in entries if entry.installed != entry.version]
         if not others:
             raise
-        made_with = ", ".join(dict.fromkeys(f"{entry.wanted} ({entry.whereabouts})" for entry in others))
-        raise UserError(f"{error}\n\n{what} was made with {made_with}. To have what it was made with: {_install(others)}") from error
+        made_with = dict.fromkeys(f"{e.wanted} ({f'here: {e.installed}' if e.installed else 'not installed here'})" for e in others)
+        install = f"{what} was made with {', '.join(made_with)}. To have what it was made with: {_install(others)}"
+        raise UserError(f"{error}\n\n{install}") from error
     _compare(entries, provenance(recipe), what)
     return recipe
 
 
 def _compare(entries: Iterable[_Entry], now: Mapping[str, Mapping[str, str]], what: str) -> None:
     """Raises `UserError` and warns as `load_recorded` does; a component that was overridden is nothing to compare."""
-    replaced: dict[str, _Entry] = {}
-    others: dict[str, None] = {}
-    for entry in entries:
-        here = now.get(entry.path, {})
-        if here.get("component") != entry.component:
-            continue
-        distribution, version = here["distribution"], here["version"]
-        if plain(distribution) == plain(entry.distribution):
-            if version != entry.version:
-                others[f"{entry.wanted} (here: {version})"] = None
-        elif entry.installed:
-            others[f"{entry.component} of {entry.wanted} (here: of {distribution}=={version})"] = None
-        else:
-            replaced[f"{entry.told} (here {distribution}=={version} offers one of that name: uninstall or block it)"] = entry
-    if replaced:
-        raise _not_here(what, replaced)
+    replaced, others = {}, []
+    for entry in (entry for entry in entries if now.get(entry.path, {}).get("component") == entry.component):
+        here = _Entry(path=entry.path, **now[entry.path])
+        if plain(here.distribution) != plain(entry.distribution) and not entry.installed:
+            replaced[entry.told(f"here {here.wanted} offers one of that name: uninstall or block it")] = entry
+        elif plain(here.distribution) != plain(entry.distribution):
+            others.append(f"{entry.component} of {entry.wanted} (here: of {here.wanted})")
+        elif here.version != entry.version:
+            others.append(f"{entry.wanted} (here: {here.version})")
+    _require(what, replaced)
     if others:
-        warnings.warn(Notice(f"{what} was made with {', '.join(others)}; figures may differ"), stacklevel=3)
+        warnings.warn(Notice(f"{what} was made with {', '.join(dict.fromkeys(others))}; figures may differ"), stacklevel=3)
 
 
-def _not_here(what: str, missing: Mapping[str, _Entry]) -> UserError:
-    return UserError(f"{what} was made with what is not installed here: {'; '.join(missing)}. To have it: {_install(missing.values())}")
+def _require(what: str, missing: Mapping[str, _Entry]) -> None:
+    if missing:
+        raise UserError(f"{what} was made with what is not installed here: {'; '.join(missing)}. To have it: {_install(missing.values())}")
 
 
 def _install(entries: Iterable[_Entry]) -> str:
     return "pip install " + " ".join(dict.fromkeys(f"'{entry.wanted}'" for entry in entries))
 
 
-def _entries(record: object) -> Iterator[_Entry]:
+def _entries(record: object) -> list[_Entry]:
     """Those of which the distribution is known."""
-    for path, entry in record.items() if isinstance(record, Mapping) else ():
-        found: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {}
-        component, distribution, version = (str(found.get(key, "")) for key in ("component", "distribution", "version"))
-        if distribution and distribution != UNKNOWN:
-            yield _Entry(str(path), component, distribution, version)
+    rows: Mapping[str, Any] = record if isinstance(record, Mapping) else {}
+    keys = ("component", "distribution", "version")
+    found = [_Entry(str(path), *(str(row.get(key, "")) for key in keys)) for path, row in rows.items() if isinstance(row, Mapping)]
+    return [entry for entry in found if entry.distribution not in ("", UNKNOWN)]
 
 
 def _offered(entry: _Entry) -> bool:
     """False where no plugin offers the component; True too where its own package is here and broken or blocked: reading the recipe says why."""
-    kind, _, name = entry.component.partition(".")
-    try:
-        if entry.path.startswith("plugins.hooks."):
-            return any(row.plugin == entry.component for row in manager().rows())
-        manager().get(kind, name)
-    except UnknownComponent:
-        return any(plain(row.distribution) == plain(entry.distribution) and row.status != "ok" for row in manager().rows())
-    except (UserError, AssertionError):
-        return True
-    return True
+    rows = manager().rows()
+    if entry.path.startswith("plugins.hooks."):
+        return any(row.plugin == entry.component for row in rows)
+    ill = any(plain(row.distribution) == plain(entry.distribution) and row.status != "ok" for row in rows)
+    return ill or any(f"{row.kind}.{row.name}" == entry.component for row in rows)
