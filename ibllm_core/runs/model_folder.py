@@ -34,7 +34,7 @@ def save_model(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, partial / WEIGHTS)
+    write_weights(partial / WEIGHTS, weights)
     for name, tokenizer in tokenizers.items():
         write_text(partial / f"tokenizer-{name}.json", tokenizer.state())
     write_text(partial / "recipe.toml", recipe.source)
@@ -71,6 +71,11 @@ def _record(folder: Path) -> dict[str, Any]:
     except (OSError, UserError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Writes tensors as safetensors, each with memory of its own."""
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import attrs
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from ..runs.model_folder import write_weights
 
 _STATE, _HASHES = "state.json", "hashes.json"
 
@@ -37,7 +39,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for group, tensors in checkpoint.tensors.items():
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, partial / f"{group}.safetensors")
+        write_weights(partial / f"{group}.safetensors", tensors)
     (partial / _STATE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
     hashes = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
     (partial / _HASHES).write_text(json.dumps(hashes), encoding="utf-8")
@@ -65,17 +67,12 @@ def load(folder: Path) -> Checkpoint | None:
 
 def all_in(folder: Path) -> list[Path]:
     """The checkpoints of a folder, newest (most steps) first."""
-    found = [path for path in folder.glob("step-*") if path.is_dir()]
-    return sorted(found, key=lambda path: path.name, reverse=True)
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
 
 
 def newest(folder: Path) -> tuple[Path, Checkpoint] | None:
     """The newest checkpoint that is whole, or None."""
-    for path in all_in(folder):
-        checkpoint = load(path)
-        if checkpoint is not None:
-            return path, checkpoint
-    return None
+    return next(((path, found) for path in all_in(folder) if (found := load(path)) is not None), None)
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -21,7 +21,6 @@ from ..model.players import Player
 from ..model.stage import StageTrainer
 from ..recipe.schema import Recipe, Stage
 from . import checkpoints as checkpoints
-from .feeding import Feeder
 from .session import Session
 
 #: Seconds that looking may take.
@@ -35,16 +34,8 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
     numbers, else with those of the newest checkpoint that are, else with the first ones. The session's weights are not to be used afterwards.
     """
     started, window = time.perf_counter(), trainer.step % stage.training.log_every or stage.training.log_every
-    feeder = Feeder(
-        session.dataset,
-        session.model.tokenizers,
-        batch=stage.training.batch,
-        key=(session.recipe.seed.data, stage.name),
-        micro=stage.training.accumulate * session.ranks.count,
-        unpaired=session.unpaired,
-    )
     # Looking for the fault must not hide that there is one.
-    with closing(feeder), suppress(Exception):
+    with closing(session.feeder(stage, whole=True)) as feeder, suppress(Exception):
         origin = _weights(session)
         for step in range(max(0, trainer.step - window), trainer.step):
             trainer.go_to(step, dict.fromkeys((player.name for player in trainer.players), 0))

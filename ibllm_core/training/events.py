@@ -160,12 +160,11 @@ class Listener:
         hooks: the plugin's hooks that it stands for.
     """
 
-    distribution = version = ""
+    key = distribution = version = ""
     hooks: tuple[str, ...] = ()
 
-    @property
-    def key(self) -> str:
-        return f"listeners/{type(self).__name__.lower()}"
+    def __init_subclass__(cls) -> None:
+        cls.key = cls.key or f"listeners/{cls.__name__.lower()}"
 
     def handlers(self) -> Iterable[tuple[type, str, Handler]]:
         """(event, name for messages, what is called). Raises `UserError` for a method that belongs to no event."""

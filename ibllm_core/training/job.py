@@ -43,7 +43,7 @@ class Job:
 
     def __init__(self, recipe: Recipe, run_dir: Path | None = None, listeners: Iterable[Listener] = (), command: str = "") -> None:
         self.recipe, self.directory = recipe, RunDirectory(run_dir or Path("runs") / recipe.name)
-        self.blocked: tuple[str, ...] = ()
+        self.blocked: list[str] = []
         self._listeners, self._command, self._stopping = tuple(listeners), command, False
         self._report: Report | None = None
 
@@ -66,7 +66,10 @@ class Job:
         if not resume:
             self.directory.require_new()
         bus, session, started = Bus(), None, False
-        hooks = self._listen(bus) if first_process() else []
+        hooks = listeners.plugin_hooks(self.recipe, self.directory.path) if first_process() else []
+        if first_process():
+            standing, self.blocked = listeners.standing(self.recipe)
+            bus.add(*self._listeners, *hooks, *standing)
         try:
             bus.emit(RunStarted(self.recipe, self.directory.path))
             if not resume:
@@ -98,14 +101,6 @@ class Job:
         finally:
             leave()
 
-    def _listen(self, bus: Bus) -> list[listeners.PluginHooks]:
-        """Adds the caller's listeners, the hooks of the plugins that the recipe names, and last those that every run has."""
-        hooks = listeners.plugin_hooks(self.recipe, self.directory.path)
-        standing, blocked = listeners.standing(self.recipe)
-        bus.add(*self._listeners, *hooks, *standing)
-        self.blocked = tuple(blocked)
-        return hooks
-
     def _start(self, session: Session, resume: bool) -> tuple[int, checkpoints.Checkpoint | None]:
         """The directory, its record and the weights to start from; gives the stage to go on in, and its checkpoint if it has begun."""
         found = checkpoints.newest(self.directory.checkpoints) if resume else None
@@ -123,7 +118,6 @@ class Job:
             known = found is not None and "provenance" in self.directory.info()
             record = {"status": "running", **Glossary.of(self.recipe).record()} if known else self._record(session)
             self.directory.update(**record | ({"error": "", "traceback": ""} if resume else {}))
-            self._record_flops()
         session.ranks.wait()
         if found is not None:
             state = found[1].state
@@ -135,13 +129,6 @@ class Job:
                 start_from(session.model, part.init, (name,))
         session.average.restart()
         return 0, None
-
-    def _record_flops(self) -> None:
-        """What the training costs if all its steps are done."""
-        if "training_flops" not in self.directory.info():
-            report = self._report or check(self.recipe)
-            flops = {row.stage: row.flops for row in report.stages}
-            self.directory.update(training_flops=report.training_flops(self.recipe), item_flops=flops)
 
     def _stage(self, session: Session, stage: Stage, number: int, count: int, checkpoint: checkpoints.Checkpoint | None) -> None:
         if checkpoint is None and stage.init is not None:
@@ -190,7 +177,7 @@ class Job:
         return figures
 
     def _record(self, session: Session) -> dict[str, Any]:
-        recipe = self.recipe
+        recipe, report = self.recipe, self._report or check(self.recipe)
         credits = [dataset.attribution() for dataset in (session.dataset, *session.unpaired.values())]
         return {
             "name": recipe.name,
@@ -210,4 +197,7 @@ class Job:
             "attribution": "\n\n".join(dict.fromkeys(credit for credit in credits if credit)) or None,
             "stages": session.records,
             "timings": {},
+            # What the training costs if all its steps are done.
+            "training_flops": report.training_flops(recipe),
+            "item_flops": {row.stage: row.flops for row in report.stages},
         }

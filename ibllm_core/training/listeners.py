@@ -67,20 +67,11 @@ def _step_of(line: str) -> float:
 
 
 class Tracking(Listener):
-    """Hands rows of figures and sheets of samples to a tracker of the recipe.
-
-    Args:
-        name: in the recipe.
-        component: which the recipe names.
-    """
+    """Hands rows of figures and sheets of samples to a tracker, `name` in the recipe."""
 
     def __init__(self, name: str, component: Component, tracker: Tracker) -> None:
-        self._name, self._tracker = name, tracker
+        self.key, self._tracker = f"listeners/{name}", tracker
         self.distribution, self.version = component.distribution, component.version
-
-    @property
-    def key(self) -> str:
-        return f"listeners/{self._name}"
 
     def on_logged(self, event: events.Logged) -> None:
         self._tracker.scalars({f"{event.stage}/{event.kind}/{name}": value for name, value in event.figures.items()}, event.total)
@@ -100,20 +91,13 @@ def trackers(recipe: Recipe, run_directory: Path, total: int) -> Iterator[Tracki
 
 
 class PluginHooks(Listener):
-    """Calls a plugin's lifecycle hooks (`ibllm_core.host.hookspecs`) with the event's fields, the recipe, the model and the run directory.
-
-    Attributes:
-        model: None until it is built.
-    """
+    """Calls a plugin's lifecycle hooks (`ibllm_core.host.hookspecs`) with the event's fields, the recipe, the run directory and, once built, the model."""
 
     def __init__(self, plugin: Plugin, recipe: Recipe, run_directory: Path) -> None:
         self.distribution, self.version, self.hooks = plugin.origin.distribution, plugin.origin.version, plugin.hooks
+        self.key = f"hooks/{plugin.origin.plugin}"
         self.model: Model | None = None
         self._plugin, self._shared = plugin, {"recipe": recipe, "run_directory": run_directory}
-
-    @property
-    def key(self) -> str:
-        return f"hooks/{self._plugin.origin.plugin}"
 
     def handlers(self) -> Iterable[tuple[type, str, Handler]]:
         return [(HOOKS[hook], hook, partial(self._call, getattr(self._plugin.host.hook, hook))) for hook in self.hooks]

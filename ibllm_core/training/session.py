@@ -66,11 +66,11 @@ class Session:
         """What trains a stage, at its beginning."""
         return StageTrainer(self.recipe, stage, self.model, self.losses, self.average.tensors, self.ranks)
 
-    def feeder(self, stage: Stage, start: int = 0) -> Feeder:
-        """This process's share of a stage's batches, from a step on."""
-        plan, key, ranks = stage.training, (self.recipe.seed.data, stage.name), self.ranks
-        where = {"start": start, "micro": plan.accumulate, "rank": ranks.rank, "ranks": ranks.count}
-        return Feeder(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, **where)
+    def feeder(self, stage: Stage, start: int = 0, whole: bool = False) -> Feeder:
+        """A stage's batches from a step on: this process's share, or the shares of all processes (`whole`)."""
+        plan, key, (rank, count) = stage.training, (self.recipe.seed.data, stage.name), (self.ranks.rank, self.ranks.count)
+        shares = {"micro": plan.accumulate * count} if whole else {"micro": plan.accumulate, "rank": rank, "ranks": count}
+        return Feeder(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, start=start, **shares)
 
     def log(self, kind: str, stage: Stage | None, step: int, figures: Mapping[str, float]) -> None:
         """Emits a row of figures; `stage` is None for the run's result."""
