@@ -41,21 +41,16 @@ class Display(Listener):
 
     def __init__(self, file: IO[str] | None = None) -> None:
         self._file, self._said = file, 0.0
-        self._since = (0, 0.0)  # step and time at which the stage started
-        self._steps = 0
+        self._steps, self._begun, self._since = 0, 0, 0.0  # of the stage: all, those done when it was started, and when that was
 
     def on_stage_started(self, event: StageStarted) -> None:
-        self._since, self._steps = (event.step, time.perf_counter()), event.stage.steps
-        self.stage_line(event)
-
-    def stage_line(self, event: StageStarted) -> None:
+        self._steps, self._begun, self._since = event.stage.steps, event.step, time.perf_counter()
         more = f", going on at {event.step}" if event.step else ""
         self.say(f"stage {event.number}/{event.count} {event.stage.name}: {event.stage.steps} steps{more}")
 
     def on_logged(self, event: Logged) -> None:
         if event.kind == "train" and (time.perf_counter() - self._said >= QUIET or event.step == self._steps):
-            first, since = self._since
-            left = (time.perf_counter() - since) / max(1, event.step - first) * (self._steps - event.step)
+            left = (time.perf_counter() - self._since) / max(1, event.step - self._begun) * (self._steps - event.step)
             pace = f"{event.figures.get('samples_per_second', 0):.0f} items/s  {duration(left)} left in this stage"
             self.say(f"{event.stage} {event.step}/{self._steps}  {losses(event.figures)}  {pace}")
 
@@ -94,8 +89,8 @@ class LiveDisplay(Display):
         self._screen = Live(self._progress, console=Console(file=file), refresh_per_second=4)
         self._screen.start()
 
-    def stage_line(self, event: StageStarted) -> None:
-        name = f"stage {event.number}/{event.count} {event.stage.name}"
+    def on_stage_started(self, event: StageStarted) -> None:
+        self._steps, name = event.stage.steps, f"stage {event.number}/{event.count} {event.stage.name}"
         self._task = self._progress.add_task(name, total=event.stage.steps, completed=event.step)
         self._below("")
 

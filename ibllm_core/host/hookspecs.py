@@ -1,4 +1,4 @@
-"""What a plugin may implement: the one question it answers, and what it can be told while a run goes on. Torch-free.
+"""What a plugin may implement: the one question it answers, and what it can listen to while a run goes on. Torch-free.
 
 The lifecycle hooks are called in a run whose recipe names the plugin, by a component or in ``[plugins] hooks``, and in no other. They run in the first
 process only, may take fewer arguments than are offered, and are there to look on: what they are handed is not to be changed, what they return is

@@ -38,7 +38,7 @@ class Progress:
 
 
 class Watcher:
-    """Told how a study goes; the command line's displays are ones. Silent by default."""
+    """Listens to how a study goes; the command line's displays do. Silent by default."""
 
     def started(self, cell: Cell) -> None:
         """A worker took the cell."""
@@ -151,7 +151,7 @@ class Runner:
             waits = self.outcomes[cell.id].status == WAITING and cell.id not in self._workers
             if not waits or self._not_before.get(cell.id, 0) > now or self._blocked(cell):
                 continue
-            # Another invocation may have settled it meanwhile.
+            # Another invocation may have finished it meanwhile.
             self.outcomes[cell.id] = outcome = self.directory.outcome(cell)
             if outcome.status == WAITING:
                 self._start(cell)
@@ -193,7 +193,7 @@ class Runner:
             if min(silent, time.monotonic() - worker.started) > self.plan.study.table.silence:
                 _signal(worker, signal.SIGKILL)
                 worker.process.wait()
-                self._settle(worker, f"hung: no sign of life for {self.plan.study.table.silence:.0f} s, so it was ended")
+                self._finish(worker, f"hung: no sign of life for {self.plan.study.table.silence:.0f} s, so it was ended")
             return
         if code == BUSY:
             if cell.id not in self._not_before:
@@ -205,9 +205,9 @@ class Runner:
         elif code == STOPPED or (self._stopping and code < 0):
             del self._workers[cell.id]
         else:
-            self._settle(worker, "" if code == 0 else why_ended(code, self.directory.log(cell)))
+            self._finish(worker, "" if code == 0 else why_ended(code, self.directory.log(cell)))
 
-    def _settle(self, worker: _Worker, reason: str) -> None:
+    def _finish(self, worker: _Worker, reason: str) -> None:
         cell = worker.cell
         del self._workers[cell.id]
         if not reason and self.directory.outcome(cell).status != DONE:
