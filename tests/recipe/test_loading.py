@@ -10,7 +10,7 @@ import pytest
 
 from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import Recipe, RecipeErrors, load, resolved
-from ibllm_core.recipe.schema import Init, Ramp, Seeds
+from ibllm_core.recipe.schema import SECTIONS, Init, Ramp, Seeds
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 
@@ -180,3 +180,33 @@ def test_widths_and_latents_are_filled_in(read):
 def test_reading_recipes_imports_no_torch():
     script = "import sys; from ibllm_core.recipe import load; import ibllm_core.cli.check, ibllm_core.cli.diff; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_an_iteration_is_played_as_ever_unless_a_recipe_says_otherwise(read):
+    recipe = read()
+    assert {name: str(stage.procedure) for name, stage in recipe.stages.items()} == dict.fromkeys(recipe.stages, "procedure.alternate")
+    assert recipe.components()["stages.joint.procedure"] == recipe.stages["joint"].procedure
+    said = read('[procedure]\nuse = "alternate"\n[stages.text.procedure]\nuse = "alternate"\n')
+    assert resolved(said) == resolved(recipe), "runs without the key keep theirs"
+    assert "procedure" not in recipe.source and "[stages.text.procedure]" in said.source
+
+
+def test_a_procedure_that_does_not_exist_is_told_where_it_stands(read):
+    with pytest.raises(RecipeErrors, match=r'child.toml:3: stages.text.procedure.use: no procedure is called "alternatly"'):
+        read('[stages.text.procedure]\nuse = "alternatly"\n')
+
+
+def test_splits_that_a_recipe_does_not_name_are_its_datas(read):
+    assert (read().stages["image"].validate.split, read().evaluation.splits) == ("novel-validation", ("test", "novel"))
+    other = read('[data]\nuse = "openmoji"\n[tokenizers.text]\nuse = "word"\n')
+    assert (other.stages["image"].validate.split, other.evaluation.splits) == ("tone-validation", ("tone", "concept"))
+    named = read('[stages.image.validate]\nsplit = "validation"\n[evaluation]\nsplits = ["novel"]\n')
+    assert (named.stages["image"].validate.split, named.evaluation.splits) == ("validation", ("novel",))
+    assert resolved(named)["stages"]["image"]["validate"]["split"] == "validation"
+
+
+def test_every_table_stands_in_the_resolved_text_in_the_order_of_its_declaration(read):
+    source = read('[unpaired.text]\nuse = "shapes"\n[procedure]\nuse = "alternate"\n[plugins]\nblock = []\n').source
+    found = list(dict.fromkeys(line.strip("[]").split(".")[0] for line in source.splitlines() if line.startswith("[")))
+    assert found == [section.name for section in SECTIONS if section.name in found]
+    assert {"plugins", "data", "unpaired", "procedure", "stages"} <= set(found)
