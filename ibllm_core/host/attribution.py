@@ -211,6 +211,16 @@ def remedy_of(component: Component) -> str:
 
 
 @contextlib.contextmanager
+def within(key: str) -> Iterator[None]:
+    """What is raised within comes from the component whose path in the recipe is `key`, whatever library's lines it passed; the innermost one counts."""
+    try:
+        yield
+    except Exception as error:
+        vars(error).setdefault("ibllm_component", key)
+        raise
+
+
+@contextlib.contextmanager
 def naming(recipe: Recipe) -> Iterator[None]:
     """Raises what happens within as `explained`."""
     try:
@@ -230,7 +240,10 @@ def explained(error: BaseException, recipe: Recipe) -> BaseException:
         return error
     else:
         frames = _frames(error.__traceback__)
-        found, where = next(((_passed_through(frames, f), w) for m, w, _ in frames if (f := components_in(m, recipe))), (None, ""))
+        last = frames[0][1] if frames else ""
+        found, where = next(((_passed_through(frames, f), w) for m, w, _ in frames if (f := components_in(m, recipe))), (None, last))
+        key = str(vars(error).get("ibllm_component", ""))
+        found = (key, recipe.components()[key]) if key in recipe.components() else found
         if found is None:
             return error
         told = ComponentFailed(found[1], found[0], f"raised {type(error).__name__}: {error} ({where})")

@@ -1,9 +1,20 @@
-"""Drawing tokens from logits. Shapes: v vocabulary, … any axes before it."""
+"""How a text is chosen from what a decoder thinks of the next token: the likeliest, by chance, or by search.
+
+Shapes: b batch, v vocabulary, … any axes before it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from .latent import Tokens
+from .noise import Rng
+from .tokenizer import BOS, EOS, PAD
 
 
 def nucleus(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -28,3 +39,55 @@ def nucleus(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -
     threshold = uniform.unsqueeze(-1).to(p) * cumulated[..., -1:]
     place = (cumulated <= threshold).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
     return (place if order is None else order.gather(-1, place)).squeeze(-1)
+
+
+def choose(logits: Tensor, rng: Rng | None, temperature: float, top_p: float) -> Tensor:
+    """logits (b v) → ids (b). Padding and beginning are never chosen."""
+    logits = logits.float().clone()
+    logits[:, [PAD, BOS]] = -torch.inf
+    if temperature == 0:
+        return logits.argmax(-1)
+    assert rng is not None
+    return nucleus(logits, rng.uniform(1).squeeze(-1), temperature, top_p)
+
+
+def beam_search(
+    step: Callable[[Tensor, Any], tuple[Tensor, Any]], logits: Tensor, state: Any, *, beams: int, length_exponent: float, max_length: int
+) -> Tokens:
+    """Beam search from logits (b v) of the first token and the state (rows b) before it: for each row the best text found.
+
+    Best is log p(text) / t^length_exponent over t tokens, the end among them: the likeliest for exponent 0; larger ones make up for
+    what every further token costs. A text that ends is kept apart and takes no beam. The search ends when no text that is still
+    open can become better, since log p only falls.
+    """
+    b, v = logits.shape
+    first, last = torch.arange(b, device=logits.device), max_length - 1
+    logits, state = logits.repeat_interleave(beams, 0), _rows(state, first.repeat_interleave(beams))
+    total = torch.full((b, beams), -torch.inf, device=logits.device)
+    total[:, 0] = 0.0  # all beams are alike, so the others wait until there is something to choose from
+    written = first.new_full((b, beams, max_length), PAD)
+    written[..., 0] = BOS
+    best, best_score = written[:, 0].clone(), total.new_full((b,), -torch.inf)
+    for place in range(1, max_length):
+        scores = total.unsqueeze(-1) + logits.float().log_softmax(-1).view(b, beams, v)
+        ended, beam = scores[..., EOS].max(1)
+        score, text = ended / place**length_exponent, written[first, beam]
+        text[:, place] = EOS
+        best = torch.where((score > best_score).unsqueeze(-1), text, best)
+        best_score = torch.maximum(score, best_score)
+        if place == last:
+            break
+        scores[..., [PAD, BOS, EOS]] = -torch.inf
+        total, chosen = scores.flatten(1).topk(beams)
+        origin, ids = chosen // v, chosen % v
+        if place % 4 == 0 and bool((best_score >= total[:, 0] / last**length_exponent).all()):  # asking synchronises the device
+            break
+        written = written[first.unsqueeze(-1), origin]
+        written[..., place] = ids
+        logits, state = step(ids.flatten(), _rows(state, (first.unsqueeze(-1) * beams + origin).flatten()))
+    return Tokens(best, best != PAD)
+
+
+def _rows(tree: Any, rows: Tensor) -> Any:
+    """The rows (b') of every tensor of a tree with the batch as first axis."""
+    return tree_map(lambda leaf: leaf.index_select(0, rows) if isinstance(leaf, Tensor) else leaf, tree)

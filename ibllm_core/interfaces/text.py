@@ -5,16 +5,18 @@ Shapes: b batch, t tokens of a text, n latent places, d latent width, e embeddin
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .latent import Latent, Tokens
 from .noise import Rng
-from .sampling import nucleus
+from .sampling import beam_search, choose
 from .tokenizer import BOS, EOS, PAD
 
 
@@ -92,7 +94,7 @@ class TextDecoder(nn.Module, ABC):
     ) -> Tokens:
         """Writes a text for each latent; `temperature` 0 takes the likeliest token, otherwise `rng` draws within the nucleus `top_p`.
 
-        With more than one of `beams`, the likeliest text that `search` finds.
+        With more than one of `beams`, the likeliest text that `beam_search` finds.
 
         Returns tokens without the prefix: beginning, text, end.
         """
@@ -103,7 +105,7 @@ class TextDecoder(nn.Module, ABC):
         if prefix is not None:
             logits, state = self._read_prefix(prefix, logits, state)
         if beams > 1:
-            return self.search(logits, state, beams, length_exponent)
+            return beam_search(self.step, logits, state, beams=beams, length_exponent=length_exponent, max_length=self.max_length)
         written = [torch.full((len(z),), BOS, device=z.tokens.device)]
         ended = torch.zeros(len(z), dtype=torch.bool, device=z.tokens.device)
         for place in range(1, self.max_length):
@@ -120,40 +122,6 @@ class TextDecoder(nn.Module, ABC):
         out = torch.stack(written, 1)
         return Tokens(out, out != PAD)
 
-    def search(self, logits: Tensor, state: Any, beams: int, length_exponent: float) -> Tokens:
-        """Beam search from logits (b v) of the first token and the state (rows b) before it: for each row the best text found.
-
-        Best is log p(text) / t^length_exponent over t tokens, the end among them: the likeliest for exponent 0; larger ones make up for
-        what every further token costs. A text that ends is kept apart and takes no beam. The search ends when no text that is still
-        open can become better, since log p only falls.
-        """
-        b, v = logits.shape
-        first, last = torch.arange(b, device=logits.device), self.max_length - 1
-        logits, state = logits.repeat_interleave(beams, 0), take_tree(first.repeat_interleave(beams), state)
-        total = torch.full((b, beams), -torch.inf, device=logits.device)
-        total[:, 0] = 0.0  # all beams are alike, so the others wait until there is something to choose from
-        written = first.new_full((b, beams, self.max_length), PAD)
-        written[..., 0] = BOS
-        best, best_score = written[:, 0].clone(), total.new_full((b,), -torch.inf)
-        for place in range(1, self.max_length):
-            scores = total.unsqueeze(-1) + logits.float().log_softmax(-1).view(b, beams, v)
-            ended, beam = scores[..., EOS].max(1)
-            score, text = ended / place**length_exponent, written[first, beam]
-            text[:, place] = EOS
-            best = torch.where((score > best_score).unsqueeze(-1), text, best)
-            best_score = torch.maximum(score, best_score)
-            if place == last:
-                break
-            scores[..., [PAD, BOS, EOS]] = -torch.inf
-            total, chosen = scores.flatten(1).topk(beams)
-            origin, ids = chosen // v, chosen % v
-            if place % 4 == 0 and bool((best_score >= total[:, 0] / last**length_exponent).all()):  # asking synchronises the device
-                break
-            written = written[first.unsqueeze(-1), origin]
-            written[..., place] = ids
-            logits, state = self.step(ids.flatten(), take_tree((first.unsqueeze(-1) * beams + origin).flatten(), state))
-        return Tokens(best, best != PAD)
-
     def _read_prefix(self, prefix: Tokens, logits: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Feeds a prefix whose rows differ in length: rows that ended keep their state."""
         ids, mask = prefix_body(prefix)
@@ -161,18 +129,8 @@ class TextDecoder(nn.Module, ABC):
             keep = mask[:, place]
             new_logits, new_state = self.step(ids[:, place], state)
             logits = torch.where(keep[:, None], new_logits, logits)
-            state = where_tree(keep, new_state, state)
+            state = tree_map(functools.partial(_where, keep), new_state, state)
         return logits, state
-
-
-def choose(logits: Tensor, rng: Rng | None, temperature: float, top_p: float) -> Tensor:
-    """logits (b v) → ids (b). Padding and beginning are never chosen."""
-    logits = logits.float().clone()
-    logits[:, [PAD, BOS]] = -torch.inf
-    if temperature == 0:
-        return logits.argmax(-1)
-    assert rng is not None
-    return nucleus(logits, rng.uniform(1).squeeze(-1), temperature, top_p)
 
 
 def prefix_body(prefix: Tokens) -> tuple[Tensor, Tensor]:
@@ -195,23 +153,6 @@ def join_prefix(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]
     return ids, mask.gather(1, order), counted.gather(1, order)[:, 1:]
 
 
-def take_tree(rows: Tensor, tree: Any) -> Any:
-    """The rows (b') of every tensor of a tree with the batch as first axis."""
-    if isinstance(tree, Tensor):
-        return tree.index_select(0, rows)
-    if isinstance(tree, dict):
-        return {key: take_tree(rows, value) for key, value in tree.items()}
-    if isinstance(tree, tuple | list):
-        return type(tree)(take_tree(rows, value) for value in tree)
-    return tree
-
-
-def where_tree(keep: Tensor, new: Any, old: Any) -> Any:
-    """`new` where `keep` (b), else `old`, over a tree of tensors with the batch as first axis."""
-    if isinstance(new, Tensor):
-        return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old)
-    if isinstance(new, dict):
-        return {key: where_tree(keep, new[key], old[key]) for key in new}
-    if isinstance(new, tuple | list):
-        return type(new)(where_tree(keep, n, o) for n, o in zip(new, old, strict=True))
-    return new
+def _where(keep: Tensor, new: Any, old: Any) -> Any:
+    """`new` where `keep` (b), else `old`, each (b …) or no tensor."""
+    return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old) if isinstance(new, Tensor) else new

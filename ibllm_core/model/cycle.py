@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import UserError
+from ..host.attribution import within
 from ..interfaces.batch import Batch
 from ..interfaces.discriminator import Discriminator
 from ..interfaces.image import DrawingDecoder, TokenDecoder
@@ -139,7 +140,8 @@ class Cycle:
             compute: makes the pass.
             inputs: what it is handed that is no step of the cycle; the part is not to blame for what was wrong before.
         """
-        value = compute()
+        with within(f"model.{part}"):
+            value = compute()
         self._watch.computed(name, part, value, inputs)
         return value
 

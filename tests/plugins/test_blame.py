@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from ibllm_core.host import manager as plugins
-from ibllm_core.host.attribution import ComponentFailed, components_in, explained
+from ibllm_core.host.attribution import ComponentFailed, components_in, explained, within
 from ibllm_core.recipe import load
 from ibllm_core.training.job import Job
 
@@ -65,6 +66,13 @@ def test_errors_of_nobody_stay_as_they_are() -> None:
 
     for error in (OutOfMemoryError("no more"), RuntimeError("ours"), KeyboardInterrupt()):
         assert explained(error, recipe) is error
+
+
+def test_an_error_in_a_library_is_the_part_whose_step_was_computed() -> None:
+    recipe = load(TINY)
+    with pytest.raises(RuntimeError) as caught, within("model.text_encoder"), within("model.image_encoder"):
+        torch.zeros(2) @ torch.zeros(3)
+    assert "model.image_encoder = cnn (provided by ibllm" in str(explained(caught.value, recipe))
 
 
 def test_a_module_belongs_to_the_component_nearest_to_it() -> None:
