@@ -105,7 +105,7 @@ def _measured_on(manager: Manager, name: str, options: Mapping[str, Any]) -> dic
         return {}
     if not isinstance(config, DatasetConfig):
         return {}
-    return {"dataset": (name, dict(options)), "split": config.primary_split()}
+    return {"dataset": (name, dict(options)), "split": config.reported_splits()[0]}
 
 
 def _component(manager: Manager, row: Row, given: Mapping[str, Mapping[str, Any]], on: Mapping[str, Any]) -> Component:
