@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import Counter
 from pathlib import Path
 
+import attrs
 import pytest
 
 from tests.boundaries import ROOMS, ROOT
@@ -49,3 +51,33 @@ def test_the_picture_in_the_architecture_is_what_the_imports_say():
         sys.path.pop(0)
     assert house.ROOMS == ROOMS
     assert house.PICTURE.read_text(encoding="utf-8") == house.draw(house.imports()), "draw it anew: python docs/_ext/house.py"
+
+
+def names_of_plugins() -> set[str]:
+    """Every dataset, split, metric and figure of the installed plugins, but for words that are the core's as well."""
+    from ibllm_core.host.manager import manager
+    from ibllm_core.host.options import DatasetConfig, MetricConfig
+
+    found: set[str] = set()
+    for row in manager().rows():
+        if row.kind in ("dataset", "metric") and row.status == "ok":
+            cls = manager().config_class(row.kind, row.name)
+            needed = {field.name: "x" for field in attrs.fields(cls) if field.default is attrs.NOTHING}
+            config = cls(**needed)
+            found |= {row.name, *(config.splits() if isinstance(config, DatasetConfig) else ())}
+            found |= set(config.names()) if isinstance(config, MetricConfig) else set()
+    # `reconstruction` is a step of the cycle, too.
+    return found - {"train", "validation", "test", "reconstruction"}
+
+
+def test_the_core_names_no_dataset_split_metric_or_figure_of_a_plugin():
+    names = names_of_plugins()
+    assert {"novel", "scene_exact", "shapes", "tone"} <= names
+    long = [re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])") for name in names if re.search("[-_]", name)]
+    said = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and (text in names or any(pattern.search(text) for pattern in long)):
+                said.append(f"{path.relative_to(ROOT)}:{node.lineno}: {text[:60]}")
+    assert said == []
