@@ -41,10 +41,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
         click.echo(_table(found.rows()))
     for name in found.unmatched_blocks():
         guess = nearest(name, tools_by_name().union(row.plugin for row in found.rows()))
-        click.echo(
-            f"note: {BLOCK} names {name!r}, which no installed plugin or tool is called" + (f"; did you mean {guess!r}?" if guess else ""),
-            err=True,
-        )
+        near = f"; did you mean {guess!r}?" if guess else ""
+        click.echo(f"note: {BLOCK} names {name!r}, which no installed plugin or tool is called{near}", err=True)
 
 
 @command.command()
@@ -109,9 +107,7 @@ def _source(row: Row) -> str:
 def _page(found: Manager, kind: str, name: str) -> str:
     from ..recipe.words import options_of
 
-    spec = found.get(kind, name)
-    config = found.config_class(kind, name)
-    origin = found.origin(kind, name)
+    spec, origin, config = found.get(kind, name), found.origin(kind, name), found.config_class(kind, name)
     options = options_of(config)
     facts = [
         ("kind", KINDS[kind].summary),

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from ..errors import UserError
-from . import output
 from .entry_points import BLOCK, PLUGINS, Origin
+from .output import stdout_to_stderr
 
 if TYPE_CHECKING:
     from ..recipe.schema import Component, Recipe
@@ -58,8 +58,9 @@ class ComponentFailed(UserError):
     """
 
     def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
-        helps = "" if users else f"; {remedy_of(component)}"
-        super().__init__(f"{Culprit(key, component)}{'' if problem.startswith('raised ') else ':'} {problem}{helps}")
+        whose = Culprit(key, component)
+        helps = "" if users else f"; {whose.remedy}"
+        super().__init__(f"{whose}{'' if problem.startswith('raised ') else ':'} {problem}{helps}")
 
 
 class BuildError(ComponentFailed):
@@ -90,8 +91,8 @@ class Culprit:
 
     @property
     def remedy(self) -> str:
-        """What a user can do."""
-        return remedy_of(self.component)
+        """What a user can do about a component that does not do what it should."""
+        return f"tell the maintainer of {self.component.distribution}, upgrade it, or use another {self.component.kind}"
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ def running(origin: Origin, who: str = "", importing: str = "") -> Iterator[None
     """
     try:
         with (
-            speaking(str(origin)),
+            stdout_to_stderr(str(origin)),
             waiting(f"{importing} from {origin.distribution} {origin.version}") if importing else contextlib.nullcontext(),
         ):
             yield
@@ -121,7 +122,7 @@ def building(component: Component, key: str, where: str = "", also: str = "", us
         users: a `UserError` means that the options are wrong, not the component.
     """
     try:
-        with speaking(f"{component.distribution}=={component.version}"):
+        with stdout_to_stderr(f"{component.distribution}=={component.version}"):
             yield
     except BuildError:  # of a component within
         raise
@@ -153,38 +154,6 @@ def _say_what_takes_long(done: threading.Event) -> None:
             print(f"still importing {now}", file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def speaking(name: str) -> Iterator[None]:
-    """What is printed within goes to standard error, each line behind the name; what child processes print goes there too."""
-    said = _Named(name)
-    with output.stdout_to_stderr(said):
-        try:
-            yield
-        finally:
-            said.end()
-
-
-class _Named:
-    """Standard error, each line behind a name."""
-
-    def __init__(self, name: str) -> None:
-        self._name, self._fresh = name, True
-
-    def write(self, text: str) -> int:
-        for line in text.splitlines(keepends=True):
-            sys.stderr.write(f"[{self._name}] {line}" if self._fresh else line)
-            self._fresh = line.endswith("\n")
-        return len(text)
-
-    def end(self) -> None:
-        """Ends the line, where it was left open."""
-        if not self._fresh:
-            self.write("\n")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
-
-
 def cause(error: BaseException) -> str:
     """One line: the exception's type, its message, and the line of the plugin that raised it."""
     if isinstance(error, UserError):
@@ -203,11 +172,6 @@ def remedy(error: BaseException, origin: Origin) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != own:
         return f"{origin} needs {error.name}: install it, or all it needs with pip install --upgrade {origin.distribution}; or {out}"
     return f"upgrade or uninstall {origin.distribution}" + (f", or {out}" if origin.group == PLUGINS else "")
-
-
-def remedy_of(component: Component) -> str:
-    """What a user can do about a component that does not do what it should."""
-    return f"tell the maintainer of {component.distribution}, upgrade it, or use another {component.kind}"
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ class Manager:
         if (kind, name) in self._faults:
             raise PluginError(f"{kind}.{name} cannot be used: {self._faults[kind, name]}")
         suspects = [name] if name in self._broken else [*self._broken] if len(self._broken) == 1 else []
-        clash = next((f"{self._twins[plugin]}, so none of them is loaded; " for plugin in suspects if plugin in self._twins), "")
+        clash = "".join(f"{self._twins[plugin]}, so none of them is loaded; " for plugin in suspects if plugin in self._twins)
         raise UnknownComponent(kind, name, self.names(kind), tuple(self._hints(suspects)), clash)
 
     def _hints(self, suspects: list[str]) -> Iterator[str]:

@@ -10,11 +10,11 @@ from typing import IO, Any
 
 
 @contextlib.contextmanager
-def stdout_to_stderr(said: Any = None) -> Iterator[IO[str]]:
+def stdout_to_stderr(name: str = "") -> Iterator[IO[str]]:
     """What is printed within, in whichever thread and by child processes too, goes to standard error; yields what standard output was.
 
     Args:
-        said: a file instead of standard error, for what Python code prints.
+        name: put before each line that Python code prints.
     """
     with contextlib.ExitStack() as stack:
         ours: IO[str] = sys.stdout
@@ -27,5 +27,28 @@ def stdout_to_stderr(said: Any = None) -> Iterator[IO[str]]:
             if sys.stdout.fileno() == 1:
                 encoding, errors = sys.stdout.encoding, sys.stdout.errors
                 ours = stack.enter_context(open(kept, "w", buffering=1, encoding=encoding, errors=errors, closefd=False))
-        stack.enter_context(contextlib.redirect_stdout(said or sys.stderr))
+        said: Any = stack.enter_context(_Named(name)) if name else sys.stderr
+        stack.enter_context(contextlib.redirect_stdout(said))
         yield ours
+
+
+class _Named:
+    """Standard error, each line behind a name; at the end a line that was left open is ended."""
+
+    def __init__(self, name: str) -> None:
+        self._head, self._fresh = f"[{name}] ", True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            sys.stderr.write(self._head + line if self._fresh else line)
+            self._fresh = line.endswith("\n")
+        return len(text)
+
+    def __enter__(self) -> _Named:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write("" if self._fresh else "\n")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)

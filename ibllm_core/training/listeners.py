@@ -14,10 +14,11 @@ from typing import Any
 import attrs
 
 from ..errors import Notice
-from ..host.attribution import Fault, running, speaking
+from ..host.attribution import Fault, running
 from ..host.entry_points import LISTENERS, block_of, origin_of
 from ..host.loading import Plugin
 from ..host.manager import manager
+from ..host.output import stdout_to_stderr
 from ..interfaces.tracker import Tracker
 from ..model import build
 from ..model.model import Model
@@ -104,7 +105,7 @@ class PluginHooks(Listener):
 
     def _call(self, hook: Callable[..., Any], event: Any) -> None:
         fields = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
-        with speaking(str(self._plugin.origin)):
+        with stdout_to_stderr(str(self._plugin.origin)):
             hook(**fields | self._shared | {"model": self.model})
 
 

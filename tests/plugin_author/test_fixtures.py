@@ -1,4 +1,5 @@
 """The fixtures of `ibllm_testing.fixtures`, used as an author would."""
+# ruff: noqa: F811  # a fixture is imported by the name of an argument
 
 from __future__ import annotations
 
@@ -9,7 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ibllm_testing import plugin
+from ibllm_testing import fixtures as plugin
+from ibllm_testing.fixtures import (  # noqa: F401  # fixtures are found by their names
+    _finished,
+    ibllm_command,
+    ibllm_plugins,
+    ibllm_run_dir,
+    ibllm_tiny_data,
+    ibllm_tiny_recipe,
+)
 
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.spec import ComponentSpec
