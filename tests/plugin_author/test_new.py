@@ -160,6 +160,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_the_wheel_has_the_templates():
     builders = pytest.importorskip("hatchling.builders.wheel")
     packed = {Path(file.distribution_path) for file in builders.WheelBuilder(str(ROOT)).recurse_included_files()}
-    templates = {path.relative_to(ROOT) for path in (ROOT / "ibllm_core" / "templates").rglob("*.jinja")}
+    templates = {path.relative_to(ROOT / "plugins") for path in (ROOT / "plugins" / "ibllm_author" / "templates").rglob("*.jinja")}
     assert len(templates) > 2 * len(KINDS)
-    assert templates | {Path("ibllm_core/testing/tiny.toml")} <= packed
+    assert templates | {Path("ibllm_testing/tiny.toml")} <= packed

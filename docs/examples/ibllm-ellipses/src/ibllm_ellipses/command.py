@@ -23,12 +23,12 @@ def command(run: Path, caption: str, out: Path) -> None:
 
     RUN is the directory of a finished run whose image decoder is `ellipses`.
     """
+    import ibllm
     from ibllm.plugin import Rng, to_tokens
-    from ibllm.plugin import open as open_run
 
     from ibllm_ellipses.image_decoder import EllipseDecoder
 
-    model = open_run(run).model
+    model = ibllm.open(run).model
     decoder = model.part("image_decoder")
     if not isinstance(decoder, EllipseDecoder):
         raise UserError(f"{run}: its image decoder is a {type(decoder).__name__}; expected a run with image_decoder.ellipses")
