@@ -99,5 +99,5 @@ def summary_of(value: str) -> str:
         text = ast.get_docstring(ast.parse(Path(file_of(value)).read_bytes())) or ""
     except (OSError, SyntaxError, ValueError):
         return ""
-    sentence = re.match(r"(?:``ibllm [^`]*``: *)?(.*)", text)
+    sentence = re.match(r"(?:``ibllm [^`]*``: *)?(.*?[.!?](?=\s|$)|.*)", text)
     return sentence[1][:1].upper() + sentence[1][1:] if sentence else ""

@@ -102,13 +102,13 @@ def test_a_strangers_command_is_listed_by_name_and_loaded_when_called(site, caps
 
 
 def test_help_says_what_a_command_does_and_imports_none(site, capsys):
-    told = '"""``ibllm far``: paint from afar. More than one line of it.\n\nAnd more."""\n1 / 0\n'
+    told = '"""``ibllm far``: paint from afar. More of the same line.\n\nAnd more."""\n1 / 0\n'
     site.install("far", {"far": "far_tools.command:command"}, {"far_tools.command": told}, group=COMMANDS)
     assert cli.main(["--help"]) == 0
     ours, _, others = capsys.readouterr().out.partition("Commands of other packages:")
     assert re.search(r"ablate +Plan, run and report", ours)
     assert re.search(r"plugin +Write a plugin package", ours)
-    assert re.search(r"far +Paint from afar\. More than one line of it\. from\s+far==1\.0", others)
+    assert re.search(r"far +Paint from afar\. from far==1\.0", others)
 
 
 @pytest.mark.parametrize(
