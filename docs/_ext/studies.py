@@ -17,7 +17,7 @@ from ibllm_study.charts import differences, pareto
 from ibllm_study.directory import StudyDirectory
 from ibllm_study.findings import from_plan
 from ibllm_study.plan import make_plan
-from ibllm_study.reading import read_study
+from ibllm_study.study_file import read_study
 
 #: Middle tones that are told apart on a light and on a dark page.
 COLOURS = ("#3b7ddd", "#d9711c", "#2f9e62", "#b04ec9", "#c9416a", "#8a8f2a", "#2a9aa8", "#7a6ae0")

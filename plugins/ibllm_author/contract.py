@@ -13,8 +13,8 @@ import attrs
 
 from ibllm_core.errors import UserError
 
+from .checked_package import Component, Subject
 from .process import last_words, python
-from .subject import Component, Subject
 
 #: One module a kind; classes of one kind have different names.
 _MODULE = """\

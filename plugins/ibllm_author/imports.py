@@ -13,8 +13,8 @@ import attrs
 from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.host.manager import Manager
 
+from .checked_package import Subject
 from .process import NoAnswer, ask, python
-from .subject import Subject
 
 #: Modules that take so long to import that nobody should wait for them who only lists plugins.
 HEAVY = (

@@ -12,9 +12,9 @@ import click
 from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.manager import Manager
 
-from . import contract, documented, imports
+from . import contract, documentation, imports
+from .checked_package import Component, Subject, subject
 from .process import NoAnswer, ask
-from .subject import Component, Subject, subject
 
 #: Characters of a failure's message that are shown in the terminal; JSON has all of it.
 _LONGEST = 400
@@ -47,7 +47,7 @@ def review(manager: Manager, package: str, sets: Iterable[str], data: str, again
     """Looks over an installed package.
 
     Args:
-        sets, data: see `ibllm_author.subject.subject`.
+        sets, data: see `ibllm_author.checked_package.subject`.
         against: KIND.NAME of components to compare speed with, instead of the usual ones.
         say: told what is about to be done.
 
@@ -64,8 +64,8 @@ def review(manager: Manager, package: str, sets: Iterable[str], data: str, again
     speed = _speed(tried, rivals)
     say("imports")
     cost = imports.cost(imports.modules(manager, found))
-    missing = {component.label: documented.of_component(manager, component) for component in found.components}
-    return Review(found, verdicts, speed, cost, {**missing, "": documented.of_package(found)})
+    missing = {component.label: documentation.of_component(manager, component) for component in found.components}
+    return Review(found, verdicts, speed, cost, {**missing, "": documentation.of_package(found)})
 
 
 def _rivals(manager: Manager, against: Iterable[str]) -> dict[str, str]:

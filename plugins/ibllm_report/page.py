@@ -15,7 +15,7 @@ from ibllm_core.host.units import readable, readable_bytes
 from ibllm_core.runs.glossary import Glossary
 from ibllm_core.runs.results import Cell, ResultsTable, Row, described, is_number, table
 
-from . import cards, charts
+from . import charts, sample_cards
 from .files import Object, RunFiles, objects, read
 from .highlight import coloured
 
@@ -105,8 +105,8 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "loss_plots": charts.losses(files),
         "validation_plots": charts.validation(files),
         "training_plots": charts.training(files),
-        "decks": cards.decks(files.samples, files.glossary),
-        "marks": cards.used(chain.from_iterable(files.samples.values()), files.glossary),
+        "decks": sample_cards.decks(files.samples, files.glossary),
+        "marks": sample_cards.used(chain.from_iterable(files.samples.values()), files.glossary),
         "timings": _timings(run),
         "costs": _costs(run),
         "recipe": coloured(files.recipe_text),

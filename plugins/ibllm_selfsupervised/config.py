@@ -9,9 +9,9 @@ from ibllm.plugin import LossConfig, option
 
 @attrs.frozen(kw_only=True)
 class MaskedTextConfig(LossConfig):
-    """Words told from the words around them."""
+    """Masked words predicted from their context."""
 
-    ratio: float = option(0.15, help="probability that a word is to be told; at least one a text is", gt=0, le=1)
+    ratio: float = option(0.15, help="probability that a word is to be predicted; at least one a text is", gt=0, le=1)
     unknown: float = option(0.8, help="fraction of these words that are replaced by <unk>", ge=0, le=1)
     random: float = option(0.1, help="fraction of them that are replaced by a random word; the rest stay as they are", ge=0, le=1)
 

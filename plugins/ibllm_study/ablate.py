@@ -51,13 +51,13 @@ def command(
     from .checking import choose_devices
     from .directory import StudyDirectory
     from .plan import make_plan
-    from .reading import read_study
+    from .study_file import read_study
 
     read = read_study(study, scale=scale, seeds=seeds)
     directory = StudyDirectory(study_dir or Path("studies") / read.name)
     plan = make_plan(read)
     if read.table.design == "search":
-        from .points import plan_from_storage
+        from .trials import plan_from_storage
 
         plan = plan_from_storage(plan, directory)
     if only_plan:
@@ -85,9 +85,9 @@ def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[s
     if retry:
         directory.forget_failures(plan.cells)
         if study.table.design == "search":
-            from . import points
+            from . import trials
 
-            points.retry(plan, directory)
+            trials.retry(plan, directory)
     screen = study_display.choose(plan)
     runner = Runner(plan, directory, jobs or choose_jobs(places, study.table.threads), places, screen)
     try:

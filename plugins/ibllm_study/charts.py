@@ -13,7 +13,7 @@ from ibllm_report.comparisons import SLOTS, Curve, Estimate, Point, Spot, curves
 from ibllm_report.files import RunFiles
 from ibllm_report.plots import Plot
 
-from . import words
+from . import wording
 from .analysis import Analysis
 from .statistics import summarise
 
@@ -32,7 +32,7 @@ def differences(analysis: Analysis, figure: str, wide: bool = False) -> Plot | N
         values = arm.values(figure)
         points = [factor * ((values[seed] or 0.0) - (base[seed] or 0.0)) for seed in comparison.seeds]
         low, value, high = (None if v is None else factor * v for v in (comparison.low, comparison.difference, comparison.high))
-        estimates.append(Estimate(arm.name, value, low, high, points, words.difference(unit, comparison)))
+        estimates.append(Estimate(arm.name, value, low, high, points, wording.difference(unit, comparison)))
     if all(estimate.value is None for estimate in estimates):
         return None
     split = split_of(figure)[0]

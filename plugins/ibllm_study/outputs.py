@@ -9,7 +9,7 @@ from pathlib import Path
 from ibllm_core.errors import UserError
 from ibllm_core.runs.directory import write_text
 
-from . import tables, words
+from . import tables, wording
 from .analysis import Analysis
 from .directory import StudyDirectory
 from .findings import Findings, from_plan
@@ -53,4 +53,4 @@ def summary(analysis: Analysis) -> list[str]:
     # The width is that of the terminal (or of COLUMNS); where there is neither, nothing says how wide a line may be.
     width = shutil.get_terminal_size((150, 24)).columns
     Console(file=out, width=width).print(primary_table(analysis, width))
-    return [*out.getvalue().rstrip("\n").splitlines(), words.verdict(analysis), *words.notes(analysis)]
+    return [*out.getvalue().rstrip("\n").splitlines(), wording.verdict(analysis), *wording.notes(analysis)]

@@ -12,12 +12,12 @@ from ibllm_core.host.figures import DRAWING
 from ibllm_core.host.units import readable, readable_bytes
 from ibllm_core.runs.glossary import Glossary
 from ibllm_core.runs.results import split_of
-from ibllm_report.cards import Deck, decks, right_about, used
 from ibllm_report.files import Picture, RunFiles, read
 from ibllm_report.highlight import coloured
 from ibllm_report.page import duration
+from ibllm_report.sample_cards import Deck, decks, right_about, used
 
-from . import charts, tables, words
+from . import charts, tables, wording
 from .analysis import Analysis, Cost
 from .findings import Findings, FoundRun
 
@@ -42,10 +42,10 @@ def _content(analysis: Analysis) -> dict[str, Any]:
     return {
         "found": found,
         "status": "done" if done == len(found.runs) else f"{done} of {len(found.runs)} runs",
-        "headline": words.headline(analysis),
-        "verdict": words.verdict(analysis),
+        "headline": wording.headline(analysis),
+        "verdict": wording.verdict(analysis),
         "foresight": analysis.foresight.sentences(),
-        "notes": words.notes(analysis),
+        "notes": wording.notes(analysis),
         "header": tables.primary_header(analysis),
         "rows": tables.primary_rows(analysis),
         "forest": [first] if first else [],
@@ -71,7 +71,7 @@ def _run(analysis: Analysis, run: FoundRun | None) -> tuple[bool, str]:
     if run is None:
         return True, ""
     value = run.results.get(analysis.findings.primary)
-    return run.done, run.status if not run.done else words.NONE if value is None else analysis.units[analysis.findings.primary].number(
+    return run.done, run.status if not run.done else wording.NONE if value is None else analysis.units[analysis.findings.primary].number(
         value
     )
 
@@ -96,7 +96,8 @@ def _all_figures(analysis: Analysis) -> list[tuple[str, list[FigureRow]]]:
         about, unit = analysis.findings.glossary.figure(name), analysis.units[figure]
         lines = [analysis.line(arm, figure) for arm in analysis.findings.arms]
         cells = [
-            (words.mean_and_half(unit, line.summary), words.difference(unit, line.comparison) if line.comparison else "") for line in lines
+            (wording.mean_and_half(unit, line.summary), wording.difference(unit, line.comparison) if line.comparison else "")
+            for line in lines
         ]
         label = f"{about.label}{f' ({unit.unit})' if unit.unit else ''}"
         direction = about.direction + (", lower is better" if about.better == "lower" else "")
@@ -135,7 +136,7 @@ def _costs(analysis: Analysis) -> list[tuple[str, list[str]]]:
         what, write = writers[field.name]
         values = [getattr(cost, field.name) for cost in analysis.costs.values()]
         if any(value is not None for value in values):
-            out.append((what, [words.NONE if value is None else write(value) for value in values]))
+            out.append((what, [wording.NONE if value is None else write(value) for value in values]))
     return out
 
 

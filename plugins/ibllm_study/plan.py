@@ -23,10 +23,10 @@ from ibllm_core.recipe.words import listing
 from ibllm_core.runs.glossary import Glossary
 
 from .budget import hold
-from .reading import arms
 from .scale import scaled
 from .schema import BASE, Arm, Study
 from .sharing import Prefix, prefixes, run_key
+from .study_file import arms
 
 
 @attrs.frozen(kw_only=True)

@@ -132,7 +132,7 @@ class Study:
         source: the file's text.
         table: its own keys.
         common: what every arm has: the study's threads and its ``[set]``.
-        variants, axes: what arms are made of (`ibllm_study.reading.arms`).
+        variants, axes: what arms are made of (`ibllm_study.study_file.arms`).
         options: what the command line said instead of the file: ``--scale 0.1``.
         document: the file, for the places of its keys.
     """

@@ -14,14 +14,14 @@ from ibllm_core.errors import UserError
 from ibllm_core.recipe.mistakes import RecipeErrors
 from ibllm_core.recipe.words import written
 
-from . import space
+from . import search_space
+from .best_arm import winner
 from .directory import DONE, FAILED, PRUNED, WAITING, StudyDirectory
 from .intermediate import Figures, pruning
 from .plan import Cell, Plan
-from .points import ARM, KNOB, REASON, REFUSED, RETRIES, SEEDS, Points
 from .runner import Runner
 from .schema import BASE
-from .winner import winner
+from .trials import ARM, KNOB, REASON, REFUSED, RETRIES, SEEDS, Trials
 
 if TYPE_CHECKING:
     import optuna
@@ -36,7 +36,7 @@ def explore(plan: Plan, directory: StudyDirectory, runner: Runner) -> Plan:
     Raises:
         UserError: Optuna is not installed, the directory's database is of another search, or no point can be built.
     """
-    with space.storage(plan, directory) as study:
+    with search_space.storage(plan, directory) as study:
         search = _Exploration(study, plan, directory, runner)
         runner.run(also=search.look)
         if not runner.stopped:
@@ -50,7 +50,7 @@ class _Exploration:
 
     def __init__(self, study: optuna.Study, plan: Plan, directory: StudyDirectory, runner: Runner) -> None:
         self.study, self.directory, self.runner = study, directory, runner
-        self.points = Points(plan)
+        self.points = Trials(plan)
         self.open: dict[int, optuna.Trial] = {}
         self.reported: dict[int, set[int]] = {}
         self.full = False
@@ -58,7 +58,7 @@ class _Exploration:
         search = plan.study.table.search
         assert search is not None
         self.search = search
-        study.pruner = space.pruner(search)
+        study.pruner = search_space.pruner(search)
         self.refusals: list[str] = []
         prunes, why = pruning(plan)
         if search.pruner != "none" and not prunes:
@@ -113,12 +113,12 @@ class _Exploration:
         if len(trials) - free >= self.search.trials:
             self.full = True
             return False
-        self.study.sampler = space.sampler(self.search, len(trials))
+        self.study.sampler = search_space.sampler(self.search, len(trials))
         self._open(self.study.ask())
         return True
 
     def _open(self, trial: optuna.Trial) -> None:
-        space.suggest(trial, self.points.plan.study)
+        search_space.suggest(trial, self.points.plan.study)
         try:
             new = self.points.add(trial, _check)
         except UserError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ibllm_core.runs.results import split_of
 
-from . import words
+from . import wording
 from .analysis import Analysis, Line, run_cost
 from .latex import table as latex_table
 from .latex import text as latex_text
@@ -22,9 +22,16 @@ _ARMS_BESIDE = 5
 def markdown(analysis: Analysis) -> str:
     """The primary figure by arm, what must be known to read it, and all other figures, marked as exploratory."""
     found = analysis.findings
-    lines = [f"# {_plain(found.name)}", "", f"Primary figure: {_plain(words.headline(analysis))}.", "", _plain(words.verdict(analysis)), ""]
+    lines = [
+        f"# {_plain(found.name)}",
+        "",
+        f"Primary figure: {_plain(wording.headline(analysis))}.",
+        "",
+        _plain(wording.verdict(analysis)),
+        "",
+    ]
     lines += _pipes(primary_header(analysis), primary_rows(analysis), "lr" + "r" * 5)
-    lines += ["", *(f"- {_plain(note)}" for note in words.notes(analysis)), ""]
+    lines += ["", *(f"- {_plain(note)}" for note in wording.notes(analysis)), ""]
     secondary = analysis.figures[1:]
     if secondary:
         lines += ["## Other figures", "", _exploratory(analysis), ""]
@@ -41,8 +48,8 @@ def latex(analysis: Analysis) -> str:
     """The same for ``\\input``; needs ``\\usepackage{booktabs}`` only."""
     found = analysis.findings
     out = ["% \\usepackage{booktabs}", f"% {found.command}".replace("\n", " "), ""]
-    notes = " ".join(latex_text(note) for note in words.notes(analysis)[:2])
-    caption = f"{latex_text(found.name)}: {latex_text(words.headline(analysis))}. {notes}"
+    notes = " ".join(latex_text(note) for note in wording.notes(analysis)[:2])
+    caption = f"{latex_text(found.name)}: {latex_text(wording.headline(analysis))}. {notes}"
     out.append(latex_table(primary_header(analysis), primary_rows(analysis), "lrrrrrr", caption, f"tab:{_slug(found.name)}"))
     secondary = analysis.figures[1:]
     base, others = found.arms[0], found.arms[1:]
@@ -68,8 +75,8 @@ def primary_rows(analysis: Analysis) -> list[list[str | None]]:
     rows: list[list[str | None]] = []
     for arm in analysis.findings.arms:
         line = analysis.line(arm, analysis.findings.primary)
-        compared = [words.difference(unit, line.comparison), *words.p_values(line.comparison), words.effect(line.comparison)]
-        rows.append([arm.name, analysis.counted(arm), words.mean(unit, line.summary), *compared])
+        compared = [wording.difference(unit, line.comparison), *wording.p_values(line.comparison), wording.effect(line.comparison)]
+        rows.append([arm.name, analysis.counted(arm), wording.mean(unit, line.summary), *compared])
     return rows
 
 
@@ -97,7 +104,7 @@ def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
     better = c.improvement if primary else None
     return [
         *row, c.n, c.difference, c.sd, c.low, c.high, c.p_t, c.p_permutation, *corrected, c.d_z, c.g_z,
-        better, words.cannot_say(c), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
+        better, wording.cannot_say(c), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
     ]  # fmt: skip
 
 
@@ -146,7 +153,7 @@ def _wide(analysis: Analysis, figure: str) -> list[str]:
 
 
 def _cell(analysis: Analysis, arm: str, figure: str) -> str:
-    return words.mean_and_half(analysis.units[figure], analysis.lines[arm, figure].summary)
+    return wording.mean_and_half(analysis.units[figure], analysis.lines[arm, figure].summary)
 
 
 def _named(analysis: Analysis, figure: str) -> str:

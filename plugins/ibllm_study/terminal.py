@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import words
+from . import wording
 from .analysis import Analysis
 from .tables import primary_header, primary_rows
 
@@ -27,7 +27,7 @@ def primary_table(analysis: Analysis, width: int) -> Table:
             plain = plain.replace(f" {bracket}", f"\n{bracket}")
         return Text(plain)
 
-    title = Text(f"{analysis.findings.name}: {words.headline(analysis)}")
+    title = Text(f"{analysis.findings.name}: {wording.headline(analysis)}")
     out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     header, *rows = (primary_header(analysis), *primary_rows(analysis))
     for number, text in enumerate(header[:-1]):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .checks import expect, has_shape, same
-from .material import Material
+from .inputs import Inputs
 from .parts import PartSuite
 from .text import leaf
 
@@ -23,24 +23,24 @@ class DiscriminatorSuite(PartSuite):
 
     kind = "discriminator"
 
-    def passes(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         found = {"scores": part(m.y, m.z)}
         if "features" in self.config().provides():
             found |= {f"features {n}": tensor for n, tensor in enumerate(part.features(m.y, m.z))}
         return found
 
-    def check_shapes(self, part: Any, m: Material) -> None:
+    def check_shapes(self, part: Any, m: Inputs) -> None:
         scores = part(m.y, m.z)
         by_patch = isinstance(scores, Tensor) and scores.dim() == 2
         has_shape("scores", scores, "b p" if by_patch else "b", (len(m), None) if by_patch else (len(m),))
 
-    def objective(self, part: Any, m: Material) -> Tensor:
+    def objective(self, part: Any, m: Inputs) -> Tensor:
         scores = part(m.y, m.z)
         weights = torch.sin(1 + torch.arange(len(scores), device=scores.device, dtype=torch.float32))
         total: Tensor = (scores.float().flatten(1).mean(1) if scores.dim() > 1 else scores.float()).mul(weights).sum()
         return total
 
-    def leads_back(self, part: Any, m: Material) -> Mapping[str, tuple[Tensor, ...]]:
+    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         seen = leaf(m)
         self.objective(part, seen).backward()  # type: ignore[no-untyped-call]
         return {"the image": (seen.y,)}
@@ -92,7 +92,7 @@ class DiscriminatorSuite(PartSuite):
         known = abs(found - wanted) <= 1e-3 * max(abs(found), abs(wanted)) + rounding + 1e-9
         expect(known, f"{self._name}: the derivative of ‖∇C‖² along a direction is {found:.6g}, finite differences give {wanted:.6g}")
 
-    def _penalty(self, part: Any, m: Material) -> Tensor:
+    def _penalty(self, part: Any, m: Inputs) -> Tensor:
         """() Σ ‖∇C‖² by image and latent."""
         given = leaf(m)
         y, tokens, pooled = (tensor.detach().double().requires_grad_(True) for tensor in (given.y, given.z.tokens, given.z.pooled))

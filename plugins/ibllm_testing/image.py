@@ -15,7 +15,7 @@ from ibllm_core.interfaces.image import DrawingDecoder, TokenDecoder
 from ibllm_core.interfaces.noise import Rng
 
 from .checks import expect, finite, has_shape, is_latent
-from .material import Material
+from .inputs import Inputs
 from .parts import PartSuite
 from .suite import WIDTH
 from .text import leaf
@@ -26,16 +26,16 @@ class ImageEncoderSuite(PartSuite):
 
     kind = "image_encoder"
 
-    def passes(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         z = part(m.y)
         return {"tokens": z.tokens * z.mask.unsqueeze(-1), "mask": z.mask, "pooled": z.pooled}
 
-    def check_shapes(self, part: Any, m: Material) -> None:
+    def check_shapes(self, part: Any, m: Inputs) -> None:
         z = part(m.y)
         is_latent(z, len(m), WIDTH if getattr(self.config(), "width", None) is None else part.width)
         expect(part.width == z.pooled.shape[-1], f"{self._name}: its width says {part.width}, its latents have {z.pooled.shape[-1]}")
 
-    def leads_back(self, part: Any, m: Material) -> Mapping[str, tuple[Tensor, ...]]:
+    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         seen = leaf(m)
         self.objective(part, seen).backward()  # type: ignore[no-untyped-call]
         return {"the image": (seen.y,)}
@@ -46,7 +46,7 @@ class ImageDecoderSuite(PartSuite):
 
     kind = "image_decoder"
 
-    def passes(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         found = {"nll": part(self._target(part, m), m.z, m.rng("nll"))}
         if isinstance(part, DrawingDecoder):
             found["drawn"] = part.draw(m.z, part.noise(m.rng("draw")))
@@ -56,10 +56,10 @@ class ImageDecoderSuite(PartSuite):
             found |= dict(zip(("text nll", "image nll"), part.caption_nll(m.x, m.ids, m.z_x, m.rng("nll")), strict=True))
         return found
 
-    def samples(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def samples(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         return {"sampled": part.sample(m.z, m.rng("sample"))}
 
-    def check_shapes(self, part: Any, m: Material) -> None:
+    def check_shapes(self, part: Any, m: Inputs) -> None:
         self.check_meta_shapes(part, m)
         sampled = part.sample(m.z, m.rng("sample"))
         if isinstance(part, TokenDecoder):
@@ -70,26 +70,26 @@ class ImageDecoderSuite(PartSuite):
         else:
             self._is_image("sample", sampled, m)
 
-    def check_meta_shapes(self, part: Any, m: Material) -> None:
+    def check_meta_shapes(self, part: Any, m: Inputs) -> None:
         has_shape("nll", part(self._target(part, m), m.z, m.rng("nll")), "b", (len(m),))
         if isinstance(part, DrawingDecoder):
             drawn = part.draw(m.z, part.noise(m.rng("draw")))
             self._is_image("draw", drawn, m)
             has_shape("likelihood", part.likelihood(m.y, drawn), "b", (len(m),))
 
-    def _is_image(self, what: str, y: Tensor, m: Material) -> None:
+    def _is_image(self, what: str, y: Tensor, m: Inputs) -> None:
         has_shape(what, y, "b c h w", m.y.shape)
         if y.device.type != "meta":
             far = float(y.detach().abs().max())
             expect(far <= 1 + 1e-5, f"{self._name}: {what} reaches {far:.3g}: the interface says images in [−1, 1]")
 
-    def objective(self, part: Any, m: Material) -> Tensor:
+    def objective(self, part: Any, m: Inputs) -> Tensor:
         total: Tensor = part(self._target(part, m), m.z, m.rng("nll")).sum()
         if "caption_likelihood" in self.config().provides():
             total = total + sum(nll.sum() for nll in part.caption_nll(m.x, m.ids, m.z_x, m.rng("nll")))
         return total
 
-    def leads_back(self, part: Any, m: Material) -> Mapping[str, tuple[Tensor, ...]]:
+    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         given = leaf(m)
         part(self._target(part, given), given.z, given.rng("nll")).sum().backward()
         found: dict[str, tuple[Tensor, ...]] = {"the latent, from nll": (given.z.tokens, given.z.pooled)}
@@ -173,7 +173,7 @@ class ImageDecoderSuite(PartSuite):
             return
         raise AssertionError(f"{self._name}: {what} works, but its capability is not declared, so nobody will ask for it")
 
-    def _target(self, part: Any, m: Material) -> Tensor:
+    def _target(self, part: Any, m: Inputs) -> Tensor:
         return m.ids if isinstance(part, TokenDecoder) else m.y
 
     def _tokens(self) -> ImageTokens:

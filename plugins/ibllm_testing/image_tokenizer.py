@@ -10,7 +10,7 @@ from torch import Tensor
 from ibllm_core.interfaces.image_tokenizer import Reconstruction
 
 from .checks import expect, has_shape, same
-from .material import Material
+from .inputs import Inputs
 from .parts import PartSuite
 
 
@@ -19,11 +19,11 @@ class ImageTokenizerSuite(PartSuite):
 
     kind = "image_tokenizer"
 
-    def passes(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         found, ids = part(m.y), part.encode(m.y)
         return {"image": found.image, "commitment": found.commitment, "ids": ids, "decoded": part.decode(ids)}
 
-    def check_shapes(self, part: Any, m: Material) -> None:
+    def check_shapes(self, part: Any, m: Inputs) -> None:
         places = part.grid[0] * part.grid[1]
         found, ids = part(m.y), part.encode(m.y)
         expect(isinstance(found, Reconstruction), f"{self._name}: reconstruct gave a {type(found).__name__}, not a Reconstruction")
@@ -41,7 +41,7 @@ class ImageTokenizerSuite(PartSuite):
             far = float(image.detach().abs().max())
             expect(far <= 1 + 1e-5, f"{self._name}: {what} reaches {far:.3g}: the interface says images in [−1, 1]")
 
-    def objective(self, part: Any, m: Material) -> Tensor:
+    def objective(self, part: Any, m: Inputs) -> Tensor:
         found = part(m.y)
         total: Tensor = (found.image - m.y).float().square().flatten(1).mean(1).sum() + found.commitment.sum()
         return total

@@ -23,9 +23,9 @@ from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.schema import PARTS
 
 from .checks import expect, finite, has_shape, near, round_trip, same, unreached
-from .material import Material
-from .material import fabricate as fabricate_material
-from .neighbours import TinyCritic, TinyDrawer, TinyImageEncoder, TinyImageTokenizer, TinyTextDecoder, TinyTextEncoder, TinyTokenDrawer
+from .inputs import Inputs
+from .inputs import fabricate as fabricate_inputs
+from .stand_ins import TinyCritic, TinyDrawer, TinyImageEncoder, TinyImageTokenizer, TinyTextDecoder, TinyTextEncoder, TinyTokenDrawer
 from .suite import LATENT, Suite
 
 
@@ -85,13 +85,13 @@ class LossSuite(Suite):
             torch.manual_seed(seed)
             return stand_ins(self.context(), token_decoder=token_decoder, by_patch=by_patch).to(device)
 
-    def cycle(self, model: Model, loss: Any, m: Material, key: int = 0, step: int = 0) -> Cycle:
+    def cycle(self, model: Model, loss: Any, m: Inputs, key: int = 0, step: int = 0) -> Cycle:
         """A batch on its way, the composite's terms at hand."""
         terms = {name: Term(number) for number, name in enumerate(self._terms())}
         return Cycle(model, m.batch(), {"loss": loss, **terms}, (key,), step)
 
-    def _ready(self, device: torch.device, items: int = 3) -> tuple[Any, Model, Material]:
-        return self.make(device=device).eval(), self.model(device).eval(), fabricate_material(self.context(), items).to(device)
+    def _ready(self, device: torch.device, items: int = 3) -> tuple[Any, Model, Inputs]:
+        return self.make(device=device).eval(), self.model(device).eval(), fabricate_inputs(self.context(), items).to(device)
 
     def _needs(self) -> frozenset[str]:
         return needs(self.config())
@@ -114,7 +114,7 @@ class LossSuite(Suite):
             found["model"] = loss(cycle)
         return found
 
-    def _values(self, loss: Any, model: Model, m: Material) -> dict[str, Tensor]:
+    def _values(self, loss: Any, model: Model, m: Inputs) -> dict[str, Tensor]:
         """The same, of a fresh cycle, as numbers to compare."""
         return {f"the {player}'s value": _first(v).detach() for player, v in self._sides(loss, self.cycle(model, loss, m)).items()}
 

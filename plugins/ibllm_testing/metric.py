@@ -25,7 +25,7 @@ from ibllm_core.recipe.structure import structure
 from .checks import expect
 from .dataset import SquaresDataset
 from .loss import stand_ins
-from .neighbours import LetterTokenizer
+from .stand_ins import LetterTokenizer
 from .suite import LATENT, Suite
 
 #: Items that are measured.

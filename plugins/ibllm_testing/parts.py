@@ -22,7 +22,7 @@ from ibllm_core.model.model import Model
 from ibllm_core.model.players import set_trainable
 
 from .checks import at_rest, expect, finite, floats, near, round_trip, same, unreached
-from .material import Material, fabricate
+from .inputs import Inputs, fabricate
 from .suite import Suite
 
 #: Image shapes beside the suite's own: what a part may refuse with a `ValueError`, but never get wrong.
@@ -45,37 +45,37 @@ class PartSuite(Suite):
     sees_images: ClassVar[bool] = True
 
     @abstractmethod
-    def passes(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         """Results of what training calls, with the items as first axis, padding zeroed; these run on the meta device too."""
 
-    def samples(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def samples(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         """Results of what use calls (sampling), the same way."""
         return {}
 
     @abstractmethod
-    def check_shapes(self, part: Any, m: Material) -> None:
+    def check_shapes(self, part: Any, m: Inputs) -> None:
         """Calls the part and compares every result's shape with the interface's."""
 
-    def objective(self, part: Any, m: Material) -> Tensor:
+    def objective(self, part: Any, m: Inputs) -> Tensor:
         """() what a training step would follow: by default a fixed mixture of all that the passes give."""
         found = {name: tensor for name, tensor in floats(self.passes(part, m)).items() if tensor.requires_grad}
         expect(bool(found), f"{self._name}: nothing that its passes give has a gradient")
         return torch.stack([(tensor.float() * _wave(tensor)).sum() for tensor in found.values()]).sum()
 
-    def leads_back(self, part: Any, m: Material) -> Mapping[str, tuple[Tensor, ...]]:
+    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         """What stands before the part, as leaves that want a gradient through it when it is frozen: name → alternatives."""
         return {}
 
-    def fabricate(self, context: Context, items: int = 3) -> Material:
+    def fabricate(self, context: Context, items: int = 3) -> Inputs:
         """What the part is fed with."""
         return fabricate(context, items)
 
-    def _ready(self, device: torch.device) -> tuple[Any, Material]:
+    def _ready(self, device: torch.device) -> tuple[Any, Inputs]:
         context = self.context()
         return at_rest(self.make(context, device=device)), self.fabricate(context).to(device)
 
     @torch.no_grad()
-    def _results(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def _results(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         return {**self.passes(part, m), **self.samples(part, m)}
 
     # What is asked.
@@ -116,7 +116,7 @@ class PartSuite(Suite):
                     continue
                 self.check_meta_shapes(part, m)
 
-    def check_meta_shapes(self, part: Any, m: Material) -> None:
+    def check_meta_shapes(self, part: Any, m: Inputs) -> None:
         self.check_shapes(part, m)
 
     def test_padding_never_changes_a_result(self, device: torch.device) -> None:
@@ -177,7 +177,7 @@ class PartSuite(Suite):
         for step in range(self.steps if waiting else 0):
             optimizer.zero_grad(set_to_none=True)
             torch.manual_seed(step)
-            rows = Material.take(m, *range(len(m)))
+            rows = Inputs.take(m, *range(len(m)))
             rows.numbers[:] = rows.numbers + 100 * step
             self.objective(part, rows).backward()  # type: ignore[no-untyped-call]
             waiting &= set(unreached(part))

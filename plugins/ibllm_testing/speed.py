@@ -24,9 +24,9 @@ from ibllm_core.host.options import Config, LossConfig
 
 from . import SUITES, LossSuite, MetricSuite, OptimizerSuite, ProcedureSuite, TokenizerSuite, TrackerSuite
 from .fixtures import best_device
-from .material import fabricate
-from .neighbours import LetterTokenizer
+from .inputs import fabricate
 from .parts import PartSuite
+from .stand_ins import LetterTokenizer
 from .suite import Suite
 
 #: Sizes of the comparison: items of a batch, the width of parts and latents, tokens of the longest texts.
@@ -71,7 +71,8 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
     """Times a component and its reference in turns.
 
     Args:
-        task: ``kind``, ``name``, ``options``, ``surroundings`` (of `ibllm_author.subject.Component`); ``against``, a name instead of the usual reference.
+        task: ``kind``, ``name``, ``options``, ``surroundings`` (of `ibllm_author.checked_package.Component`); ``against``, a name
+            instead of the usual reference.
 
     Returns ``reference``, ``what`` was timed, ``ratio`` (component ÷ reference, of medians), ``lowest`` and ``highest`` ratio of a round,
     ``milliseconds`` of one pass of either, ``rounds``; or ``error``.

@@ -36,7 +36,7 @@ from ibllm_core.recipe.words import options_of
 
 from .checks import expect
 from .fixtures import best_device
-from .neighbours import LetterTokenizer
+from .stand_ins import LetterTokenizer
 
 #: Sizes of the surroundings: the width of parts that do not state theirs, the width of the latents that a part reads.
 WIDTH, LATENT = 16, 12

@@ -15,9 +15,9 @@ from ibllm_core.interfaces.text import TextDecoder
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, SPECIAL
 
 from .checks import expect, has_shape, is_latent, same
-from .material import Material
-from .neighbours import LetterTokenizer
+from .inputs import Inputs
 from .parts import PartSuite
+from .stand_ins import LetterTokenizer
 from .suite import WIDTH
 
 #: Texts that are enumerated: so many ids, so many tokens after the beginning.
@@ -30,17 +30,17 @@ class TextEncoderSuite(PartSuite):
     kind = "text_encoder"
     sees_images = False
 
-    def passes(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         z = part(m.x)
         return {"tokens": z.tokens * z.mask.unsqueeze(-1), "mask": z.mask, "pooled": z.pooled}
 
-    def check_shapes(self, part: Any, m: Material) -> None:
+    def check_shapes(self, part: Any, m: Inputs) -> None:
         z = part(m.x)
         is_latent(z, len(m), WIDTH if getattr(self.config(), "width", None) is None else part.width)
         expect(part.width == z.pooled.shape[-1], f"{self._name}: its width says {part.width}, its latents have {z.pooled.shape[-1]}")
         has_shape("embed", part.embed(m.x.ids), "b t e", (*m.x.ids.shape, None))
 
-    def leads_back(self, part: Any, m: Material) -> Mapping[str, tuple[Tensor, ...]]:
+    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         if "soft_tokens" not in self.config().provides():
             return {}
         found: dict[str, tuple[Tensor, ...]] = {}
@@ -95,14 +95,14 @@ class TextDecoderSuite(PartSuite):
     kind = "text_decoder"
     sees_images = False
 
-    def passes(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         logits = part.logits(m.x.ids, m.x.mask, m.z)
         found = {"logits": logits * m.x.mask.unsqueeze(-1), "nll": part(m.x, m.z)}
         if "prefix" in self.config().provides():
             found["nll after a prefix"] = part(m.x, m.z, m.other)
         return found
 
-    def samples(self, part: Any, m: Material) -> dict[str, Tensor]:
+    def samples(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         found = {"greedy": part.sample(m.z), "drawn": part.sample(m.z, m.rng("sample"), temperature=1.0, top_p=0.9)}
         found["searched"] = part.sample(m.z, beams=3)
         if "prefix" in self.config().provides():
@@ -110,7 +110,7 @@ class TextDecoderSuite(PartSuite):
             found["searched after a prefix"] = part.sample(m.z, prefix=m.other, beams=3)
         return {name: torch.nn.functional.pad(t.ids, (0, part.max_length - t.ids.shape[1]), value=PAD) for name, t in found.items()}
 
-    def check_shapes(self, part: Any, m: Material) -> None:
+    def check_shapes(self, part: Any, m: Inputs) -> None:
         assert isinstance(part, TextDecoder)
         tokenizer = self.context().tokenizer
         assert tokenizer is not None
@@ -120,11 +120,11 @@ class TextDecoderSuite(PartSuite):
         logits, _ = part.step(torch.full((len(m),), BOS, device=m.y.device), part.begin(m.z))
         has_shape("step", logits, "b v", (len(m), part.vocabulary))
 
-    def objective(self, part: Any, m: Material) -> Tensor:
+    def objective(self, part: Any, m: Inputs) -> Tensor:
         total: Tensor = part(m.x, m.z).sum()
         return total
 
-    def leads_back(self, part: Any, m: Material) -> Mapping[str, tuple[Tensor, ...]]:
+    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         z = leaf(m)
         self.objective(part, z).backward()  # type: ignore[no-untyped-call]
         return {"the latent": (z.z.tokens, z.z.pooled)}
@@ -190,7 +190,7 @@ class TextDecoderSuite(PartSuite):
         )
 
 
-def leaf(m: Material) -> Material:
+def leaf(m: Inputs) -> Inputs:
     """The same with a latent and an image that want a gradient."""
     made = m.clone()
     for tensor in (made.z.tokens, made.z.pooled, made.y):

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ibllm_testing.neighbours import LetterTokenizer
+from ibllm_testing.stand_ins import LetterTokenizer
 from ibllm_transformer.config import CaptionImageNLLConfig, TransformerTextEncoderConfig, VQTransformerConfig
 from ibllm_transformer.loss import CaptionImageNLL
 from ibllm_transformer.text_encoder import TransformerTextEncoder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ibllm_testing.neighbours import LetterTokenizer, TinyImageTokenizer
+from ibllm_testing.stand_ins import LetterTokenizer, TinyImageTokenizer
 from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
 from ibllm_transformer.layers import null_condition
 from ibllm_transformer.loss import CaptionImageNLL

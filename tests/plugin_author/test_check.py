@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from ibllm_author import contract, imports, process, subject
+from ibllm_author import checked_package, contract, imports, process
 from ibllm_testing import speed
 from ibllm_testing.fixtures import run_command
 
@@ -94,11 +94,11 @@ def test_a_package_that_breaks_its_contract_in_words(package):
 
 def test_a_part_that_wants_options_gets_them(package, monkeypatch):
     package(default="")
-    found = subject.subject(plugins.manager(), "flat-rate", (), "")
+    found = checked_package.subject(plugins.manager(), "flat-rate", (), "")
     assert found.components[0].hindrance == "it has options without a default; give them: --set schedule.flat.low=…"
     monkeypatch.setattr(contract, "python", None)  # nothing is run for what cannot be tried
     assert contract.run(found)["schedule.flat"].status == "untested"
-    given = subject.subject(plugins.manager(), "flat-rate", ["schedule.flat.low=0.25"], "")
+    given = checked_package.subject(plugins.manager(), "flat-rate", ["schedule.flat.low=0.25"], "")
     assert (given.components[0].options, given.components[0].hindrance) == ({"low": 0.25}, "")
 
 
@@ -137,18 +137,18 @@ def test_without_pytest_it_says_what_to_install(monkeypatch):
 
 
 def test_values_are_toml_or_strings():
-    found = subject.read_sets(["loss.a.x=[1, 2]", "loss.a.y=word", "loss.b.z=true"])
+    found = checked_package.read_sets(["loss.a.x=[1, 2]", "loss.a.y=word", "loss.b.z=true"])
     assert found == {"loss.a": {"x": [1, 2], "y": "word"}, "loss.b": {"z": True}}
 
 
 def test_metrics_are_measured_on_the_packages_own_dataset():
-    found = subject.subject(plugins.manager(), "shapes", ["dataset.shapes.evaluation_size=64"], "")
+    found = checked_package.subject(plugins.manager(), "shapes", ["dataset.shapes.evaluation_size=64"], "")
     metrics = [component for component in found.components if component.kind == "metric"]
     assert {c.name for c in metrics} == {"scene", "caption_facts", "round_trip"}
     assert all(c.surroundings == {"dataset": ("shapes", {"evaluation_size": 64}), "split": "test"} for c in metrics)
-    general = subject.subject(plugins.manager(), "metrics", (), "").components
+    general = checked_package.subject(plugins.manager(), "metrics", (), "").components
     assert {tuple(c.surroundings) for c in general} == {()}
-    assert subject.subject(plugins.manager(), "metrics", (), "shapes").components[0].surroundings["dataset"] == ("shapes", {})
+    assert checked_package.subject(plugins.manager(), "metrics", (), "shapes").components[0].surroundings["dataset"] == ("shapes", {})
 
 
 @pytest.mark.parametrize("kind", speed.REFERENCES)
@@ -219,8 +219,8 @@ def test_components_whose_names_begin_alike_are_judged_apart(monkeypatch):
         f"globals().update({{title(name): made(wrong) for name, wrong in {wrong}.items()}})\n"
     )
     monkeypatch.setattr(contract, "_module", lambda *_: module)
-    tried = tuple(subject.Component("loss", name, "", {}) for name in wrong)
-    found = contract.run(subject.Subject("some", "1", ("some",), tried, {}))
+    tried = tuple(package.Component("loss", name, "", {}) for name in wrong)
+    found = contract.run(package.Subject("some", "1", ("some",), tried, {}))
     assert {label: (v.status, v.checks) for label, v in found.items()} == {
         f"loss.{name}": ("failed" if bad else "passed", 1) for name, bad in wrong.items()
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ibllm_study.checking import check_arms
 from ibllm_study.plan import make_plan
-from ibllm_study.reading import read_study
+from ibllm_study.study_file import read_study
 
 from ibllm_core.cli.main import main
 from ibllm_core.host.manager import manager

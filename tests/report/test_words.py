@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from ibllm_report.highlight import coloured
-from ibllm_report.words import Segment, compare
+from ibllm_report.text_diff import Segment, compare
 
 
 @pytest.mark.parametrize(

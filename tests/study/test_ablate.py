@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from ibllm_study.directory import DONE, FAILED, StudyDirectory
 from ibllm_study.plan import Plan, make_plan
-from ibllm_study.reading import read_study
 from ibllm_study.runner import Runner, Watcher, _environment
 from ibllm_study.sharing import end_of
+from ibllm_study.study_file import read_study
 from safetensors.torch import load_file
 
 from ibllm_core.training.job import Job

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ibllm_study.plan import Plan, make_plan
-from ibllm_study.reading import arms, read_study
+from ibllm_study.study_file import arms, read_study
 
 from ibllm_core.errors import UserError
 

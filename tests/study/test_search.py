@@ -13,11 +13,11 @@ from typing import Any
 
 import optuna
 import pytest
-from ibllm_study import points, runner, search
+from ibllm_study import runner, search, trials
 from ibllm_study.directory import StudyDirectory
 from ibllm_study.plan import Cell, Plan, make_plan
-from ibllm_study.reading import read_study
 from ibllm_study.runner import Runner, Watcher
+from ibllm_study.study_file import read_study
 
 from ibllm_core.errors import UserError
 
@@ -121,7 +121,7 @@ class Given:
         self.directory = StudyDirectory(self.file.parent / "out")
 
     def plan(self) -> Plan:
-        return points.plan_from_storage(make_plan(read_study(self.file)), self.directory)
+        return trials.plan_from_storage(make_plan(read_study(self.file)), self.directory)
 
     def run(self, figure: Figure = higher_rate_is_better, jobs: int = 1, looks: float = math.inf) -> tuple[Plan, Pretended]:
         plan = self.plan()
@@ -270,7 +270,7 @@ def test_a_failed_run_fails_its_point_and_can_be_tried_again(given: Callable[...
     failed = study.states()["FAIL"]
     study.run(lambda cell, step: step / 8)
     assert study.states()["FAIL"] == failed, "not unasked"
-    points.retry(study.plan(), study.directory)
+    trials.retry(study.plan(), study.directory)
     again, ran = study.run(lambda cell, step: step / 8)
     assert set(ran.started) == {plan.cell(bad.name, seed).id for seed in (0, 1)}
     assert [arm.name for arm in again.arms] == [arm.name for arm in plan.arms]

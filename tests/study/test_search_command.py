@@ -16,9 +16,9 @@ import optuna
 import pytest
 from ibllm_study.directory import StudyDirectory
 from ibllm_study.plan import Plan, make_plan
-from ibllm_study.points import plan_from_storage
-from ibllm_study.reading import read_study
 from ibllm_study.sharing import run_key
+from ibllm_study.study_file import read_study
+from ibllm_study.trials import plan_from_storage
 
 from ibllm_core.recipe import load
 

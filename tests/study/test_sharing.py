@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from ibllm_study.plan import make_plan
-from ibllm_study.reading import read_study
 from ibllm_study.sharing import prefixes, run_key
+from ibllm_study.study_file import read_study
 
 from ibllm_core.recipe import load
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from ibllm_study.directory import StudyDirectory
 from ibllm_study.plan import Plan, make_plan
-from ibllm_study.reading import read_study
 from ibllm_study.runner import Runner
+from ibllm_study.study_file import read_study
 from ibllm_study.verify import differences, finished, verify
 
 from ibllm_core.errors import UserError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ibllm_study.directory import StudyDirectory
 from ibllm_study.plan import Cell, Plan, make_plan
-from ibllm_study.reading import read_study
+from ibllm_study.study_file import read_study
 from PIL import Image
 
 from ibllm_core.runs.directory import write_json

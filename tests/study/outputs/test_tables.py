@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ibllm_study import words
+from ibllm_study import wording
 from ibllm_study.analysis import Analysis, Unit
 from ibllm_study.findings import from_plan
 from ibllm_study.latex import text
@@ -138,10 +138,10 @@ def test_too_few_seeds_are_said_in_words(make, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     plan, directory = make(tmp_path, seeds=3)
     printed = "\n".join(write_outputs(plan, directory))
-    assert printed.count(words.TOO_FEW) == 4
+    assert printed.count(wording.TOO_FEW) == 4
     assert "Too few seeds to say whether any arm differs" in printed
     for name in ("table.md", "table.tex", "study.html"):
-        assert words.TOO_FEW in (directory / name).read_text(encoding="utf-8")
+        assert wording.TOO_FEW in (directory / name).read_text(encoding="utf-8")
     table = [row for row in rows(directory / "table.csv") if row["figure"] == PRIMARY and row["arm"] != "base"]
     assert {row["too_few_seeds"] for row in table} == {"true"}
     assert all(row["difference_low"] for row in table)
@@ -151,7 +151,7 @@ def test_a_corrected_p_that_passes_is_not_too_few():
     """Holm's later steps multiply by less than the family, which `too_few` goes by."""
     comparison = Comparison(seeds=tuple(range(7)), p_t=1e-4, p_permutation=2**-6, p_t_holm=3e-4, p_permutation_holm=3 * 2**-6, family=4)
     assert comparison.too_few
-    assert words.p_values(comparison) == ("< 0.001", "0.047")
+    assert wording.p_values(comparison) == ("< 0.001", "0.047")
 
 
 def test_nothing_done_yet_is_a_table_too(make, tmp_path):
@@ -180,7 +180,7 @@ def test_digits_follow_the_spread():
     [(0.5, "0.50"), (0.0312, "0.031"), (0.0078, "0.0078"), (0.0004, "< 0.001"), (0.0996, "0.10"), (1.0, "1.00"), (None, "—")],
 )
 def test_p_values(p, shown):
-    assert words.p_value(p) == shown
+    assert wording.p_value(p) == shown
 
 
 def test_findings_know_what_differs_and_why_a_run_is_missing(whole):

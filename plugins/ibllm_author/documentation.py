@@ -9,7 +9,7 @@ from ibllm_core.host.manager import Manager, PluginError
 from ibllm_core.host.packaged import documentation_url
 from ibllm_core.recipe.words import options_of
 
-from .subject import Component, Subject
+from .checked_package import Component, Subject
 
 
 def of_component(manager: Manager, component: Component) -> list[str]:

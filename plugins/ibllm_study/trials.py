@@ -9,10 +9,10 @@ import attrs
 
 from ibllm_core.recipe.words import written
 
-from . import space
+from . import search_space
 from .directory import StudyDirectory
 from .plan import Cell, Plan, arm_cells
-from .reading import arm_of
+from .study_file import arm_of
 
 if TYPE_CHECKING:
     import optuna
@@ -23,7 +23,7 @@ ARM, KNOB, SEEDS, REASON, REFUSED, RETRIES = "arm", "knob", "seeds", "reason", "
 
 
 @attrs.define
-class Points:
+class Trials:
     """A plan that grows by the points of a search.
 
     Attributes:
@@ -43,7 +43,7 @@ class Points:
             UserError: no recipe comes of the point.
         """
         study, number = self.plan.study, trial.number
-        changes = space.changes(study, trial.params)
+        changes = search_space.changes(study, trial.params)
         # Compared as text too, for to Python 1 is True.
         same = next((arm.name for arm in self.plan.arms if arm.changes == changes and repr(arm.changes) == repr(changes)), None)
         if same is None:
@@ -72,20 +72,20 @@ class Points:
 
 def plan_from_storage(plan: Plan, directory: StudyDirectory) -> Plan:
     """The plan with all points that its search has tried so far; as it is where there is no database yet."""
-    if not space.database(directory).exists():
+    if not search_space.database(directory).exists():
         return plan
-    with space.storage(plan, directory) as study:
-        points = Points(plan)
+    with search_space.storage(plan, directory) as study:
+        points = Trials(plan)
         points.load(study.get_trials(deepcopy=False))
     return points.plan
 
 
 def retry(plan: Plan, directory: StudyDirectory) -> None:
     """Has the points whose runs failed tried again, as new trials: in the database, what is finished stays."""
-    if not space.database(directory).exists():
+    if not search_space.database(directory).exists():
         return
-    with space.storage(plan, directory) as study:
-        points = Points(plan)
+    with search_space.storage(plan, directory) as study:
+        points = Trials(plan)
         trials = study.get_trials(deepcopy=False)
         points.load(trials)
         again = {trial.user_attrs.get(RETRIES) for trial in trials}
@@ -93,7 +93,7 @@ def retry(plan: Plan, directory: StudyDirectory) -> None:
             if trial.state.name == "FAIL" and trial.number in points.arms and trial.number not in again:
                 # Optuna hands out what is queued first.
                 study.enqueue_trial(trial.params, user_attrs={RETRIES: trial.number})
-                space.suggest(study.ask(), plan.study)
+                search_space.suggest(study.ask(), plan.study)
                 for cell in points.cells(trial.number):
                     directory.failure(cell).unlink(missing_ok=True)
 

@@ -11,11 +11,11 @@ import tomlkit
 
 from ibllm_core.recipe.locate import Path, dotted, key_path
 
-from . import space
+from . import search_space
 from .directory import DONE, StudyDirectory
 from .plan import Plan
-from .points import REFUSED
 from .schema import BASE
+from .trials import REFUSED
 
 if TYPE_CHECKING:
     import optuna
@@ -28,7 +28,7 @@ def winner(study: optuna.Study, plan: Plan, directory: StudyDirectory, arms: Map
     counts = {name: sum(trial.state.name == name for trial in trials) for name in ("COMPLETE", "PRUNED", "FAIL")}
     refused = sum(REFUSED in trial.user_attrs for trial in trials)
     head = f"{len(trials)} points: {counts['COMPLETE']} run to the end, {counts['PRUNED'] - refused} given up, {counts['FAIL']} failed"
-    lines = [head + (f", {refused} that cannot be built" if refused else "") + f"; for Optuna's dashboard: {space.url(directory)}"]
+    lines = [head + (f", {refused} that cannot be built" if refused else "") + f"; for Optuna's dashboard: {search_space.url(directory)}"]
     if not counts["COMPLETE"]:
         return lines
     best = study.best_trial

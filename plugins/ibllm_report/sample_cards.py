@@ -9,7 +9,7 @@ import attrs
 from ibllm_core.host.figures import DRAWING, NOT_INDEPENDENT, READING, RETURNED, ROUND_TRIP, Mark
 from ibllm_core.runs.glossary import Glossary
 
-from . import words
+from . import text_diff
 from .files import Item
 
 #: What is said where no metric judges a caption: other words may still be right, and that a caption came back is only the captioner's word.
@@ -31,8 +31,8 @@ class Verdict:
 class Reading:
     """A caption read off an image, against its reference; the stretches that differ are marked unless the caption is known to be right."""
 
-    reference: Sequence[words.Segment]
-    text: Sequence[words.Segment]
+    reference: Sequence[text_diff.Segment]
+    text: Sequence[text_diff.Segment]
     verdicts: Sequence[Verdict]
 
 
@@ -118,9 +118,9 @@ def _card(item: Item, glossary: Glossary) -> Card:
 
 
 def _reading(reference: str | None, text: str, marks: Sequence[tuple[Mark, bool]], unmarked: Mark) -> Reading:
-    expected, found = words.compare(reference or "", text)
+    expected, found = text_diff.compare(reference or "", text)
     same = not any(segment.differs for segment in (*expected, *found))
     verdicts = _verdicts(marks or [(unmarked, same)], "" if same else ", in other words")
     if marks and all(right for _, right in marks):
-        expected, found = words.plain(reference or ""), words.plain(text)
+        expected, found = text_diff.plain(reference or ""), text_diff.plain(text)
     return Reading(reference=expected, text=found, verdicts=verdicts)

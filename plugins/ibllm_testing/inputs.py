@@ -28,7 +28,7 @@ JUNK = 50.0
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class Material:
+class Inputs:
     """Everything a part may ask for, b items of each.
 
     Attributes:
@@ -56,14 +56,14 @@ class Material:
         """Noise keyed by the items' numbers."""
         return Rng((7, *purpose), self.numbers, self.y.device)
 
-    def take(self, *rows: int) -> Material:
+    def take(self, *rows: int) -> Inputs:
         """Some of the items."""
         return self._mapped(lambda tensor: tensor[list(rows)], self.numbers[list(rows)])
 
-    def to(self, device: torch.device) -> Material:
+    def to(self, device: torch.device) -> Inputs:
         return self._mapped(lambda tensor: tensor.to(device), self.numbers)
 
-    def clone(self) -> Material:
+    def clone(self) -> Inputs:
         return self._mapped(torch.clone, self.numbers.copy())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ class Material:
             found |= {f"{name} tokens": z.tokens, f"{name} mask": z.mask, f"{name} pooled": z.pooled}
         return found
 
-    def padded(self, longest: int) -> Material:
+    def padded(self, longest: int) -> Inputs:
         """The same items with more padding, all of it holding junk; texts up to `longest` tokens."""
         x, other = _padded_tokens(self.x, longest), _padded_tokens(self.other, longest)
         z_x = _padded_latent(self.z_x, places=x.ids.shape[1] - self.x.ids.shape[1])
@@ -94,14 +94,14 @@ class Material:
             unpaired_y=self.y.flip(-1),
         )
 
-    def _mapped(self, change: Any, numbers: npt.NDArray[np.int64]) -> Material:
+    def _mapped(self, change: Any, numbers: npt.NDArray[np.int64]) -> Inputs:
         def tokens(of: Tokens) -> Tokens:
             return Tokens(change(of.ids), change(of.mask))
 
         def latent(of: Latent) -> Latent:
             return Latent(change(of.tokens), change(of.mask), change(of.pooled))
 
-        return Material(
+        return Inputs(
             numbers=numbers,
             x=tokens(self.x),
             other=tokens(self.other),
@@ -112,7 +112,7 @@ class Material:
         )
 
 
-def fabricate(context: Context, items: int = ITEMS, seed: int = 0, lengths: Sequence[int] = KEPT) -> Material:
+def fabricate(context: Context, items: int = ITEMS, seed: int = 0, lengths: Sequence[int] = KEPT) -> Inputs:
     """`items` items on the CPU, a function of the context's sizes and of `seed`; `lengths` are those of texts and latents, in turns."""
     random = torch.Generator().manual_seed(seed)
     kept = torch.tensor([lengths[n % len(lengths)] for n in range(items)])
@@ -120,7 +120,7 @@ def fabricate(context: Context, items: int = ITEMS, seed: int = 0, lengths: Sequ
     x = _texts(context, kept, random)
     tokens = context.image_tokens
     high, count = (tokens.vocabulary, tokens.rows * tokens.columns) if tokens is not None else (2, 1)
-    return Material(
+    return Inputs(
         numbers=np.arange(11, 11 + items),
         x=x,
         other=_texts(context, kept.flip(0), random),
