@@ -5,66 +5,68 @@ Each rule is a function of the draft that notes what it finds. A rule passes ove
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 
 from ..errors import nearest
 from ..host.options import DatasetConfig
-from .checks_losses import LOSS_RULES
-from .draft import Draft, at_defaults, offers, switches
+from .draft import Draft, needs, switches, ways
 from .schema import PARTS, READS, UNPAIRED, Component, Init, Validation
+from .sections import parts_reached, players_of, terms_of
 from .words import listing
 
 
 def check_all(draft: Draft) -> None:
     """Applies every rule."""
-    for rule in (*RULES, *LOSS_RULES):
+    for rule in RULES:
         rule(draft)
 
 
 def order_names_every_stage(draft: Draft) -> None:
     if "order" in draft.unread or not draft.is_table("stages"):
         return
-    stages = draft.names("stages")
-    meant = {nearest(name, stages) for name in draft.recipe.order if name not in stages}
-    for name, count in Counter(draft.recipe.order).items():
-        if name not in stages:
-            draft.unknown(("order",), f'there is no stage "{name}"', name, stages)
-        elif count > 1:
-            draft.say(("order",), f'the stage "{name}" is named {count} times', expected="each stage once")
+    stages, order = draft.names("stages"), draft.recipe.order
+    draft.all_known(("order",), order, stages, 'there is no stage "{}"')
+    meant = {nearest(name, stages) for name in order if name not in stages}
     for name in stages:
-        if name not in draft.recipe.order and name not in meant:
-            draft.say(
-                ("stages", name), "the stage is not in order", expected="its name in order", hint=f"stages.{name}.steps = 0 skips a stage"
-            )
+        if order.count(name) > 1:
+            draft.say(("order",), f'the stage "{name}" is named {order.count(name)} times', "each stage once")
+        elif name not in order and name not in meant:
+            hint = f"stages.{name}.steps = 0 skips a stage"
+            draft.say(("stages", name), "the stage is not in order", "its name in order", hint=hint)
 
 
 def something_is_played(draft: Draft) -> None:
     stages = draft.recipe.stages.values()
     if stages and len(stages) == len(draft.names("stages")) and not any(stage.steps for stage in stages):
-        draft.say(("order",), "every stage has steps = 0: there is nothing to do", expected="a stage with steps > 0")
+        draft.say(("order",), "every stage has steps = 0: there is nothing to do", "a stage with steps > 0")
 
 
 def trained_parts_are_there(draft: Draft) -> None:
     there = draft.parts_there()
     for name, stage in draft.recipe.stages.items():
         path = ("stages", name, "train")
-        for part, count in Counter(stage.train).items():
+        for part in dict.fromkeys(stage.train):
             if part not in PARTS:
-                draft.unknown(path, f'there is no part "{part}"', part, there)
+                draft.all_known(path, [part], there, 'there is no part "{}"')
             elif part not in there:
-                draft.say(path, f"the model has no {part}", expected=listing(there), hint=f"[model.{part}] would give it one")
-            elif count > 1:
-                draft.say(path, f"{part} is named {count} times", expected="each part once")
+                draft.say(path, f"the model has no {part}", listing(there), hint=f"[model.{part}] would give it one")
+            elif stage.train.count(part) > 1:
+                draft.say(path, f"{part} is named {stage.train.count(part)} times", "each part once")
         if stage.steps and draft.document.get(*path) == []:
-            draft.say(path, "no part is trained", expected='"all" or names of parts', hint=f"stages.{name}.steps = 0 skips the stage")
+            draft.say(path, "no part is trained", '"all" or names of parts', hint=f"stages.{name}.steps = 0 skips the stage")
 
 
 def needs_are_met(draft: Draft) -> None:
     """Data and parts that a component asks for are there, and can do what it asks; captions and images by themselves may be unpaired ones too."""
     recipe, parts = draft.recipe, draft.recipe.parts
     unpaired = {UNPAIRED[name] for name in draft.names("unpaired") if name in UNPAIRED}
-    for path, component, need in draft.all_needs():
+    losses = {name: entry.component for name, entry in recipe.losses.items()}
+    asking = {
+        (table, name): one
+        for table, held in (("model", parts), ("losses", losses), ("metrics", recipe.metrics))
+        for name, one in held.items()
+    }
+    for path, component, need in ((path, one, need) for path, one in asking.items() for need in sorted(needs(one.config))):
         part, _, ability = need.partition(".")
         if part == "data":
             if recipe.data is not None and ability not in recipe.data.config.provides() | unpaired:
@@ -74,75 +76,52 @@ def needs_are_met(draft: Draft) -> None:
                 _cannot(draft, path, component, parts[part], f"model.{part}", ability)
         elif part not in draft.parts_there() and not ability:
             what, away = f"{component.use} needs a part that the model lacks: {part}", f"{'.'.join(path)} = false"
-            draft.say((*path, "use"), what, expected=f"a table [model.{part}], or {away}")
+            draft.say((*path, "use"), what, f"a table [model.{part}], or {away}")
 
 
 def _cannot(draft: Draft, path: tuple[str, str], component: Component, held: Component, table: str, ability: str) -> None:
     """Says that what stands in a table does not provide what a component asks for, and which options or others would."""
-    turned_on = [f"{table}.{switch}" for switch in switches(held.config, ability)]
-    able = [f'"{name}"{way}' for name in draft.manager.names(held.kind) if (way := _way(draft, held.kind, name, ability)) is not None]
-    others = [f"[{table}] with use = " + " or ".join(able)] if able and not turned_on else []
-    further = [f"a table [unpaired.{name}]" for name, given in UNPAIRED.items() if table == "data" and given == ability]
-    thing = "dataset" if table == "data" else held.kind
-    draft.say(
-        (*path, "use"),
-        f"{component.use} needs {table.removeprefix('model.')}.{ability}, which {held.use} ({held.place}) does not provide",
-        expected=", or ".join([*turned_on, *others, *further]) or f"another {thing}; none that is installed provides it",
-        provider=held.provider,
-    )
-
-
-def _way(draft: Draft, part: str, name: str, ability: str) -> str | None:
-    """How a component provides an ability: as it is, ``""``, or with an option; None where it does not."""
-    if ability in offers(draft.manager, part, name):
-        return ""
-    options = switches(at_defaults(draft.manager, part, name), ability)
-    return f" ({options[0]})" if options else None
+    what = f"{component.use} needs {table.removeprefix('model.')}.{ability}, which {held.use} ({held.place}) does not provide"
+    ways_out = [f"{table}.{switch}" for switch in switches(held.config, ability)]
+    if not ways_out and (able := ways(draft.manager, held.kind, ability)):
+        ways_out = [f"[{table}] with use = " + " or ".join(able)]
+    ways_out += [f"a table [unpaired.{name}]" for name, given in UNPAIRED.items() if table == "data" and given == ability]
+    expected = ", or ".join(ways_out) or f"another {held.kind}; none that is installed provides it"
+    draft.say((*path, "use"), what, expected, provider=held.provider)
 
 
 def latents_fit(draft: Draft) -> None:
     """A decoder's explicit ``latent`` is its encoder's width."""
     parts = draft.recipe.parts
-    for reader, encoder in READS.items():
-        if reader not in parts or encoder not in parts:
-            continue
-        latent = getattr(parts[reader].config, "latent", None)
-        own = getattr(parts[encoder].config, "width", None)
+    for reader, encoder in ((reader, encoder) for reader, encoder in READS.items() if reader in parts and encoder in parts):
+        latent, own = getattr(parts[reader].config, "latent", None), getattr(parts[encoder].config, "width", None)
         width = draft.recipe.width if own is None else own
         if latent is None or latent == width or (own is None and "model" in draft.unread):
             continue
-        place = draft.place("model", encoder, "width") if own is not None else draft.place("model", "width")
-        draft.say(
-            ("model", reader, "latent"),
-            f"the axis d of the latent does not fit: {reader} reads (b n {latent}), {encoder} gives (b n {width})",
-            expected=f"{width}, or no latent at all: it then follows {place.key} ({place})",
-            provider=parts[reader].provider,
-        )
+        place = draft.place("model", "width") if own is None else draft.place("model", encoder, "width")
+        what = f"the axis d of the latent does not fit: {reader} reads (b n {latent}), {encoder} gives (b n {width})"
+        expected = f"{width}, or no latent at all: it then follows {place.key} ({place})"
+        draft.say(("model", reader, "latent"), what, expected, provider=parts[reader].provider)
 
 
 def tokenizers_are_there(draft: Draft) -> None:
     for part, component in draft.recipe.parts.items():
         name = getattr(component.config, "tokenizer", None)
-        if isinstance(name, str) and name not in draft.names("tokenizers"):
-            draft.unknown(("model", part, "tokenizer"), f"there is no table [tokenizers.{name}]", name, draft.names("tokenizers"))
+        if isinstance(name, str):
+            draft.all_known(("model", part, "tokenizer"), [name], draft.names("tokenizers"), "there is no table [tokenizers.{}]")
 
 
 def splits_are_there(draft: Draft) -> None:
     """Splits exist, and none is both looked at for choices and reported."""
-    data = draft.recipe.data.config if draft.recipe.data else None
-    known = tuple(data.splits()) if isinstance(data, DatasetConfig) else None
-    reported = draft.recipe.evaluation.splits
+    data, reported, strange = draft.recipe.data, draft.recipe.evaluation.splits, 'the data has no split "{}"'
+    known = data.config.splits() if data and isinstance(data.config, DatasetConfig) else None
     said = draft.document.get("evaluation", "splits") is not None
     where = draft.place("evaluation", "splits") if said else "evaluation.splits has it by default"
-    for split in reported:
-        if known is not None and split not in known:
-            draft.unknown(("evaluation", "splits"), f'the data has no split "{split}"', split, known)
+    draft.all_known(("evaluation", "splits"), reported, known, strange)
     for path, validate in _validations(draft):
-        if known is not None and validate.split not in known:
-            draft.unknown((*path, "split"), f'the data has no split "{validate.split}"', validate.split, known)
-        elif validate.split in reported:
+        if draft.all_known((*path, "split"), [validate.split], known, strange) and validate.split in reported:
             what = f'"{validate.split}" is reported ({where}), so no choice may look at it'
-            draft.say((*path, "split"), what, expected="a split that is not in evaluation.splits")
+            draft.say((*path, "split"), what, "a split that is not in evaluation.splits")
 
 
 def figures_are_there(draft: Draft) -> None:
@@ -151,44 +130,40 @@ def figures_are_there(draft: Draft) -> None:
     if len(given) < len(draft.names("metrics")):
         return
     for path, validate in _validations(draft):
-        strange = [name for name in validate.metrics if name not in given]
-        for name in strange:
-            draft.unknown((*path, "metrics"), f'there is no metric "{name}"', name, given)
-        if strange:
-            continue
-        figures = [figure for name, names in given.items() if not validate.metrics or name in validate.metrics for figure in names]
-        watched = {"figure": validate.figure} if validate.figure else {}
-        if validate.balance:
-            watched |= {"text": validate.balance.text, "image": validate.balance.image}
-        for key, figure in watched.items():
-            if figure not in figures:
-                at = (*path, key) if key == "figure" else (*path, "balance", key)
-                draft.unknown(at, f'no metric used here gives the figure "{figure}"', figure, figures)
+        if draft.all_known((*path, "metrics"), validate.metrics, given, 'there is no metric "{}"'):
+            figures = [figure for name in given if not validate.metrics or name in validate.metrics for figure in given[name]]
+            watched: dict[tuple[str, ...], str] = {("figure",): validate.figure} if validate.figure else {}
+            if validate.balance:
+                watched |= {("balance", key): getattr(validate.balance, key) for key in ("text", "image")}
+            for key, figure in watched.items():
+                draft.all_known((*path, *key), [figure], figures, 'no metric used here gives the figure "{}"')
 
 
-def losses_are_watched_downwards(draft: Draft) -> None:
-    """Without a figure a validation watches the stage's own loss, of which less is better."""
-    for path, validate in _validations(draft):
-        steers = validate.best or validate.patience or validate.plateau
-        if validate.every and not validate.figure and validate.mode == "max" and steers:
+def own_losses_can_be_watched(draft: Draft) -> None:
+    """A validation without a figure watches the stage's loss: less of it is better, and unpaired data have the split too where it needs them."""
+    given = draft.recipe.data.config.provides() if draft.recipe.data else frozenset(UNPAIRED.values())
+    apart = {name: component.config for name, component in draft.recipe.unpaired.items() if UNPAIRED[name] not in given}
+    for path, validate in ((path, validate) for path, validate in _validations(draft) if validate.every and not validate.figure):
+        if validate.mode == "max" and (validate.best or validate.patience or validate.plateau):
             what = "no figure is named, so the stage's own loss is watched, and less is better"
-            draft.say((*path, "mode"), what, expected='mode = "min", or a figure')
+            draft.say((*path, "mode"), what, 'mode = "min", or a figure')
+        for table, config in apart.items():
+            if isinstance(config, DatasetConfig):
+                what = f'the stage watches its own loss, but [unpaired.{table}] has no split "{{}}", and the data no {UNPAIRED[table]}'
+                draft.all_known((*path, "split"), [validate.split], config.splits(), what)
 
 
 def inits_name_parts(draft: Draft) -> None:
     inits: dict[tuple[str, ...], Init | None] = {("init",): draft.recipe.init}
     inits |= {("stages", name, "init"): stage.init for name, stage in draft.recipe.stages.items()}
-    there = draft.parts_there()
     for path, init in inits.items():
-        for part in init.parts if init else ():
-            if part not in there:
-                draft.unknown((*path, "parts"), f'the model has no part "{part}"', part, there)
+        draft.all_known((*path, "parts"), init.parts if init else (), draft.parts_there(), 'the model has no part "{}"')
     for name, entry in draft.recipe.model.parts.items():
         if entry.init and set(entry.init.parts) - {name}:
-            draft.say(("model", name, "init", "parts"), "a part's own init can only give that part", expected=f'["{name}"], or nothing')
+            draft.say(("model", name, "init", "parts"), "a part's own init can only give that part", f'["{name}"], or nothing')
 
 
-def _validations(draft: Draft) -> Iterable[tuple[tuple[str, ...], Validation]]:
+def _validations(draft: Draft) -> Iterator[tuple[tuple[str, ...], Validation]]:
     for name, stage in draft.recipe.stages.items():
         if stage.validate is not None:
             yield ("stages", name, "validate"), stage.validate
@@ -197,31 +172,128 @@ def _validations(draft: Draft) -> Iterable[tuple[tuple[str, ...], Validation]]:
 def unpaired_data_fit(draft: Draft) -> None:
     """A table gives what it is there for, and its images are of the main data's shape."""
     for name, component in draft.recipe.unpaired.items():
-        wanted, path = UNPAIRED[name], ("unpaired", name)
-        if wanted not in component.config.provides():
-            able = [other for other in draft.manager.names("dataset") if wanted in offers(draft.manager, "dataset", other)]
-            expected = "options with which it does, or use = " + " or ".join(f'"{other}"' for other in able)
-            draft.say((*path, "use"), f"{component.use} gives no {wanted} as it stands", expected=expected, provider=component.provider)
+        if UNPAIRED[name] not in component.config.provides():
+            what = f"{component.use} gives no {UNPAIRED[name]} as it stands"
+            expected = "options with which it does, or use = " + " or ".join(ways(draft.manager, "dataset", UNPAIRED[name]))
+            draft.say(("unpaired", name, "use"), what, expected, provider=component.provider)
     images, data = draft.recipe.unpaired.get("images"), draft.recipe.data
-    own, main = images.config if images else None, data.config if data else None
-    if images and data and isinstance(own, DatasetConfig) and isinstance(main, DatasetConfig) and own.image_shape != main.image_shape:
-        draft.say(
-            ("unpaired", "images", "size" if hasattr(own, "size") else "use"),
-            f"its images are (c h w) = {own.image_shape}, those of the main data {main.image_shape}",
-            expected=f"images of one shape; [data] is {data.use} ({data.place})",
-            provider=images.provider,
-        )
+    own, main = (component.config if component else None for component in (images, data))
+    if images and isinstance(own, DatasetConfig) and isinstance(main, DatasetConfig) and own.image_shape != main.image_shape:
+        what = f"its images are (c h w) = {own.image_shape}, those of the main data {main.image_shape}"
+        expected = f"images of one shape; [data] is {data.use} ({data.place})"
+        draft.say(("unpaired", "images", "size" if hasattr(own, "size") else "use"), what, expected, provider=images.provider)
 
 
-def held_out_losses_have_data(draft: Draft) -> None:
-    """A stage that watches its own loss finds, in the split it looks at, what the data alone do not give."""
-    given = draft.recipe.data.config.provides() if draft.recipe.data else frozenset(UNPAIRED.values())
-    apart = {name: component.config for name, component in draft.recipe.unpaired.items() if UNPAIRED[name] not in given}
+def stages_name_losses(draft: Draft) -> None:
+    for name, stage in draft.recipe.stages.items():
+        for loss in stage.losses if draft.is_table("losses") else ():
+            draft.all_known(("stages", name, "losses", loss), [loss], draft.names("losses"), "there is no such loss")
+        if not stage.losses and stage.steps:
+            hint = f"stages.{name}.steps = 0 skips the stage"
+            draft.say(("stages", name, "losses"), "the stage has no loss", "at least one", hint=hint)
+
+
+def losses_are_played_by_whom_they_name(draft: Draft) -> None:
+    for name, entry in draft.recipe.losses.items():
+        if entry.player is not None and entry.player not in (players := players_of(draft, name)):
+            draft.say(("losses", name, "player"), f"{entry.component.use} is not played by the {entry.player}", " or ".join(players))
+
+
+def losses_are_used(draft: Draft) -> None:
+    stages, losses = draft.recipe.stages, draft.recipe.losses
+    if not draft.is_table("stages") or len(stages) < len(draft.names("stages")) or len(losses) < len(draft.names("losses")):
+        return
+    used = {loss for stage in stages.values() for loss in stage.losses} | {term for loss in losses for term in terms_of(draft, loss)}
+    for loss in [name for name in losses if name not in used]:
+        hint = f"losses.{loss} = false takes it away"
+        draft.say(("losses", loss), "the loss is in no stage", "its name in stages.NAME.losses", hint=hint)
+
+
+def composites_have_their_terms(draft: Draft) -> None:
+    plain = [loss for loss in draft.names("losses") if not terms_of(draft, loss)]
+    for loss, term in ((one, term) for one in draft.recipe.losses for term in terms_of(draft, one)):
+        said_by = next((key for key, value in draft.table("losses", loss).items() if value == term and key != "use"), "use")
+        path = ("losses", loss, said_by)
+        if term not in draft.names("losses"):
+            draft.all_known(path, [term], [name for name in plain if name != loss], 'its term "{}" is no loss of this recipe')
+        elif term not in plain:
+            draft.say(path, f'its term "{term}" is made of terms itself', "a loss that stands for itself")
+
+
+def terms_stand_alone(draft: Draft) -> None:
+    """A composite beside its own terms would count them twice."""
+    for name, stage in draft.recipe.stages.items():
+        for loss, term in ((one, term) for one in stage.losses for term in terms_of(draft, one) if term in stage.losses):
+            what = f"{loss} is made of {term} and stands beside it, so it would count twice"
+            draft.say(("stages", name, "losses", term), what, f"{loss} or its terms, not both")
+
+
+def losses_train_something(draft: Draft) -> None:
+    """Every loss reaches a part that its stage trains."""
+    training = [stage for stage in draft.recipe.stages.values() if stage.steps and stage.train]
+    for stage, loss in ((one, loss) for one in training for loss in one.losses if loss in draft.recipe.losses):
+        reached, players = set(parts_reached(draft, loss)), players_of(draft, loss)
+        if players == ("model",):
+            reached -= {"discriminator"}
+        if players == ("critic",):
+            reached &= {"discriminator"}
+        if reached and not reached & set(stage.train) and reached <= set(draft.parts_there()):
+            expected = f"{' or '.join(part for part in PARTS if part in reached)} in stages.{stage.name}.train"
+            draft.say(("stages", stage.name, "losses", loss), f"{loss} trains no part in this stage", expected)
+
+
+def trained_parts_have_a_loss(draft: Draft) -> None:
+    """A part that a stage names is reached by one of its losses; a discriminator by one that the critic plays."""
+    for stage in draft.recipe.stages.values():
+        path, unread = ("stages", stage.name, "train"), set(stage.losses) - set(draft.recipe.losses)
+        if not stage.steps or not stage.losses or unread or draft.document.get(*path) in (None, "all"):
+            continue
+        for part in (part for part in stage.train if part in draft.recipe.parts):
+            losses, hint = [loss for loss in stage.losses if part in parts_reached(draft, loss)], f"or leave {part} out"
+            if part == "discriminator" and not any("critic" in players_of(draft, loss) for loss in losses):
+                what = "the discriminator is trained, but no loss of the stage is the critic's"
+                draft.say(path, what, "an adversarial loss in the stage", hint=hint)
+            elif not losses:
+                draft.say(path, f"{part} is trained, but no loss of the stage reaches it", "a loss that needs it", hint=hint)
+
+
+def parts_are_trained_before(draft: Draft) -> None:
+    """What a loss goes through is trained in its stage, or was before, or came from another run."""
+    recipe, parts, stages = draft.recipe, draft.recipe.parts, draft.recipe.stages
+    unclear = any(set(stage.train) - set(PARTS) or (stage.steps and not stage.train) for stage in stages.values())
+    if unclear or "order" in draft.unread or set(recipe.order) != set(stages) or set(parts) != set(draft.parts_there()):
+        return
+    ready = _given(draft, recipe.init) | {name for name, part in recipe.model.parts.items() if part.init}
+    for stage in recipe.running():
+        ready |= _given(draft, stage.init) | set(stage.train)
+        for loss in (loss for loss in stage.losses if loss in recipe.losses):
+            for part in (part for part in _gone_through(draft, loss) if part in parts and part not in ready):
+                what = f"{loss} goes through {part}, which neither this stage trains nor one before it"
+                expected = f"{part} in stages.{stage.name}.train or in an earlier stage's"
+                hint = f"or weights from another run: model.{part}.init"
+                draft.say(("stages", stage.name, "losses", loss), what, expected, hint=hint)
+
+
+def _given(draft: Draft, init: Init | None) -> set[str]:
+    """The parts whose weights come from another run."""
+    return set() if init is None else set(init.parts or draft.recipe.parts)
+
+
+def _gone_through(draft: Draft, loss: str) -> list[str]:
+    """The parts that a loss reaches, and those that these work on without passing a gradient (image tokens)."""
+    found = list(parts_reached(draft, loss))
+    for part in found:  # it grows
+        component = draft.recipe.parts.get(part)
+        more = {need.partition(".")[0] for need in needs(component.config)} if component else set()
+        found += more.difference(found)
+    return [part for part in PARTS if part in found]
+
+
+def balances_steer_a_composite(draft: Draft) -> None:
     for path, validate in _validations(draft):
-        for table, config in apart.items() if validate.every and not validate.figure else ():
-            if isinstance(config, DatasetConfig) and validate.split not in config.splits():
-                what = f'the stage watches its own loss, but [unpaired.{table}] has no split "{validate.split}", and the data no {UNPAIRED[table]}'
-                draft.unknown((*path, "split"), what, validate.split, config.splits())
+        composites = [loss for loss in draft.recipe.stages[path[1]].losses if terms_of(draft, loss)]
+        if validate.balance:
+            draft.all_known((*path, "balance", "loss"), [validate.balance.loss], composites, '"{}" is no composite loss of this stage')
 
 
 RULES: tuple[Callable[[Draft], None], ...] = (
@@ -233,8 +305,16 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     tokenizers_are_there,
     splits_are_there,
     figures_are_there,
-    losses_are_watched_downwards,
+    own_losses_can_be_watched,
     inits_name_parts,
     unpaired_data_fit,
-    held_out_losses_have_data,
+    stages_name_losses,
+    losses_are_played_by_whom_they_name,
+    losses_are_used,
+    composites_have_their_terms,
+    terms_stand_alone,
+    losses_train_something,
+    trained_parts_have_a_loss,
+    parts_are_trained_before,
+    balances_steer_a_composite,
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -13,6 +14,7 @@ from ..host.options import Config, LossConfig, MetricConfig
 from ..host.spec import KINDS
 from .answers import check_answers
 from .document import Document
+from .locate import Path
 from .mistakes import Mistakes
 from .schema import PARTS, Component, Place, Recipe
 from .structure import structure
@@ -50,24 +52,20 @@ class Draft:
         meant = {nearest(name, PARTS) for name in names if name not in PARTS}
         return tuple(part for part in PARTS if part in names or part in meant)
 
-    def all_needs(self) -> Iterator[tuple[tuple[str, str], Component, str]]:
-        """The key path of every part, loss and metric, the component, and one thing that it asks of others."""
-        for key, component in self.recipe.components().items():
-            section, _, name = key.partition(".")
-            for need in sorted(needs(component.config)) if section in ("model", "losses", "metrics") else ():
-                yield (section, name), component, need
-
     def place(self, *path: str | int) -> Place:
         return self.document.place(*path)
 
-    def say(self, path: Iterable[str | int], what: str, **more: str) -> None:
+    def say(self, path: Iterable[str | int], what: str, expected: str = "", **more: str) -> None:
         """Notes a mistake at a key path; `more` as for `Mistakes.add`."""
-        self.mistakes.add(self.document.place(*path), what, **more)
+        self.mistakes.add(self.place(*path), what, expected=expected, **more)
 
-    def unknown(self, path: tuple[str | int, ...], what: str, word: object, known: Iterable[str], hint: str = "") -> None:
-        """Notes a name that is not among those known."""
-        names = list(known)
-        self.say(path, what, expected=listing(names), nearest=nearest(word, names), hint=hint)
+    def all_known(self, path: Path, words: Iterable[str], known: Iterable[str] | None, what: str, hint: str = "") -> bool:
+        """Notes each word that is not among those known, if these are; `what` is the message, with ``{}`` for the word."""
+        names = None if known is None else list(known)
+        strange = [word for word in words if names is not None and word not in names]
+        for word in strange:
+            self.say(path, what.replace("{}", word), listing(names or ()), nearest=nearest(word, names or ()), hint=hint)
+        return not strange
 
     def table(self, *path: str) -> dict[str, Any]:
         """The table at a path, empty where there is none or something else (a mistake then)."""
@@ -75,7 +73,7 @@ class Draft:
         if value is None or isinstance(value, dict):
             return value or {}
         example = f' with use = "{value}"' if isinstance(value, str) else ""
-        self.say(path, f"{show(value)} has the wrong type", expected=f"a table{example}")
+        self.say(path, f"{show(value)} has the wrong type", f"a table{example}")
         return {}
 
     def structure(
@@ -86,7 +84,7 @@ class Draft:
         if not isinstance(done, list):
             return done
         for flaw in done:
-            self.say((*path, *flaw.path), flaw.what, expected=flaw.expected, nearest=flaw.nearest, provider=provider)
+            self.say((*path, *flaw.path), flaw.what, flaw.expected, nearest=flaw.nearest, provider=provider)
         return None
 
     def component(self, kind: str, path: tuple[str, ...], table: Mapping[str, Any], own: Iterable[str] = ()) -> Component | None:
@@ -98,7 +96,7 @@ class Draft:
         use = table.get("use")
         if not isinstance(use, str):
             what = f"{show(use)} has the wrong type" if "use" in table else "missing"
-            self.say((*path, "use"), what, expected=f"the name of {article(kind)}: " + listing(self.manager.names(kind)))
+            self.say((*path, "use"), what, f"the name of {article(kind)}: " + listing(self.manager.names(kind)))
             return None
         beside = ("use", *own)
         options = {key: value for key, value in table.items() if key not in beside}
@@ -119,11 +117,12 @@ class Draft:
             return Component(kind=kind, use=use, config=config, spec=spec, place=place, distribution=provider[0], version=provider[1])
         return None
 
-    def _no_such(self, error: UnknownComponent, path: tuple[str, ...]) -> None:
+    def _no_such(self, error: UnknownComponent, path: Path) -> None:
         elsewhere = [kind for kind in KINDS if error.name in self.manager.names(kind)]
         hints = [f"{error.name} is the name of {' and '.join(map(article, elsewhere))}."] if elsewhere else []
-        what = f'{error.clash}no {error.kind} is called "{error.name}"'
-        self.unknown((*path, "use"), what, error.name, error.known, " ".join([*hints, *error.hints]))
+        self.all_known(
+            (*path, "use"), [error.name], error.known, f'{error.clash}no {error.kind} is called "{{}}"', " ".join([*hints, *error.hints])
+        )
 
 
 def needs(config: Config) -> frozenset[str]:
@@ -134,36 +133,29 @@ def needs(config: Config) -> frozenset[str]:
     return said | ({"discriminator"} if critic else frozenset()) | ({"data.pairs"} if measures else frozenset())
 
 
-def at_defaults(manager: Manager, kind: str, name: str) -> Config | None:
-    """A component's options as they are by default; None where that fails or there are options without a default that are no strings."""
-    try:
-        cls = manager.config_class(kind, name)
-        with manager.blamed(kind, name, "the config"):
-            config = cls(**{field.name: "" for field in keys(cls).values() if field.default is attrs.NOTHING})
-            check_answers(config)
-            return config
-    except UserError:
-        return None
-
-
-def offers(manager: Manager, kind: str, name: str) -> frozenset[str]:
-    """What a component provides at its defaults."""
-    config = at_defaults(manager, kind, name)
-    return config.provides() if config else frozenset()
-
-
-def switches(config: Config | None, ability: str) -> list[str]:
-    """The options that are off and, once on, would give an ability: ``questions = true``, ``augmentation > 0``."""
+def ways(manager: Manager, kind: str, ability: str) -> list[str]:
+    """The components of a kind that give an ability: by default, ``"name"``, or with an option turned on, ``"name" (questions = true)``."""
     found = []
-    for key, field in keys(type(config)).items() if config else ():
-        off = getattr(config, field.name)
-        if (off is False or (type(off) is int and off == 0)) and _would_give(config, field.name, type(off)(1), ability):
-            found.append(f"{key} = true" if off is False else f"{key} > 0")
+    for name in manager.names(kind):
+        with contextlib.suppress(UserError):  # a component that fails is no way
+            cls = manager.config_class(kind, name)
+            with manager.blamed(kind, name, "the config"):
+                config = cls(**{field.name: "" for field in keys(cls).values() if field.default is attrs.NOTHING})
+                check_answers(config)
+            if ability in config.provides():
+                found.append(f'"{name}"')
+            elif options := switches(config, ability):
+                found.append(f'"{name}" ({options[0]})')
     return found
 
 
-def _would_give(config: Config | None, name: str, value: object, ability: str) -> bool:
-    try:
-        return config is not None and ability in attrs.evolve(config, **{name: value}).provides()
-    except (Exception, SystemExit):  # another option may not allow it, or the config is wrong: there is no hint to give then
-        return False
+def switches(config: Config, ability: str) -> list[str]:
+    """The options that are off and, once on, would give an ability: ``questions = true``, ``augmentation > 0``."""
+    found = []
+    for key, field in keys(type(config)).items():
+        off = getattr(config, field.name)
+        if off is False or (type(off) is int and off == 0):
+            with contextlib.suppress(Exception, SystemExit):  # another option may not allow it: then it is no hint
+                if ability in attrs.evolve(config, **{field.name: type(off)(1)}).provides():
+                    found.append(f"{key} = true" if off is False else f"{key} > 0")
+    return found

@@ -82,7 +82,7 @@ def _read(draft: Draft, section: Section, path: tuple[str, ...], own: tuple[str,
         if not section.names or name in section.names:
             found[name] = _one(draft, section, (*here, name))
         elif not section.spread:
-            draft.unknown((*here, name), "unknown key", name, section.names)
+            draft.all_known((*here, name), [name], section.names, "unknown key")
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -120,8 +120,7 @@ def _players(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[s
     """The model, and the critic where there is one, whether they have a table or not."""
     table, common = draft.table(section.name), "optimizer" in draft.document.data
     for name in table:
-        if name not in PLAYERS:
-            draft.unknown((section.name, name), "unknown player", name, PLAYERS)
+        draft.all_known((section.name, name), [name], PLAYERS, "unknown player")
     own = {name for name in PLAYERS if draft.document.get(section.name, name, "optimizer") is not None}
     if common and "model" in own:
         expected = "either this table or the top-level [optimizer]"
