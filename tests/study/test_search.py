@@ -81,14 +81,14 @@ class Pretended(Runner):
         step = int(runner.last_row(run / "metrics.jsonl").get("step", 0)) + 2
         value = self.figure(cell, step)
         if math.isnan(value):
-            self._settle(worker, "boom")
+            self._finish(worker, "boom")
             return
         with (run / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, "stage": "joint", "kind": "validation", "scene_exact": value}) + "\n")
         if step == 8:
             run.results.write_text(json.dumps({"novel/scene_exact": value}))
             (run / "run.json").write_text('{"status": "done"}')
-            self._settle(worker, "")
+            self._finish(worker, "")
 
 
 class _Saying(Watcher):
