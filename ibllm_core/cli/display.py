@@ -17,27 +17,24 @@ QUIET = 10.0
 def duration(seconds: float) -> str:
     """``75`` → ``1:15``."""
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
 def losses(values: Mapping[str, float]) -> str:
     """The losses of a log line: ``image_nll 0.42  critic: relativistic 0.69``."""
-    found = {name.removeprefix("loss/"): f"{value:.4g}" for name, value in values.items() if name.startswith("loss/")}
-    critic = [f"{name.removeprefix('critic/')} {value}" for name, value in found.items() if name.startswith("critic/")]
-    model = [f"{name} {value}" for name, value in found.items() if not name.startswith("critic/")]
+    found = [f"{name.removeprefix('loss/')} {value:.4g}" for name, value in values.items() if name.startswith("loss/")]
+    critic = [loss.removeprefix("critic/") for loss in found if loss.startswith("critic/")]
+    model = [loss for loss in found if not loss.startswith("critic/")]
     return "  ".join(model) + ("  critic: " + "  ".join(critic) if critic else "")
 
 
-def figures(values: Mapping[str, float], limit: int = 6) -> str:
-    """Figures on one line."""
-    return "  ".join(f"{name} {value:.3f}" for name, value in list(values.items())[:limit])
+def figures(values: Mapping[str, float]) -> str:
+    """The first figures on one line."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in list(values.items())[:6])
 
 
 class Display(Listener):
     """One line now and then: for logs, pipes and CI; into `file` instead of standard output."""
-
-    key = "listeners/display"
 
     def __init__(self, file: IO[str] | None = None) -> None:
         self._file, self._said = file, 0.0
@@ -121,8 +118,3 @@ class LiveDisplay(Display):
         from rich.text import Text
 
         self._screen.update(Group(self._progress, Text(text, style="dim", overflow="ellipsis", no_wrap=True)))
-
-
-def choose(file: IO[str]) -> Display:
-    """The live display on a terminal, plain lines elsewhere."""
-    return LiveDisplay(file) if file.isatty() else Display(file)

@@ -12,7 +12,7 @@ import click
 
 from ..errors import UserError
 from ..host.output import stdout_to_stderr
-from .display import Display, choose
+from .display import Display, LiveDisplay
 from .interrupts import on_interrupt
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
     first, command = first_process(), shlex.join(["ibllm", *sys.argv[1:]])
     try:
         # What components print goes to standard error.
-        with stdout_to_stderr() as ours, closing(choose(ours) if first else Display(ours)) as screen:
+        with stdout_to_stderr() as ours, closing((LiveDisplay if first and ours.isatty() else Display)(ours)) as screen:
             job = Job(resolved, directory, [screen], command)
             if first:
                 stages = ", ".join(f"{stage.name} {stage.steps}" for stage in resolved.running())
@@ -73,24 +73,21 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
     from ..recipe import load
     from ..runs.directory import RunDirectory
 
-    if not recipe.is_dir():
-        resolved = load(recipe, sets, seed)
-        directory = run_dir or Path("runs") / resolved.name
-        if not resume:
-            return resolved, directory
-        if not (directory / "recipe.toml").is_file():
-            raise UserError(f"nothing to resume: {directory} is no run directory")
-        started = RunDirectory(directory).load()
-        if started.source != resolved.source:
-            raise UserError(f"{directory} was started from another recipe; see: ibllm diff {directory} {recipe}")
-        return started, directory
-    if not resume:
+    again = recipe.is_dir()
+    if again and not resume:
         raise UserError(f"{recipe} is a directory; to go on with a run: ibllm run {recipe} --resume")
-    if not (recipe / "recipe.toml").is_file():
-        raise UserError(f"nothing to resume: {recipe} is no run directory")
-    if run_dir is not None or seed is not None or sets:
+    resolved = None if again else load(recipe, sets, seed)
+    directory = recipe if resolved is None else run_dir or Path("runs") / resolved.name
+    if resolved is not None and not resume:
+        return resolved, directory
+    if not (directory / "recipe.toml").is_file():
+        raise UserError(f"nothing to resume: {directory} is no run directory")
+    if again and (run_dir is not None or seed is not None or sets):
         raise UserError("a run goes on as it was started: --run-dir, --seed and --set do not go with resuming a run directory")
-    return RunDirectory(recipe).load(), recipe
+    started = RunDirectory(directory).load()
+    if resolved is not None and started.source != resolved.source:
+        raise UserError(f"{directory} was started from another recipe; see: ibllm diff {directory} {recipe}")
+    return started, directory
 
 
 def interruptible(job: Job) -> AbstractContextManager[None]:

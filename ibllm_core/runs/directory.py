@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UserError
 
@@ -36,8 +36,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None where there is no such file. Raises `UserError` where it is damaged."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -60,16 +59,11 @@ class RunDirectory:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def exists(self) -> bool:
-        """True where the directory holds anything."""
-        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
-
     def require_new(self) -> None:
         """Raises `UserError` where the directory holds something already: a run is never overwritten."""
-        if self.exists():
-            raise UserError(
-                f"{self.path} exists already and is left as it is; go on with it (--resume), or choose another place (--run-dir DIR)"
-            )
+        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+            way = "go on with it (--resume), or choose another place (--run-dir DIR)"
+            raise UserError(f"{self.path} exists already and is left as it is; {way}")
 
     def create(self, recipe: Recipe) -> None:
         """Makes the directory. Raises `UserError` where it holds something already or cannot be written."""

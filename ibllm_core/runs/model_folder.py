@@ -18,6 +18,7 @@ from ..model.compute import choose_device, choose_precision
 from ..model.model import Model
 from ..recipe.schema import Recipe
 from .directory import read_json, write_json, write_text
+from .provenance import load_recorded
 
 WEIGHTS = "weights.safetensors"
 
@@ -39,24 +40,18 @@ def save_model(
         write_text(partial / f"tokenizer-{name}.json", tokenizer.state())
     write_text(partial / "recipe.toml", recipe.source)
     write_json(partial / "model.json", {"image_shape": list(model.image_shape), **record})
-    attribution = record.get("attribution")
-    if attribution:
-        write_text(partial / "ATTRIBUTION.md", attribution + "\n")
+    if record.get("attribution"):
+        write_text(partial / "ATTRIBUTION.md", f"{record['attribution']}\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
 
 def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:
     """A model folder's model, ready to use. Raises `UserError` where something is missing or damaged."""
-    if not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder} holds no trained model ({WEIGHTS} is missing)")
-    if recipe is None:
-        from .provenance import load_recorded
-
-        recipe = load_recorded(folder / "recipe.toml", _record(folder).get("provenance"), str(folder))
-    tokenizers = build.build_tokenizers(recipe, saved=folder)
-    model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
     weights = read_weights(folder / WEIGHTS)
+    if recipe is None:
+        recipe = load_recorded(folder / "recipe.toml", (read_json(folder / "model.json") or {}).get("provenance"), str(folder))
+    model = build.build_model(recipe, build.build_tokenizers(recipe, saved=folder), build.image_shape(recipe))
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if missing or unexpected:
         raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
@@ -65,23 +60,16 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     return model.to(chosen).eval()
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        found = read_json(folder / "model.json")
-    except (OSError, UserError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Writes tensors as safetensors, each with memory of its own."""
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
+    """Raises `UserError` where the file is missing or damaged."""
     try:
         return dict(load_file(path))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
+        raise UserError(f"{path.parent} holds no trained model ({path.name} is missing)") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged: {error}") from error

@@ -43,9 +43,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     (partial / _STATE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
     hashes = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
     (partial / _HASHES).write_text(json.dumps(hashes), encoding="utf-8")
-    for path in partial.iterdir():
+    for path in (*partial.iterdir(), partial):
         _sync(path)
-    _sync(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     _sync(folder.parent)
@@ -59,8 +58,7 @@ def load(folder: Path) -> Checkpoint | None:
         if any(_sha256(folder / name) != digest for name, digest in hashes.items()):
             return None
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        groups = [Path(name).stem for name in hashes if name.endswith(".safetensors")]
-        return Checkpoint(state, {group: load_file(folder / f"{group}.safetensors") for group in groups})
+        return Checkpoint(state, {Path(name).stem: load_file(folder / name) for name in hashes if name.endswith(".safetensors")})
     except (OSError, ValueError, SafetensorError):
         return None
 
@@ -70,9 +68,9 @@ def all_in(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
 
 
-def newest(folder: Path) -> tuple[Path, Checkpoint] | None:
+def newest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole, or None."""
-    return next(((path, found) for path in all_in(folder) if (found := load(path)) is not None), None)
+    return next((found for path in all_in(folder) if (found := load(path)) is not None), None)
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -36,7 +36,7 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
     started, window = time.perf_counter(), trainer.step % stage.training.log_every or stage.training.log_every
     # Looking for the fault must not hide that there is one.
     with closing(session.feeder(stage, whole=True)) as feeder, suppress(Exception):
-        origin = _weights(session)
+        origin = _sound_weights(session)
         for step in range(max(0, trainer.step - window), trainer.step):
             trainer.go_to(step, dict.fromkeys((player.name for player in trainer.players), 0))
             try:
@@ -44,21 +44,21 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
                     warnings.simplefilter("always")
                     trainer.look(feeder.make(step), _Search(session.recipe, caught))
             except _Found as found:
-                culprit = found.culprit
-                return f"The first that is not: {culprit}: {found} in step {step + 1}'s batch, with {origin}; {culprit.remedy}"
+                culprit, what = found.args
+                return f"The first that is not: {culprit}: {what} in step {step + 1}'s batch, with {origin}; {culprit.remedy}"
             if time.perf_counter() - started > _PATIENCE:
                 break
     return ""
 
 
-def _weights(session: Session) -> str:
+def _sound_weights(session: Session) -> str:
     """Puts weights that are numbers into model and losses; says which."""
     if all(_finite(t) for module in (session.model, *session.losses.values()) for t in module.state_dict().values()):
         return "the weights as they are"
     for path in checkpoints.all_in(session.directory.checkpoints):
         found = checkpoints.load(path)
         if found is not None and all(map(_finite, found.tensors["weights"].values())):
-            session.model.load_state_dict(dict(found.tensors["weights"]))
+            session.model.load_state_dict(found.tensors["weights"])
             return f"the weights of {path.name}"
     with torch.device("cpu"):
         model = build.build_model(session.recipe, session.tokenizers, session.dataset.image_shape)
@@ -70,11 +70,7 @@ def _weights(session: Session) -> str:
 
 
 class _Found(Exception):
-    """What is not finite, and whose fault it is."""
-
-    def __init__(self, culprit: Culprit, what: str) -> None:
-        super().__init__(what)
-        self.culprit = culprit
+    """(the `Culprit`, what of it is not finite)."""
 
 
 class _Search(Watch):
@@ -95,7 +91,7 @@ class _Search(Watch):
 
     def backward(self, player: Player, loss: Tensor) -> None:
         try:
-            loss.backward()  # type: ignore[no-untyped-call]
+            super().backward(player, loss)
         except RuntimeError as error:
             # Autograd names the operation whose gradient is not a number, and warns with the lines that called it.
             operation = re.search(r"Function '(\w+)' returned nan", str(error))
@@ -112,4 +108,4 @@ def _finite(found: Any) -> bool:
         return not found.is_floating_point() or bool(torch.isfinite(found).all())
     if isinstance(found, tuple | list):
         return all(map(_finite, found))
-    return not attrs.has(type(found)) or all(_finite(getattr(found, field.name)) for field in attrs.fields(type(found)))
+    return not attrs.has(type(found)) or all(map(_finite, attrs.astuple(found, recurse=False)))

@@ -7,8 +7,8 @@ hold no model, their figures are read-only, and one that raises is named, left o
 from __future__ import annotations
 
 import re
-import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ import attrs
 
 from ..errors import Notice, UserError, nearest
 from ..host.attribution import cause
+from .clock import Clock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,7 @@ class Stepped:
 class Logged:
     """A row of figures, which metrics.jsonl and trackers keep; `total` counts iterations over all stages.
 
-    `kind` is ``train`` (means since the last such row), ``validation``, ``stage`` (after a stage) or ``result`` (of the run: its stage is ``end``, its step 0).
+    `kind` is ``train`` (means since the last such row), ``validation``, ``stage`` (after it) or ``result`` (of the run: stage ``end``, step 0).
     """
 
     kind: str
@@ -176,70 +177,52 @@ class Listener:
 
 
 class Bus:
-    """Takes events to listeners.
-
-    Attributes:
-        seconds: a listener's key → what it took so far.
-    """
+    """Takes events to listeners; its `clock` counts the time of each under its key."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._listeners: list[Listener] = []
-        self._handlers: dict[type, list[tuple[Listener, str, Handler]]] = {}
-        self._errors: dict[str, list[dict[str, str]]] = {}
+        self.clock = Clock()
+        self._handlers: list[tuple[Listener, type, str, Handler]] = []
+        self._told: dict[str, Listener] = {}
+        self._errors: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
 
     def add(self, *listeners: Listener, first: bool = False) -> None:
         """Adds listeners: they are called after those that there are, or before them (`first`)."""
-        self._listeners += listeners
-        for listener in reversed(listeners) if first else listeners:
-            for event, name, handler in listener.handlers():
-                there = self._handlers.setdefault(event, [])
-                there.insert(0 if first else len(there), (listener, name, handler))
+        added = [(listener, *handler) for listener in listeners for handler in listener.handlers()]
+        self._handlers = added + self._handlers if first else self._handlers + added
+        self._told |= {listener.key.removeprefix("hooks/"): listener for listener in listeners}
 
     def listens(self, event: type) -> bool:
         """True where somebody wants such events."""
-        return bool(self._handlers.get(event))
+        return any(wanted is event for _, wanted, *_ in self._handlers)
 
     def emit(self, event: object) -> None:
         """Calls everybody who listens. A handler that raises is warned of, recorded, and not called again."""
-        for entry in tuple(self._handlers.get(type(event), ())):
-            listener, name, handler = entry
-            started = time.perf_counter()
-            try:
-                handler(event)
-            except (Exception, SystemExit) as error:
-                self._handlers[type(event)].remove(entry)
-                self._contain(listener, name, error)
-            finally:
-                self.seconds[listener.key] = self.seconds.get(listener.key, 0.0) + time.perf_counter() - started
+        for entry in [entry for entry in self._handlers if entry[1] is type(event)]:
+            listener, _, name, handler = entry
+            with self.clock.timed(listener.key):
+                try:
+                    handler(event)
+                except (Exception, SystemExit) as error:
+                    self._handlers.remove(entry)
+                    self._contain(listener, name, cause(error))
 
-    def _contain(self, listener: Listener, name: str, error: BaseException) -> None:
-        raised, (group, _, short) = cause(error), listener.key.partition("/")
-        self._errors.setdefault(_recorded(listener), []).append({"hook": name, "error": raised})
-        who = f"the {'plugin' if group == 'hooks' else 'listener'} {short!r}"
+    def _contain(self, listener: Listener, name: str, raised: str) -> None:
+        group, _, short = listener.key.partition("/")
+        self._errors[listener.key.removeprefix("hooks/")].append({"hook": name, "error": raised})
         origin = f" ({listener.distribution}=={listener.version})" if listener.distribution else ""
         remedy = f". Tell its maintainer, or upgrade {listener.distribution}" if listener.distribution else ""
-        warnings.warn(Notice(f"{name} of {who}{origin} raised {raised}; the run goes on without it{remedy}"), stacklevel=4)
-
-    def total(self) -> float:
-        """Seconds of all listeners so far."""
-        return sum(self.seconds.values())
+        who = f"{name} of the {'plugin' if group == 'hooks' else 'listener'} {short!r}{origin}"
+        warnings.warn(Notice(f"{who} raised {raised}; the run goes on without it{remedy}"), stacklevel=4)
 
     def record(self) -> dict[str, Any]:
         """For run.json: who has hooks or has raised → where it is from, its hooks, and what raised."""
         return {
-            name: {"distribution": one.distribution, "version": one.version, "hooks": list(one.hooks), "errors": self._errors.get(name, [])}
-            for one in self._listeners
-            if (name := _recorded(one)) in self._errors or one.hooks
+            name: {"distribution": one.distribution, "version": one.version, "hooks": list(one.hooks), "errors": self._errors[name]}
+            for name, one in self._told.items()
+            if one.hooks or self._errors[name]
         }
 
     def take_over(self, record: Mapping[str, Any]) -> None:
         """Keeps the errors of an earlier part of the run, as `record` wrote them; what raised is tried again."""
         for name, entry in record.items():
-            if entry.get("errors"):
-                self._errors[name] = [*entry["errors"], *self._errors.get(name, [])]
-
-
-def _recorded(listener: Listener) -> str:
-    """Its name in run.json."""
-    return listener.key.removeprefix("hooks/")
+            self._errors[name] = [*entry["errors"], *self._errors[name]]

@@ -16,6 +16,9 @@ from ..interfaces.dataset import Dataset
 from ..interfaces.randomness import Stream
 from ..interfaces.tokenizer import Tokenizer
 
+#: Draws that are prepared before they are asked for.
+_AHEAD = 3
+
 
 class Order:
     """The order of a split's items: a fresh permutation an epoch, a pure function of (seed, epoch).
@@ -26,21 +29,13 @@ class Order:
     """
 
     def __init__(self, size: int, key: tuple[int | str, ...]) -> None:
-        self.size, self._key = size, key
-        self._permutation = lru_cache(maxsize=2)(self._permute)
-
-    def _permute(self, epoch: int) -> npt.NDArray[np.int64]:
-        permutation: npt.NDArray[np.int64] = Stream((*self._key, "order"), [epoch]).permutation(self.size)[0]
-        return permutation
+        self._size = size
+        self._permutation = lru_cache(maxsize=2)(lambda epoch: Stream((*key, "order"), [epoch]).permutation(size)[0])
 
     def __call__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Positions in the endless sequence of epochs → item numbers."""
-        epochs, places = np.divmod(positions, self.size)
-        out = np.empty_like(positions)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            out[chosen] = self._permutation(int(epoch))[places[chosen]]
-        return out
+        epochs, places = divmod(positions, self._size)
+        return np.array([self._permutation(epoch)[place] for epoch, place in zip(epochs.tolist(), places, strict=True)], np.int64)
 
 
 class Feeder:
@@ -54,7 +49,6 @@ class Feeder:
         start: the first draw.
         micro: micro-batches that this process's share is cut into.
         rank, ranks: which contiguous share of each draw is this process's.
-        ahead: draws that are prepared before they are asked for.
     """
 
     def __init__(
@@ -68,13 +62,12 @@ class Feeder:
         micro: int = 1,
         rank: int = 0,
         ranks: int = 1,
-        ahead: int = 3,
         unpaired: Mapping[str, Dataset] | None = None,
     ) -> None:
         self._dataset, self._tokenizers, self._unpaired = dataset, tokenizers, unpaired or {}
         self._order = Order(dataset.sizes()["train"], key)
         self._orders = {name: Order(other.sizes()["train"], (*key, "unpaired", name)) for name, other in self._unpaired.items()}
-        self._batch, self._start, self._ahead = batch, start, ahead
+        self._batch, self._start = batch, start
         self._shares = np.array_split(np.arange(batch), ranks * micro)[rank * micro : (rank + 1) * micro]
         self._thread = ThreadPoolExecutor(1, "ibllm-feeder")
 
@@ -91,7 +84,7 @@ class Feeder:
     def __iter__(self) -> Iterator[list[Batch]]:
         """Draw after draw, without end; raises what making one raised."""
         draws = count(self._start)
-        coming = deque(self._thread.submit(self.make, next(draws)) for _ in range(self._ahead))
+        coming = deque(self._thread.submit(self.make, next(draws)) for _ in range(_AHEAD))
         while True:
             made = coming.popleft().result()
             coming.append(self._thread.submit(self.make, next(draws)))

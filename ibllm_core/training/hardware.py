@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,32 +23,25 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
     }
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         found["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     return found
 
 
-def peak_memory(device: torch.device) -> dict[str, Any]:
-    """The most memory that this process has held so far: what is allocated on a GPU, what is resident of the process elsewhere; None where unknown."""
+def peak_memory(device: torch.device) -> tuple[int | None, str]:
+    """The most bytes that this process has held so far, and of what: allocated on a GPU, resident of the process elsewhere; None where unknown."""
     if device.type == "cuda":
-        return {"peak_bytes": torch.cuda.max_memory_allocated(device), "of": "device (allocated)"}
+        return torch.cuda.max_memory_allocated(device), "device (allocated)"
     # Not ru_maxrss where there is better: on Linux a process starts with that of the one it was started by.
-    resident = _proc("self/status", "VmHWM")
-    if resident:
-        peak: int | None = int(resident.split()[0]) * 1024
-    elif sys.platform == "win32":
-        peak = None
-    else:
+    peak = int(resident.split()[0]) * 1024 if (resident := _proc("self/status", "VmHWM")) else None
+    if peak is None and sys.platform != "win32":
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"peak_bytes": peak, "of": "process (resident)"}
+    return peak, "process (resident)"
 
 
 def _proc(file: str, key: str) -> str:
-    """The first value of a key in a file of /proc; empty where there is none."""
-    try:
-        lines = Path("/proc", file).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
+    path = Path("/proc", file)
+    found = re.search(rf"^{key}\s*:(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else None
+    return found[1].strip() if found else ""

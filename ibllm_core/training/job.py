@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from ..contracts import Report, check
+from ..errors import UserError
+from ..host.attribution import communicating, explained, traceback_of
+from ..interfaces.batch import frozen
+from ..model.evaluation import records
 from ..recipe.schema import Recipe, Stage
-from ..runs.directory import RunDirectory, write_text
+from ..runs.directory import RunDirectory, write_json, write_text
 from ..runs.glossary import Glossary
+from ..runs.model_folder import save_model
 from ..runs.provenance import provenance
 from . import checkpoints, listeners
+from .checkpoints import Checkpoint
 from .distributed import first_process, leave
-from .ending import explain, finish, forget_failures, record_failure
-from .events import Bus, Failed, Listener, Measuring, ModelBuilt, RunStarted, StageEnded, StageStarted
+from .events import Bus, Failed, Listener, Logged, Measuring, ModelBuilt, RunClosed, RunEnded, RunStarted, Sampled, StageEnded, StageStarted
 from .hardware import hardware, peak_memory
-from .initial import start_from
-from .loop import Interrupted, save, train_stage
-from .session import Session, open_session
+from .loop import Interrupted, train_stage
+from .samples import write_samples
+from .session import Session
 
 __all__ = ["Interrupted", "Job"]
+
+#: What processes beside the first leave when they fail.
+_RANKS = "error-rank-*.txt"
+
+
+class PeerFailed(UserError):
+    """Another process of the run is gone."""
 
 
 class Job:
@@ -39,22 +53,18 @@ class Job:
 
     Attributes:
         blocked: listeners that every run has, but for this one, in which they are blocked.
+        stopping: True once `stop` was called.
     """
 
     def __init__(self, recipe: Recipe, run_dir: Path | None = None, listeners: Iterable[Listener] = (), command: str = "") -> None:
         self.recipe, self.directory = recipe, RunDirectory(run_dir or Path("runs") / recipe.name)
         self.blocked: list[str] = []
-        self._listeners, self._command, self._stopping = tuple(listeners), command, False
-        self._report: Report | None = None
-
-    @property
-    def stopping(self) -> bool:
-        """True once `stop` was called."""
-        return self._stopping
+        self.stopping = False
+        self._listeners, self._command = tuple(listeners), command
 
     def stop(self) -> None:
         """Asks the run to stop at the next step boundary; `run` then raises `Interrupted`."""
-        self._stopping = True
+        self.stopping = True
 
     def run(self, resume: bool = False) -> dict[str, float]:
         """Trains, or goes on from the newest whole checkpoint; returns the flat table of figures.
@@ -65,17 +75,19 @@ class Job:
         """
         if not resume:
             self.directory.require_new()
-        bus, session, started = Bus(), None, False
-        hooks = listeners.plugin_hooks(self.recipe, self.directory.path) if first_process() else []
+        bus, hooks, session, started = Bus(), [], None, False
         if first_process():
+            hooks = listeners.plugin_hooks(self.recipe, self.directory.path)
             standing, self.blocked = listeners.standing(self.recipe)
             bus.add(*self._listeners, *hooks, *standing)
         try:
             bus.emit(RunStarted(self.recipe, self.directory.path))
-            if not resume:
-                self._report = check(self.recipe)
-            session = open_session(self.recipe, self.directory, bus, lambda: self._stopping, resume)
-            start, state = self._start(session, resume)
+            found = checkpoints.newest(self.directory.checkpoints) if resume else None
+            # A run that starts where another one left it has no record of its own yet.
+            recorded = found is not None and "provenance" in self.directory.info()
+            report = None if recorded else check(self.recipe)
+            session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
+            self._begin(session, resume, found, report)
             if session.ranks.first:
                 bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step), first=True)
                 started = True
@@ -83,61 +95,54 @@ class Job:
             for hook in hooks:
                 hook.model = session.model
             bus.emit(ModelBuilt(session.step))
-            stages = self.recipe.running()
-            for number, stage in enumerate(stages[start:], start):
-                self._stage(session, stage, number, len(stages), state if number == start else None)
-            results = finish(session) if session.ranks.first else {}
+            start = int(found.state["stage"]) if found is not None else 0
+            for number in range(start, len(self.recipe.running())):
+                self._stage(session, number, found if number == start else None)
+            results = self._finish(session) if session.ranks.first else {}
             session.ranks.wait()
             return results
         except BaseException as error:
-            shown = explain(error, self.recipe, self.directory)
+            shown = self._explained(error)
             if not isinstance(shown, Interrupted | KeyboardInterrupt):
                 bus.emit(Failed(shown))
             if session is not None and (started or not session.ranks.first):
-                record_failure(shown, session)
+                self._fail(session, shown)
             if shown is error:
                 raise
             raise shown from error
         finally:
             leave()
 
-    def _start(self, session: Session, resume: bool) -> tuple[int, checkpoints.Checkpoint | None]:
-        """The directory, its record and the weights to start from; gives the stage to go on in, and its checkpoint if it has begun."""
-        found = checkpoints.newest(self.directory.checkpoints) if resume else None
+    def _begin(self, session: Session, resume: bool, found: Checkpoint | None, report: Report | None) -> None:
+        """The weights to start from, the run directory, and its record: of what the contracts report, or (None) the one that is there."""
         if found is not None:
-            session.restore(found[1])
+            session.restore(found)
+        else:
+            for init, parts in ((self.recipe.init, ()), *((part.init, (name,)) for name, part in self.recipe.model.parts.items())):
+                session.start_from(init, parts)
         if session.ranks.first:
             if resume:
                 session.bus.take_over(self.directory.info().get("hooks", {}))
-                forget_failures(self.directory)
+                for path in self.directory.path.glob(_RANKS):
+                    path.unlink(missing_ok=True)
             else:
                 self.directory.create(self.recipe)
                 for name, tokenizer in session.tokenizers.items():
                     write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
-            # A run that starts where another one left it has no record of its own yet.
-            known = found is not None and "provenance" in self.directory.info()
-            record = {"status": "running", **Glossary.of(self.recipe).record()} if known else self._record(session)
-            self.directory.update(**record | ({"error": "", "traceback": ""} if resume else {}))
+            record = self._record(session, report) if report is not None else Glossary.of(self.recipe).record()
+            self.directory.update(**record, status="running", **({"error": "", "traceback": ""} if resume else {}))
         session.ranks.wait()
-        if found is not None:
-            state = found[1].state
-            return int(state["stage"]), found[1] if state["step"] > 0 else None
-        if self.recipe.init is not None:
-            start_from(session.model, self.recipe.init)
-        for name, part in self.recipe.model.parts.items():
-            if part.init is not None:
-                start_from(session.model, part.init, (name,))
-        session.average.restart()
-        return 0, None
 
-    def _stage(self, session: Session, stage: Stage, number: int, count: int, checkpoint: checkpoints.Checkpoint | None) -> None:
-        if checkpoint is None and stage.init is not None:
-            start_from(session.model, stage.init)
-            session.average.restart()
+    def _stage(self, session: Session, number: int, found: Checkpoint | None) -> None:
+        """Trains a stage, from its beginning or from where `found` left it, and measures it, unless it is the last: the run's results are its figures."""
+        stages = self.recipe.running()
+        stage, begun = stages[number], found is not None and found.state["step"] > 0
+        if not begun:
+            session.start_from(stage.init)
         trainer = session.trainer(stage)
-        if checkpoint is not None:
-            trainer.restore(checkpoint.state, checkpoint.tensors)
-        session.bus.emit(StageStarted(stage, number + 1, count, trainer.step))
+        if found is not None and begun:
+            trainer.restore(found.state, found.tensors)
+        session.bus.emit(StageStarted(stage, number + 1, len(stages), trainer.step))
         note = train_stage(session, stage, number, trainer)
         trainer.use_evaluation_weights()
         best_step = trainer.validation.best_step
@@ -145,46 +150,70 @@ class Job:
             session.return_to_best()
             note = note or f"went back to the best weights, step {best_step}"
         session.best = {}
-        figures = {} if number == count - 1 else self._measure(session, stage, trainer.step)
-        seconds = session.seconds[stage.name]
-        session.records.append(
-            {
-                "name": stage.name,
-                "steps": stage.steps,
-                "done": trainer.step,
-                "seconds": seconds,
-                "best_step": best_step,
-                "figures": figures,
-                "note": note,
-                "peak_bytes": peak_memory(session.model.device)["peak_bytes"],
-            }
-        )
+        figures = _measure_stage(session, stage, trainer.step) if number < len(stages) - 1 else {}
+        seconds = session.bus.clock.read()[stage.name]
+        record = {"name": stage.name, "steps": stage.steps, "done": trainer.step, "seconds": seconds, "best_step": best_step}
+        session.records.append({**record, "figures": figures, "note": note, "peak_bytes": peak_memory(session.model.device)[0]})
         if session.ranks.first:
             self.directory.update(stages=session.records, hooks=session.bus.record())
-        save(session, number + 1)
+        session.save(number + 1)
         session.bus.emit(StageEnded(stage, trainer.step, seconds, figures, note))
 
-    def _measure(self, session: Session, stage: Stage, step: int) -> dict[str, float]:
-        """Figures on the reported splits after a stage. The last stage's are the run's results, measured on more items."""
-        plan = self.recipe.evaluation
-        if plan.after_stage == 0:
-            return {}
-        session.bus.emit(Measuring(f"after stage {stage.name}"))
-        with session.timed("evaluation"), session.average.swapped_in():
-            measured = {split: session.measure(split, plan.after_stage)[0] for split in plan.splits}
-        figures = {f"{split}/{name}": value for split, found in measured.items() for name, value in found.items()}
-        session.log("stage", stage, step, figures)
-        return figures
+    def _finish(self, session: Session) -> dict[str, float]:
+        """Measures the run on every reported split and writes all that it leaves behind; returns the flat table."""
+        info, clock = self.directory.info(), session.bus.clock
+        with clock.timed("evaluation"):
+            record = {name: info[name] for name in ("provenance", "attribution", "versions")}
+            weights = {name: session.average.get(name, tensor) for name, tensor in session.model.state_dict().items()}
+            save_model(self.directory.model, self.recipe, session.model, weights, session.tokenizers, record)
+            results, measured = _measure(session)
+            write_json(self.directory.results, results)
+        session.bus.emit(Logged("result", "end", 0, session.step, results))
+        # The most that any stage held, whichever process trained it, and measuring at the end.
+        now, of = peak_memory(session.model.device)
+        peaks = [peak for peak in (now, *(record.get("peak_bytes") for record in session.records)) if peak is not None]
+        memory, flops = {"peak_bytes": max(peaks, default=None), "of": of}, _flops(session, info.get("item_flops", {}))
+        said = {"status": "done", "finished": _now(), "timings": clock.read(), "metrics": measured}
+        self.directory.update(**said, training_flops=flops, memory=memory)
+        session.bus.emit(RunEnded(results))
+        self._close(session, "done")
+        return results
 
-    def _record(self, session: Session) -> dict[str, Any]:
-        recipe, report = self.recipe, self._report or check(self.recipe)
+    def _explained(self, error: BaseException) -> BaseException:
+        """The error as a user should see it: of the component that raised it, or of the other process that failed first."""
+        if not isinstance(error, Exception) or not communicating(error):
+            return explained(error, self.recipe)
+        said = [path.read_text(encoding="utf-8").partition("\n")[0] for path in sorted(self.directory.path.glob(_RANKS))]
+        failed = PeerFailed(said[0] if said else "another process of this run is gone; what it wrote says why")
+        failed.__cause__ = error
+        return failed
+
+    def _fail(self, session: Session, error: BaseException) -> None:
+        """Writes down what there is so far. The error that ends the run is worth more than one of writing it."""
+        stopped, traceback, rank = isinstance(error, Interrupted | KeyboardInterrupt), traceback_of(error), session.ranks.rank
+        with contextlib.suppress(OSError):
+            if session.ranks.first:
+                said, status = f"{type(error).__name__}: {error}", "interrupted" if stopped else "failed"
+                self.directory.update(status=status, error="" if stopped else said, traceback="" if stopped else traceback)
+                self._close(session, status)
+            elif not stopped and not isinstance(error, PeerFailed) and self.directory.path.is_dir():
+                said = f"rank {rank}: {' '.join(str(error).split())}"
+                write_text(self.directory / f"error-rank-{rank}.txt", f"{said}\n\n{traceback}")
+
+    def _close(self, session: Session, status: str) -> None:
+        """The last event: it comes when run.json has the timings and errors of all listeners; those of the last event itself follow."""
+        self.directory.update(timings=session.bus.clock.read(), hooks=session.bus.record())
+        session.bus.emit(RunClosed(self.directory.path, status))
+        self.directory.update(timings=session.bus.clock.read(), hooks=session.bus.record())
+
+    def _record(self, session: Session, report: Report) -> dict[str, Any]:
+        recipe = self.recipe
         credits = [dataset.attribution() for dataset in (session.dataset, *session.unpaired.values())]
         return {
             "name": recipe.name,
-            "status": "running",
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": _now(),
             "command": self._command,
-            "seed": {"init": recipe.seed.init, "data": recipe.seed.data, "evaluation": recipe.seed.evaluation},
+            "seed": attrs.asdict(recipe.seed),
             "versions": {"ibllm": version("ibllm"), "python": platform.python_version(), "torch": torch.__version__},
             "hardware": hardware(session.model.device),
             "provenance": provenance(recipe),
@@ -201,3 +230,49 @@ class Job:
             "training_flops": report.training_flops(recipe),
             "item_flops": {row.stage: row.flops for row in report.stages},
         }
+
+
+def _measure_stage(session: Session, stage: Stage, step: int) -> dict[str, float]:
+    """Figures on the reported splits after a stage that is not the last; empty where the recipe wants none."""
+    plan = session.recipe.evaluation
+    if plan.after_stage == 0:
+        return {}
+    session.bus.emit(Measuring(f"after stage {stage.name}"))
+    with session.bus.clock.timed("evaluation"), session.averaged():
+        measured = {split: session.measure(split, plan.after_stage)[0] for split in plan.splits}
+    figures = {f"{split}/{name}": value for split, found in measured.items() for name, value in found.items()}
+    session.bus.emit(Logged("stage", stage.name, step, session.step, figures))
+    return figures
+
+
+def _measure(session: Session) -> tuple[dict[str, float], dict[str, Any]]:
+    """The flat table of all reported splits, and how each figure was measured; writes the samples."""
+    plan = session.recipe.evaluation
+    results: dict[str, float] = {}
+    measured: dict[str, Any] = {}
+
+    def checkpoint() -> None:
+        if session.stopping():
+            raise Interrupted("stopped while measuring; the training itself is done")
+
+    with session.averaged():
+        for split in plan.splits:
+            session.bus.emit(Measuring(split))
+            figures, evaluation = session.measure(split, plan.items, checkpoint=checkpoint)
+            results |= {f"{split}/{name}": value for name, value in figures.items()} | {f"{split}/items": float(len(evaluation))}
+            measured[split] = records(session.metrics, evaluation)
+            sheet = write_samples(session.directory.samples, evaluation, session.metrics.values(), plan.samples)
+            if sheet is not None:
+                session.bus.emit(Sampled(split, frozen(sheet), session.step))
+    return results, measured
+
+
+def _flops(session: Session, item_flops: Mapping[str, int | None]) -> int | None:
+    """FLOPs of the steps that were done: a stage may have stopped early. None where a stage's are unknown."""
+    batches = {stage.name: stage.training.batch for stage in session.recipe.running()}
+    found = [(record["done"] * batches[record["name"]], item_flops.get(record["name"])) for record in session.records]
+    return None if any(flops is None for _, flops in found) else sum(items * (flops or 0) for items, flops in found)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,11 +1,11 @@
-"""The listeners of every run: metrics.jsonl, trackers, the hooks of the plugins that the recipe names, and what the package of the core registers."""
+"""The listeners of every run: metrics.jsonl, trackers, hooks of plugins that the recipe names, and what the core's own package registers."""
 
 from __future__ import annotations
 
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -47,17 +47,14 @@ class MetricsFile(Listener):
 
     def __init__(self, path: Path, total: int) -> None:
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= total] if total else []
-            write_text(path, "".join(line + "\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
+            lines = path.read_text(encoding="utf-8").splitlines()
+            write_text(path, "".join(f"{line}\n" for line in lines if total > 0 and _step_of(line) <= total))
+        self._path = path
 
     def on_logged(self, event: events.Logged) -> None:
         row = {"step": event.total, "stage": event.stage, "time": time.time(), "kind": event.kind}
-        self._file.write(json.dumps(row | dict(event.figures)) + "\n")
-        self._file.flush()
-
-    def on_run_closed(self, event: events.RunClosed) -> None:
-        self._file.close()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row | dict(event.figures)) + "\n")
 
 
 def _step_of(line: str) -> float:
@@ -84,11 +81,12 @@ class Tracking(Listener):
         self._tracker.close()
 
 
-def trackers(recipe: Recipe, run_directory: Path, total: int) -> Iterator[Tracking]:
+def trackers(recipe: Recipe, run_directory: Path, total: int) -> list[Tracking]:
     """The recipe's trackers, opened."""
-    for name, tracker in build.build_trackers(recipe).items():
+    built = build.build_trackers(recipe)
+    for tracker in built.values():
         tracker.open(run_directory, total)
-        yield Tracking(name, recipe.trackers[name], tracker)
+    return [Tracking(name, recipe.trackers[name], tracker) for name, tracker in built.items()]
 
 
 class PluginHooks(Listener):
@@ -104,9 +102,8 @@ class PluginHooks(Listener):
         return [(HOOKS[hook], hook, partial(self._call, getattr(self._plugin.host.hook, hook))) for hook in self.hooks]
 
     def _call(self, hook: Callable[..., Any], event: Any) -> None:
-        fields = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
         with stdout_to_stderr(str(self._plugin.origin)):
-            hook(**fields | self._shared | {"model": self.model})
+            hook(**attrs.asdict(event, recurse=False) | self._shared | {"model": self.model})
 
 
 def plugin_hooks(recipe: Recipe, run_directory: Path) -> list[PluginHooks]:
@@ -120,7 +117,7 @@ def plugin_hooks(recipe: Recipe, run_directory: Path) -> list[PluginHooks]:
 def standing(recipe: Recipe) -> tuple[list[Listener], list[str]]:
     """The listeners that the core's own package registers, and the names of those that are blocked. Others' are hooks, which a recipe names."""
     found: list[Listener] = []
-    blocked = []
+    blocked: list[str] = []
     for point in sorted(metadata.entry_points(group=LISTENERS), key=lambda point: point.name):
         origin = origin_of(point)
         if origin.distribution != "ibllm":
@@ -131,9 +128,8 @@ def standing(recipe: Recipe) -> tuple[list[Listener], list[str]]:
         try:
             with running(origin, f"the listener {point.name!r} ({origin}) cannot be used", importing=point.value):
                 listener = point.load()()
-        except Fault as fault:
-            warnings.warn(Notice(str(fault)), stacklevel=2)
-        else:
             listener.distribution, listener.version = origin.distribution, origin.version
             found.append(listener)
+        except Fault as fault:
+            warnings.warn(Notice(str(fault)), stacklevel=2)
     return found, blocked

@@ -14,9 +14,8 @@ from ..model.cycle import Cycle
 from ..model.players import MODEL
 from ..model.stage import StageTrainer
 from ..recipe.schema import Stage, Validation
-from . import checkpoints
 from .divergence import first_wrong
-from .events import Stepped, Validated
+from .events import Logged, Stepped, Validated
 from .session import Session
 
 
@@ -37,7 +36,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
     """
     settings, plan, ranks = stage.training, stage.validate, session.ranks
     listened = session.bus.listens(Stepped)
-    with session.timed(stage.name), closing(session.feeder(stage, trainer.step)) as feeder:
+    with session.bus.clock.timed(stage.name), closing(session.feeder(stage, trainer.step)) as feeder:
         batches = iter(feeder)
         clock = time.perf_counter()
         while trainer.step < stage.steps:
@@ -49,28 +48,18 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
             logs = last or step % settings.log_every == 0
             if logs:
                 _log(session, stage, trainer, clock)
-                clock = time.perf_counter()
-            if plan is not None and plan.every > 0 and (last or step % plan.every == 0):
-                if _validate(session, stage, plan, trainer):
-                    return f"stopped early at step {step}: no improvement in {plan.patience} validations"
-                clock = time.perf_counter()
+            validates = plan is not None and plan.every > 0 and (last or step % plan.every == 0)
+            if plan is not None and validates and _validate(session, stage, plan, trainer):
+                return f"stopped early at step {step}: no improvement in {plan.patience} validations"
             stops = (ranks.count == 1 or logs) and ranks.any(session.stopping(), session.model.device)
-            if stops or (settings.checkpoint_every > 0 and step % settings.checkpoint_every == 0 and not last):
-                save(session, number, trainer)
-                clock = time.perf_counter()
+            saves = stops or (settings.checkpoint_every > 0 and step % settings.checkpoint_every == 0 and not last)
+            if saves:
+                session.save(number, trainer)
             if stops:
                 raise Interrupted(f"stopped in stage {stage.name} after step {step}")
+            if logs or validates or saves:
+                clock = time.perf_counter()
     return ""
-
-
-def save(session: Session, number: int, trainer: StageTrainer | None = None) -> None:
-    """Writes a checkpoint to go on from in stage `number`: in its midst where its trainer is given, else at its beginning, the one before being done."""
-    if session.ranks.first:
-        state, tensors = trainer.state() if trainer is not None else ({"step": 0}, {})
-        name = f"step-{session.step:07d}" + ("" if trainer is not None else "-end")
-        checkpoints.save(session.directory.checkpoints / name, session.checkpoint({"stage": number, **state}, tensors))
-        checkpoints.prune(session.directory.checkpoints, session.recipe.training.keep)
-    session.ranks.wait()
 
 
 def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) -> None:
@@ -86,13 +75,13 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
     # A window may be shorter than log_every at a stage's end or after a restart.
     steps = trainer.step % stage.training.log_every or stage.training.log_every
     means["samples_per_second"] = steps * stage.training.batch / (time.perf_counter() - since)
-    session.log("train", stage, trainer.step, means)
+    session.bus.emit(Logged("train", stage.name, trainer.step, session.step, means))
 
 
 def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:
     """One validation and what it steers. True where the stage is to stop."""
     watched = plan.figure or "loss"
-    with trainer.evaluation_weights(), session.average.swapped_in():
+    with trainer.evaluation_weights(), session.averaged():
         metrics = {name: session.metrics[name] for name in session.recipe.validated(plan)}
         figures, _ = session.measure(plan.split, plan.items, metrics)
         if watched == "loss":
@@ -104,7 +93,7 @@ def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTr
     if better and plan.best:
         with trainer.evaluation_weights():
             session.remember_best()
-    session.log("validation", stage, trainer.step, figures)
+    session.bus.emit(Logged("validation", stage.name, trainer.step, session.step, figures))
     session.bus.emit(Validated(stage, trainer.step, figures, better))
     return trainer.validation.stops(plan)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def write_samples(folder: Path, evaluation: Evaluation, metrics: Iterable[Metric
         index = int(evaluation.indices[row])
         files = {name: f"{evaluation.split}-{index:06d}-{name}.png" if name in shown else None for name in pictures}
         for name, pixels in shown.items():
-            _write_png(folder / str(files[name]), pixels[row])
+            Image.fromarray(pixels[row] if pixels.shape[-1] > 1 else pixels[row, ..., 0]).save(folder / str(files[name]))
         right = {name: bool(values[row]) for found in marks for name, values in found.items()}
         read = {name: None if found is None else found[row] for name, found in texts.items()}
         items.append({"index": index} | read | files | {"right": right})
@@ -49,13 +50,4 @@ def choose_samples(evaluation: Evaluation, count: int) -> list[int]:
     queues: dict[str, list[int]] = {}
     for row, language in enumerate(evaluation.languages):
         queues.setdefault(language, []).append(row)
-    chosen: list[int] = []
-    while len(chosen) < min(count, len(evaluation)):
-        for queue in queues.values():
-            if queue and len(chosen) < count:
-                chosen.append(queue.pop(0))
-    return chosen
-
-
-def _write_png(path: Path, pixels: Pixels) -> None:
-    Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]).save(path)
+    return [row for turn in zip_longest(*queues.values()) for row in turn if row is not None][:count]

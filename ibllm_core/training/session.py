@@ -2,69 +2,80 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import attrs
 import torch
 from torch import Tensor
 
-from ..interfaces.dataset import Dataset
-from ..interfaces.loss import CriticLoss, Loss
+from ..errors import UserError
 from ..interfaces.metric import Metric
-from ..interfaces.tokenizer import Tokenizer
 from ..model import build
 from ..model.compute import prepare
 from ..model.evaluation import Evaluation, evaluate
-from ..model.model import Model
-from ..model.ranks import Ranks
 from ..model.stage import StageTrainer
-from ..recipe.schema import Recipe, Stage
+from ..recipe.schema import Init, Recipe, Stage
 from ..runs.directory import RunDirectory
-from .average import Average
-from .checkpoints import Checkpoint
+from ..runs.model_folder import WEIGHTS, read_weights
+from . import checkpoints
 from .distributed import join
-from .events import Bus, Logged
+from .events import Bus
 from .feeding import Feeder
 
 
-@attrs.define(eq=False, kw_only=True)
 class Session:
-    """One run while it runs.
+    """One run while it runs: all that its stages share, built and on its device.
+
+    Args:
+        bus: nobody listens but in the first process.
+        stopping: asked at every step boundary.
+        resume: a run goes on, with the tokenizers that it has saved.
 
     Attributes:
         unpaired: ``text`` and ``images`` → further datasets, where the recipe names such.
-        bus: nobody listens but in the first process.
-        stopping: asked at every step boundary.
-        best: the state of the model (``weights``) and its ``average`` at the stage's best validation; empty before it.
+        best: the state of the model (``best-weights``) and its average (``best-average``) at the stage's best validation; empty before it.
+        average: name → exponential moving average of a parameter, through all stages and of all parts but the discriminator; empty for none.
         records: one entry a finished stage, for run.json.
         step: iterations done over all stages.
-        seconds: what took how long, without the time of listeners.
+
+    Raises:
+        UserError: something cannot be built.
     """
 
-    recipe: Recipe
-    directory: RunDirectory
-    dataset: Dataset
-    unpaired: Mapping[str, Dataset]
-    tokenizers: Mapping[str, Tokenizer]
-    model: Model
-    losses: Mapping[str, Loss | CriticLoss]
-    metrics: Mapping[str, Metric]
-    average: Average
-    ranks: Ranks
-    bus: Bus
-    stopping: Callable[[], bool]
-    best: dict[str, dict[str, Tensor]] = attrs.field(factory=dict)
-    records: list[dict[str, Any]] = attrs.field(factory=list)
-    step: int = 0
-    seconds: dict[str, float] = attrs.field(factory=dict)
-    _clock: tuple[str, float] | None = None
+    def __init__(
+        self,
+        recipe: Recipe,
+        directory: RunDirectory,
+        bus: Bus | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        resume: bool = False,
+    ) -> None:
+        # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
+        # the setting when they are made, so it comes before the first operation that makes them.
+        torch.set_flush_denormal(True)
+        self.recipe, self.directory, self.bus, self.stopping = recipe, directory, bus or Bus(), stopping
+        self.dataset, self.unpaired = build.build_dataset(recipe), build.build_unpaired(recipe)
+        texts = [self.dataset, *(other for name, other in self.unpaired.items() if name == "text")]
+        self.tokenizers = build.build_tokenizers(recipe, texts, directory.checkpoints if resume else None)
+        self.model = build.build_model(recipe, self.tokenizers, self.dataset.image_shape)
+        device = prepare(self.model, recipe.compute)
+        self.ranks = join(device)
+        named = dict.fromkeys(loss for stage in recipe.running() for loss in build.losses_with_terms(recipe, tuple(stage.losses)))
+        self.losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named), self.model).items()}
+        self.ranks.same(t for module in (self.model, *self.losses.values()) for t in module.state_dict().values())
+        self.metrics = build.build_metrics(recipe)
+        averaged = self.model.named_parameters() if any(stage.training.ema > 0 for stage in recipe.running()) else ()
+        self._averaged = {name: p for name, p in averaged if not name.startswith("parts.discriminator.")}
+        self.average = {name: p.detach().clone() for name, p in self._averaged.items()}
+        self.best: dict[str, Mapping[str, Tensor]] = {}
+        self.records: list[dict[str, Any]] = []
+        self.step = 0
 
     def trainer(self, stage: Stage) -> StageTrainer:
         """What trains a stage, at its beginning."""
-        return StageTrainer(self.recipe, stage, self.model, self.losses, self.average.tensors, self.ranks)
+        return StageTrainer(self.recipe, stage, self.model, self.losses, self.average, self.ranks)
 
     def feeder(self, stage: Stage, start: int = 0, whole: bool = False) -> Feeder:
         """A stage's batches from a step on: this process's share, or the shares of all processes (`whole`)."""
@@ -72,100 +83,91 @@ class Session:
         shares = {"micro": plan.accumulate * count} if whole else {"micro": plan.accumulate, "rank": rank, "ranks": count}
         return Feeder(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, start=start, **shares)
 
-    def log(self, kind: str, stage: Stage | None, step: int, figures: Mapping[str, float]) -> None:
-        """Emits a row of figures; `stage` is None for the run's result."""
-        self.bus.emit(Logged(kind, stage.name if stage else "end", step, self.step, figures))
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Within, time counts as spent on `what`, but for the time of listeners."""
-        self._clock = what, time.perf_counter() - self.bus.total()
-        try:
-            yield
-        finally:
-            self.seconds, self._clock = self._spent(), None
-
-    def _spent(self) -> dict[str, float]:
-        if self._clock is None:
-            return self.seconds
-        what, since = self._clock
-        return self.seconds | {what: self.seconds.get(what, 0.0) + time.perf_counter() - self.bus.total() - since}
-
-    def timings(self) -> dict[str, float]:
-        """What took how long so far, listeners under their own keys."""
-        seconds = self._spent()
-        return seconds | {name: seconds.get(name, 0.0) + spent for name, spent in self.bus.seconds.items()}
-
     def measure(
         self, split: str, items: int, metrics: Mapping[str, Metric] | None = None, checkpoint: Callable[[], None] | None = None
     ) -> tuple[dict[str, float], Evaluation]:
-        """Figures of the model as it is on the first items of a split, by the recipe's `metrics` or some; `checkpoint` is called between batches."""
-        recipe, chosen = self.recipe, self.metrics if metrics is None else metrics
+        """Figures of the model as it is on the first items of a split, by the recipe's `metrics` or some; `checkpoint` is called between metrics."""
+        recipe, where = self.recipe, (self.model, self.dataset, self.metrics if metrics is None else metrics, split)
         seed, batch, declared = recipe.seed.evaluation, recipe.evaluation.batch, recipe.figures()
-        where = (self.model, self.dataset, chosen, split)
         return evaluate(*where, items=items, seed=seed, batch=batch, checkpoint=checkpoint, declared=declared)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has its averaged weights, where such are kept."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for name, average in self.average.items():
+            parameter = self._averaged[name].data
+            held = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(held)
+
+    def _set_average(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, average in self.average.items():
+            if name in tensors:
+                average.copy_(tensors[name])
 
     def remember_best(self) -> None:
         """Keeps the model as it is now as the stage's best."""
-        for group, tensors in (("weights", self.model.state_dict()), ("average", self.average.tensors)):
+        for group, tensors in (("best-weights", self.model.state_dict()), ("best-average", self.average)):
             self.best[group] = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
     def return_to_best(self) -> None:
         """The model and its average take the stage's best state."""
-        self.model.load_state_dict(self.best["weights"])
-        self.average.load(self.best["average"])
+        self.model.load_state_dict(self.best["best-weights"])
+        self._set_average(self.best.get("best-average", {}))
 
-    def checkpoint(self, state: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
-        """Everything that a restart needs, beside the stage's own `state` and `tensors`."""
-        shared = {"global_step": self.step, "records": self.records, "seconds": self.timings()}
-        groups: dict[str, Mapping[str, Tensor]] = {"weights": self.model.state_dict(), **tensors, "average": self.average.tensors}
-        groups["losses"] = {f"{name}.{key}": t for name, loss in self.losses.items() for key, t in loss.state_dict().items()}
-        groups |= {f"best-{name}": group for name, group in self.best.items()}
-        return Checkpoint({**shared, **state}, {name: group for name, group in groups.items() if group})
+    def start_from(self, init: Init | None, parts: tuple[str, ...] = ()) -> None:
+        """Takes the weights of another run, if there is one, into the model's parts and their average. Raises `UserError` where they do not fit."""
+        if init is None:
+            return
+        folder, there = Path(init.run), self.model.parts
+        if init.weights == "raw":
+            found = checkpoints.newest(folder / "checkpoints")
+            if found is None:
+                raise UserError(f"init.run = {init.run!r}: no whole checkpoint in {folder / 'checkpoints'}")
+            weights = found.tensors["weights"]
+        else:
+            weights = read_weights(folder / "model" / WEIGHTS)
+        given = {name.split(".")[1] for name in weights}
+        for part in parts or init.parts or tuple(part for part in there if part in given):
+            if part not in there or part not in given:
+                raise UserError(f"init.run = {init.run!r}: {part} is not in {'that run' if part in there else 'this model'}")
+            prefix = f"parts.{part}."
+            try:
+                there[part].load_state_dict({name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)})
+            except RuntimeError as error:
+                raise UserError(f"init.run = {init.run!r}: the weights of {part} do not fit this recipe's {part}: {error}") from error
+        self._set_average({name: p.detach() for name, p in self._averaged.items()})
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes back what `checkpoint` gave."""
+    def save(self, number: int, trainer: StageTrainer | None = None) -> None:
+        """Writes a checkpoint to go on from in stage `number`: in its midst where its trainer is given, else at its beginning."""
+        if self.ranks.first:
+            state, tensors = trainer.state() if trainer is not None else ({"step": 0}, {})
+            state = {"global_step": self.step, "records": self.records, "seconds": self.bus.clock.read(), "stage": number, **state}
+            groups = {"weights": self.model.state_dict(), **tensors, "average": self.average, **self.best}
+            groups["losses"] = {f"{name}.{key}": t for name, loss in self.losses.items() for key, t in loss.state_dict().items()}
+            name = f"step-{self.step:07d}" + ("" if trainer is not None else "-end")
+            whole = checkpoints.Checkpoint(state, {name: group for name, group in groups.items() if group})
+            checkpoints.save(self.directory.checkpoints / name, whole)
+            checkpoints.prune(self.directory.checkpoints, self.recipe.training.keep)
+        self.ranks.wait()
+
+    def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Takes back what `save` wrote, but for the stage's own state."""
         state, groups = checkpoint.state, checkpoint.tensors
-        self.step, self.records, self.seconds = state["global_step"], state["records"], state["seconds"]
-        self.model.load_state_dict(dict(groups["weights"]))
+        self.step, self.records = state["global_step"], state["records"]
+        self.bus.clock.add(state["seconds"])
+        self.model.load_state_dict(groups["weights"])
         # Losses of later stages have their first weights still, and may be others than those of the run that the checkpoint is from.
         running = self.recipe.running()[: state["stage"] + (state["step"] > 0)]
         for name in build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses)):
             own = {key.removeprefix(f"{name}."): t for key, t in groups.get("losses", {}).items() if key.startswith(f"{name}.")}
             self.losses[name].load_state_dict(own)
-        self.average.load(groups.get("average", {}))
-        if "best-weights" in groups:
-            for name in ("weights", "average"):
-                self.best[name] = {key: t.to(self.model.device) for key, t in groups.get(f"best-{name}", {}).items()}
-
-
-def open_session(
-    recipe: Recipe, directory: RunDirectory, bus: Bus | None = None, stopping: Callable[[], bool] = lambda: False, resume: bool = False
-) -> Session:
-    """Builds everything that a run needs, on its device. Raises `UserError` where something cannot be built."""
-    # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
-    # the setting when they are made, so it comes before the first operation that makes them.
-    torch.set_flush_denormal(True)
-    dataset, unpaired = build.build_dataset(recipe), build.build_unpaired(recipe)
-    texts = [dataset, *(other for name, other in unpaired.items() if name == "text")]
-    tokenizers = build.build_tokenizers(recipe, texts, directory.checkpoints if resume else None)
-    model = build.build_model(recipe, tokenizers, dataset.image_shape)
-    device = prepare(model, recipe.compute)
-    ranks = join(device)
-    named = dict.fromkeys(loss for stage in recipe.running() for loss in build.losses_with_terms(recipe, tuple(stage.losses)))
-    losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named), model).items()}
-    ranks.same([*model.state_dict().values(), *(t for loss in losses.values() for t in loss.state_dict().values())])
-    return Session(
-        recipe=recipe,
-        directory=directory,
-        dataset=dataset,
-        unpaired=unpaired,
-        tokenizers=tokenizers,
-        model=model,
-        losses=losses,
-        metrics=build.build_metrics(recipe),
-        average=Average(model, any(stage.training.ema > 0 for stage in recipe.running())),
-        ranks=ranks,
-        bus=bus or Bus(),
-        stopping=stopping,
-    )
+        self._set_average(groups.get("average", {}))
+        self.best = {name: group for name, group in groups.items() if name.startswith("best-")}

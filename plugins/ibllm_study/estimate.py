@@ -34,12 +34,12 @@ def probe(recipe: Recipe) -> Mapping[str, float]:
     import torch
 
     from ibllm_core.runs.directory import RunDirectory
-    from ibllm_core.training.session import open_session
+    from ibllm_core.training.session import Session
 
     threads = torch.get_num_threads()
     try:
         with tempfile.TemporaryDirectory(prefix="ibllm-probe-") as folder:
-            session = open_session(recipe, RunDirectory(Path(folder)))
+            session = Session(recipe, RunDirectory(Path(folder)))
             return {stage.name: _seconds(session, stage, session.trainer(stage)) for stage in recipe.running()}
     finally:
         torch.set_num_threads(threads)

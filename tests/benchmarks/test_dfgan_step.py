@@ -24,7 +24,7 @@ from ibllm_core.interfaces.noise import Rng
 from ibllm_core.recipe import load as load_recipe
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
-from ibllm_core.training.session import Session, open_session
+from ibllm_core.training.session import Session
 
 RECIPE = """
 format = 1
@@ -247,7 +247,7 @@ class Race:
         path = folder / "dfgan.toml"
         path.write_text(RECIPE.format(**sizes))
         self.recipe = load_recipe(path)
-        self.session = open_session(self.recipe, RunDirectory(folder / "run"))
+        self.session = Session(self.recipe, RunDirectory(folder / "run"))
         session = self.session
         # Learned gains start at 0, with which half of the critic would not take part in the comparison.
         for name, parameter in session.model.parts["discriminator"].named_parameters():

@@ -15,7 +15,7 @@ from ibllm_core.interfaces.noise import Rng
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
-from ibllm_core.training.session import Session, open_session
+from ibllm_core.training.session import Session
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "joint.toml"
 STEPS, ROUNDS = 8, 9
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.benchmark
 
 def opened(tmp_path: Path) -> Session:
     recipe = load(RECIPE, ("training.ema=0.0", "training.accumulate=1"))
-    return open_session(recipe, RunDirectory(tmp_path))
+    return Session(recipe, RunDirectory(tmp_path))
 
 
 def by_hand(session: Session, batches: list[list[Batch]]) -> None:

@@ -12,7 +12,7 @@ from ibllm_core.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.training.session import open_session
+from ibllm_core.training.session import Session
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 SETS = ("compute.device=cpu", "compute.threads=1")
@@ -24,7 +24,7 @@ def tiny(*sets: str) -> Any:
 
 
 def opened(recipe: Any, path: Path, stage: str) -> tuple[Any, Any]:
-    session = open_session(recipe, RunDirectory(path))
+    session = Session(recipe, RunDirectory(path))
     return session, session.trainer(recipe.stages[stage])
 
 
@@ -39,7 +39,7 @@ def run(session: Any, trainer: Any, steps: int) -> None:
 
 def weights(session: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in session.model.named_parameters()} | {
-        f"average.{name}": p.clone() for name, p in session.average.tensors.items()
+        f"average.{name}": p.clone() for name, p in session.average.items()
     }
 
 

@@ -22,8 +22,8 @@ def test_the_newest_comes_back(tmp_path: Path) -> None:
         write(tmp_path, f"step-{step:07d}", step)
     found = checkpoints.newest(tmp_path)
     assert found is not None
-    assert found[1].state == {"step": 200}
-    assert torch.equal(found[1].tensors["weights"]["w"], torch.full((3,), 200.0))
+    assert found.state == {"step": 200}
+    assert torch.equal(found.tensors["weights"]["w"], torch.full((3,), 200.0))
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "lose", "hashes"])
@@ -43,7 +43,7 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, harm: str) -> None:
         (newest / "hashes.json").write_text("{")
     found = checkpoints.newest(tmp_path)
     assert found is not None
-    assert found[1].state == {"step": 1}
+    assert found.state == {"step": 1}
 
 
 def test_a_half_written_one_is_no_checkpoint(tmp_path: Path) -> None:

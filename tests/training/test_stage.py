@@ -12,11 +12,11 @@ from torch import Tensor
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
-from ibllm_core.training.session import Session, open_session
+from ibllm_core.training.session import Session
 
 
 def opened(recipe: Any, tmp_path: Path) -> Session:
-    return open_session(recipe, RunDirectory(tmp_path / "run"))
+    return Session(recipe, RunDirectory(tmp_path / "run"))
 
 
 def trainer_of(session: Session, name: str) -> StageTrainer:
@@ -114,9 +114,9 @@ def test_the_average_is_an_exponential_one(tiny, tmp_path: Path) -> None:  # typ
         run(session, trainer, 1)
         decay = min(0.15, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weights(session)[name]
-    torch.testing.assert_close(session.average.tensors[name], expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(session.average[name], expected, rtol=1e-5, atol=1e-6)
     raw = weights(session)[name]
-    with session.average.swapped_in():
+    with session.averaged():
         torch.testing.assert_close(weights(session)[name], expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(weights(session)[name], raw)
 
