@@ -20,8 +20,7 @@ from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
-from ibllm_core.recipe.fields import PART, Section, sections
-from ibllm_core.recipe.schema import PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe
+from ibllm_core.recipe.schema import PART, PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe, Section, sections
 from ibllm_core.recipe.words import OptionRow, article, keys, options_of, types_of
 
 DISTRIBUTION = "ibllm"

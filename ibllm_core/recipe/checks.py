@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 
 from ..errors import nearest
 from ..host.options import DatasetConfig
-from .draft import Draft, needs, switches, ways
+from .draft import Draft, needs, parts_reached, players_of, switches, terms_of, ways
 from .schema import PARTS, READS, UNPAIRED, Component, Init, Validation
-from .sections import parts_reached, players_of, terms_of
 from .words import listing
 
 
@@ -21,7 +20,10 @@ def check_all(draft: Draft) -> None:
         rule(draft)
 
 
-def order_names_every_stage(draft: Draft) -> None:
+def stages_are_ordered_and_played(draft: Draft) -> None:
+    read = draft.recipe.stages.values()
+    if read and len(read) == len(draft.names("stages")) and not any(stage.steps for stage in read):
+        draft.say(("order",), "every stage has steps = 0: there is nothing to do", "a stage with steps > 0")
     if "order" in draft.unread or not draft.is_table("stages"):
         return
     stages, order = draft.names("stages"), draft.recipe.order
@@ -33,12 +35,6 @@ def order_names_every_stage(draft: Draft) -> None:
         elif name not in order and name not in meant:
             hint = f"stages.{name}.steps = 0 skips a stage"
             draft.say(("stages", name), "the stage is not in order", "its name in order", hint=hint)
-
-
-def something_is_played(draft: Draft) -> None:
-    stages = draft.recipe.stages.values()
-    if stages and len(stages) == len(draft.names("stages")) and not any(stage.steps for stage in stages):
-        draft.say(("order",), "every stage has steps = 0: there is nothing to do", "a stage with steps > 0")
 
 
 def trained_parts_are_there(draft: Draft) -> None:
@@ -184,22 +180,14 @@ def unpaired_data_fit(draft: Draft) -> None:
         draft.say(("unpaired", "images", "size" if hasattr(own, "size") else "use"), what, expected, provider=images.provider)
 
 
-def stages_name_losses(draft: Draft) -> None:
+def stages_name_the_losses(draft: Draft) -> None:
+    """Losses that a stage names are there, and each loss is named by a stage or is a composite's term."""
     for name, stage in draft.recipe.stages.items():
         for loss in stage.losses if draft.is_table("losses") else ():
             draft.all_known(("stages", name, "losses", loss), [loss], draft.names("losses"), "there is no such loss")
         if not stage.losses and stage.steps:
             hint = f"stages.{name}.steps = 0 skips the stage"
             draft.say(("stages", name, "losses"), "the stage has no loss", "at least one", hint=hint)
-
-
-def losses_are_played_by_whom_they_name(draft: Draft) -> None:
-    for name, entry in draft.recipe.losses.items():
-        if entry.player is not None and entry.player not in (players := players_of(draft, name)):
-            draft.say(("losses", name, "player"), f"{entry.component.use} is not played by the {entry.player}", " or ".join(players))
-
-
-def losses_are_used(draft: Draft) -> None:
     stages, losses = draft.recipe.stages, draft.recipe.losses
     if not draft.is_table("stages") or len(stages) < len(draft.names("stages")) or len(losses) < len(draft.names("losses")):
         return
@@ -207,6 +195,12 @@ def losses_are_used(draft: Draft) -> None:
     for loss in [name for name in losses if name not in used]:
         hint = f"losses.{loss} = false takes it away"
         draft.say(("losses", loss), "the loss is in no stage", "its name in stages.NAME.losses", hint=hint)
+
+
+def losses_are_played_by_whom_they_name(draft: Draft) -> None:
+    for name, entry in draft.recipe.losses.items():
+        if entry.player is not None and entry.player not in (players := players_of(draft, name)):
+            draft.say(("losses", name, "player"), f"{entry.component.use} is not played by the {entry.player}", " or ".join(players))
 
 
 def composites_have_their_terms(draft: Draft) -> None:
@@ -297,8 +291,7 @@ def balances_steer_a_composite(draft: Draft) -> None:
 
 
 RULES: tuple[Callable[[Draft], None], ...] = (
-    order_names_every_stage,
-    something_is_played,
+    stages_are_ordered_and_played,
     trained_parts_are_there,
     needs_are_met,
     latents_fit,
@@ -308,9 +301,8 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     own_losses_can_be_watched,
     inits_name_parts,
     unpaired_data_fit,
-    stages_name_losses,
+    stages_name_the_losses,
     losses_are_played_by_whom_they_name,
-    losses_are_used,
     composites_have_their_terms,
     terms_stand_alone,
     losses_train_something,

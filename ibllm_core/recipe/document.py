@@ -1,20 +1,28 @@
-"""A recipe as plain data, with the place of every key; and how one document is laid over another. Torch-free."""
+"""Recipe files and overrides → one document: plain data, with the place of every key. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os.path
+import pathlib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
 
 from ..errors import nearest
-from .locate import Path, dotted
+from ..host import packaged
+from .locate import Path, dotted, locate, split_key
 from .mistakes import Mistakes
-from .schema import SECTIONS, Place
-from .words import listing
+from .schema import FORMAT, SECTIONS, Place, Seeds
+from .words import keys, listing, show
 
+#: Keys that no override may set.
+OF_FILES = ("extends", "format")
 #: Tables whose members a recipe may remove with ``NAME = false``.
 REMOVABLE = tuple(section.name for section in SECTIONS if section.removable)
+_AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 @attrs.define
@@ -28,73 +36,181 @@ class Document:
     def place(self, *path: str | int) -> Place:
         """Where a key stands; for one that nobody wrote, where its nearest ancestor does."""
         for length in range(len(path), 0, -1):
-            found = self.places.get(path[:length])
-            if found is not None:
-                return attrs.evolve(found, key=dotted(path))
+            if path[:length] in self.places:
+                return attrs.evolve(self.places[path[:length]], key=dotted(path))
         return Place(file=self.file, line=1, key=dotted(path))
 
     def get(self, *path: str) -> Any:
         """The value at a path, or None."""
         value: Any = self.data
         for step in path:
-            if not isinstance(value, Mapping) or step not in value:
-                return None
-            value = value[step]
+            value = value.get(step) if isinstance(value, dict) else None
         return value
 
+    def put(self, path: tuple[str, ...], value: Any, place: Place) -> None:
+        """Writes a value at a key path."""
+        table = self.data
+        for depth, step in enumerate(path[:-1], 1):
+            if not isinstance(table.get(step), dict):
+                table[step] = {}
+            self.places.setdefault(path[:depth], place)
+            table = table[step]
+        table[path[-1]] = value
+        self.places[path] = place
 
-def removable(path: Path) -> bool:
+
+def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes, over: Iterable[Document] = ()) -> Document:
+    """The file, what it extends, the documents laid over it, and the overrides, as one document.
+
+    Raises:
+        RecipeErrors: at once where a file cannot be read; what else is wrong is added to `mistakes`.
+    """
+    file = os.fspath(path)
+    layers = list(_chain(file, mistakes))
+    _check_formats(layers, mistakes)
+    document = Document(file=layers[0].file)
+    for layer in (*reversed(layers), *over, _overrides(file, sets, mistakes)):
+        seed = document.data.get("seed")
+        if type(seed) is int and isinstance(layer.data.get("seed"), dict):  # then it still holds for the other purposes
+            document.data["seed"] = dict.fromkeys(keys(Seeds), seed)
+        _overlay(document.data, layer.data, (), document, layer, mistakes)
+    _remove(document)
+    return document
+
+
+def read_file(file: str, mistakes: Mistakes) -> Document:
+    """One TOML file, named like a recipe, with the places of its keys; `RecipeErrors` where it cannot be read."""
+    return next(_chain(file, mistakes))
+
+
+def _chain(file: str, mistakes: Mistakes) -> Iterator[Document]:
+    """The file and its ancestors, the nearest first."""
+    said = Place(file=file, line=0, key="")
+    seen: list[str] = []
+    file = file if os.path.isfile(file) else _unpacked(file, said, mistakes)
+    while True:
+        if any(os.path.realpath(file) == os.path.realpath(earlier) for earlier in seen):
+            mistakes.fail(said, f"extends itself: {' → '.join([*seen, file])}", "a chain that ends")
+        layer = _read_one(file, said, seen, mistakes)
+        yield layer
+        base = layer.data.pop("extends", None)
+        if base is None:
+            return
+        said = layer.place("extends")
+        if not isinstance(base, str):
+            expected = "a string, the path of a recipe relative to this file or PACKAGE:RECIPE"
+            mistakes.fail(said, f"{show(base)} has the wrong type", expected)
+        seen.append(file)
+        relative = os.path.normpath(os.path.join(os.path.dirname(file), base))
+        file = _unpacked(base, said, mistakes) if packaged.split(base) else relative
+
+
+def _unpacked(file: str, said: Place, mistakes: Mistakes) -> str:
+    """The file that ``package:recipe`` stands for; a path as it is."""
+    try:
+        return str(packaged.find("recipes", file).path) if packaged.split(file) else file
+    except packaged.NotPackaged as error:
+        mistakes.fail(said, error.what, error.expected, nearest=error.nearest)
+
+
+def _read_one(file: str, said: Place, seen: Sequence[str], mistakes: Mistakes) -> Document:
+    """One file. `said` is where its name stands, `seen` the files that lead to it."""
+    path = pathlib.Path(file)
+    try:
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except FileNotFoundError:
+        near = nearest(path.name, [found.name for found in path.parent.glob("*.toml")])
+        way = f" (reached through {' → '.join(seen)})" if len(seen) > 1 else ""
+        mistakes.fail(said, f"no such file: {file}{way}" if seen else "no such file", nearest=str(path.parent / near) if near else "")
+    except IsADirectoryError:
+        near = str(path / "recipe.toml") if (path / "recipe.toml").is_file() else ""
+        mistakes.fail(said, f"{file} is a folder" if seen else "is a folder", "a recipe, a TOML file", nearest=near)
+    except OSError as error:
+        mistakes.fail(said, f"cannot read {file}: {error.strerror}" if seen else f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        place = Place(file=file, line=error.object[: error.start].count(b"\n") + 1, key="")
+        mistakes.fail(place, f"not UTF-8 (byte 0x{error.object[error.start]:02x})", "a text file in UTF-8")
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = _AT.search(str(error))
+        line, column = (int(at[1]), f", column {at[2]}") if at and at[1] else (text.count("\n") + 1, "")
+        mistakes.fail(Place(file=file, line=line, key=""), f"not TOML: {_AT.sub('', str(error))}{column}", "a TOML file")
+    return Document(file, data, {path: Place(file=file, line=line, key=dotted(path)) for path, line in locate(text).items()})
+
+
+def _check_formats(layers: Sequence[Document], mistakes: Mistakes) -> None:
+    """A file of another format cannot be read at all, so nothing else is said then."""
+    expected, stated = f"format = {FORMAT}", [layer for layer in layers if "format" in layer.data]
+    for layer in stated:
+        written, place = layer.data["format"], layer.place("format")
+        if type(written) is not int:
+            mistakes.add(place, f"{show(written)} has the wrong type", expected)
+        elif written > FORMAT:
+            mistakes.add(place, f"format {written} is newer than this ibllm can read", expected, hint="upgrade ibllm")
+        elif written < 1:
+            mistakes.add(place, f"there is no format {written}", expected)
+    mistakes.throw()
+    if not stated:
+        mistakes.add(layers[0].place("format"), "missing", expected)
+
+
+def _overrides(file: str, sets: Iterable[str], mistakes: Mistakes) -> Document:
+    """All ``KEY=VALUE`` as one document, so that their order does not matter; of one key given twice the last counts."""
+    document = Document(file=file)
+    for text in sets:
+        place, split = Place(file=f"--set {text}", line=0, key=""), split_key(text)
+        if split is None:
+            mistakes.add(place, "cannot be read", "KEY=VALUE with a dotted KEY, e.g. --set stages.joint.steps=40")
+        elif split[0][0] in OF_FILES:
+            mistakes.add(place, f"{split[0][0]} belongs into a file", "any other key")
+        else:
+            document.put(split[0], _value(split[1]), place)
+    return document
+
+
+def _value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _overlay(old: dict[str, Any], new: dict[str, Any], path: Path, base: Document, upper: Document, mistakes: Mistakes) -> None:
+    """Lays a table of `upper` over that of `base`, key by key; a table whose ``use`` changes is replaced whole."""
+    for key, value in new.items():
+        here, before = (*path, key), old.get(key)
+        if value is False and _removable(here) and key not in old:
+            known = [name for name, table in old.items() if len(here) > 2 or isinstance(table, dict)]
+            mistakes.add(upper.place(*here), "there is nothing to remove", listing(known), nearest=nearest(key, known))
+            continue
+        table = isinstance(value, dict)
+        if not (table and isinstance(before, dict) and value.get("use", before.get("use")) == before.get("use")):
+            old[key] = {} if table else value
+            kept = {at: place for at, place in base.places.items() if at[: len(here)] != here}
+            base.places = kept | {at: place for at, place in upper.places.items() if at[: len(here)] == here}
+        if table:
+            _overlay(old[key], value, here, base, upper, mistakes)
+
+
+def _removable(path: Path) -> bool:
     """Whether ``path = false`` means "take it away"."""
     if len(path) == 2:
         return path[0] in REMOVABLE and path != ("model", "width")
     return len(path) == 4 and path[0] == "stages" and path[2] == "losses"
 
 
-def overlay(base: Document, upper: Document, mistakes: Mistakes) -> None:
-    """Lays `upper` over `base`, key by key; a table whose ``use`` changes is replaced whole."""
-    _overlay_table(base, upper, base.data, upper.data, (), mistakes)
-
-
-def _overlay_table(base: Document, upper: Document, old: dict[str, Any], new: Mapping[str, Any], path: Path, mistakes: Mistakes) -> None:
-    for key, value in new.items():
-        here = (*path, key)
-        if value is False and removable(here) and key not in old:
-            known = [name for name, table in old.items() if isinstance(table, dict)] if len(here) == 2 else list(old)
-            mistakes.add(upper.place(*here), "there is nothing to remove", expected=listing(known), nearest=nearest(key, known))
-            continue
-        before = old.get(key)
-        if isinstance(before, dict) and isinstance(value, dict) and value.get("use", before.get("use")) == before.get("use"):
-            _overlay_table(base, upper, before, value, here, mistakes)
-        elif isinstance(value, dict) and not isinstance(before, dict):
-            old[key] = {}
-            _move_places(base, upper, here, deep=False)
-            _overlay_table(base, upper, old[key], value, here, mistakes)
-        else:
-            old[key] = value
-            _move_places(base, upper, here, deep=True)
-
-
-def _move_places(base: Document, upper: Document, path: Path, *, deep: bool) -> None:
-    """The places at and below `path` become `upper`'s; with `deep` False only the one at `path`, and those below are dropped."""
-    for found in [found for found in base.places if found[: len(path)] == path]:
-        del base.places[found]
-    for found, place in upper.places.items():
-        if found == path or (deep and found[: len(path)] == path):
-            base.places[found] = place
-
-
-def removals(document: Document) -> None:
+def _remove(document: Document) -> None:
     """Takes away what is ``false``, and every mention of it: a loss in the stages, a metric in their validation, a part in what they train."""
     gone = {kind: _take(document.data.get(kind)) for kind in REMOVABLE}
+    _forget(document.data, "order", gone["stages"])
     stages = document.data.get("stages")
     for stage in stages.values() if isinstance(stages, dict) else ():
-        if not isinstance(stage, dict):
-            continue
-        _forget(stage, "losses", gone["losses"])
-        _take(stage.get("losses"))
-        _forget(stage, "train", gone["model"])
-        _forget(stage.get("validate"), "metrics", gone["metrics"])
-    _forget(document.data, "order", gone["stages"])
+        if isinstance(stage, dict):
+            _forget(stage, "losses", gone["losses"] | _take(stage.get("losses")))
+            _forget(stage, "train", gone["model"])
+            _forget(stage.get("validate"), "metrics", gone["metrics"])
 
 
 def _take(table: Any) -> set[str]:
@@ -104,10 +220,9 @@ def _take(table: Any) -> set[str]:
     return names
 
 
-def _forget(table: Any, key: str, names: Iterable[str]) -> None:
+def _forget(table: Any, key: str, names: set[str]) -> None:
     held = table.get(key) if isinstance(table, dict) else None
     if isinstance(held, list):
         table[key] = [name for name in held if not (isinstance(name, str) and name in names)]
     elif isinstance(held, dict):
-        for name in names:
-            held.pop(name, None)
+        table[key] = {name: value for name, value in held.items() if name not in names}

@@ -61,10 +61,10 @@ class Draft:
 
     def all_known(self, path: Path, words: Iterable[str], known: Iterable[str] | None, what: str, hint: str = "") -> bool:
         """Notes each word that is not among those known, if these are; `what` is the message, with ``{}`` for the word."""
-        names = None if known is None else list(known)
-        strange = [word for word in words if names is not None and word not in names]
+        names = list(known or ())
+        strange = [word for word in words if word not in names and known is not None]
         for word in strange:
-            self.say(path, what.replace("{}", word), listing(names or ()), nearest=nearest(word, names or ()), hint=hint)
+            self.say(path, what.replace("{}", word), listing(names), nearest=nearest(word, names), hint=hint)
         return not strange
 
     def table(self, *path: str) -> dict[str, Any]:
@@ -76,9 +76,7 @@ class Draft:
         self.say(path, f"{show(value)} has the wrong type", f"a table{example}")
         return {}
 
-    def structure(
-        self, cls: type[C], table: Mapping[str, Any], path: tuple[str, ...], also: Iterable[str] = (), provider: str = ""
-    ) -> C | None:
+    def structure(self, cls: type[C], table: Mapping[str, Any], path: Path, also: Iterable[str] = (), provider: str = "") -> C | None:
         """An instance of `cls`, or None once its mistakes are noted."""
         done = structure(cls, table, also)
         if not isinstance(done, list):
@@ -108,21 +106,16 @@ class Draft:
                 if config is None:
                     return None
                 check_answers(config)
-        except UnknownComponent as error:
-            self._no_such(error, path)
-        except UserError as error:
-            self.say((*path, "use"), str(error))
-        else:
             place = attrs.evolve(self.place(*path, "use"), key=self.place(*path).key)
             return Component(kind=kind, use=use, config=config, spec=spec, place=place, distribution=provider[0], version=provider[1])
+        except UnknownComponent as error:
+            elsewhere = [article(kind) for kind in KINDS if use in self.manager.names(kind)]
+            hints = [f"{use} is the name of {' and '.join(elsewhere)}."] if elsewhere else []
+            what = f'{error.clash}no {error.kind} is called "{{}}"'
+            self.all_known((*path, "use"), [use], error.known, what, " ".join([*hints, *error.hints]))
+        except UserError as error:
+            self.say((*path, "use"), str(error))
         return None
-
-    def _no_such(self, error: UnknownComponent, path: Path) -> None:
-        elsewhere = [kind for kind in KINDS if error.name in self.manager.names(kind)]
-        hints = [f"{error.name} is the name of {' and '.join(map(article, elsewhere))}."] if elsewhere else []
-        self.all_known(
-            (*path, "use"), [error.name], error.known, f'{error.clash}no {error.kind} is called "{{}}"', " ".join([*hints, *error.hints])
-        )
 
 
 def needs(config: Config) -> frozenset[str]:
@@ -131,6 +124,27 @@ def needs(config: Config) -> frozenset[str]:
     critic = isinstance(config, LossConfig) and "critic" in config.players()
     measures = isinstance(config, MetricConfig) and not any(need.startswith("data.") for need in said)
     return said | ({"discriminator"} if critic else frozenset()) | ({"data.pairs"} if measures else frozenset())
+
+
+def players_of(draft: Draft, loss: str) -> tuple[str, ...]:
+    """Who plays a loss; nobody where it could not be read."""
+    entry = draft.recipe.losses.get(loss)
+    if entry is None:
+        return ()
+    return entry.component.config.players() if isinstance(entry.component.config, LossConfig) else ("model",)
+
+
+def terms_of(draft: Draft, loss: str) -> tuple[str, ...]:
+    """The losses that a composite is made of."""
+    entry = draft.recipe.losses.get(loss)
+    return entry.component.config.terms() if entry and isinstance(entry.component.config, LossConfig) else ()
+
+
+def parts_reached(draft: Draft, loss: str) -> tuple[str, ...]:
+    """The parts that the gradient of a loss, or of a term of it, reaches: those that it asks for itself."""
+    entries = [draft.recipe.losses[name] for name in (loss, *terms_of(draft, loss)) if name in draft.recipe.losses]
+    found = {need.partition(".")[0] for entry in entries for need in needs(entry.component.config)}
+    return tuple(part for part in PARTS if part in found)
 
 
 def ways(manager: Manager, kind: str, ability: str) -> list[str]:

@@ -46,10 +46,10 @@ def key_path(text: str) -> tuple[str, ...] | None:
 
 def split_key(text: str) -> tuple[tuple[str, ...], str] | None:
     """The key path and the text of the value of ``KEY = VALUE``; None where there is no key."""
-    for at in (at for at, character in enumerate(text) if character == "="):
-        path = key_path(text[:at])
+    for equals in re.finditer("=", text):
+        path = key_path(text[: equals.start()])
         if path is not None:
-            return path, text[at + 1 :].strip()
+            return path, text[equals.end() :].strip()
     return None
 
 
@@ -75,9 +75,7 @@ def locate(text: str) -> Mapping[Path, int]:
             found.setdefault(path, start)
         else:
             path = ()
-        for length in range(
-            1, len(path)
-        ):  # without a line of its own ("[a.b]" without "[a]", "a.b = 1") it stands where its first member does
+        for length in range(1, len(path)):  # "[a.b]" without "[a]": what has no line of its own stands where its first member does
             found.setdefault(path[:length], start)
         statement = ""
     return found

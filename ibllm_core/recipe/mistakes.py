@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 import attrs
 
@@ -43,14 +44,16 @@ class Mistakes:
         self.file = file
         self._found: list[Mistake] = []
 
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def add(self, place: Place, what: str, **more: str) -> None:
+    def add(self, place: Place, what: str, expected: str = "", **more: str) -> None:
         """Notes one; `more` are further attributes of `Mistake`."""
-        mistake = Mistake(place=place, what=what, **more)
+        mistake = Mistake(place=place, what=what, expected=expected, **more)
         if mistake not in self._found:
             self._found.append(mistake)
+
+    def fail(self, place: Place, what: str, expected: str = "", **more: str) -> NoReturn:
+        """Notes one that nothing can be read after, and raises `RecipeErrors`."""
+        self.add(place, what, expected, **more)
+        raise RecipeErrors(self.file, self._found)
 
     def throw(self) -> None:
         """Raises `RecipeErrors` if there are any."""

@@ -1,25 +1,27 @@
-"""Recipe file → `Recipe`, or all its mistakes. Torch-free."""
+"""Recipe file → `Recipe`, or all its mistakes; the tables of a document are read as `schema` declares them. Torch-free."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
 from ..errors import nearest
 from ..host import manager as plugins
+from ..host.options import Config, DatasetConfig
 from ..host.output import stdout_to_stderr
 from .checks import check_all
-from .document import Document
-from .draft import Draft
-from .files import read
+from .document import Document, read
+from .draft import Draft, parts_reached, players_of
 from .mistakes import Mistakes
 from .resolve import to_toml
-from .schema import Place, Plugins, Recipe
-from .sections import read_entry, read_sections
-from .words import listing
+from .schema import PART, PLAYERS, SECTIONS, Place, PlayerEntry, Plugins, Recipe, Section, Seeds, Stage, sections
+from .words import article, keys, listing, show
+
+C = TypeVar("C", bound=Config)
 
 
 def load(
@@ -46,34 +48,176 @@ def load(
     document = read(path, overrides, mistakes, over)
     document.data.setdefault("name", pathlib.Path(document.file).stem)
     draft = Draft(document=document, manager=manager or plugins.manager(), mistakes=mistakes)
-    named = read_entry(draft, Plugins, ("plugins",)) or Plugins()
+    named = _read_entry(draft, Plugins, ("plugins",)) or Plugins()
     if manager is None and named.block:
         draft.manager = plugins.manager(named.block)
-        _check_blocks(draft, named)
-    _check_hooks(draft, named)
+    _check_plugins(draft, named)
     draft.recipe = attrs.evolve(draft.recipe, plugins=named)
     with stdout_to_stderr():  # configs are asked again and again, and what a plugin prints is no output of a command
-        read_sections(draft)
+        _read_sections(draft)
         check_all(draft)
     mistakes.throw()
     return attrs.evolve(draft.recipe, source=to_toml(document.data), place=Place(file=document.file, line=1, key=""))
 
 
-def _check_blocks(draft: Draft, named: Plugins) -> None:
-    known = {row.plugin for row in draft.manager.rows()}
-    for name in draft.manager.unmatched_blocks():
-        if name in named.block:
-            expected = "names as `ibllm plugins` shows them"
-            draft.say(("plugins", "block"), f'no plugin is called "{name}"', expected=expected, nearest=nearest(name, known))
-
-
-def _check_hooks(draft: Draft, named: Plugins) -> None:
+def _check_plugins(draft: Draft, named: Plugins) -> None:
+    for name in (name for name in draft.manager.unmatched_blocks() if name in named.block):
+        near = nearest(name, {row.plugin for row in draft.manager.rows()})
+        draft.say(("plugins", "block"), f'no plugin is called "{name}"', "names as `ibllm plugins` shows them", nearest=near)
+    known = draft.manager.hooked() if named.hooks else ()
     for name in named.hooks:
-        known = draft.manager.hooked()
         try:
-            if draft.manager.plugin(name).hooks:
-                continue
-            what, near = f"the plugin {name!r} implements no lifecycle hook", ""
+            hooks, what, near = draft.manager.plugin(name).hooks, f"the plugin {name!r} implements no lifecycle hook", ""
         except plugins.PluginError as error:
-            what, near = str(error), nearest(name, known)
-        draft.say(("plugins", "hooks"), what, expected=listing(known) or "a plugin with lifecycle hooks", nearest=near)
+            hooks, what, near = (), str(error), nearest(name, known)
+        if not hooks:
+            draft.say(("plugins", "hooks"), what, listing(known) or "a plugin with lifecycle hooks", nearest=near)
+
+
+def _read_sections(draft: Draft) -> None:
+    """Everything in the document, in the order of the declaration: what comes later may ask for what came before."""
+    top = _own(draft, Recipe, ())
+    draft.unread |= set(keys(Recipe)) if top is None else set()
+    draft.recipe = attrs.evolve(top or draft.recipe, plugins=draft.recipe.plugins)
+    for section in (section for section in SECTIONS if section.name != "plugins"):
+        if section.required and section.named and draft.is_table(section.name) and not draft.names(section.name):
+            draft.say((section.name,), "missing", f"at least one table [{section.name}.NAME]")
+        elif section.required and not section.named and draft.document.get(section.name) is None:
+            known = listing(draft.manager.names(section.kind))
+            draft.say((section.name,), "missing", f"a table that names {article(section.kind)}: {known}")
+        value = _SPECIAL.get(section.name, _read)(draft, section, ())
+        if value is not None:
+            draft.recipe = attrs.evolve(draft.recipe, **{section.name: value})
+        elif section.name in draft.document.data:
+            draft.unread.add(section.name)
+    _follow_the_data(draft)
+
+
+def _read_entry(draft: Draft, cls: type[C], path: tuple[str, ...]) -> C | None:
+    """What a table says, by the class that declares it; None once the mistakes are noted. A section's own keys may fail alone: its tables are read."""
+    table = draft.table(*path)
+    if not draft.is_table(*path):
+        return None
+    read = _own(draft, cls, path)
+    if read is None and len(path) == 1:
+        draft.unread.add(path[0])
+        read = cls()
+    filled: dict[str, Any] = {}
+    for held in sections(cls):
+        recipes_own = getattr(draft.recipe, held.name, None)
+        if held.spread and isinstance(recipes_own, Config):
+            laid_over = draft.structure(held.of, {key: value for key, value in table.items() if key in held.keys}, path)
+            changed = {field.name: getattr(laid_over, field.name) for key, field in keys(held.of).items() if key in table}
+            filled[held.name] = attrs.evolve(recipes_own, **changed) if laid_over else None
+        elif held.kind and not held.spread and held.name not in table:
+            filled[held.name] = recipes_own
+        else:
+            filled[held.name] = _read(draft, held, path, tuple(keys(cls)))
+    return None if read is None or any(value is None for value in filled.values()) else attrs.evolve(read, **filled)
+
+
+def _own(draft: Draft, cls: type[C], path: tuple[str, ...]) -> C | None:
+    """The options of a class; the keys of what it holds are left to that."""
+    table, held = draft.table(*path) if path else draft.document.data, sections(cls)
+    others = [key for section in held for key in section.keys]
+    if any(section.spread and section.kind for section in held):  # a key that is unknown is the component's to tell
+        others += [key for key in table if key not in keys(cls)]
+    options = {key: value for key, value in table.items() if key not in others}
+    return draft.structure(cls, options, path, others if path else (*others, "extends"))
+
+
+def _read(draft: Draft, section: Section, path: tuple[str, ...], own: tuple[str, ...] = ()) -> Any:
+    """What a section holds: one value, or name → value.
+
+    Args:
+        path: of the table that the section is a key of, or spread in.
+        own: keys in the table that are not a component's.
+    """
+    here = path if section.spread else (*path, section.name)
+    if not section.named:
+        return _one(draft, section, here, own)
+    draft.table(*here)
+    found = {}
+    for name in draft.names(*here):
+        if not section.names or name in section.names:
+            found[name] = _one(draft, section, (*here, name))
+        elif not section.spread:
+            draft.all_known((*here, name), [name], section.names, "unknown key")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _one(draft: Draft, section: Section, path: tuple[str, ...], own: tuple[str, ...] = ()) -> Any:
+    if not section.kind:
+        return _read_entry(draft, section.of, path)
+    table = draft.table(*path) if draft.document.get(*path) is not None else {"use": section.otherwise} if section.otherwise else None
+    if table is None or not draft.is_table(*path):
+        return None
+    return draft.component(path[-1] if section.kind == PART else section.kind, path, table, own)
+
+
+def _seed(draft: Draft, section: Section, path: tuple[str, ...]) -> Seeds | None:
+    seed = draft.document.data.get(section.name, 0)
+    if isinstance(seed, dict):
+        return draft.structure(Seeds, seed, (section.name,))
+    if type(seed) is int and seed >= 0:
+        return Seeds(init=seed, data=seed, evaluation=seed)
+    if type(seed) is int:
+        draft.say(("seed",), f"{seed} is out of range", ">= 0")
+    else:
+        draft.say(("seed",), f"{show(seed)} has the wrong type", "an integer, >= 0, or a table { init, data, evaluation }")
+    return None
+
+
+def _players(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[str, PlayerEntry]:
+    """The model, and the critic where there is one, whether they have a table or not."""
+    table, common = draft.table(section.name), "optimizer" in draft.document.data
+    for name in table:
+        draft.all_known((section.name, name), [name], PLAYERS, "unknown player")
+    own = {name for name in PLAYERS if draft.document.get(section.name, name, "optimizer") is not None}
+    if common and "model" in own:
+        path = ("players", "model", "optimizer")
+        draft.say(path, "the model's optimizer is given twice", "either this table or the top-level [optimizer]")
+    found = {}
+    for name in PLAYERS:
+        entry = _read_entry(draft, PlayerEntry, (section.name, name))
+        plays = name == "model" or name in table or "discriminator" in draft.parts_there()
+        if plays and not common and name not in own:
+            draft.say(("optimizer",), f"missing: the {name} has no optimizer", "a table that names an optimizer")
+        if plays and entry is not None:
+            found[name] = entry
+    return found
+
+
+def _stages(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[str, Stage]:
+    """``train = "all"`` is every part of the model; the discriminator only where the critic plays, so that an adversary can be left out, and the
+    image tokenizer only where a loss reaches it: its tokens pass no gradient."""
+    found = {}
+    for name, stage in _read(draft, section, path).items():
+        train: str | tuple[str, ...] = stage.train
+        if train == "all":
+            critic = any("critic" in players_of(draft, loss) for loss in stage.losses)
+            tokens = any("image_tokenizer" in parts_reached(draft, loss) for loss in stage.losses)
+            played = {"discriminator": critic, "image_tokenizer": tokens}
+            train = tuple(part for part in draft.parts_there() if played.get(part, True))
+        if isinstance(train, str):
+            draft.say(("stages", name, "train"), f"{show(train)} has the wrong type", '"all" or an array of parts')
+        else:
+            found[name] = attrs.evolve(stage, name=name, train=train, place=draft.place(section.name, name))
+    return found
+
+
+_SPECIAL: Mapping[str, Callable[[Draft, Section, tuple[str, ...]], Any]] = {"seed": _seed, "players": _players, "stages": _stages}
+
+
+def _follow_the_data(draft: Draft) -> None:
+    """The splits that a recipe does not name are those that its dataset looks at and reports."""
+    recipe, data = draft.recipe, draft.recipe.data.config if draft.recipe.data else None
+    if not isinstance(data, DatasetConfig):
+        return
+    if draft.document.get("evaluation", "splits") is None:
+        recipe = attrs.evolve(recipe, evaluation=attrs.evolve(recipe.evaluation, splits=data.reported_splits()))
+    stages = dict(recipe.stages)
+    for name, stage in stages.items():
+        if stage.validate is not None and not stage.validate.split:
+            stages[name] = attrs.evolve(stage, validate=attrs.evolve(stage.validate, split=data.validation_split()))
+    draft.recipe = attrs.evolve(recipe, stages=stages)

@@ -1,8 +1,8 @@
-"""A recipe as TOML that reads back to itself, and as nested tables with every default filled in. Torch-free."""
+"""A recipe as TOML that reads back to itself, and as nested tables with every default filled in; what differs between two. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -11,14 +11,15 @@ from tomlkit.container import Container
 from tomlkit.items import Table
 
 from ..host.options import Config
-from .fields import Section, sections
-from .schema import READS, SECTIONS, Component, Recipe
-from .words import keys
+from .locate import dotted
+from .schema import READS, SECTIONS, Component, Recipe, sections
+from .words import keys, written
 
 C = TypeVar("C", Container, Table)
 
 #: Characters of a table that still stands in one line.
 WIDEST = 110
+_ABSENT = object()
 #: The order of a resolved recipe's keys and tables; others follow as they come.
 _ORDER = (*keys(Recipe), *(section.name for section in SECTIONS))
 
@@ -48,13 +49,13 @@ def _in_line(value: Any, depth: int) -> Any:
         return value
     if depth < 2 or "use" in value:
         return None
-    written = tomlkit.inline_table()
+    inline = tomlkit.inline_table()
     for key, member in value.items():
         inner = _in_line(member, depth)
         if inner is None:
             return None
-        written.add(key, inner)
-    return written if len(written.as_string()) <= WIDEST else None
+        inline.add(key, inner)
+    return inline if len(inline.as_string()) <= WIDEST else None
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
@@ -76,23 +77,17 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
 def options(config: Config) -> dict[str, Any]:
     """A config's options by their keys in a recipe, and the tables that it holds."""
     found: dict[str, Any] = {}
-    own, held = (
-        {field.name: key for key, field in keys(type(config)).items()},
-        {section.name: section for section in sections(type(config))},
-    )
+    own = {field.name: key for key, field in keys(type(config)).items() if not field.metadata.get("unresolved")}
+    held = {section.name: section for section in sections(type(config)) if not section.fills}
     for field in attrs.fields(type(config)):
-        value = getattr(config, field.name)
-        if field.name in own and not field.metadata.get("unresolved"):
+        value, section = getattr(config, field.name), held.get(field.name)
+        if field.name in own:
             found[own[field.name]] = _plain(value)
-        elif field.name in held and held[field.name].spread:
+        elif section and section.spread:
             found |= _plain(value)
-        elif field.name in held and not held[field.name].fills and not _implied(held[field.name], value):
+        elif section and not (section.implied and value.use == section.implied and value.config == type(value.config)()):
             found[field.name] = _plain(value)
     return found
-
-
-def _implied(section: Section, value: Any) -> bool:
-    return bool(section.implied) and value.use == section.implied and value.config == type(value.config)()
 
 
 def _plain(value: Any) -> Any:
@@ -103,3 +98,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(member) for key, member in value.items()}
     return [_plain(member) for member in value] if isinstance(value, tuple | list) else value
+
+
+def differences(before: Recipe, after: Recipe) -> list[str]:
+    """``key.path: a → b`` for each option that differs; a component that is added, removed or replaced takes one line."""
+    return list(_tables(resolved(before), resolved(after), ()))
+
+
+def _tables(a: Mapping[str, Any], b: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    for key in dict.fromkeys([*a, *b]):
+        old, new, here = a.get(key, _ABSENT), b.get(key, _ABSENT), (*path, key)
+        if old is _ABSENT:
+            yield f"{dotted(here)}: added: {written(new)}"
+        elif new is _ABSENT:
+            yield f"{dotted(here)}: removed: {written(old)}"
+        elif isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("use") == new.get("use"):
+            yield from _tables(old, new, here)
+        elif old != new:
+            yield f"{dotted(here)}: {written(old)} → {written(new)}"

@@ -8,13 +8,15 @@ each entry (`LossEntry`, `PlayerEntry`, `Stage`); a field's type says what its t
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import attrs
 
 from ..host.options import Config, MetricConfig, option
 from ..host.spec import ComponentSpec
-from .fields import PART, beside, but, section, sections
+from .words import is_mapping, keys, types_of
 
 #: The recipe format this core reads.
 FORMAT = 1
@@ -26,6 +28,75 @@ PLAYERS = ("model", "critic")
 UNPAIRED: Mapping[str, str] = {"text": "captions", "images": "images"}
 #: Part → the encoder whose latents it reads.
 READS: Mapping[str, str] = {"image_decoder": "text_encoder", "discriminator": "text_encoder", "text_decoder": "image_encoder"}
+
+
+@attrs.frozen(kw_only=True)
+class Section:
+    """A table of a recipe that is no option: the field of a class that holds what it says.
+
+    Attributes:
+        name: the field and, unless `spread`, the table's key.
+        of: the class of the field's value, or of each of its values.
+        help: what it is for.
+        kind: the kind of the component that it names with ``use``; `PART` for the kind that it is called by.
+        named: it is a table of tables, each called by a name.
+        names: the names there may be; empty for any.
+        removable: ``NAME = false`` takes a table away that another file gave.
+        required: a recipe has it.
+        spread: its keys stand in the table of the class that has the field, among that class's options.
+        otherwise: the component where a recipe names none.
+        fills: it is taken where ``[FILLS.NAME]`` says nothing of its own.
+        implied: left out of `resolve.resolved` where it is this component at its defaults: it is younger than runs whose keys shall stay.
+    """
+
+    name: str
+    of: type
+    help: str
+    kind: str = ""
+    named: bool = False
+    names: tuple[str, ...] = ()
+    removable: bool = False
+    required: bool = False
+    spread: bool = False
+    otherwise: str = ""
+    fills: str = ""
+    implied: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys in the holding table that are the section's; a component's options are not known beforehand."""
+        return (self.name,) if not self.spread else self.names if self.named else () if self.kind else tuple(keys(self.of))
+
+
+#: Of a section whose components are of the kinds that they are called by.
+PART = "part"
+
+
+def section(default: Any = None, help: str = "", **facts: Any) -> Any:
+    """Declares a field that holds a table; `facts` are attributes of `Section`. In a recipe that is still being read, what could not be read is None."""
+    metadata = {"section": {"help": help, **facts}}
+    return attrs.field(factory=dict, metadata=metadata) if default is dict else attrs.field(default=default, metadata=metadata)
+
+
+def beside(**arguments: Any) -> Any:
+    """Declares a field that no key of a recipe fills."""
+    return attrs.field(metadata={"section": None}, **arguments)
+
+
+def but(declared: Any, **facts: Any) -> Any:
+    """An option with more to say: ``written``, its type in a recipe where the field has another; ``unresolved``, it makes no difference to a run."""
+    declared.metadata.update(facts)
+    return declared
+
+
+def sections(cls: Any) -> tuple[Section, ...]:
+    """The tables that a class holds, in order."""
+    declared = {field.name: facts for field in attrs.fields(cls) if (facts := field.metadata.get("section")) is not None}
+    found, types = [], types_of(cls) if declared else {}
+    for name, facts in declared.items():
+        named = is_mapping(types[name])
+        found.append(Section(name=name, of=typing.get_args(types[name])[1] if named else types[name], named=named, **facts))
+    return tuple(found)
 
 
 @attrs.frozen(kw_only=True)
@@ -122,9 +193,7 @@ class LossEntry(Config):
 
     weight: Weight = option(1.0, help="a number, or a line over a stage's first steps; the stage's factor multiplies it")
     every: int = option(1, help="play it only on every n-th step of its player, n times as heavy", ge=1)
-    player: str | None = but(
-        option(None, help="who plays it, for the reader: it must agree with the loss", choices=PLAYERS), unresolved=True
-    )
+    player: str | None = but(option(None, help="who plays it, for the reader; the loss must agree", choices=PLAYERS), unresolved=True)
     component: Component = section(help="the loss itself", kind="loss", spread=True)
 
 
@@ -194,9 +263,7 @@ class Stage(Config):
 
     name: str = beside(default="")
     steps: int = option(help="iterations; 0 skips the stage", ge=0)
-    train: tuple[str, ...] = but(
-        option("all", help='the parts that are trained, or "all"; the others are frozen'), written=str | tuple[str, ...]
-    )
+    train: tuple[str, ...] = but(option("all", help='parts that are trained, or "all"; others are frozen'), written=str | tuple[str, ...])
     losses: Mapping[str, Weight] = option(help="loss → factor on its own weight")
     lr: float = option(1.0, help="factor on every learning rate", ge=0)
     schedule: Component = section(help="of the learning rate over this stage", kind="schedule")
@@ -212,11 +279,7 @@ class Compute(Config):
     """``[compute]``: where and how precisely."""
 
     device: str = option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N")
-    precision: str = option(
-        "auto",
-        help="auto: bf16 on CUDA that has it, fp32 elsewhere (bf16 autocast is many times slower on most CPUs)",
-        choices=("auto", "fp32", "bf16"),
-    )
+    precision: str = option("auto", help="auto: bf16 on CUDA that has it, fp32 elsewhere", choices=("auto", "fp32", "bf16"))
     threads: int = option(0, help="CPU threads; 0 for the number of cores this process may use", ge=0)
     compile: bool = option(False, help="torch.compile each part's passes (the critic stays eager: its penalties differentiate twice)")
 
@@ -234,12 +297,8 @@ class EvaluationPlan(Config):
     after_stage: int = option(256, help="items measured after each stage but the last; 0 for none", ge=0)
     samples: int = option(8, help="items of each split in the sample grid", ge=1)
     batch: int = option(128, help="items a forward pass", ge=1)
-    beams: int = option(
-        1, help="texts followed at once to find the likeliest caption or answer; 1 takes the likeliest word each time", ge=1
-    )
-    length_exponent: float = option(
-        0.0, help="with beams, texts are compared by log p / length^exponent; more than 0 favours longer ones", ge=0
-    )
+    beams: int = option(1, help="texts followed at once to find the likeliest; 1 takes the likeliest word each time", ge=1)
+    length_exponent: float = option(0.0, help="beams compare texts by log p / length^exponent; more favours longer ones", ge=0)
 
 
 @attrs.frozen(kw_only=True)
@@ -247,9 +306,7 @@ class Plugins(Config):
     """``[plugins]``: which plugins this recipe will not load, and which may follow its runs though it uses nothing else of theirs."""
 
     block: tuple[str, ...] = option((), help="entry-point names that are not loaded")
-    hooks: tuple[str, ...] = option(
-        (), help="entry-point names of plugins whose lifecycle hooks are called; those of the plugins whose components it uses are anyway"
-    )
+    hooks: tuple[str, ...] = option((), help="entry-point names of further plugins whose lifecycle hooks are called")
 
 
 @attrs.frozen(kw_only=True)
@@ -263,26 +320,15 @@ class Recipe(Config):
     init: Init | None = option(None, help="start from another run's weights")
     plugins: Plugins = section(Plugins(), "which plugins are loaded, and which follow the run")
     data: Component = section(help="what the model is trained and measured on", kind="dataset", required=True)
-    unpaired: Mapping[str, Component] = section(
-        dict, "further data, of which only the captions or only the images are used", kind="dataset", names=tuple(UNPAIRED), removable=True
-    )
-    tokenizers: Mapping[str, Component] = section(
-        dict, "how texts become numbers; a part says which one it reads or writes", kind="tokenizer"
-    )
+    unpaired: Mapping[str, Component] = section(dict, "captions or images alone", kind="dataset", names=(*UNPAIRED,), removable=True)
+    tokenizers: Mapping[str, Component] = section(dict, "how texts become numbers; parts say which they use", kind="tokenizer")
     model: ModelTable = section(ModelTable(), "the parts of the model", removable=True)
     losses: Mapping[str, LossEntry] = section(dict, "what is minimised, and how much it weighs; stages say when", removable=True)
     metrics: Mapping[str, Component] = section(dict, "what is measured on held-out data", kind="metric", removable=True)
     trackers: Mapping[str, Component] = section(dict, "where figures are written besides", kind="tracker", removable=True)
     optimizer: Component | None = section(help="of every player that names none of its own", kind="optimizer", fills="players")
-    schedule: Component = section(
-        help="of the learning rate, in every stage that names none of its own", kind="schedule", otherwise="constant", fills="stages"
-    )
-    procedure: Component = section(
-        help="how an iteration is played, in every stage that names none of its own",
-        kind="procedure",
-        otherwise="alternate",
-        fills="stages",
-    )
+    schedule: Component = section(None, "of the rate in stages without their own", kind="schedule", otherwise="constant", fills="stages")
+    procedure: Component = section(None, "of stages without their own", kind="procedure", otherwise="alternate", fills="stages")
     players: Mapping[str, PlayerEntry] = section(dict, "who plays, how often, and with which optimizer", names=PLAYERS)
     training: Training = section(Training(), "how every stage is trained unless it says otherwise")
     stages: Mapping[str, Stage] = section(dict, "what is trained, one after the other", required=True, removable=True)
@@ -312,11 +358,7 @@ class Recipe(Config):
     def validated(self, plan: Validation) -> tuple[str, ...]:
         """The metrics that a validation computes: those it names, and those that give the figures it steers by."""
         steered = {plan.figure} | ({plan.balance.text, plan.balance.image} if plan.balance else set())
-        return tuple(
-            name
-            for name, component in self.metrics.items()
-            if name in plan.metrics or (isinstance(component.config, MetricConfig) and steered & set(component.config.names()))
-        )
+        return tuple(name for name, figures in self.figures().items() if name in plan.metrics or steered & set(figures))
 
     def latent_width(self, part: str) -> int:
         """d, the width of the latents that an encoder gives."""

@@ -85,11 +85,11 @@ class _Reader:
     def value(self, of: Any, value: Any, path: Path, field: attrs.Attribute[Any]) -> Any:
         """A value of a type; TOML has no null, so None is only ever a default."""
         origin, inside = typing.get_origin(of), typing.get_args(of)
-        if origin in (types.UnionType, typing.Union):
-            fitting = [one for one in inside if _fits(value, one)]
-            return self.value(fitting[0], value, path, field) if fitting else self._wrong_type(of, value, path, field)
         if not _fits(value, of):
-            return self._wrong_type(of, value, path, field)
+            self.flaws.append(Flaw(path, f"{show(value)} has the wrong type", _expected(of, field)))
+            return None
+        if origin in _UNIONS:
+            return self.value(next(one for one in inside if _fits(value, one)), value, path, field)
         if of is float:
             if not math.isfinite(value):
                 self.flaws.append(_out_of_range(OptionError("", value, "a finite number"), path))
@@ -101,25 +101,24 @@ class _Reader:
             return {key: self.value(inside[1], member, (*path, key), field) for key, member in value.items()}
         if is_config(of):
             return self.table(of, value, path)
-        return value if of in _SCALARS else of(value)  # an Enum, a Path
-
-    def _wrong_type(self, of: Any, value: Any, path: Path, field: attrs.Attribute[Any]) -> None:
-        self.flaws.append(Flaw(path, f"{show(value)} has the wrong type", _expected(of, field)))
+        return value if of in (int, bool, str, Any, type(None)) else of(value)  # an Enum, a Path
 
 
-_SCALARS = (int, float, bool, str, Any, type(None))
+_UNIONS = (types.UnionType, typing.Union)
 
 
 def _fits(value: Any, of: Any) -> bool:
     """Whether a value's TOML type is that of a type, looked at from outside."""
     origin, inside = typing.get_origin(of), typing.get_args(of)
+    if origin in _UNIONS:
+        return any(_fits(value, one) for one in inside)
     if value is None or of is type(None):
         return value is None and of is type(None)
     if origin in (tuple, list):
         return isinstance(value, list | tuple) and (origin is list or ... in inside or len(value) == len(inside))
     if is_mapping(of) or is_config(of):
         return isinstance(value, Mapping)
-    return type(value) is of or (of is float and type(value) is int) or of not in _SCALARS[:4]
+    return type(value) is of or (of is float and type(value) is int) or of not in (int, float, bool, str)
 
 
 def _expected(of: Any, field: attrs.Attribute[Any]) -> str:

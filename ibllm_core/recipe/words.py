@@ -29,19 +29,16 @@ class OptionRow:
 
 def options_of(config: type[Config]) -> list[OptionRow]:
     """The options in the order in which the class declares them."""
-    return [_row(key, field, types_of(config)[field.name]) for key, field in keys(config).items()]
-
-
-def _row(key: str, field: attrs.Attribute[Any], hint: object) -> OptionRow:
-    default: Any = field.default
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types Factory as a function
-        assert not default.takes_self, "option() offers factories without arguments only"
-        default = default.factory()
-    required = default is attrs.NOTHING
-    words = describe(hint).removeprefix("an ").removeprefix("a ")
-    return OptionRow(
-        key, words, "" if required else written(default), field.metadata.get("range", ""), field.metadata.get("help", ""), required
-    )
+    rows = []
+    for key, field in keys(config).items():
+        default: Any = field.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types Factory as a function
+            assert not default.takes_self, "option() offers factories without arguments only"
+            default = default.factory()
+        required, facts = default is attrs.NOTHING, field.metadata
+        words = describe(types_of(config)[field.name]).removeprefix("an ").removeprefix("a ")
+        rows.append(OptionRow(key, words, "" if required else written(default), facts.get("range", ""), facts.get("help", ""), required))
+    return rows
 
 
 def keys(cls: type[Config]) -> dict[str, attrs.Attribute[Any]]:
@@ -50,13 +47,9 @@ def keys(cls: type[Config]) -> dict[str, attrs.Attribute[Any]]:
     return {field.metadata.get("key") or field.name: field for field in fields}
 
 
+@functools.cache
 def types_of(cls: Any) -> Mapping[str, Any]:
     """Field → its type as it is written in a recipe."""
-    return _types_of(cls)
-
-
-@functools.cache
-def _types_of(cls: Any) -> Mapping[str, Any]:
     hints = typing.get_type_hints(cls)
     return hints | {field.name: field.metadata["written"] for field in attrs.fields(cls) if "written" in field.metadata}
 

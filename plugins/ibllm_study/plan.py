@@ -13,11 +13,10 @@ from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.recipe import load
-from ibllm_core.recipe.differ import differences
 from ibllm_core.recipe.document import Document
-from ibllm_core.recipe.files import put
 from ibllm_core.recipe.locate import key_path
 from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors
+from ibllm_core.recipe.resolve import differences
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing
 from ibllm_core.runs.glossary import Glossary
@@ -200,13 +199,13 @@ def _recipe(study: Study, arm: Arm, seed: int, knob: tuple[int, float] | None) -
     """An arm's recipe: the base, what all arms have, what the arm changes, the scale, the knob, the seed."""
     over: list[Document] = [study.common, arm.layer]
     name = Document(file=study.document.file)
-    put(name, ("name",), f"{study.name}: {arm.name}", study.place("name"))
+    name.put(("name",), f"{study.name}: {arm.name}", study.place("name"))
     over.append(name)
     if study.table.scale != 1:
         over.append(scaled(load(study.base, over=over), study.table.scale, study.place("scale")))
     if knob is not None and study.table.budget is not None:
         turned = Document(file=study.document.file)
-        put(turned, key_path(study.table.budget.knob) or (), knob[0], study.place("budget", "knob"))
+        turned.put(key_path(study.table.budget.knob) or (), knob[0], study.place("budget", "knob"))
         over.append(turned)
     return load(study.base, seed=seed, over=over)
 

@@ -8,7 +8,6 @@ import attrs
 
 from ibllm_core.host.options import Config
 from ibllm_core.recipe.document import Document
-from ibllm_core.recipe.files import put
 from ibllm_core.recipe.resolve import options
 from ibllm_core.recipe.schema import Place, Ramp, Recipe, Stage, Weight
 
@@ -23,10 +22,10 @@ def scaled(recipe: Recipe, factor: float, place: Place) -> Document:
         return document
     for name, loss in recipe.losses.items():
         if isinstance(loss.weight, Ramp):
-            put(document, ("losses", name, "weight"), _ramp(loss.weight, factor), place)
+            document.put(("losses", name, "weight"), _ramp(loss.weight, factor), place)
     for stage in recipe.stages.values():
         for path, value in _stage(stage, factor):
-            put(document, ("stages", stage.name, *path), value, place)
+            document.put(("stages", stage.name, *path), value, place)
     return document
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from ibllm_core.errors import nearest
 from ibllm_core.host import packaged
-from ibllm_core.recipe.document import Document
-from ibllm_core.recipe.files import OF_FILES, put, read_file
+from ibllm_core.recipe.document import OF_FILES, Document, read_file
 from ibllm_core.recipe.locate import Path, dotted, key_path
 from ibllm_core.recipe.mistakes import Mistakes
 from ibllm_core.recipe.schema import Place
@@ -43,7 +42,7 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     table = _own(document, mistakes, own)
     common = Document(file=file)
     if table is not None:
-        put(common, ("compute", "threads"), table.threads, document.place("threads"))
+        common.put(("compute", "threads"), table.threads, document.place("threads"))
     _lay(document, mistakes, ("set",), _table(document, mistakes, "set"), common)
     variants = tuple(_variants(document, mistakes))
     axes = tuple(_axes(document, mistakes, search=table is not None and table.design == "search"))
@@ -119,7 +118,7 @@ def _arm(document: Document, place: Place, changes: Mapping[str, Any], name: str
     for key, value in changes.items():
         path = key_path(key)
         assert path is not None
-        put(layer, path, value, place)
+        layer.put(path, value, place)
     words = ", ".join(f"{key} = {written(value)}" for key, value in changes.items())
     return Arm(name=name or words, changes=dict(changes), layer=layer, place=place)
 
@@ -144,7 +143,7 @@ def _lay(document: Document, mistakes: Mistakes, path: tuple[str, ...], table: M
             mistakes.add(place, f'"{key}" {what}', expected='dotted keys, e.g. "stages.joint.steps" = 40', hint=hint)
             right = False
         else:
-            put(into, steps, value, place)
+            into.put(steps, value, place)
     return right
 
 

@@ -18,7 +18,7 @@ from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.recipe import schema
-from ibllm_core.recipe.fields import Section
+from ibllm_core.recipe.schema import Section
 from ibllm_core.recipe.words import options_of
 from ibllm_core.runs.directory import RunDirectory
 

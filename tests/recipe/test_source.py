@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ibllm_core.cli.main import main
 from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import RecipeErrors, load, resolved
-from ibllm_core.recipe.differ import differences
+from ibllm_core.recipe.resolve import differences
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 
