@@ -15,7 +15,7 @@ def check_answers(config: Config) -> None:
     """Raises `PluginError` where an answer is not what `ibllm_core.host.options` says; what a method raises passes."""
     for name in ("provides", "needs"):
         found = getattr(config, name)()
-        _expect(_all(str, found, frozenset, set), f"{name}()", found, "a frozenset of strings")
+        _expect(_all(str, found, (frozenset, set)), f"{name}()", found, "a frozenset of strings")
     if isinstance(config, LossConfig):
         players, terms = config.players(), config.terms()
         _expect(_all(str, players) and set(players) <= set(PLAYERS), "players()", players, f"a tuple of {' and '.join(PLAYERS)}")
@@ -39,8 +39,8 @@ def check_answers(config: Config) -> None:
         _expect(sizes, "image_shape", shape, "a tuple (c, h, w)")
 
 
-def _all(cls: type, found: Any, *holders: type) -> bool:
-    return isinstance(found, holders or tuple) and all(isinstance(entry, cls) for entry in found)
+def _all(cls: type, found: Any, holders: Any = tuple) -> bool:
+    return isinstance(found, holders) and all(isinstance(entry, cls) for entry in found)
 
 
 def _expect(right: bool, what: str, found: object, expected: str) -> None:

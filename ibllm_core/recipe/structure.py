@@ -51,9 +51,9 @@ class _Reader:
 
     def table(self, cls: type[Config], table: Mapping[str, Any], path: Path, also: tuple[str, ...] = ()) -> Any:
         """An instance of a class; None once there are flaws. Ranges are checked field by field: the class itself would stop at the first."""
-        known, before, values = keys(cls), len(self.flaws), {}
+        known, hints, before, values = keys(cls), types_of(cls), len(self.flaws), {}
         for key, field in known.items():
-            wanted, here = types_of(cls)[field.name], (*path, key)
+            wanted, here = hints[field.name], (*path, key)
             if key in table:
                 values[field.alias or field.name] = self.field(field, wanted, table[key], here)
             elif field.default is attrs.NOTHING:

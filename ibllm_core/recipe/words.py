@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -29,14 +29,14 @@ class OptionRow:
 
 def options_of(config: type[Config]) -> list[OptionRow]:
     """The options in the order in which the class declares them."""
-    rows = []
+    rows, hints = [], types_of(config)
     for key, field in keys(config).items():
         default: Any = field.default
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types Factory as a function
             assert not default.takes_self, "option() offers factories without arguments only"
             default = default.factory()
         required, facts = default is attrs.NOTHING, field.metadata
-        words = describe(types_of(config)[field.name]).removeprefix("an ").removeprefix("a ")
+        words = describe(hints[field.name]).removeprefix("an ").removeprefix("a ")
         rows.append(OptionRow(key, words, "" if required else written(default), facts.get("range", ""), facts.get("help", ""), required))
     return rows
 
@@ -47,11 +47,13 @@ def keys(cls: type[Config]) -> dict[str, attrs.Attribute[Any]]:
     return {field.metadata.get("key") or field.name: field for field in fields}
 
 
-@functools.cache
-def types_of(cls: Any) -> Mapping[str, Any]:
-    """Field → its type as it is written in a recipe."""
+def _types_of(cls: Any) -> Mapping[str, Any]:
     hints = typing.get_type_hints(cls)
     return hints | {field.name: field.metadata["written"] for field in attrs.fields(cls) if "written" in field.metadata}
+
+
+#: Field → its type as it is written in a recipe.
+types_of: Callable[[Any], Mapping[str, Any]] = functools.cache(_types_of)
 
 
 def describe(of: Any) -> str:
