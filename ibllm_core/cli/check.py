@@ -38,7 +38,7 @@ def _page(recipe: Recipe, report: Report) -> str:
     from ..host.units import readable, readable_bytes
 
     costs = [(row.parameters, row.flops, row.weights, row.state) for row in report.parts]
-    named = [(row.part, row.component, f"{row.distribution} {row.version}") for row in report.parts]
+    named = [(row.part, str(row.component), f"{row.component.distribution} {row.component.version}") for row in report.parts]
     parts = [
         (*words, readable(parameters), readable(flops), readable_bytes(weights), readable_bytes(state))
         for words, (parameters, flops, weights, state) in zip(
@@ -46,8 +46,8 @@ def _page(recipe: Recipe, report: Report) -> str:
         )
     ]
     stages = [
-        (row.stage, str(row.steps), ", ".join(row.losses), readable(row.trained), readable(row.flops), readable_bytes(row.saved))
-        for row in report.stages
+        (stage.name, str(stage.steps), ", ".join(stage.losses), readable(row.trained), readable(row.flops), readable_bytes(row.saved))
+        for stage, row in zip(recipe.running(), report.stages, strict=True)
     ]
     return "\n".join(
         [

@@ -6,10 +6,9 @@ import attrs
 
 from ..model import build
 from ..recipe.schema import Recipe
-from .inputs import fabricate
+from .inputs import META, fabricate
 from .meter import Meter
 from .parts import ITEMS, PartRow, walk_part
-from .shapes import META
 from .stages import StageRow, walk_stage
 
 __all__ = ["PartRow", "Report", "StageRow", "check"]
@@ -29,14 +28,10 @@ class Report:
 
     def training_flops(self, recipe: Recipe) -> int | None:
         """Of a run of the recipe, forward and backward: Σ over its stages of steps × batch × FLOPs an item. None where a stage's cannot be counted."""
-        counted = {row.stage: row.flops for row in self.stages}
-        total = 0
-        for stage in recipe.running():
-            flops = counted[stage.name]
-            if flops is None:
-                return None
-            total += stage.steps * stage.training.batch * flops
-        return total
+        flops = {row.stage: row.flops for row in self.stages if row.flops is not None}
+        if any(stage.name not in flops for stage in recipe.running()):
+            return None
+        return sum(stage.steps * stage.training.batch * flops[stage.name] for stage in recipe.running())
 
 
 def check(recipe: Recipe) -> Report:

@@ -1,9 +1,8 @@
-"""What components are handed on the meta device, and that they leave it as it is, since others read it too."""
+"""What components are handed on the meta device, what they have to give, and that they leave alone what others read too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import MutableMapping
 from typing import Any
 
 import attrs
@@ -11,11 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..interfaces.batch import Batch
 from ..interfaces.latent import Tokens
 from ..model.model import Model
 from ..recipe.schema import Recipe
-from .shapes import expect
+
+META = torch.device("meta")
+#: Field of the batch → the capability, or the table, that gives it.
+_GIVEN_BY = {
+    "x": "captions",
+    "x_out": "captions",
+    "y": "images",
+    "question": "questions",
+    "answer": "questions",
+    "unpaired_x": "unpaired.text",
+    "unpaired_y": "unpaired.images",
+}
 
 
 def fabricate(model: Model, items: int, device: torch.device) -> Batch:
@@ -24,58 +35,56 @@ def fabricate(model: Model, items: int, device: torch.device) -> Batch:
     def text(part: str) -> Tokens | None:
         if part not in model.tokenizers:
             return None
-        shape = items, model.tokenizers[part].max_length
-        return Tokens(torch.ones(shape, dtype=torch.int64, device=device), torch.ones(shape, dtype=torch.bool, device=device))
+        ids = torch.ones(items, model.tokenizers[part].max_length, dtype=torch.int64, device=device)
+        return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
-    def images() -> Tensor:
-        return torch.zeros(items, *model.image_shape, device=device)
-
-    read, written = text("text_encoder"), text("text_decoder")
-    given = {"x": read, "x_out": written, "y": images(), "question": written, "answer": written}
-    return Batch(numbers=np.arange(items), **given, unpaired_x=text("text_encoder"), unpaired_y=images())  # type: ignore[arg-type]
+    y, unpaired_y = (torch.zeros(items, *model.image_shape, device=device) for _ in range(2))
+    x, unpaired_x, written = text("text_encoder"), text("text_encoder"), text("text_decoder")
+    given = {"x": x, "x_out": written, "question": written, "answer": written, "unpaired_x": unpaired_x}
+    return Batch(numbers=np.arange(items), y=y, unpaired_y=unpaired_y, **given)
 
 
 def as_given(recipe: Recipe, batch: Batch) -> Batch:
     """The batch without what the recipe's data do not give."""
-    given, missing = recipe.data.config.provides(), dict[str, Any]()
-    for ability, fields in {"captions": ("x", "x_out"), "images": ("y",), "questions": ("question", "answer")}.items():
-        missing |= dict.fromkeys(fields) if ability not in given else {}
-    for name, field in {"text": "unpaired_x", "images": "unpaired_y"}.items():
-        missing |= {field: None} if name not in recipe.unpaired else {}
+    given = {*recipe.data.config.provides(), *(f"unpaired.{name}" for name in recipe.unpaired)}
+    missing: dict[str, Any] = {field: None for field, source in _GIVEN_BY.items() if source not in given}
     return attrs.evolve(batch, **missing)
 
 
 class Handed:
     """What has been handed out; `check` finds what was changed in place since, by the counter that autograd keeps for each tensor."""
 
-    def __init__(self) -> None:
-        self._handed: dict[str, tuple[Any, tuple[int, ...]]] = {}
+    def __init__(self, **given: Any) -> None:
+        self._handed = {name: (value, _versions(value)) for name, value in given.items()}
 
     def add(self, name: str, given: Any) -> None:
         self._handed.setdefault(name, (given, _versions(given)))
 
     def check(self) -> None:
         """Raises `UserError` where something was changed."""
-        changed = [name for name, (given, before) in self._handed.items() if _versions(given) != before]
-        expect(
-            not changed, f"it changes what it is handed in place ({', '.join(changed)}), which others read too; it has to work on a copy"
-        )
-
-
-@contextmanager
-def unchanged(**inputs: Any) -> Iterator[None]:
-    """Raises `UserError` where a tensor of the inputs is changed in place within."""
-    handed = Handed()
-    for name, given in inputs.items():
-        handed.add(name, given)
-    yield
-    handed.check()
+        changed = ", ".join(name for name, (given, before) in self._handed.items() if _versions(given) != before)
+        expect(not changed, f"it changes what it is handed in place ({changed}), which others read too; it has to work on a copy")
 
 
 def _versions(given: Any) -> tuple[int, ...]:
     """How often each of the tensors in it has been changed in place."""
-    if isinstance(given, Tensor):
-        return (given._version,)
     if attrs.has(type(given)):
-        return tuple(number for field in attrs.fields(type(given)) for number in _versions(getattr(given, field.name)))
-    return ()
+        return tuple(number for value in attrs.astuple(given, recurse=False) for number in _versions(value))
+    return (given._version,) if isinstance(given, Tensor) else ()
+
+
+def expect_shape(what: str, tensor: Any, axes: str, sizes: MutableMapping[str, int]) -> None:
+    """Raises `UserError` where the axes, in einops notation, have other sizes. An axis that has none yet gets what is found."""
+    expect(isinstance(tensor, Tensor), f"{what} is a {type(tensor).__name__}, not a tensor")
+    found, names = tuple(tensor.shape), axes.split()
+    wrong = [axis for axis, size in zip(names, found, strict=False) if sizes.get(axis, size) != size]
+    if wrong or len(found) != len(names):
+        wanted = " ".join(f"{axis}={sizes.get(axis, 'any')}" for axis in names)
+        blame = f", axis {', '.join(wrong)} is wrong" if len(found) == len(names) else ""
+        raise UserError(f"{what} has shape {found}, the interface says ({axes}) with {wanted or 'no axes'}{blame}")
+    sizes.update(zip(names, found, strict=True))
+
+
+def expect(true: bool, problem: str) -> None:
+    if not true:
+        raise UserError(problem)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from .shapes import META
+from .inputs import META
 
 
 class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -30,14 +31,14 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         key = (func, _described(args), _described(tuple(kwargs.items()))) if _is_pure(func) else None
         if key in self._seen:
-            flops, described = self._seen[key]
-            out = _made(described)
+            flops, known = self._seen[key]
+            out = _alike(known)
         else:
             out = func(*args, **kwargs)
             formula = flop_registry.get(func._overloadpacket)
             flops = 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
-            if key is not None and _is_meta(out):
-                self._seen[key] = flops, _described(out)
+            if key is not None and all(leaf is None or (isinstance(leaf, Tensor) and leaf.device == META) for leaf in tree_leaves(out)):
+                self._seen[key] = flops, _alike(out)
         self.flops += flops
         return out
 
@@ -49,29 +50,17 @@ def _is_pure(func: Any) -> bool:
     return all(value.alias_info is None for value in (*schema.arguments, *schema.returns))
 
 
-class _Tensor(tuple[Any, ...]):
-    """A tensor's size, stride, dtype and device."""
-
-
 def _described(value: Any) -> Any:
-    """A value that can be a key, from which a result on the meta device can be made again."""
+    """All of a value that decides what an operation gives on the meta device, as a key."""
     if isinstance(value, Tensor):
-        return _Tensor((value.shape, value.stride(), value.dtype, value.device))
+        return Tensor, value.shape, value.stride(), value.dtype, value.device
     if isinstance(value, tuple | list):
         return type(value), *map(_described, value)
     return type(value), value  # with its type: True and 1 are equal
 
 
-def _is_meta(out: Any) -> bool:
-    """True for meta tensors, None, and tuples and lists of them."""
-    if isinstance(out, tuple | list):
-        return all(map(_is_meta, out))
-    return out is None or (isinstance(out, Tensor) and out.device == META)
-
-
-def _made(described: Any) -> Any:
-    if isinstance(described, _Tensor):
-        size, stride, dtype, device = described
-        return torch.empty_strided(size, stride, dtype=dtype, device=device)
-    kind, *values = described
-    return None if kind is type(None) else kind(map(_made, values))
+def _alike(out: Any) -> Any:
+    """New tensors of the same sizes: what autograd hangs on a result belongs to that one alone."""
+    if isinstance(out, Tensor):
+        return torch.empty_strided(out.shape, out.stride(), dtype=out.dtype, device=out.device)
+    return type(out)(map(_alike, out)) if isinstance(out, tuple | list) else out

@@ -1,11 +1,12 @@
 """Every part's own pass on the meta device: what comes out has to have the shapes that its interface says.
 
-Shapes: b batch, c h w image, n latent places, d latent width, v vocabulary, t tokens.
+Shapes: b batch, c h w image, n latent places, d latent width, v vocabulary, m image tokens, p patches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from typing import Any
 
 import attrs
 import torch
@@ -13,17 +14,15 @@ from torch import Tensor
 
 from ..host.attribution import building
 from ..interfaces.batch import Batch
-from ..interfaces.image import DrawingDecoder, ImageDecoder, TokenDecoder
-from ..interfaces.image_tokenizer import ImageTokenizer, Reconstruction
+from ..interfaces.image import DrawingDecoder, TokenDecoder
+from ..interfaces.image_tokenizer import Reconstruction
 from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
-from ..interfaces.text import TextDecoder
 from ..interfaces.tokenizer import BOS
 from ..model.model import Model
-from ..recipe.schema import READS, Recipe
-from .inputs import unchanged
+from ..recipe.schema import READS, Component, Recipe
+from .inputs import META, Handed, expect, expect_shape
 from .meter import Meter
-from .shapes import META, expect, expect_shape
 
 #: Items of the batch that is walked: more than one, so that batch and other axes cannot be mistaken for each other; prime for the same reason.
 ITEMS = 3
@@ -40,9 +39,7 @@ class PartRow:
     """
 
     part: str
-    component: str
-    distribution: str
-    version: str
+    component: Component
     parameters: int
     flops: int
     weights: int
@@ -51,113 +48,60 @@ class PartRow:
 
 def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Meter) -> PartRow:
     """Walks one part. Raises `BuildError` where it breaks its contract."""
-    component, part = recipe.parts[name], model.parts[name]
-    before, latent = meter.flops, _latent(recipe, name)
-    with building(component, f"model.{name}", also=_reads(recipe, name)), meter, torch.no_grad(), unchanged(batch=batch, latents=latent):
-        _WALKS[name](recipe, model, batch, latent)
-    parameters = sum(p.numel() for p in part.parameters())
-    weights = sum(t.numel() * t.element_size() for t in part.state_dict().values())
-    return PartRow(
-        name,
-        str(component),
-        component.distribution,
-        component.version,
-        parameters,
-        (meter.flops - before) // ITEMS,
-        weights,
-        parameters * 4 * 3,  # a gradient and two moments
-    )
+    component, part, encoder = recipe.parts[name], model.parts[name], recipe.parts.get(READS.get(name, ""))
+    d, also = recipe.width, ""
+    if encoder is not None:
+        d = recipe.latent_width(READS[name])
+        also = f"; it reads the latents of {READS[name]} = {encoder.use} ({encoder.place}), width d = {d}"
+    mask = torch.ones(ITEMS, 5, dtype=torch.bool, device=META)
+    z = Latent(torch.zeros(ITEMS, 5, d, device=META), mask, torch.zeros(ITEMS, d, device=META))
+    before, handed = meter.flops, Handed(batch=batch, latents=z)
+    with building(component, f"model.{name}", also=also), meter, torch.no_grad():
+        _walk(recipe, model, batch, name, z)
+        handed.check()
+    parameters, weights = sum(p.numel() for p in part.parameters()), sum(t.nbytes for t in part.state_dict().values())
+    state = parameters * 4 * 3  # a gradient and two moments
+    return PartRow(name, component, parameters, (meter.flops - before) // ITEMS, weights, state)
 
 
-_WalkPart = Callable[[Recipe, Model, Batch, Latent], None]
-
-
-def _walk_encoder(name: str) -> _WalkPart:
-    def walk(recipe: Recipe, model: Model, batch: Batch, _: Latent) -> None:
-        part = model.parts[name]
-        z = part(batch.x if name == "text_encoder" else batch.y)
-        expect(isinstance(z, Latent), f"forward gave a {type(z).__name__}, not a Latent")
-        d = recipe.latent_width(name)
-        expect_shape("tokens", z.tokens, "b n d", (ITEMS, None, d))
-        expect_shape("mask", z.mask, "b n", (ITEMS, z.tokens.shape[1]))
-        expect_shape("pooled", z.pooled, "b d", (ITEMS, d))
-        expect(z.mask.dtype == torch.bool, f"mask has dtype {z.mask.dtype}, not bool")
-
-    return walk
-
-
-def _walk_image_decoder(recipe: Recipe, model: Model, batch: Batch, z: Latent) -> None:
-    decoder = model.parts["image_decoder"]
-    assert isinstance(decoder, ImageDecoder) and batch.y is not None
-    rng = Rng((0,), batch.numbers, META)
-    _declared(recipe, "image_decoder", "image_tokens", isinstance(decoder, TokenDecoder))
-    _declared(recipe, "image_decoder", "differentiable_draw", isinstance(decoder, DrawingDecoder))
-    y = model.tokenize(batch.y) if isinstance(decoder, TokenDecoder) else batch.y
-    expect_shape("nll", decoder(y, z, rng), "b", (ITEMS,))
-    if isinstance(decoder, DrawingDecoder):
-        expect_shape("draw", decoder.draw(z, decoder.noise(rng)), "b c h w", (ITEMS, *model.image_shape))
-
-
-def _walk_text_decoder(recipe: Recipe, model: Model, batch: Batch, z: Latent) -> None:
-    decoder = model.parts["text_decoder"]
-    assert isinstance(decoder, TextDecoder) and batch.x_out is not None
-    expect_shape("nll", decoder(batch.x_out, z), "b", (ITEMS,))
-    state = decoder.begin(z)
-    for _ in range(2):
-        logits, state = decoder.step(torch.full((ITEMS,), BOS, device=META), state)
-        expect_shape("step", logits, "b v", (ITEMS, model.tokenizers["text_decoder"].size))
-
-
-def _walk_discriminator(recipe: Recipe, model: Model, batch: Batch, z: Latent) -> None:
-    scores = model.parts["discriminator"](batch.y, z)
-    by_patch = isinstance(scores, Tensor) and scores.dim() == 2
-    expect_shape("scores", scores, "b p" if by_patch else "b", (ITEMS, None) if by_patch else (ITEMS,))
-
-
-def _walk_image_tokenizer(recipe: Recipe, model: Model, batch: Batch, _: Latent) -> None:
-    tokenizer = model.parts["image_tokenizer"]
-    assert isinstance(tokenizer, ImageTokenizer) and batch.y is not None
-    found = tokenizer(batch.y)
-    expect(isinstance(found, Reconstruction), f"reconstruct gave a {type(found).__name__}, not a Reconstruction")
-    places = tokenizer.grid[0] * tokenizer.grid[1]
-    expect_shape("image", found.image, "b c h w", (ITEMS, *model.image_shape))
-    expect_shape("commitment", found.commitment, "b", (ITEMS,))
-    ids = tokenizer.encode(batch.y)
-    expect_shape("ids", ids, "b m", (ITEMS, places))
-    expect_shape("decode", tokenizer.decode(ids), "b c h w", (ITEMS, *model.image_shape))
-
-
-def _declared(recipe: Recipe, name: str, ability: str, able: bool) -> None:
-    declared = ability in recipe.parts[name].config.provides()
-    expect(declared == able, f"its config's provides() and its class disagree on {ability}")
-
-
-_WALKS: dict[str, _WalkPart] = {
-    "text_encoder": _walk_encoder("text_encoder"),
-    "image_encoder": _walk_encoder("image_encoder"),
-    "image_decoder": _walk_image_decoder,
-    "text_decoder": _walk_text_decoder,
-    "discriminator": _walk_discriminator,
-    "image_tokenizer": _walk_image_tokenizer,
-}
-
-
-def _latent(recipe: Recipe, reader: str) -> Latent:
-    """A latent of the width that the part's encoder gives; of the model's where it reads none."""
-    encoder = READS.get(reader, "")
-    d = recipe.latent_width(encoder) if encoder in recipe.parts else recipe.width
-    places = 5
-    return Latent(
-        torch.zeros(ITEMS, places, d, device=META),
-        torch.ones(ITEMS, places, dtype=torch.bool, device=META),
-        torch.zeros(ITEMS, d, device=META),
-    )
-
-
-def _reads(recipe: Recipe, name: str) -> str:
-    """Where a part reads another's latents, both are named; empty for other parts."""
-    encoder = READS.get(name, "")
-    if encoder not in recipe.parts:
-        return ""
-    other = recipe.parts[encoder]
-    return f"; it reads the latents of {encoder} = {other.use} ({other.place}), width d = {recipe.latent_width(encoder)}"
+def _walk(recipe: Recipe, model: Model, batch: Batch, name: str, z: Latent) -> None:
+    part: Any = model.parts[name]
+    sizes = {"b": ITEMS, **dict(zip("chw", model.image_shape, strict=True))}
+    match name:
+        case "text_encoder" | "image_encoder":
+            sizes["d"] = recipe.latent_width(name)
+            given = part(batch.x if name == "text_encoder" else batch.y)
+            expect(isinstance(given, Latent), f"forward gave a {type(given).__name__}, not a Latent")
+            expect_shape("tokens", given.tokens, "b n d", sizes)
+            expect_shape("mask", given.mask, "b n", sizes)
+            expect_shape("pooled", given.pooled, "b d", sizes)
+            expect(given.mask.dtype == torch.bool, f"mask has dtype {given.mask.dtype}, not bool")
+        case "image_decoder":
+            for ability, kind in {"image_tokens": TokenDecoder, "differentiable_draw": DrawingDecoder}.items():
+                agree = (ability in recipe.parts[name].config.provides()) == isinstance(part, kind)
+                expect(agree, f"its config's provides() and its class disagree on {ability}")
+            assert batch.y is not None
+            rng = Rng((0,), batch.numbers, META)
+            y = model.tokenize(batch.y) if isinstance(part, TokenDecoder) else batch.y
+            expect_shape("nll", part(y, z, rng), "b", sizes)
+            if isinstance(part, DrawingDecoder):
+                expect_shape("draw", part.draw(z, part.noise(rng)), "b c h w", sizes)
+        case "text_decoder":
+            sizes["v"] = model.tokenizers[name].size
+            expect_shape("nll", part(batch.x_out, z), "b", sizes)
+            state = part.begin(z)
+            for _ in range(2):
+                logits, state = part.step(torch.full((ITEMS,), BOS, device=META), state)
+                expect_shape("step", logits, "b v", sizes)
+        case "discriminator":
+            scores = part(batch.y, z)
+            expect_shape("scores", scores, "b p" if isinstance(scores, Tensor) and scores.dim() == 2 else "b", sizes)
+        case "image_tokenizer":
+            sizes["m"] = math.prod(part.grid)
+            found = part(batch.y)
+            expect(isinstance(found, Reconstruction), f"reconstruct gave a {type(found).__name__}, not a Reconstruction")
+            expect_shape("image", found.image, "b c h w", sizes)
+            expect_shape("commitment", found.commitment, "b", sizes)
+            ids = part.encode(batch.y)
+            expect_shape("ids", ids, "b m", sizes)
+            expect_shape("decode", part.decode(ids), "b c h w", sizes)

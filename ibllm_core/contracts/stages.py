@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..host.attribution import building
-from ..interfaces.batch import Batch
 from ..model import build
 from ..model.cycle import Cycle, Watch
 from ..model.model import Model
@@ -20,9 +19,8 @@ from ..model.players import Player
 from ..model.ranks import Ranks
 from ..model.stage import StageTrainer
 from ..recipe.schema import Recipe, Stage
-from .inputs import Handed, as_given, fabricate
+from .inputs import META, Handed, as_given, expect_shape, fabricate
 from .meter import Meter
-from .shapes import META, expect_shape
 
 
 @attrs.frozen
@@ -38,8 +36,6 @@ class StageRow:
     """
 
     stage: str
-    steps: int
-    losses: tuple[str, ...]
     trained: int
     saved: int
     flops: int | None
@@ -64,14 +60,9 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
         with meter:
             trainer.look([batch], walk, keep=stage.training.accumulate == 1)
         counted += kind.count * (meter.flops - before)
-    return StageRow(
-        stage=stage.name,
-        steps=stage.steps,
-        losses=tuple(stage.losses),
-        trained=sum(p.numel() for player in trainer.players for p in player.parameters.values()),
-        saved=walk.saved,
-        flops=round(counted / sum(kind.count for kind in kinds) / size) if walk.countable else None,
-    )
+    trained = sum(p.numel() for player in trainer.players for p in player.parameters.values())
+    flops = round(counted / sum(kind.count for kind in kinds) / size) if walk.countable else None
+    return StageRow(stage.name, trained, walk.saved, flops)
 
 
 class _Walk(Watch):
@@ -84,13 +75,12 @@ class _Walk(Watch):
 
     def __init__(self, recipe: Recipe, stage: Stage, meter: Meter) -> None:
         self._recipe, self._stage, self._meter = recipe, stage, meter
-        self._kept, self._handed = _Kept(), Handed()
+        self._kept: weakref.WeakSet[Callable[[], Tensor]] = weakref.WeakSet()  # an element is gone once its graph is
+        self._handed = Handed()
         self.saved, self.countable = 0, True
 
     def started(self, cycle: Cycle) -> None:
-        self._handed = Handed()
-        for field in attrs.fields(Batch):
-            self._handed.add(field.name, getattr(cycle.batch, field.name))
+        self._handed = Handed(**attrs.asdict(cycle.batch, recurse=False))
 
     def computed(self, step: str, part: str, value: Any, inputs: Sequence[Any]) -> None:
         if not inputs:
@@ -98,14 +88,22 @@ class _Walk(Watch):
 
     def loss(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         with building(self._recipe.losses[name].component, f"losses.{name}", f"in stage {self._stage.name}: "):
-            with torch.autograd.graph.saved_tensors_hooks(self._kept.pack, self._kept.unpack):
+            with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept()):
                 value = compute()
-            expect_shape("value", value, "", ())
+            expect_shape("value", value, "", {})
             self._handed.check()
         return value
 
+    def _keep(self, tensor: Tensor) -> Callable[[], Tensor]:
+        self._kept.add(kept := lambda: tensor)
+        return kept
+
     def backward(self, player: Player, loss: Tensor) -> None:
-        self.saved = max(self.saved, self._kept.bytes(player.parameters.values()))
+        storages = (kept().untyped_storage() for kept in self._kept)
+        sizes = {storage._cdata: storage.nbytes() for storage in storages}
+        for weight in player.parameters.values():
+            sizes.pop(weight.untyped_storage()._cdata, None)
+        self.saved = max(self.saved, sum(sizes.values()))
         try:
             loss.backward()  # type: ignore[no-untyped-call]
         except NotImplementedError:
@@ -113,30 +111,3 @@ class _Walk(Watch):
         except Exception as error:
             problem = f"the backward pass of the {player.name}'s losses: {type(error).__name__}: {error}"
             raise UserError(f"stages.{self._stage.name}: {problem}", self._stage.place) from error
-
-
-class _Kept:
-    """What autograd keeps at present for backward passes."""
-
-    def __init__(self) -> None:
-        self._holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
-
-    def pack(self, tensor: Tensor) -> _Holder:
-        holder = _Holder(tensor)
-        self._holders.add(holder)
-        return holder
-
-    def unpack(self, holder: _Holder) -> Tensor:
-        return holder.tensor
-
-    def bytes(self, weights: Iterable[Tensor]) -> int:
-        """Of all storages, each once; those of `weights` are not counted."""
-        kept = {s._cdata: s.nbytes() for s in (holder.tensor.untyped_storage() for holder in self._holders)}
-        return sum(kept.values()) - sum(kept.pop(w.untyped_storage()._cdata, 0) for w in weights)
-
-
-@attrs.frozen(eq=False)
-class _Holder:
-    """A tensor that autograd keeps: gone once its graph is."""
-
-    tensor: Tensor
