@@ -35,8 +35,7 @@ def check_answers(config: Config) -> None:
         _expect(known, "reported_splits()", reported, f"a tuple of {', '.join(others)}")
         first = config.primary_split()
         _expect(first in reported, "primary_split()", first, f"one of {', '.join(reported)}")
-        sizes = _all(int, shape) and len(shape) == 3 and min(shape) > 0
-        _expect(sizes, "image_shape", shape, "a tuple (c, h, w)")
+        _expect(_all(int, shape) and len(shape) == 3 and min(shape) > 0, "image_shape", shape, "a tuple (c, h, w)")
 
 
 def _all(cls: type, found: Any, holders: Any = tuple) -> bool:

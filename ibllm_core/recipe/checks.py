@@ -56,13 +56,9 @@ def needs_are_met(draft: Draft) -> None:
     """Data and parts that a component asks for are there, and can do what it asks; captions and images by themselves may be unpaired ones too."""
     recipe, parts = draft.recipe, draft.recipe.parts
     unpaired = {UNPAIRED[name] for name in draft.names("unpaired") if name in UNPAIRED}
-    losses = {name: entry.component for name, entry in recipe.losses.items()}
-    asking = {
-        (table, name): one
-        for table, held in (("model", parts), ("losses", losses), ("metrics", recipe.metrics))
-        for name, one in held.items()
-    }
-    for path, component, need in ((path, one, need) for path, one in asking.items() for need in sorted(needs(one.config))):
+    asking = [(tuple(key.split(".", 1)), component) for key, component in recipe.components().items()]
+    asking = [(path, component) for path, component in asking if path[0] in ("model", "losses", "metrics")]
+    for path, component, need in ((path, one, need) for path, one in asking for need in sorted(needs(one.config))):
         part, _, ability = need.partition(".")
         if part == "data":
             if recipe.data is not None and ability not in recipe.data.config.provides() | unpaired:
@@ -75,7 +71,7 @@ def needs_are_met(draft: Draft) -> None:
             draft.say((*path, "use"), what, f"a table [model.{part}], or {away}")
 
 
-def _cannot(draft: Draft, path: tuple[str, str], component: Component, held: Component, table: str, ability: str) -> None:
+def _cannot(draft: Draft, path: tuple[str, ...], component: Component, held: Component, table: str, ability: str) -> None:
     """Says that what stands in a table does not provide what a component asks for, and which options or others would."""
     what = f"{component.use} needs {table.removeprefix('model.')}.{ability}, which {held.use} ({held.place}) does not provide"
     ways_out = [f"{table}.{switch}" for switch in switches(held.config, ability)]
@@ -86,9 +82,13 @@ def _cannot(draft: Draft, path: tuple[str, str], component: Component, held: Com
     draft.say((*path, "use"), what, expected, provider=held.provider)
 
 
-def latents_fit(draft: Draft) -> None:
-    """A decoder's explicit ``latent`` is its encoder's width."""
+def parts_fit(draft: Draft) -> None:
+    """The tokenizer that a part names is there, and a decoder's explicit ``latent`` is its encoder's width."""
     parts = draft.recipe.parts
+    for part, component in parts.items():
+        name = getattr(component.config, "tokenizer", None)
+        if isinstance(name, str):
+            draft.all_known(("model", part, "tokenizer"), [name], draft.names("tokenizers"), "there is no table [tokenizers.{}]")
     for reader, encoder in ((reader, encoder) for reader, encoder in READS.items() if reader in parts and encoder in parts):
         latent, own = getattr(parts[reader].config, "latent", None), getattr(parts[encoder].config, "width", None)
         width = draft.recipe.width if own is None else own
@@ -98,13 +98,6 @@ def latents_fit(draft: Draft) -> None:
         what = f"the axis d of the latent does not fit: {reader} reads (b n {latent}), {encoder} gives (b n {width})"
         expected = f"{width}, or no latent at all: it then follows {place.key} ({place})"
         draft.say(("model", reader, "latent"), what, expected, provider=parts[reader].provider)
-
-
-def tokenizers_are_there(draft: Draft) -> None:
-    for part, component in draft.recipe.parts.items():
-        name = getattr(component.config, "tokenizer", None)
-        if isinstance(name, str):
-            draft.all_known(("model", part, "tokenizer"), [name], draft.names("tokenizers"), "there is no table [tokenizers.{}]")
 
 
 def splits_are_there(draft: Draft) -> None:
@@ -136,7 +129,7 @@ def figures_are_there(draft: Draft) -> None:
 
 
 def own_losses_can_be_watched(draft: Draft) -> None:
-    """A validation without a figure watches the stage's loss: less of it is better, and unpaired data have the split too where it needs them."""
+    """Without a figure a validation watches the stage's loss: less is better, and unpaired data have the split where it needs them."""
     given = draft.recipe.data.config.provides() if draft.recipe.data else frozenset(UNPAIRED.values())
     apart = {name: component.config for name, component in draft.recipe.unpaired.items() if UNPAIRED[name] not in given}
     for path, validate in ((path, validate) for path, validate in _validations(draft) if validate.every and not validate.figure):
@@ -203,23 +196,24 @@ def losses_are_played_by_whom_they_name(draft: Draft) -> None:
             draft.say(("losses", name, "player"), f"{entry.component.use} is not played by the {entry.player}", " or ".join(players))
 
 
-def composites_have_their_terms(draft: Draft) -> None:
+def composites_fit(draft: Draft) -> None:
+    """A composite's terms are plain losses that do not stand beside it, where they would count twice; a balance steers a composite."""
     plain = [loss for loss in draft.names("losses") if not terms_of(draft, loss)]
     for loss, term in ((one, term) for one in draft.recipe.losses for term in terms_of(draft, one)):
         said_by = next((key for key, value in draft.table("losses", loss).items() if value == term and key != "use"), "use")
-        path = ("losses", loss, said_by)
+        where = ("losses", loss, said_by)
         if term not in draft.names("losses"):
-            draft.all_known(path, [term], [name for name in plain if name != loss], 'its term "{}" is no loss of this recipe')
+            draft.all_known(where, [term], [name for name in plain if name != loss], 'its term "{}" is no loss of this recipe')
         elif term not in plain:
-            draft.say(path, f'its term "{term}" is made of terms itself', "a loss that stands for itself")
-
-
-def terms_stand_alone(draft: Draft) -> None:
-    """A composite beside its own terms would count them twice."""
+            draft.say(where, f'its term "{term}" is made of terms itself', "a loss that stands for itself")
     for name, stage in draft.recipe.stages.items():
-        for loss, term in ((one, term) for one in stage.losses for term in terms_of(draft, one) if term in stage.losses):
+        composites = [loss for loss in stage.losses if terms_of(draft, loss)]
+        for loss, term in ((one, term) for one in composites for term in terms_of(draft, one) if term in stage.losses):
             what = f"{loss} is made of {term} and stands beside it, so it would count twice"
             draft.say(("stages", name, "losses", term), what, f"{loss} or its terms, not both")
+        if stage.validate and (balance := stage.validate.balance):
+            path = ("stages", name, "validate", "balance", "loss")
+            draft.all_known(path, [balance.loss], composites, '"{}" is no composite loss of this stage')
 
 
 def losses_train_something(draft: Draft) -> None:
@@ -257,9 +251,9 @@ def parts_are_trained_before(draft: Draft) -> None:
     unclear = any(set(stage.train) - set(PARTS) or (stage.steps and not stage.train) for stage in stages.values())
     if unclear or "order" in draft.unread or set(recipe.order) != set(stages) or set(parts) != set(draft.parts_there()):
         return
-    ready = _given(draft, recipe.init) | {name for name, part in recipe.model.parts.items() if part.init}
+    ready = _from_another_run(draft, recipe.init) | {name for name, part in recipe.model.parts.items() if part.init}
     for stage in recipe.running():
-        ready |= _given(draft, stage.init) | set(stage.train)
+        ready |= _from_another_run(draft, stage.init) | set(stage.train)
         for loss in (loss for loss in stage.losses if loss in recipe.losses):
             for part in (part for part in _gone_through(draft, loss) if part in parts and part not in ready):
                 what = f"{loss} goes through {part}, which neither this stage trains nor one before it"
@@ -268,8 +262,7 @@ def parts_are_trained_before(draft: Draft) -> None:
                 draft.say(("stages", stage.name, "losses", loss), what, expected, hint=hint)
 
 
-def _given(draft: Draft, init: Init | None) -> set[str]:
-    """The parts whose weights come from another run."""
+def _from_another_run(draft: Draft, init: Init | None) -> set[str]:
     return set() if init is None else set(init.parts or draft.recipe.parts)
 
 
@@ -283,19 +276,11 @@ def _gone_through(draft: Draft, loss: str) -> list[str]:
     return [part for part in PARTS if part in found]
 
 
-def balances_steer_a_composite(draft: Draft) -> None:
-    for path, validate in _validations(draft):
-        composites = [loss for loss in draft.recipe.stages[path[1]].losses if terms_of(draft, loss)]
-        if validate.balance:
-            draft.all_known((*path, "balance", "loss"), [validate.balance.loss], composites, '"{}" is no composite loss of this stage')
-
-
 RULES: tuple[Callable[[Draft], None], ...] = (
     stages_are_ordered_and_played,
     trained_parts_are_there,
     needs_are_met,
-    latents_fit,
-    tokenizers_are_there,
+    parts_fit,
     splits_are_there,
     figures_are_there,
     own_losses_can_be_watched,
@@ -303,10 +288,8 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     unpaired_data_fit,
     stages_name_the_losses,
     losses_are_played_by_whom_they_name,
-    composites_have_their_terms,
-    terms_stand_alone,
+    composites_fit,
     losses_train_something,
     trained_parts_have_a_loss,
     parts_are_trained_before,
-    balances_steer_a_composite,
 )

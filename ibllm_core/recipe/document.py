@@ -60,11 +60,7 @@ class Document:
 
 
 def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes, over: Iterable[Document] = ()) -> Document:
-    """The file, what it extends, the documents laid over it, and the overrides, as one document.
-
-    Raises:
-        RecipeErrors: at once where a file cannot be read; what else is wrong is added to `mistakes`.
-    """
+    """The file, what it extends, the documents laid over it and the overrides, as one; `RecipeErrors` where a file cannot be read."""
     file = os.fspath(path)
     layers = list(_chain(file, mistakes))
     _check_formats(layers, mistakes)
@@ -202,7 +198,7 @@ def _removable(path: Path) -> bool:
 
 
 def _remove(document: Document) -> None:
-    """Takes away what is ``false``, and every mention of it: a loss in the stages, a metric in their validation, a part in what they train."""
+    """Takes away what is ``false``, and every mention of it: a loss in the stages, a metric in their validation, a part in `train`."""
     gone = {kind: _take(document.data.get(kind)) for kind in REMOVABLE}
     _forget(document.data, "order", gone["stages"])
     stages = document.data.get("stages")

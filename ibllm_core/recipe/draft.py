@@ -48,9 +48,8 @@ class Draft:
         """The parts that the model has or was meant to have: one whose name is misspelt is no missing part too."""
         if not self.is_table("model"):
             return PARTS
-        names = self.names("model")
-        meant = {nearest(name, PARTS) for name in names if name not in PARTS}
-        return tuple(part for part in PARTS if part in names or part in meant)
+        meant = {nearest(name, PARTS) for name in self.names("model")}
+        return tuple(part for part in PARTS if part in meant)
 
     def place(self, *path: str | int) -> Place:
         return self.document.place(*path)
@@ -79,18 +78,12 @@ class Draft:
     def structure(self, cls: type[C], table: Mapping[str, Any], path: Path, also: Iterable[str] = (), provider: str = "") -> C | None:
         """An instance of `cls`, or None once its mistakes are noted."""
         done = structure(cls, table, also)
-        if not isinstance(done, list):
-            return done
-        for flaw in done:
+        for flaw in done if isinstance(done, list) else ():
             self.say((*path, *flaw.path), flaw.what, flaw.expected, nearest=flaw.nearest, provider=provider)
-        return None
+        return None if isinstance(done, list) else done
 
     def component(self, kind: str, path: tuple[str, ...], table: Mapping[str, Any], own: Iterable[str] = ()) -> Component | None:
-        """The component that a table names; None once the mistakes are noted.
-
-        Args:
-            own: the recipe's own keys in the table, beside the component's options.
-        """
+        """The component that a table names beside `own` keys of the recipe; None once the mistakes are noted."""
         use = table.get("use")
         if not isinstance(use, str):
             what = f"{show(use)} has the wrong type" if "use" in table else "missing"
@@ -129,9 +122,8 @@ def needs(config: Config) -> frozenset[str]:
 def players_of(draft: Draft, loss: str) -> tuple[str, ...]:
     """Who plays a loss; nobody where it could not be read."""
     entry = draft.recipe.losses.get(loss)
-    if entry is None:
-        return ()
-    return entry.component.config.players() if isinstance(entry.component.config, LossConfig) else ("model",)
+    config = entry.component.config if entry else None
+    return config.players() if isinstance(config, LossConfig) else ("model",) if config else ()
 
 
 def terms_of(draft: Draft, loss: str) -> tuple[str, ...]:

@@ -36,12 +36,10 @@ def key_path(text: str) -> tuple[str, ...] | None:
     except tomllib.TOMLDecodeError:
         return None
     path: list[str] = []
-    while isinstance(nested, dict):
-        if len(nested) != 1:
-            return None
+    while isinstance(nested, dict) and len(nested) == 1:
         ((key, nested),) = nested.items()
         path.append(key)
-    return tuple(path)
+    return None if isinstance(nested, dict) else tuple(path)
 
 
 def split_key(text: str) -> tuple[tuple[str, ...], str] | None:

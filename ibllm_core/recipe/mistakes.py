@@ -37,12 +37,12 @@ class Mistake:
         return "\n".join([head, *(f"    {title}: {text}" for title, text in notes if text)])
 
 
+@attrs.define
 class Mistakes:
     """Collects mistakes while the recipe `file` is read."""
 
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self._found: list[Mistake] = []
+    file: str
+    _found: list[Mistake] = attrs.field(factory=list, init=False)
 
     def add(self, place: Place, what: str, expected: str = "", **more: str) -> None:
         """Notes one; `more` are further attributes of `Mistake`."""

@@ -127,12 +127,7 @@ def _own(draft: Draft, cls: type[C], path: tuple[str, ...]) -> C | None:
 
 
 def _read(draft: Draft, section: Section, path: tuple[str, ...], own: tuple[str, ...] = ()) -> Any:
-    """What a section holds: one value, or name → value.
-
-    Args:
-        path: of the table that the section is a key of, or spread in.
-        own: keys in the table that are not a component's.
-    """
+    """What a section holds in the table at `path`: one value, or name → value; the table's `own` keys are not a component's."""
     here = path if section.spread else (*path, section.name)
     if not section.named:
         return _one(draft, section, here, own)
@@ -189,7 +184,7 @@ def _players(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[s
 
 
 def _stages(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[str, Stage]:
-    """``train = "all"`` is every part of the model; the discriminator only where the critic plays, so that an adversary can be left out, and the
+    """``train = "all"`` is every part; the discriminator only where the critic plays, so that an adversary can be left out, and the
     image tokenizer only where a loss reaches it: its tokens pass no gradient."""
     found = {}
     for name, stage in _read(draft, section, path).items():

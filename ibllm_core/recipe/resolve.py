@@ -61,8 +61,7 @@ def _in_line(value: Any, depth: int) -> Any:
 def resolved(recipe: Recipe) -> dict[str, Any]:
     """Everything a recipe says, defaults and followed widths filled in, as plain nested tables: for comparing, hashing and reports.
 
-    Two recipes with equal tables train the same model on the same data the same way, whatever their files look like. None
-    stands for an option that is switched off.
+    Recipes with equal tables train the same model on the same data the same way. None stands for an option that is switched off.
     """
     tables = options(recipe)
     for name in recipe.parts:

@@ -35,9 +35,8 @@ class Section:
     """A table of a recipe that is no option: the field of a class that holds what it says.
 
     Attributes:
-        name: the field and, unless `spread`, the table's key.
+        name, help: the field and, unless `spread`, the table's key; what it is for.
         of: the class of the field's value, or of each of its values.
-        help: what it is for.
         kind: the kind of the component that it names with ``use``; `PART` for the kind that it is called by.
         named: it is a table of tables, each called by a name.
         names: the names there may be; empty for any.

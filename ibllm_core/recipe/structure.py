@@ -33,21 +33,17 @@ class Flaw:
 
 
 def structure(cls: type[C], table: Mapping[str, Any], also: Iterable[str] = ()) -> C | list[Flaw]:
-    """An instance of `cls`, or everything that keeps the table from being one.
-
-    Args:
-        also: keys that the table may have besides, read by others; for "expected" and "did you mean".
-    """
+    """An instance of `cls`, or everything that keeps the table from being one; `also` are keys that others read, for suggestions."""
     reader = _Reader()
     made: C = reader.table(cls, table, (), tuple(also))
     return reader.flaws or made
 
 
+@attrs.define
 class _Reader:
     """Reads values one after the other; what is wrong gathers in `flaws`."""
 
-    def __init__(self) -> None:
-        self.flaws: list[Flaw] = []
+    flaws: list[Flaw] = attrs.field(factory=list)
 
     def table(self, cls: type[Config], table: Mapping[str, Any], path: Path, also: tuple[str, ...] = ()) -> Any:
         """An instance of a class; None once there are flaws. Ranges are checked field by field: the class itself would stop at the first."""
@@ -76,11 +72,9 @@ class _Reader:
             if field.validator is not None and len(self.flaws) == before:
                 field.validator(None, field, done)
             return done
-        except OptionError as error:
-            self.flaws.append(_out_of_range(error, path))
         except Exception as error:
-            self.flaws.append(Flaw(path, str(error)))
-        return None
+            self.flaws.append(_out_of_range(error, path) if isinstance(error, OptionError) else Flaw(path, str(error)))
+            return None
 
     def value(self, of: Any, value: Any, path: Path, field: attrs.Attribute[Any]) -> Any:
         """A value of a type; TOML has no null, so None is only ever a default."""

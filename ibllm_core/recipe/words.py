@@ -99,10 +99,7 @@ def show(value: object) -> str:
 
 
 def written(value: object) -> str:
-    """A value as a recipe would write it: ``["a", "b"]``; a component as its name and options: ``lstm { depth = 2, width = 128 }``.
-
-    None, which no recipe can write, is ``none``.
-    """
+    """A value as a recipe would write it, ``["a", "b"]``; a component as ``lstm { depth = 2, width = 128 }``; None as ``none``."""
     if value is None:
         return "none"
     if isinstance(value, bool):
