@@ -28,7 +28,7 @@ from ibllm_testing import (
     TextDecoderSuite,
     TextEncoderSuite,
     TokenizerSuite,
-    neighbours,
+    stand_ins,
 )
 from ibllm_testing.dataset import SquaresDataset
 from torch import Tensor, nn
@@ -96,32 +96,32 @@ def size(context: Context) -> int:
 
 
 def text_encoder(_: Any, context: Context) -> nn.Module:
-    return neighbours.TinyTextEncoder(size(context), context.width)
+    return stand_ins.TinyTextEncoder(size(context), context.width)
 
 
 def text_decoder(_: Any, context: Context) -> nn.Module:
-    return neighbours.TinyTextDecoder(size(context), 10, context.latent)
+    return stand_ins.TinyTextDecoder(size(context), 10, context.latent)
 
 
 def image_encoder(_: Any, context: Context) -> nn.Module:
-    return neighbours.TinyImageEncoder(context.image_shape[0], context.width)
+    return stand_ins.TinyImageEncoder(context.image_shape[0], context.width)
 
 
 def drawer(_: Any, context: Context) -> nn.Module:
-    return neighbours.TinyDrawer(context.latent, context.image_shape)
+    return stand_ins.TinyDrawer(context.latent, context.image_shape)
 
 
 def token_drawer(_: Any, context: Context) -> nn.Module:
     assert context.image_tokens is not None
-    return neighbours.TinyTokenDrawer(context.latent, context.image_tokens, size(context))
+    return stand_ins.TinyTokenDrawer(context.latent, context.image_tokens, size(context))
 
 
 def critic(_: Any, context: Context) -> nn.Module:
-    return neighbours.TinyCritic(context.latent, context.image_shape[0])
+    return stand_ins.TinyCritic(context.latent, context.image_shape[0])
 
 
 def image_tokenizer(_: Any, context: Context) -> nn.Module:
-    return neighbours.TinyImageTokenizer(context.image_shape)
+    return stand_ins.TinyImageTokenizer(context.image_shape)
 
 
 @attrs.frozen(kw_only=True)
@@ -152,7 +152,7 @@ SOUND: Mapping[str, Suite] = {
     "token_drawer": suite(ImageDecoderSuite, token_drawer, TOKENS),
     "critic": suite(DiscriminatorSuite, critic, config(["second_order", "features"])),
     "image_tokenizer": suite(ImageTokenizerSuite, image_tokenizer, config(["codebook"])),
-    "tokenizer": suite(TokenizerSuite, lambda *_: neighbours.LetterTokenizer(), config()),
+    "tokenizer": suite(TokenizerSuite, lambda *_: stand_ins.LetterTokenizer(), config()),
 }
 
 
@@ -164,36 +164,36 @@ def test_sound_parts_pass(name: str, check: str) -> None:
 # Broken ones: each does what the sound one does but for one thing.
 
 
-class TooWide(neighbours.TinyTextEncoder):
+class TooWide(stand_ins.TinyTextEncoder):
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
         z = super().encode(embeddings, mask)
         return Latent(torch.cat([z.tokens, z.tokens], -1), z.mask, z.pooled)
 
 
-class Leaky(neighbours.TinyTextEncoder):
+class Leaky(stand_ins.TinyTextEncoder):
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
         z = super().encode(embeddings, mask)
         return Latent(z.tokens, z.mask, z.pooled + embeddings.mean(1))
 
 
-class Mutating(neighbours.TinyTextEncoder):
+class Mutating(stand_ins.TinyTextEncoder):
     def forward(self, tokens: Tokens) -> Latent:
         tokens.ids[:, 0] = 3
         return super().forward(tokens)
 
 
-class Crowded(neighbours.TinyTextEncoder):
+class Crowded(stand_ins.TinyTextEncoder):
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
         z = super().encode(embeddings, mask)
         return Latent(z.tokens, z.mask, z.pooled - z.pooled.mean(0, keepdim=True))
 
 
-class Unseeded(neighbours.TinyTextEncoder):
+class Unseeded(stand_ins.TinyTextEncoder):
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
         return super().encode(embeddings + 0.1 * torch.randn_like(embeddings), mask)
 
 
-class Hidden(neighbours.TinyTextEncoder):
+class Hidden(stand_ins.TinyTextEncoder):
     """Keeps a random table where no state dict sees it."""
 
     def __init__(self, vocabulary: int, width: int) -> None:
@@ -204,13 +204,13 @@ class Hidden(neighbours.TinyTextEncoder):
         return super().encode(embeddings + self.secret[0], mask)
 
 
-class Idle(neighbours.TinyTextEncoder):
+class Idle(stand_ins.TinyTextEncoder):
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__(vocabulary, width)
         self.spare = nn.Linear(width, width)
 
 
-class Reading(neighbours.TinyTextEncoder):
+class Reading(stand_ins.TinyTextEncoder):
     """Asks a tensor for its value, which the meta device has not."""
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
@@ -218,7 +218,7 @@ class Reading(neighbours.TinyTextEncoder):
         return super().encode(embeddings * min(longest, 1), mask)
 
 
-class Summing(neighbours.TinyTextEncoder):
+class Summing(stand_ins.TinyTextEncoder):
     """Loses everything below a half under bf16."""
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
@@ -226,13 +226,13 @@ class Summing(neighbours.TinyTextEncoder):
         return Latent(z.tokens, z.mask, z.pooled + (1.0 if torch.is_autocast_enabled(embeddings.device.type) else 0.0))
 
 
-class Branching(neighbours.TinyTextEncoder):
+class Branching(stand_ins.TinyTextEncoder):
     def forward(self, tokens: Tokens) -> Latent:
         z = super().forward(tokens)
         return Latent(z.tokens, z.mask, z.pooled * (2 if torch.compiler.is_compiling() else 1))
 
 
-class Shut(neighbours.TinyTextEncoder):
+class Shut(stand_ins.TinyTextEncoder):
     """Once frozen, it takes itself for the beginning of the graph."""
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
@@ -240,47 +240,47 @@ class Shut(neighbours.TinyTextEncoder):
         return super().encode(embeddings if trained else embeddings.detach(), mask)
 
 
-class Severed(neighbours.TinyImageEncoder):
+class Severed(stand_ins.TinyImageEncoder):
     def forward(self, y: Tensor) -> Latent:
         return super().forward(y.detach())
 
 
-class Ahead(neighbours.TinyTextDecoder):
+class Ahead(stand_ins.TinyTextDecoder):
     """Looks at the token that it is to tell."""
 
     def logits(self, ids: Tensor, mask: Tensor, z: Latent) -> Tensor:
         return super().logits(ids, mask, z) + nn.functional.one_hot(ids.roll(-1, 1), self.vocabulary)
 
 
-class Unnormalised(neighbours.TinyTextDecoder):
+class Unnormalised(stand_ins.TinyTextDecoder):
     def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
         return 0.9 * super().nll(tokens, z, prefix)
 
 
-class Counting(neighbours.TinyTextDecoder):
+class Counting(stand_ins.TinyTextDecoder):
     """Counts the prefix too."""
 
     def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
         return super().nll(tokens, z) if prefix is None else super().nll(tokens, z, prefix) + 0.1 * tokens.ids[:, 1]
 
 
-class Endless(neighbours.TinyTextDecoder):
+class Endless(stand_ins.TinyTextDecoder):
     def sample(self, z: Latent, rng: Rng | None = None, **more: Any) -> Tokens:
         written = super().sample(z, rng, **more)
         return Tokens(written.ids.clamp(min=3), written.mask)
 
 
-class Loud(neighbours.TinyDrawer):
+class Loud(stand_ins.TinyDrawer):
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
         return 3 * super().draw(z, noise)
 
 
-class Deaf(neighbours.TinyDrawer):
+class Deaf(stand_ins.TinyDrawer):
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
         return super().draw(z, torch.zeros_like(noise))
 
 
-class LatentLeak(neighbours.TinyDrawer):
+class LatentLeak(stand_ins.TinyDrawer):
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
         return super().draw(Latent(z.tokens, z.mask, z.pooled + z.tokens.mean(1)), noise)
 
@@ -298,31 +298,31 @@ class NoDoubleBackward(torch.autograd.Function):
         return (2 * ctx.saved_tensors[0] * gradients[0]).detach()
 
 
-class FirstOrder(neighbours.TinyCritic):
+class FirstOrder(stand_ins.TinyCritic):
     def forward(self, y: Tensor, z: Latent) -> Tensor:
         return super().forward(y, z) + NoDoubleBackward.apply(self.features(y, z)[0]).mean((1, 2))  # type: ignore[no-untyped-call]
 
 
-class Stubborn(neighbours.TinyImageTokenizer):
+class Stubborn(stand_ins.TinyImageTokenizer):
     """Decodes otherwise than it reconstructs."""
 
     def decode(self, ids: Tensor) -> Tensor:
         return super().decode(ids) * 0.5
 
 
-class Uncommitted(neighbours.TinyImageTokenizer):
+class Uncommitted(stand_ins.TinyImageTokenizer):
     def reconstruct(self, y: Tensor) -> Any:
         found = super().reconstruct(y)
         found.commitment = torch.zeros_like(found.commitment)
         return found
 
 
-class Forgetful(neighbours.LetterTokenizer):
+class Forgetful(stand_ins.LetterTokenizer):
     def decode_one(self, ids: Sequence[int]) -> str:
         return super().decode_one(ids).replace(" ", "")
 
 
-def reader(cls: type[neighbours.TinyTextEncoder]) -> Suite:
+def reader(cls: type[stand_ins.TinyTextEncoder]) -> Suite:
     return suite(TextEncoderSuite, lambda _, context: cls(size(context), context.width), config(["soft_tokens"]))
 
 
@@ -366,14 +366,14 @@ BROKEN: Sequence[tuple[Suite, str, str]] = (
     (drawing(Deaf), "test_noise_does_what_is_declared", "two samples with different rng are equal"),
     (drawing(LatentLeak), "test_padding_never_changes_a_result", "drawn differs by|nll differs by"),
     (
-        drawing(neighbours.TinyDrawer, config(["differentiable_draw", "conditioning_augmentation"])),
+        drawing(stand_ins.TinyDrawer, config(["differentiable_draw", "conditioning_augmentation"])),
         "test_noise_does_what_is_declared",
         "vary",
     ),
-    (drawing(neighbours.TinyDrawer, config(["noise"])), "test_its_class_agrees_with_its_capabilities", "lacks differentiable_draw"),
-    (drawing(neighbours.TinyDrawer, config(["differentiable_draw", "noise"])), "test_conditioning_augmentation", "not declared"),
-    (drawing(neighbours.TinyDrawer, config(["draws nicely"])), "test_capabilities_are_known_words", "draws nicely: no words of"),
-    (drawing(neighbours.TinyDrawer, config((), ["kitchen"])), "test_capabilities_are_known_words", "needs 'kitchen'"),
+    (drawing(stand_ins.TinyDrawer, config(["noise"])), "test_its_class_agrees_with_its_capabilities", "lacks differentiable_draw"),
+    (drawing(stand_ins.TinyDrawer, config(["differentiable_draw", "noise"])), "test_conditioning_augmentation", "not declared"),
+    (drawing(stand_ins.TinyDrawer, config(["draws nicely"])), "test_capabilities_are_known_words", "draws nicely: no words of"),
+    (drawing(stand_ins.TinyDrawer, config((), ["kitchen"])), "test_capabilities_are_known_words", "needs 'kitchen'"),
     (
         suite(DiscriminatorSuite, lambda _, c: FirstOrder(c.latent, c.image_shape[0]), config(["second_order", "features"])),
         "test_second_order",
@@ -382,7 +382,7 @@ BROKEN: Sequence[tuple[Suite, str, str]] = (
     (suite(DiscriminatorSuite, critic, config(["second_order"])), "test_features", "not declared"),
     (seeing(Stubborn, CODES), "test_reconstructing_is_encoding_and_decoding", "the two ways must agree"),
     (seeing(Uncommitted, CODES), "test_the_commitment_is_what_is_declared", "trains nothing"),
-    (seeing(neighbours.TinyImageTokenizer, config()), "test_the_commitment_is_what_is_declared", "codebook is not declared"),
+    (seeing(stand_ins.TinyImageTokenizer, config()), "test_the_commitment_is_what_is_declared", "codebook is not declared"),
     (suite(TokenizerSuite, lambda *_: Forgetful(), config()), "test_its_corpus_comes_back", "did not come back"),
 )
 
