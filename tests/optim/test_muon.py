@@ -10,8 +10,8 @@ from ibllm_optim.config import MuonConfig
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
+from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
 from ibllm_core.model.players import Player
-from ibllm_core.training import checkpoints as checkpoints
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch < 2.9")
 
@@ -73,9 +73,9 @@ def test_it_goes_on_from_a_checkpoint_as_if_nothing_happened() -> None:
     walk(build(config, whole), whole, range(6))
     first = build(config, parts)
     walk(first, parts, range(3))
-    tensors, values = checkpoints.pack_optimizer(first)
+    tensors, values = pack_optimizer(first)
     second = build(config, parts)
-    checkpoints.unpack_optimizer(second, {name: tensor.clone() for name, tensor in tensors.items()}, values)
+    unpack_optimizer(second, {name: tensor.clone() for name, tensor in tensors.items()}, values)
     walk(second, parts, range(3, 6))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
