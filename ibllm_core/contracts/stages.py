@@ -58,7 +58,7 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
         trainer.go_to(kind.step, kind.players)
         before = meter.flops
         with meter:
-            trainer.look([batch], walk, keep=stage.training.accumulate == 1)
+            trainer.look([batch], walk)
         counted += kind.count * (meter.flops - before)
     trained = sum(p.numel() for player in trainer.players for p in player.parameters.values())
     flops = round(counted / sum(kind.count for kind in kinds) / size) if walk.countable else None

@@ -15,7 +15,7 @@ from ..host.options import DatasetConfig, LossConfig
 from ..interfaces.context import Context, ImageTokens
 from ..interfaces.dataset import Dataset
 from ..interfaces.image_tokenizer import ImageTokenizer
-from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss
+from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.metric import Metric
 from ..interfaces.optimisation import Optimizer, Schedule
 from ..interfaces.procedure import Procedure
@@ -84,25 +84,20 @@ def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Pat
 def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape: tuple[int, int, int]) -> Model:
     """The model, each part's weights keyed by (seed, part): swapping one leaves the others' first weights as they were."""
     parts: dict[str, nn.Module] = {}
-    used: dict[str, Tokenizer] = {}
-    vocabularies = {
-        name: tokenizers[key].size for name, part in recipe.parts.items() if (key := getattr(part.config, "tokenizer", "")) in tokenizers
-    }
+    keys = {name: getattr(part.config, "tokenizer", "") for name, part in recipe.parts.items()}
+    used = {name: tokenizers[key] for name, key in keys.items() if key in tokenizers}
     image_tokens: ImageTokens | None = None
     # The image tokenizer first: a token decoder's sizes follow its.
     for name, component in sorted(recipe.parts.items(), key=lambda item: item[0] != "image_tokenizer"):
-        tokenizer = tokenizers.get(getattr(component.config, "tokenizer", ""))
-        if tokenizer is not None:
-            used[name] = tokenizer
         encoder = READS.get(name)
         context = Context(
             seed=recipe.seed.init,
             image_shape=image_shape,
             width=recipe.width,
             latent=recipe.latent_width(encoder) if encoder is not None and encoder in recipe.parts else recipe.width,
-            tokenizer=tokenizer,
+            tokenizer=used.get(name),
             image_tokens=image_tokens,
-            vocabularies=vocabularies,
+            vocabularies={part: tokenizer.size for part, tokenizer in used.items()},
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_key(recipe.seed.init, "init", name))
@@ -158,21 +153,11 @@ def build_procedure(recipe: Recipe, stage: Stage) -> Procedure:
     return make(recipe, stage.procedure, Context(steps=stage.steps), Procedure, f"stages.{stage.name}.procedure")
 
 
-def players_of(loss: Loss | CriticLoss) -> tuple[str, ...]:
-    """Who plays a loss."""
-    if isinstance(loss, AdversarialLoss):
-        return ("model", "critic")
-    return ("critic",) if isinstance(loss, CriticLoss) else ("model",)
-
-
 def losses_with_terms(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
     """The losses `names` and the terms that composites among them are made of."""
-    found = dict.fromkeys(names)
-    for name in names:
-        config = recipe.losses[name].component.config
-        if isinstance(config, LossConfig):
-            found |= dict.fromkeys(config.terms())
-    return tuple(found)
+    configs = [recipe.losses[name].component.config for name in names]
+    terms = [term for config in configs if isinstance(config, LossConfig) for term in config.terms()]
+    return tuple(dict.fromkeys([*names, *terms]))
 
 
 def image_shape(recipe: Recipe) -> tuple[int, int, int]:

@@ -7,7 +7,8 @@ Shapes: b batch, c h w image, n latent places, d latent width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -48,24 +49,17 @@ class Watch:
         loss.backward()  # type: ignore[no-untyped-call]
 
 
-class Step(Generic[_T]):
-    """A step of the cycle, computed when it is first asked for: `step` declares it."""
-
-    def __init__(self, part: str, compute: Callable[[Any], _T]) -> None:
-        self.part, self.name, self.__doc__ = part, compute.__name__, compute.__doc__
-        self._compute = compute
-
-    @overload
-    def __get__(self, cycle: None, owner: type) -> Step[_T]: ...
-    @overload
-    def __get__(self, cycle: Cycle, owner: type) -> _T: ...
-    def __get__(self, cycle: Cycle | None, owner: type) -> Step[_T] | _T:
-        return self if cycle is None else cycle.compute_once(self.name, lambda: self._compute(cycle), self.part)
-
-
-def step(part: str) -> Callable[[Callable[[Any], _T]], Step[_T]]:
+def step(part: str) -> Callable[[Callable[[Any], _T]], cached_property[_T]]:
     """Declares a method of the cycle as a step that a part of the model gives: computed once a batch, and the part's fault where it goes wrong."""
-    return lambda compute: Step(part, compute)
+
+    def declare(compute: Callable[[Any], _T]) -> cached_property[_T]:
+        @wraps(compute)
+        def computed(cycle: Cycle) -> _T:
+            return cycle.through(part, compute.__name__, lambda: compute(cycle))
+
+        return cached_property(computed)
+
+    return declare
 
 
 class Cycle:
@@ -79,9 +73,6 @@ class Cycle:
         step: iteration in the stage, for what changes over it.
         scale: this process's share of the mean.
         watch: told what is computed.
-
-    Attributes:
-        steps: name → what has been computed so far.
     """
 
     def __init__(
@@ -95,8 +86,8 @@ class Cycle:
         watch: Watch | None = None,
     ) -> None:
         self.model, self.batch, self.step = model, batch, step
-        self.steps: dict[str, Any] = {}
         self._losses, self._key, self._scale, self._watch = losses or {}, key, scale or Scale(), watch or Watch()
+        self._added: dict[str, Any] = {}
         self._values: dict[str, Tensor] = {}
         self._seen: dict[tuple[int, bool], tuple[Tensor, Any]] = {}
         self._watch.started(self)
@@ -122,13 +113,9 @@ class Cycle:
             raise ValueError(
                 f"{name!r}: expected the package's name before the step's, my_package.{name}, so that no two plugins share a step"
             )
-        return self.compute_once(name, compute, part)
-
-    def compute_once(self, name: str, compute: Callable[[], _T], part: str) -> _T:
-        """As `once`, by any name."""
-        if name not in self.steps:
-            self.steps[name] = self.through(part, name, compute)
-        found: _T = self.steps[name]
+        if name not in self._added:
+            self._added[name] = self.through(part, name, compute)
+        found: _T = self._added[name]
         return found
 
     def through(self, part: str, name: str, compute: Callable[[], _T], *inputs: Any) -> _T:
@@ -180,18 +167,12 @@ class Cycle:
     def answer(self) -> Tokens:
         return _there(self.batch.answer, "answers")
 
-    @property
-    def image_dimensions(self) -> int:
-        """c·h·w, the numbers in one image."""
-        return self.y[0].numel()
-
     # What the model makes of them.
 
     @step("text_encoder")
     def z_x(self) -> Latent:
         """E_x(x)."""
-        z: Latent = self.model.part("text_encoder")(self.x)
-        return z
+        return cast(Latent, self.model.part("text_encoder")(self.x))
 
     @step("image_decoder")
     def noise(self) -> Tensor:
@@ -206,8 +187,7 @@ class Cycle:
     @step("image_encoder")
     def z_y(self) -> Latent:
         """E_y(y)."""
-        z: Latent = self.model.part("image_encoder")(self.y)
-        return z
+        return cast(Latent, self.model.part("image_encoder")(self.y))
 
     @step("image_encoder")
     def z_images(self) -> Latent:
@@ -219,8 +199,7 @@ class Cycle:
     @step("image_encoder")
     def z_fake(self) -> Latent:
         """E_y(y_fake)."""
-        z: Latent = self.model.part("image_encoder")(self.y_fake)
-        return z
+        return cast(Latent, self.model.part("image_encoder")(self.y_fake))
 
     @step("image_decoder")
     def image_nll(self) -> Tensor:
@@ -244,20 +223,17 @@ class Cycle:
     @step("text_decoder")
     def text_nll(self) -> Tensor:
         """(b) −log p(x|y)."""
-        nll: Tensor = self.model.part("text_decoder")(self.x_out, self.z_y)
-        return nll
+        return cast(Tensor, self.model.part("text_decoder")(self.x_out, self.z_y))
 
     @step("text_decoder")
     def cycle_nll(self) -> Tensor:
         """(b) −log p(x|y_fake), the caption read back off the drawn image."""
-        nll: Tensor = self.model.part("text_decoder")(self.x_out, self.z_fake)
-        return nll
+        return cast(Tensor, self.model.part("text_decoder")(self.x_out, self.z_fake))
 
     @step("text_decoder")
     def answer_nll(self) -> Tensor:
         """(b) −log p(answer|y, question)."""
-        nll: Tensor = self.model.part("text_decoder")(self.answer, self.z_y, self.question)
-        return nll
+        return cast(Tensor, self.model.part("text_decoder")(self.answer, self.z_y, self.question))
 
     @property
     def _drawer(self) -> DrawingDecoder:
@@ -275,15 +251,15 @@ class Cycle:
 
     def score(self, y: Tensor, z: Latent) -> Tensor:
         """(b) or (b p) the critic's scores in at least float32; it looks at an image once a play, whatever texts it is scored with."""
-        return self.through("discriminator", "score", lambda: self._score(y, z), y, z)
+        critic, key = cast(Discriminator, self.model.part("discriminator")), (id(y), torch.is_grad_enabled())
 
-    def _score(self, y: Tensor, z: Latent) -> Tensor:
-        critic = cast(Discriminator, self.model.part("discriminator"))
-        key = (id(y), torch.is_grad_enabled())
-        if key not in self._seen:
-            self._seen[key] = y, critic.look(y)  # with the image, so that no other one can have its id
-        scores = critic.judge(self._seen[key][1], z)
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+        def compute() -> Tensor:
+            if key not in self._seen:
+                self._seen[key] = y, critic.look(y)  # with the image, so that no other one can have its id
+            scores = critic.judge(self._seen[key][1], z)
+            return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+        return self.through("discriminator", "score", compute, y, z)
 
     def begin_play(self) -> None:
         """Forgets what the critic saw: from one player's turn to the next its weights change."""
@@ -294,36 +270,29 @@ class Cycle:
         with sdpa_kernel(SDPBackend.MATH):
             return self.score(y, z)
 
-    def leaf(self, name: str) -> Tensor:
-        """A fresh leaf of the image `name` (``y`` or ``y_fake``) that wants a gradient, so that nobody else pays for it."""
-        image: Tensor = getattr(self, name)
-        return image.detach().clone().requires_grad_(True)
-
-    def leaf_latent(self, name: str) -> Latent:
-        """A fresh leaf of the latent `name` (``z_x``, ``z_y``): tokens and pooled vector want a gradient."""
-        z: Latent = getattr(self, name)
-        return Latent(z.tokens.detach().clone().requires_grad_(True), z.mask, z.pooled.detach().clone().requires_grad_(True))
-
     def value(self, name: str) -> Tensor:
         """The value () of the model's loss `name`, computed once for this batch."""
-        if name not in self._values:
-            self._values[name] = self._watch.loss(name, lambda: self._value(name))
-        return self._values[name]
-
-    def _value(self, name: str) -> Tensor:
         loss = self._losses[name]
         assert isinstance(loss, Loss), f"{name} is no loss of the model"
-        value = loss(self)
-        assert isinstance(value, Tensor) or not loss.composite, f"{name} is composite and gives a sum and its count"
-        return value if loss.composite and isinstance(value, Tensor) else self.share(name, value)
+
+        def compute() -> Tensor:
+            value = loss(self)
+            if not loss.composite:
+                return self._share(name, value)
+            assert isinstance(value, Tensor), f"{name} is composite and gives a sum and its count"
+            return value
+
+        if name not in self._values:
+            self._values[name] = self._watch.loss(name, compute)
+        return self._values[name]
 
     def critic_value(self, name: str) -> Tensor:
         """The value () of the critic's loss `name`, computed anew."""
         loss = self._losses[name]
         assert isinstance(loss, CriticLoss | AdversarialLoss), f"{name} is no loss of the critic"
-        return self._watch.loss(name, lambda: self.share(name, loss.critic(self)))
+        return self._watch.loss(name, lambda: self._share(name, loss.critic(self)))
 
-    def share(self, name: str, value: Value) -> Tensor:
+    def _share(self, name: str, value: Value) -> Tensor:
         """A loss's value as this process's share: the mean of all shares is the mean over all items."""
         if isinstance(value, Tensor):
             return value * (len(self) * self._scale.shares / self._scale.items) if self._scale.items else value
@@ -335,9 +304,5 @@ class Cycle:
 
 def _there(found: _T | None, what: str) -> _T:
     if found is None:
-        raise MissingData(f"it asks for {what}, but the data give none")
+        raise UserError(f"it asks for {what}, but the data give none")
     return found
-
-
-class MissingData(UserError):
-    """The data lack what a loss asks for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,36 +25,33 @@ Turns = tuple[tuple[str, tuple[str, ...]], ...]
 class PlayedIteration(Iteration):
     """An iteration on its micro-batches.
 
+    What is computed is kept from turn to turn where the stage has no micro-batches; with them, every graph would be held at once.
+
     Args:
         trainer: whose players play.
         batches: micro-batches, on the model's device.
         rate: factor on the learning rates.
         watch: told what is computed; the players then get gradients and make no step.
-        keep: what is computed is kept from turn to turn; by default where there is a single batch, since with micro-batches every graph would be
-            held at once.
     """
 
-    def __init__(
-        self, trainer: StageTrainer, batches: Sequence[Batch], rate: float = 1.0, watch: Watch | None = None, keep: bool | None = None
-    ) -> None:
+    def __init__(self, trainer: StageTrainer, batches: Sequence[Batch], rate: float = 1.0, watch: Watch | None = None) -> None:
         super().__init__(trainer.players, trainer.step)
         self._trainer, self._batches, self._rate, self._watch = trainer, batches, rate, watch
-        self._keep = len(batches) == 1 if keep is None else keep
         self._scale = trainer.scale(batches) if watch is None else Scale()
-        self._cycles: list[Cycle] = []
+        self._keep, self._kept = len(batches) == trainer.stage.training.accumulate == 1, list[Cycle]()
 
     def gradients(self, player: Player) -> None:
-        trainer, batches = self._trainer, self._batches
+        trainer, count = self._trainer, len(self._batches)
         player.optimizer.zero_grad(set_to_none=True)
         others = [other for other in self.players if other is not player] if player.name == MODEL else []
         totals: dict[str, Tensor] = {}
         with player.alone(others):
-            for number in range(len(batches)):
+            for batch in self._batches:
                 with trainer.model.precision():
-                    loss, values = player.loss(self._cycle(number), self.step)
-                (self._watch or _UNWATCHED).backward(player, loss / len(batches))
+                    loss, values = player.loss(self._cycle(batch), self.step)
+                (self._watch or Watch()).backward(player, loss / count)
                 for name, value in values.items():
-                    totals[name] = totals.get(name, 0) + value / len(batches)
+                    totals[name] = totals.get(name, 0) + value / count
         if self._watch is None:
             for name, value in totals.items():
                 trainer.record(f"loss/{name}" if player.name == MODEL else f"loss/{player.name}/{name}", value)
@@ -65,7 +62,7 @@ class PlayedIteration(Iteration):
                 trainer.record(f"grad_norm/{player.name}", norm.detach())
 
     def forget(self) -> None:
-        self._cycles = []
+        self._kept = []
 
     def move(self, player: Player) -> None:
         if self._watch is None:
@@ -76,34 +73,22 @@ class PlayedIteration(Iteration):
         self.move(player)
         player.steps += 1
 
-    def _cycle(self, number: int) -> Cycle:
-        if not self._keep:
-            return self._trainer.cycle(self._batches[number], self._scale, self._watch)
-        if not self._cycles:
-            self._cycles = [self._trainer.cycle(batch, self._scale, self._watch) for batch in self._batches]
-        return self._cycles[number]
-
-
-_UNWATCHED = Watch()
+    def _cycle(self, batch: Batch) -> Cycle:
+        if self._kept:
+            return self._kept[0]
+        cycle = self._trainer.cycle(batch, self._scale, self._watch)
+        if self._keep:
+            self._kept = [cycle]
+        return cycle
 
 
 class Rehearsal(Iteration):
-    """An iteration in which nothing is computed and nothing moves; `turns` says who played what.
+    """An iteration in which nothing is computed and nothing moves; players' steps are counted, and `turns` says who played what."""
 
-    Args:
-        steps: player → how often it has played before; counted on.
-    """
-
-    def __init__(self, players: Sequence[Player], step: int, steps: dict[str, int]) -> None:
-        super().__init__(players, step)
-        self._steps, self._turns = steps, list[tuple[str, tuple[str, ...]]]()
-
-    @property
-    def turns(self) -> Turns:
-        return tuple(self._turns)
+    turns: Turns = ()
 
     def gradients(self, player: Player) -> None:
-        self._turns.append((player.name, tuple(term.name for term in player.due(self._steps[player.name]))))
+        self.turns += ((player.name, tuple(term.name for term in player.due())),)
 
     def forget(self) -> None:
         pass
@@ -112,7 +97,7 @@ class Rehearsal(Iteration):
         pass
 
     def update(self, player: Player) -> None:
-        self._steps[player.name] += 1
+        player.steps += 1
 
 
 @attrs.frozen
@@ -128,5 +113,5 @@ class IterationKind:
 
     turns: Turns
     step: int
-    players: dict[str, int]
+    players: Mapping[str, int]
     count: int

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 
 import attrs
 import torch
 from torch import Tensor, nn
 
-from ..interfaces.loss import CriticLoss, Loss
+from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss
 from ..interfaces.optimisation import EvaluationWeights
 from ..recipe.schema import Recipe, Stage, Weight, weight_at
 from . import build
@@ -17,6 +18,8 @@ from .cycle import Cycle
 from .model import Model
 
 MODEL, CRITIC = "model", "critic"
+#: Player, the critic first → the losses that have a side for it.
+SIDES = {CRITIC: CriticLoss | AdversarialLoss, MODEL: Loss}
 
 
 @attrs.frozen
@@ -61,35 +64,22 @@ class Player:
     def plays(self, step: int) -> bool:
         return step % self.every == 0
 
-    def due(self, plays: int) -> list[Term]:
-        """What it minimises after it has played so often."""
-        return [term for term in self.terms if plays % term.every == 0]
-
-    def value(self, cycle: Cycle, loss: str) -> Tensor:
-        """Its side of a loss, ()."""
-        return cycle.value(loss) if self.name == MODEL else cycle.critic_value(loss)
+    def due(self) -> list[Term]:
+        """What it minimises when it plays next."""
+        return [term for term in self.terms if self.steps % term.every == 0]
 
     def loss(self, cycle: Cycle, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum (), and each term's value () without its weight."""
         cycle.begin_play()
-        total: Tensor | None = None
-        values: dict[str, Tensor] = {}
-        for term in self.due(self.steps):
-            value = self.value(cycle, term.name)
-            values[term.name] = value.detach()
-            weight = term.every * term.at(step)
-            total = weight * value if total is None else total + weight * value
-        assert total is not None, f"{self.name} has nothing to minimise"
-        return total, values
+        due, value = self.due(), cycle.value if self.name == MODEL else cycle.critic_value
+        assert due, f"{self.name} has nothing to minimise"
+        values = {term.name: value(term.name) for term in due}
+        weighted = [term.every * term.at(step) * values[term.name] for term in due]
+        return reduce(Tensor.add, weighted), {name: value.detach() for name, value in values.items()}
 
     def set_rate(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-
-    def use_evaluation_weights(self) -> None:
-        """The parameters keep the weights to be used, where the optimizer trains at others: the stage is over for this player."""
-        if isinstance(self.optimizer, EvaluationWeights):
-            self.optimizer.eval()
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
@@ -122,23 +112,19 @@ class Player:
 def make_players(recipe: Recipe, stage: Stage, model: Model, losses: Mapping[str, Loss | CriticLoss]) -> list[Player]:
     """The players of a stage, the critic first."""
     players = []
-    for name in (CRITIC, MODEL):
-        terms = [_term(recipe, stage, loss, name) for loss in stage.losses if name in build.players_of(losses[loss])]
+    for name, side in SIDES.items():
+        terms = []
+        for loss in (loss for loss in stage.losses if isinstance(losses[loss], side)):
+            entry = recipe.losses[loss]
+            # The weight of a loss with two sides belongs to the model's; the critic minimises its own side as it is.
+            as_it_is = name == CRITIC and isinstance(losses[loss], AdversarialLoss)
+            weight, factor = (1.0, 1.0) if as_it_is else (entry.weight, stage.losses[loss])
+            terms.append(Term(loss, weight, factor, entry.every))
         parameters = _parameters(recipe, stage, model, losses, name)
-        if not terms or not parameters:
-            continue
-        entry = recipe.players[name]
-        optimizer = build.build_optimizer(recipe, name)
-        players.append(Player(name, parameters, terms, optimizer.build(parameters), stage.lr, entry.every))
+        if terms and parameters:
+            optimizer = build.build_optimizer(recipe, name).build(parameters)
+            players.append(Player(name, parameters, terms, optimizer, stage.lr, recipe.players[name].every))
     return players
-
-
-def _term(recipe: Recipe, stage: Stage, loss: str, player: str) -> Term:
-    entry, factor = recipe.losses[loss], stage.losses[loss]
-    two_sided = len(getattr(entry.component.config, "players", lambda: (MODEL,))()) > 1
-    if player == CRITIC and two_sided:  # its weight belongs to the model's side; the critic minimises its own side as it is
-        return Term(loss, 1.0, 1.0, entry.every)
-    return Term(loss, entry.weight, factor, entry.every)
 
 
 def _parameters(
@@ -149,8 +135,7 @@ def _parameters(
         if (part == "discriminator") == (player == CRITIC):
             found |= {f"{part}.{name}": p for name, p in model.parts[part].named_parameters()}
     for loss in build.losses_with_terms(recipe, tuple(stage.losses)):
-        owner = CRITIC if isinstance(losses[loss], CriticLoss) else MODEL
-        if owner == player:
+        if isinstance(losses[loss], CriticLoss) == (player == CRITIC):
             found |= {f"losses.{loss}.{name}": p for name, p in losses[loss].named_parameters()}
     return found
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ..interfaces.batch import Batch
 from ..interfaces.loss import CriticLoss, Loss, Scale
+from ..interfaces.optimisation import EvaluationWeights
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage
 from . import build
 from .cycle import Cycle, Watch
-from .iteration import IterationKind, PlayedIteration, Rehearsal
+from .iteration import IterationKind, PlayedIteration, Rehearsal, Turns
 from .model import Model
 from .optimizer_state import pack_optimizer, unpack_optimizer
 from .players import MODEL, make_players, set_trainable
@@ -62,9 +63,9 @@ class StageTrainer:
         """One iteration, as the stage's procedure plays it; then the averaged weights follow, where the model has made a step."""
         batches = self._begin(micro)
         rate = self._schedule.factor(self.step, self.stage.steps) * self.validation.lr_factor
-        before = self._model_steps()
+        before = self._played().get(MODEL, 0)
         self.procedure.iterate(PlayedIteration(self, batches, rate))
-        steps = self._model_steps()
+        steps = self._played().get(MODEL, 0)
         if self._averages and steps > before:
             # Early on a long average would remember the first weights: the decay grows as (1 + t) / (10 + t) up to its value.
             decay = min(self.stage.training.ema, (1 + steps) / (10 + steps))
@@ -72,25 +73,26 @@ class StageTrainer:
                 torch._foreach_lerp_(self._averages, self._averaged, 1 - decay)
         self.step += 1
 
-    def look(self, micro: Sequence[Batch], watch: Watch, keep: bool | None = None) -> None:
-        """The present iteration without the optimizers' steps, for who wants to see what it computes; `keep` as for `PlayedIteration`."""
-        steps = {player.name: player.steps for player in self.players}
+    def look(self, micro: Sequence[Batch], watch: Watch) -> None:
+        """The present iteration without the optimizers' steps, for who wants to see what it computes."""
+        before = self._played()
         try:
-            self.procedure.iterate(PlayedIteration(self, self._begin(micro), watch=watch, keep=keep))
+            self.procedure.iterate(PlayedIteration(self, self._begin(micro), watch=watch))
         finally:
-            self.go_to(self.step, steps)
+            self.go_to(self.step, before)
 
     def kinds(self) -> list[IterationKind]:
         """The kinds of iteration that the stage has, the one of its first step first; found out by a rehearsal, in which nothing is computed."""
-        procedure = build.build_procedure(self.recipe, self.stage)
+        procedure, now = build.build_procedure(self.recipe, self.stage), self._played()
         period = math.lcm(procedure.period, *(player.every * term.every for player in self.players for term in player.terms))
-        found: dict[Any, IterationKind] = {}
-        steps = {player.name: 0 for player in self.players}
+        found: dict[Turns, IterationKind] = {}
+        self.go_to(self.step, dict.fromkeys(now, 0))
         for step in range(min(period, self.stage.steps)):
-            rehearsal, before = Rehearsal(self.players, step, steps), dict(steps)
+            rehearsal, before = Rehearsal(self.players, step), self._played()
             procedure.iterate(rehearsal)
             kind = found.get(rehearsal.turns) or IterationKind(rehearsal.turns, step, before, 0)
             found[rehearsal.turns] = attrs.evolve(kind, count=kind.count + 1)
+        self.go_to(self.step, now)
         return list(found.values())
 
     def go_to(self, step: int, players: Mapping[str, int]) -> None:
@@ -112,9 +114,8 @@ class StageTrainer:
         counts: dict[str, Tensor] = {}
         for name in build.losses_with_terms(self.recipe, tuple(self.stage.losses)):
             loss = self.losses[name]
-            found = [loss.count(self.cycle(b)) for b in batches] if isinstance(loss, Loss) else []
-            known = [count for count in found if count is not None]
-            if known:
+            found = [loss.count(self.cycle(batch)) for batch in batches] if isinstance(loss, Loss) else []
+            if known := [count for count in found if count is not None]:
                 counts[name] = self.ranks.total(torch.stack(known).sum().float())
         return Scale(shares, self.stage.training.batch, counts)
 
@@ -122,8 +123,8 @@ class StageTrainer:
         torch.manual_seed(derive_key(self.recipe.seed.data, "dropout", self.stage.name, self.step, self.ranks.rank))
         return [batch.to(self.model.device) for batch in micro]
 
-    def _model_steps(self) -> int:
-        return sum(player.steps for player in self.players if player.name == MODEL)
+    def _played(self) -> dict[str, int]:
+        return {player.name: player.steps for player in self.players}
 
     def record(self, name: str, value: Tensor) -> None:
         """Sums on the device; read at log steps only."""
@@ -153,7 +154,8 @@ class StageTrainer:
     def use_evaluation_weights(self) -> None:
         """The model keeps the weights to be used: nothing is trained in this stage any more."""
         for player in self.players:
-            player.use_evaluation_weights()
+            if isinstance(player.optimizer, EvaluationWeights):
+                player.optimizer.eval()
 
     def apply_balance(self) -> None:
         """Hands the composite the factor on its λ that validations have led to."""
@@ -165,14 +167,13 @@ class StageTrainer:
 
     def state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """Counters and what validations decided as JSON; optimizer moments and the procedure's state as tensors."""
-        values: dict[str, Any] = {"step": self.step, "validation": self.validation.state(), "players": {}, "optimizers": {}}
+        values: dict[str, Any] = {"step": self.step, "validation": self.validation.state(), "players": self._played(), "optimizers": {}}
         tensors: dict[str, dict[str, Tensor]] = {}
         for player in self.players:
-            moments, plain = pack_optimizer(player.optimizer)
-            values["players"][player.name], values["optimizers"][player.name] = player.steps, plain
-            tensors[f"optimizer-{player.name}"] = moments
-        procedure = dict(self.procedure.state())
-        return values, tensors | ({"procedure": procedure} if procedure else {})
+            tensors[f"optimizer-{player.name}"], values["optimizers"][player.name] = pack_optimizer(player.optimizer)
+        if procedure := dict(self.procedure.state()):
+            tensors["procedure"] = procedure
+        return values, tensors
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Takes back what `state` gave."""

@@ -128,5 +128,5 @@ class WGANGP(_UnpairedScores):
         if not self.penalty:
             return value
         between = torch.lerp(cycle.y_fake.detach().to(cycle.y), cycle.y, cycle.rng("wgan_gp").uniform(1, 1, 1).to(cycle.y))
-        norms = torch.linalg.vector_norm(score_gradients(cycle, between.requires_grad_(True), cycle.z_x.detach()), dim=1)
+        norms = torch.linalg.vector_norm(score_gradients(cycle, between, cycle.z_x), dim=1)
         return value + self.penalty * (norms - 1).square().mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -14,8 +15,9 @@ from ibllm_adversarial.config import GradientPenaltyConfig, MatchingAwarePenalty
 def score_gradients(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = ()) -> Tensor:
     """(b g) each item's gradient of its score by the image, and by the latent's `forms` (``tokens``, ``pooled``), flat, with its graph.
 
-    `y` and those forms want a gradient. A critic's score is the mean of its patches; a form that it does not read adds no numbers.
+    Nothing flows back to who made y and z. A critic's score is the mean of its patches; a form that it does not read adds no numbers.
     """
+    y, z = _leaf(y), attrs.evolve(z.detach(), **{form: _leaf(getattr(z, form)) for form in forms})
     wanted = [y, *(getattr(z, form) for form in forms)]
     scores = cycle.score_twice_differentiable(y, z)
     # No item's score depends on another's, so one backward pass gives every item its own gradient.
@@ -23,6 +25,10 @@ def score_gradients(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = (
     found = torch.autograd.grad(total, wanted, create_graph=True, allow_unused=bool(forms))
     wide = [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found if gradient is not None]
     return torch.cat([gradient.flatten(1) for gradient in wide], 1)
+
+
+def _leaf(found: Tensor) -> Tensor:
+    return found.detach().clone().requires_grad_(True)
 
 
 class GradientPenalty(CriticLoss):
@@ -41,9 +47,8 @@ class GradientPenalty(CriticLoss):
 
     def squared_gradient(self, cycle: Cycle, image: str) -> Tensor:
         """(b) ‖∇C‖² at the image `image` (``y`` or ``y_fake``), with its graph."""
-        by_latent = self.config.by == "image+latent"
-        z = cycle.leaf_latent("z_x") if by_latent else cycle.z_x.detach()
-        return score_gradients(cycle, cycle.leaf(image), z, ("tokens", "pooled") if by_latent else ()).square().sum(1)
+        forms = ("tokens", "pooled") if self.config.by == "image+latent" else ()
+        return score_gradients(cycle, getattr(cycle, image), cycle.z_x, forms).square().sum(1)
 
 
 class MatchingAwarePenalty(CriticLoss):
@@ -59,5 +64,5 @@ class MatchingAwarePenalty(CriticLoss):
         self.config = config
 
     def critic(self, cycle: Cycle) -> Tensor:
-        found = score_gradients(cycle, cycle.leaf("y"), cycle.leaf_latent("z_x"), self.config.by)
+        found = score_gradients(cycle, cycle.y, cycle.z_x, self.config.by)
         return self.config.scale * found.square().sum(1).pow(self.config.exponent / 2).mean()

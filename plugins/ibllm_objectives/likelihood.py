@@ -25,7 +25,7 @@ class ImageNLL(Loss):
 
     def forward(self, cycle: Cycle) -> Value:
         mean = self.nll(cycle).mean()
-        return mean / cycle.image_dimensions if self.per == "dimension" else mean
+        return mean / cycle.y[0].numel() if self.per == "dimension" else mean
 
     def nll(self, cycle: Cycle) -> Tensor:
         """(b) in nats an image."""

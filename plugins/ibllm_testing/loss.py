@@ -16,9 +16,9 @@ from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
 from ibllm_core.interfaces.tokenizer import PAD, Tokenizer
-from ibllm_core.model.build import players_of
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
+from ibllm_core.model.players import SIDES
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.schema import PARTS
 
@@ -126,7 +126,7 @@ class LossSuite(Suite):
         expect(isinstance(config, LossConfig), f"{self._name}: its config derives from no ibllm_core.host.options.LossConfig")
         assert isinstance(config, LossConfig)
         expect(isinstance(loss, Loss | CriticLoss), f"{self._name}: its factory gives a {type(loss).__name__}, no Loss and no CriticLoss")
-        plays = players_of(loss)
+        plays = [player for player, side in SIDES.items() if isinstance(loss, side)]
         expect(set(plays) == set(config.players()), f"{self._name}: the config says {config.players()}, its class is played by {plays}")
 
     def test_values_are_finite_and_of_the_right_shape(self, device: torch.device) -> None:
@@ -159,7 +159,7 @@ class LossSuite(Suite):
             loss, model = self.make(), self.model(meta)
         batch = fabricate(model, 3, meta)
         cycle = Cycle(model, batch, {"loss": loss, **{name: Term(n) for n, name in enumerate(self._terms())}})
-        for player in players_of(loss):
+        for player in (player for player, side in SIDES.items() if isinstance(loss, side)):
             value = cycle.value("loss") if player == "model" else cycle.critic_value("loss")
             has_shape(f"{self._name}: the {player}'s value on the meta device", value, "", ())
 

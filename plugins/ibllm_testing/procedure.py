@@ -156,13 +156,12 @@ class ProcedureSuite(Suite):
         """Played where nothing is computed and no optimizer steps, it leaves the weights alone and takes the turns that it takes otherwise."""
         game, other = self.game(device, every=2), self.game(device, every=2)
         before, rehearsed, played = game.values(), self.make(), self.make()
-        steps = {player.name: 0 for player in game.players}
         for step in range(self.iterations):
-            rehearsal = Rehearsal(game.players, step, steps)
+            rehearsal = Rehearsal(game.players, step)
             rehearsed.iterate(rehearsal)
             other.play(played, 1)
             expect(bool(rehearsal.turns), f"{self._name}: nobody takes a gradient in iteration {step}")
-            counted = {player.name: player.steps for player in other.players}
+            steps, counted = ({player.name: player.steps for player in of.players} for of in (game, other))
             expect(steps == counted, f"{self._name}: after iteration {step} a rehearsal counts {steps}, the game itself {counted}")
         same(game.values(), before, f"{self._name}: a rehearsal must leave the weights as they are", 0, 0)
 

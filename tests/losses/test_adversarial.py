@@ -169,7 +169,7 @@ def test_feature_matching_closed_forms(cycle: MakeCycle, model: Model) -> None:
 def test_feature_matching_is_zero_for_the_real_image(cycle: MakeCycle, model: Model, match: str) -> None:
     model.parts["discriminator"] = Featured().double()
     made = cycle()
-    made.steps["y_fake"] = made.y.clone()
+    made.y_fake = made.y.clone()
     assert FeatureMatching(FeatureMatchingConfig(match=match), Context())(made).item() == 0
 
 

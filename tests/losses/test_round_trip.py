@@ -161,7 +161,7 @@ def test_cycle_latent_projects_to_the_texts_width(cycle: MakeCycle) -> None:
     assert not list(CycleLatent(CycleLatentConfig(), CONTEXT).parameters())
     made = cycle()
     loss = CycleLatent(CycleLatentConfig(), Context(latents={"text_encoder": 5, "image_encoder": 4})).double()
-    made.steps["z_fake"] = Latent(made.z_fake.tokens, made.z_fake.mask, made.z_fake.pooled[:, :4])
+    made.z_fake = Latent(made.z_fake.tokens, made.z_fake.mask, made.z_fake.pooled[:, :4])
     loss(made).backward()
     assert [tuple(p.shape) for p in loss.parameters()] == [(5, 4)]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in loss.parameters())
