@@ -20,11 +20,8 @@ from ..model.cycle import Watch
 from ..model.players import Player
 from ..model.stage import StageTrainer
 from ..recipe.schema import Recipe, Stage
-from . import checkpoints as checkpoints
+from . import checkpoints
 from .session import Session
-
-#: Seconds that looking may take.
-_PATIENCE = 60.0
 
 
 def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
@@ -33,7 +30,7 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
     Plays the iterations since the last log line again, every loss in each and without the optimizers' steps, with the present weights if they are
     numbers, else with those of the newest checkpoint that are, else with the first ones. The session's weights are not to be used afterwards.
     """
-    started, window = time.perf_counter(), trainer.step % stage.training.log_every or stage.training.log_every
+    deadline, window = time.perf_counter() + 60, trainer.step % stage.training.log_every or stage.training.log_every
     # Looking for the fault must not hide that there is one.
     with closing(session.feeder(stage, whole=True)) as feeder, suppress(Exception):
         origin = _sound_weights(session)
@@ -46,7 +43,7 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
             except _Found as found:
                 culprit, what = found.args
                 return f"The first that is not: {culprit}: {what} in step {step + 1}'s batch, with {origin}; {culprit.remedy}"
-            if time.perf_counter() - started > _PATIENCE:
+            if time.perf_counter() > deadline:
                 break
     return ""
 
@@ -73,20 +70,21 @@ class _Found(Exception):
     """(the `Culprit`, what of it is not finite)."""
 
 
+@attrs.frozen
 class _Search(Watch):
     """Raises `_Found` at the first value or gradient that is not finite. `caught` are the warnings of autograd's own search."""
 
-    def __init__(self, recipe: Recipe, caught: Sequence[warnings.WarningMessage]) -> None:
-        self._recipe, self._caught = recipe, caught
+    recipe: Recipe
+    caught: Sequence[warnings.WarningMessage]
 
     def computed(self, step: str, part: str, value: Any, inputs: Sequence[Any]) -> None:
         if part and not _finite(value) and all(map(_finite, inputs)):
-            raise _Found(Culprit(f"model.{part}", self._recipe.parts[part]), "what it gives is not finite")
+            raise _Found(Culprit(f"model.{part}", self.recipe.parts[part]), "what it gives is not finite")
 
     def loss(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         value = compute()
         if not _finite(value):
-            raise _Found(Culprit(f"losses.{name}", self._recipe.losses[name].component), f"its value is {float(value.detach()):g}")
+            raise _Found(Culprit(f"losses.{name}", self.recipe.losses[name].component), f"its value is {float(value.detach()):g}")
         return value
 
     def backward(self, player: Player, loss: Tensor) -> None:
@@ -94,13 +92,12 @@ class _Search(Watch):
             super().backward(player, loss)
         except RuntimeError as error:
             # Autograd names the operation whose gradient is not a number, and warns with the lines that called it.
-            operation = re.search(r"Function '(\w+)' returned nan", str(error))
             modules = {str(getattr(module, "__file__", "")): name for name, module in list(sys.modules.items())}
-            trace = "\n".join(str(warning.message) for warning in self._caught)
-            for file, line in reversed(re.findall(r'File "([^"]+)", line (\d+)', trace) if operation else []):
-                found = components_in(modules[file], self._recipe) if file in modules else []
-                if operation and found:
-                    raise _Found(Culprit(*found[0]), f"the gradient of {operation[1]} ({file}:{line}) is not a number") from error
+            trace = "\n".join(str(warning.message) for warning in self.caught)
+            for operation in re.findall(r"Function '(\w+)' returned nan", str(error)):
+                for file, line in reversed(re.findall(r'File "([^"]+)", line (\d+)', trace)):
+                    for culprit in components_in(modules.get(file, ""), self.recipe):
+                        raise _Found(Culprit(*culprit), f"the gradient of {operation} ({file}:{line}) is not a number") from error
 
 
 def _finite(found: Any) -> bool:

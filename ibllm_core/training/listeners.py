@@ -48,7 +48,7 @@ class MetricsFile(Listener):
     def __init__(self, path: Path, total: int) -> None:
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
-            write_text(path, "".join(f"{line}\n" for line in lines if total > 0 and _step_of(line) <= total))
+            write_text(path, "".join(f"{line}\n" for line in lines if _is_kept(line, total)))
         self._path = path
 
     def on_logged(self, event: events.Logged) -> None:
@@ -57,11 +57,11 @@ class MetricsFile(Listener):
             file.write(json.dumps(row | dict(event.figures)) + "\n")
 
 
-def _step_of(line: str) -> float:
+def _is_kept(line: str, total: int) -> bool:
     try:
-        return float(json.loads(line)["step"])
+        return total > 0 and json.loads(line)["step"] <= total
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return False
 
 
 class Tracking(Listener):
