@@ -16,16 +16,14 @@ from ..model.compute import available_cores
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """What the run used, for its record."""
-    found: dict[str, Any] = {
+    pages = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
+    return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": _proc("cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
-    }
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        found["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    return found
+    } | ({"memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)} if pages else {})
 
 
 def peak_memory(device: torch.device) -> tuple[int | None, str]:

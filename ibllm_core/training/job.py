@@ -95,9 +95,9 @@ class Job:
             for hook in hooks:
                 hook.model = session.model
             bus.emit(ModelBuilt(session.step))
-            start = int(found.state["stage"]) if found is not None else 0
-            for number in range(start, len(self.recipe.running())):
-                self._stage(session, number, found if number == start else None)
+            for number in range(found.state["stage"] if found is not None else 0, len(self.recipe.running())):
+                self._stage(session, number, found)
+                found = None
             results = self._finish(session) if session.ranks.first else {}
             session.ranks.wait()
             return results
