@@ -37,38 +37,32 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
 def _page(recipe: Recipe, report: Report) -> str:
     from ..host.units import readable, readable_bytes
 
-    costs = [(row.parameters, row.flops, row.weights, row.state) for row in report.parts]
+    numbers = [(row.parameters, row.flops, row.weights, row.state) for row in report.parts]
     named = [(row.part, str(row.component), f"{row.component.distribution} {row.component.version}") for row in report.parts]
+    totals = map(sum, zip(*numbers, strict=True))
     parts = [
-        (*words, readable(parameters), readable(flops), readable_bytes(weights), readable_bytes(state))
-        for words, (parameters, flops, weights, state) in zip(
-            [*named, ("together", "", "")], [*costs, tuple(map(sum, zip(*costs, strict=True)))], strict=True
-        )
+        (*words, readable(p), readable(f), readable_bytes(w), readable_bytes(s))
+        for words, (p, f, w, s) in zip([*named, ("together", "", "")], [*numbers, totals], strict=True)
     ]
     stages = [
         (stage.name, str(stage.steps), ", ".join(stage.losses), readable(row.trained), readable(row.flops), readable_bytes(row.saved))
         for stage, row in zip(recipe.running(), report.stages, strict=True)
     ]
-    return "\n".join(
-        [
-            f"{recipe.name}: no mistakes; the parts fit",
-            "",
-            *_columns("<<<>>>>", ("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), *parts),
-            "",
-            *_columns("<><>>>", ("stage", "steps", "losses", "trained parameters", "FLOPs an item", "kept for backward"), *stages),
-            "",
-            f"The whole training: {readable(report.training_flops(recipe))} FLOPs, the sum over stages of steps × batch × FLOPs an item. "
-            "An item's are those of one iteration, forward and backward, for all players; texts have their full length.",
-            "",
-            "Training state is gradients and the optimizer's moments; what is kept for the backward pass is for one micro-batch. Nothing was trained.",
-        ]
-    )
+    return f"""{recipe.name}: no mistakes; the parts fit
+
+{_columns("<<<>>>>", ("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), *parts)}
+
+{_columns("<><>>>", ("stage", "steps", "losses", "trained parameters", "FLOPs an item", "kept for backward"), *stages)}
+
+The whole training: {readable(report.training_flops(recipe))} FLOPs, the sum over stages of steps × batch × FLOPs an item. \
+An item's are those of one iteration, forward and backward, for all players; texts have their full length.
+
+Training state is gradients and the optimizer's moments; what is kept for the backward pass is for one micro-batch. Nothing was trained."""
 
 
-def _columns(sides: str, heads: Sequence[str], *rows: Sequence[str]) -> list[str]:
-    """Lines of a table; `sides` says of each column whether it stands to the left (``<``) or to the right (``>``)."""
+def _columns(sides: str, heads: Sequence[str], *rows: Sequence[str]) -> str:
+    """A table; `sides` says of each column whether it stands to the left (``<``) or to the right (``>``)."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip() for row in (heads, *rows)
-    ]
-    return [click.style(lines[0], bold=True), *lines[1:]]
+    forms = [f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)]
+    first, *others = ("  ".join(forms).format(*row).rstrip() for row in (heads, *rows))
+    return "\n".join([click.style(first, bold=True), *others])

@@ -12,12 +12,11 @@ import click
 from ..errors import UserError, nearest
 from ..host.entry_points import BLOCK, tools_by_name
 from ..host.manager import Manager, Row, manager, require_kind
-from ..host.spec import KINDS, ComponentSpec
+from ..host.spec import KINDS
 from .recipes import list_files, shorten
 
 if TYPE_CHECKING:
     from ..host.options import Config
-    from ..recipe.words import OptionRow
 
 
 @click.group(invoke_without_command=True)
@@ -74,50 +73,46 @@ def docs(page: str | None, as_json: bool) -> None:
 
 
 def _table(rows: Iterable[Row]) -> str:
-    """Components by kind; below them what failed or is blocked."""
+    """Components by kind; below them the hooks, then what failed or is blocked."""
     rows = list(rows)
     usable = [row for row in rows if row.status == "ok"]
-    name_width = max((len(row.name) for row in usable), default=0)
-    source_width = max((len(_source(row)) for row in usable), default=0)
-    room = max(20, shutil.get_terminal_size((120, 24)).columns - name_width - source_width - 6)
+    width = max((len(row.name) for row in usable), default=0)
+    room = max(20, shutil.get_terminal_size((120, 24)).columns - width - max((len(row.source) for row in usable), default=0) - 6)
     lines: list[str] = []
+
+    def section(title: str, about: str, found: Iterable[str], colour: str | None = None) -> None:
+        if found := list(found):
+            lines.extend(["", click.style(title, bold=True, fg=colour) + (f"  {click.style(about, dim=True)}" if about else ""), *found])
+
     for kind in KINDS.values():
-        of_kind = [row for row in usable if row.kind == kind.name]
-        if of_kind:
-            lines += ["", f"{click.style(kind.name, bold=True)}  {click.style(kind.summary, dim=True)}"]
-        lines += [f"  {row.name:<{name_width}}  {shorten(row.summary, room):<{room}}  {_source(row)}" for row in of_kind]
-    hooks = {row.plugin: f"  {row.plugin} of {_source(row)}: {', '.join(row.hooks)}" for row in rows if row.hooks and row.status == "ok"}
-    if hooks:
-        lines += ["", click.style("lifecycle hooks", bold=True) + "  " + click.style("called in runs that name the plugin", dim=True)]
-        lines += hooks.values()
-    lines += _section("failed to load or cannot be used", [row for row in rows if row.status == "error"], "red")
-    lines += _section("blocked", [row for row in rows if row.status == "blocked"], "yellow")
+        own = (row for row in usable if row.kind == kind.name)
+        section(kind.name, kind.summary, (f"  {row.name:<{width}}  {shorten(row.summary, room):<{room}}  {row.source}" for row in own))
+    hooks = {row.plugin: f"  {row.plugin} of {row.source}: {', '.join(row.hooks)}" for row in usable if row.hooks}
+    section("lifecycle hooks", "called in runs that name the plugin", hooks.values())
+    for title, status, colour in (("failed to load or cannot be used", "error", "red"), ("blocked", "blocked", "yellow")):
+        ill = (row for row in rows if row.status == status)
+        section(title, "", (f"  {row.label} of {row.source}: {'; '.join(filter(None, (row.error, row.remedy)))}" for row in ill), colour)
     return "\n".join(lines).lstrip("\n") or "no plugins are installed"
 
 
-def _section(title: str, rows: list[Row], colour: str) -> list[str]:
-    heading = ["", click.style(title, bold=True, fg=colour)] if rows else []
-    return heading + [f"  {row.label} of {_source(row)}: {row.error}" + (f"; {row.remedy}" if row.remedy else "") for row in rows]
-
-
-def _source(row: Row) -> str:
-    return f"{row.distribution} {row.version}"
-
-
 def _page(found: Manager, kind: str, name: str) -> str:
+    from ..host import packaged
     from ..recipe.words import options_of
 
     spec, origin, config = found.get(kind, name), found.origin(kind, name), found.config_class(kind, name)
     options = options_of(config)
+    pages = any(file.distribution == origin.distribution for file in packaged.everything("docs"))
+    docs = (f"ibllm plugins docs {origin.distribution}" if pages else "", packaged.documentation_url(origin.distribution))
     facts = [
         ("kind", KINDS[kind].summary),
         ("axes", KINDS[kind].axes),
         ("from", f"{origin.distribution} {origin.version}"),
         ("factory", spec.factory),
         ("config", spec.config),
-        ("docs", _documentation(origin.distribution)),
+        ("docs", ", ".join(filter(None, docs))),
     ]
-    facts += [(word, ", ".join(sorted(words)) or "nothing") for word, words in _capabilities(found, spec, config, options)]
+    if not any(option.required for option in options):
+        facts += _capabilities(found, kind, name, config)
     lines = [click.style(f"{kind}.{name}", bold=True) + f"  {spec.summary}", ""]
     lines += [f"  {title:<8}  {text}" for title, text in facts if text]
     lines += ["", click.style("options", bold=True) if options else "It has no options."]
@@ -128,23 +123,12 @@ def _page(found: Manager, kind: str, name: str) -> str:
     return "\n".join(lines)
 
 
-def _documentation(distribution: str) -> str:
-    """Where a package's own documentation is; empty where it brings none."""
-    from ..host import packaged
-
-    pages = f"ibllm plugins docs {distribution}" if any(f.distribution == distribution for f in packaged.everything("docs")) else ""
-    return ", ".join(place for place in (pages, packaged.documentation_url(distribution)) if place)
-
-
-def _capabilities(
-    found: Manager, spec: ComponentSpec, config: type[Config], options: Iterable[OptionRow]
-) -> list[tuple[str, frozenset[str]]]:
-    """What the component provides and needs with its default options; nothing is said where options are required."""
+def _capabilities(found: Manager, kind: str, name: str, config: type[Config]) -> list[tuple[str, str]]:
+    """What the component provides and needs with its default options."""
     from ..recipe.answers import check_answers
 
-    if any(option.required for option in options):
-        return []
-    with found.blamed(spec.kind, spec.name, "the config"):
+    with found.blamed(kind, name, "the config"):
         default = config()
         check_answers(default)
-        return [("provides", default.provides()), ("needs", default.needs())]
+        provides, needs = default.provides(), default.needs()
+    return [(title, ", ".join(sorted(words)) or "nothing") for title, words in (("provides", provides), ("needs", needs))]

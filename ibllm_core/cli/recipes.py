@@ -32,10 +32,10 @@ def list_files(what: str, package: str | None, as_json: bool) -> None:
         rows = [attrs.asdict(file) | {"address": file.address, "summary": file.summary, "path": str(file.path)} for file in found]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif found:
-        width, source = (max(map(len, texts)) for texts in ([f.address for f in found], [f"{f.distribution} {f.version}" for f in found]))
+        width, source = max(len(file.address) for file in found), max(len(file.source) for file in found)
         room = max(20, shutil.get_terminal_size((120, 24)).columns - width - source - 4)
         for file in found:
-            click.echo(f"{file.address:<{width}}  {shorten(file.summary, room):<{room}}  {file.distribution} {file.version}")
+            click.echo(f"{file.address:<{width}}  {shorten(file.summary, room):<{room}}  {file.source}")
     else:
         click.echo(f"no installed package brings {what}")
     for text in packaged.strays():

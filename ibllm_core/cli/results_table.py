@@ -21,16 +21,12 @@ def results_table(results: Mapping[str, Any], glossary: Glossary) -> Table:
     """
     found = table(results, glossary)
     cautions = {row.figure.label: row.figure.caution for row in found.rows if row.figure.caution}
-    out = Table(
-        title="Results",
-        title_justify="left",
-        caption="; ".join(f"{label} is {text}" for label, text in cautions.items()) or None,
-        caption_justify="left",
-    )
+    caption = "; ".join(f"{label} is {text}" for label, text in cautions.items()) or None
+    out = Table(title="Results", title_justify="left", caption=caption, caption_justify="left")
     out.add_column("figure")
     for split in found.splits:
         n = found.items.get(split)
-        out.add_column(Text(split or "all") if n is None else Text(f"{split or 'all'} (n = {n})"), justify="right")
+        out.add_column(Text((split or "all") + (f" (n = {n})" if n else "")), justify="right")
     for direction, rows in found.groups():
         out.add_section()
         out.add_row(Text(direction, style="bold"))
@@ -52,7 +48,4 @@ def records_table(records: Mapping[str, str]) -> Table:
 def _shown(cell: Cell | None) -> Text:
     if cell is None:
         return Text("—", style="dim")
-    text = Text(cell.text, style="bold")
-    if cell.interval:
-        text.append(f"  {cell.interval}", style="not bold dim")
-    return text
+    return Text.assemble((cell.text, "bold"), (f"  {cell.interval}" if cell.interval else "", "dim"))

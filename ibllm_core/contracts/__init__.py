@@ -35,7 +35,7 @@ class Report:
 
 
 def check(recipe: Recipe) -> Report:
-    """Builds the recipe on the meta device, walks every part and every stage's losses. Raises `BuildError` at the first contract that is not kept."""
+    """Builds the recipe on the meta device, walks every part and every stage's losses. Raises `ComponentFailed` at the first contract that is not kept."""
     tokenizers = build.build_tokenizers(recipe)
     with META:
         model = build.build_model(recipe, tokenizers, build.image_shape(recipe))

@@ -47,7 +47,7 @@ class PartRow:
 
 
 def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Meter) -> PartRow:
-    """Walks one part. Raises `BuildError` where it breaks its contract."""
+    """Walks one part. Raises `ComponentFailed` where it breaks its contract."""
     component, part, encoder = recipe.parts[name], model.parts[name], recipe.parts.get(READS.get(name, ""))
     d, also = recipe.width, ""
     if encoder is not None:

@@ -7,20 +7,15 @@ the traceback, which component of a recipe an error came from.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from importlib import metadata
-from pathlib import Path
-from types import TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING
 
-import attrs
-
 from ..errors import UserError
-from .entry_points import BLOCK, PLUGINS, Origin
+from .entry_points import BLOCK, OURS, PLUGINS, Origin
 from .output import stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -28,12 +23,10 @@ if TYPE_CHECKING:
 
 #: Seconds after which a line says what is still being imported.
 PATIENCE = 10.0
-#: What is being imported, the innermost last.
-_IMPORTING: list[str] = []
 #: Not a component's fault, wherever they happen.
 _NOBODYS = ("OutOfMemoryError", "MemoryError")
-#: Where an error may happen that is the fault of who called them.
-_LIBRARIES = ("torch", "numpy", "attr", "click")
+#: Modules in which an error may happen that is the fault of who called them.
+_PASSED = ("importlib.", "contextlib.", "pkgutil.", "torch.", "numpy.", "attr.", "click.", f"{__package__}.")
 
 
 class PluginError(UserError):
@@ -54,20 +47,14 @@ class ComponentFailed(UserError):
     Args:
         key: the component's path in the recipe.
         problem: what it did; after a colon, unless it is a verb (``raised …``).
-        users: it is the options that are wrong, not the component: nothing is said of its maintainer.
+        users: it is the options that are wrong, not the component. Nothing is then said of its maintainer, nor of ours.
     """
 
     def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
-        whose = Culprit(key, component)
-        helps = "" if users else f"; {whose.remedy}"
-        super().__init__(f"{whose}{'' if problem.startswith('raised ') else ':'} {problem}{helps}")
-
-
-class BuildError(ComponentFailed):
-    """A component that could not be built or does not keep its contract."""
-
-    def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
-        super().__init__(component, key, problem, users or component.distribution == "ibllm")
+        whose = f"{component.place}: {key} = {component.use} (provided by {component.distribution} {component.version})"
+        helps = f"; tell the maintainer of {component.distribution}, upgrade it, or use another {component.kind}"
+        joined = f"{whose} {problem}" if problem.startswith("raised ") else f"{whose}: {problem}"
+        super().__init__(joined if users or component.distribution == OURS else joined + helps)
 
 
 class WrongAnswer(Exception):
@@ -76,23 +63,6 @@ class WrongAnswer(Exception):
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key}: {problem}")
         self.key, self.problem = key, problem
-
-
-@attrs.frozen
-class Culprit:
-    """Whose fault something is: `key` is the component's path in the recipe."""
-
-    key: str
-    component: Component
-
-    def __str__(self) -> str:
-        found = self.component
-        return f"{found.place}: {self.key} = {found.use} (provided by {found.distribution} {found.version})"
-
-    @property
-    def remedy(self) -> str:
-        """What a user can do about a component that does not do what it should."""
-        return f"tell the maintainer of {self.component.distribution}, upgrade it, or use another {self.component.kind}"
 
 
 @contextlib.contextmanager
@@ -115,7 +85,7 @@ def running(origin: Origin, who: str = "", importing: str = "") -> Iterator[None
 
 @contextlib.contextmanager
 def building(component: Component, key: str, where: str = "", also: str = "", users: bool = False) -> Iterator[None]:
-    """Code of a recipe's component runs within; what it raises, `SystemExit` too, becomes a `BuildError`.
+    """Code of a recipe's component runs within; what it raises, `SystemExit` too, becomes a `ComponentFailed`.
 
     Args:
         where, also: said before and after the cause.
@@ -124,34 +94,22 @@ def building(component: Component, key: str, where: str = "", also: str = "", us
     try:
         with stdout_to_stderr(f"{component.distribution}=={component.version}"):
             yield
-    except BuildError:  # of a component within
+    except ComponentFailed:  # of a component within
         raise
     except (Exception, SystemExit) as error:
-        raise BuildError(component, key, f"{where}{cause(error)}{also}", users and isinstance(error, UserError)) from error
+        raise ComponentFailed(component, key, f"{where}{cause(error)}{also}", users and isinstance(error, UserError)) from error
 
 
 @contextlib.contextmanager
 def waiting(imported: str) -> Iterator[None]:
-    """Something is imported within: where this takes long, a line on standard error says so. Many imports within one share its thread."""
-    done = threading.Event()
-    outermost = not _IMPORTING
-    _IMPORTING.append(imported)
-    if outermost:
-        threading.Thread(target=_say_what_takes_long, args=(done,), daemon=True).start()
+    """Something is imported within: where this takes long, a line on standard error says so."""
+    timer = threading.Timer(PATIENCE, print, (f"still importing {imported}",), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
-        _IMPORTING.pop()
-        done.set()
-
-
-def _say_what_takes_long(done: threading.Event) -> None:
-    said = ""
-    while not done.wait(PATIENCE):
-        now = "".join(_IMPORTING[-1:])
-        if now != said:
-            said = now
-            print(f"still importing {now}", file=sys.stderr, flush=True)
+        timer.cancel()
 
 
 def cause(error: BaseException) -> str:
@@ -159,10 +117,8 @@ def cause(error: BaseException) -> str:
     if isinstance(error, UserError):
         return str(error)
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    machinery = ["<frozen importlib", importlib.__file__, metadata.__file__, contextlib.__file__, str(Path(__file__).parent)]
-    machinery += [str(Path(str(sys.modules[name].__file__)).parent) for name in _LIBRARIES if name in sys.modules]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(tuple(machinery))]
-    return text if isinstance(error, SyntaxError) or not frames else f"{text} ({frames[-1].filename}:{frames[-1].lineno})"
+    places = [place for module, place, _ in _frames(error) if not f"{module}.".startswith(_PASSED)]
+    return text if isinstance(error, SyntaxError) or not places else f"{text} ({places[0]})"
 
 
 def remedy(error: BaseException, origin: Origin) -> str:
@@ -198,21 +154,33 @@ def naming(recipe: Recipe) -> Iterator[None]:
 
 def explained(error: BaseException, recipe: Recipe) -> BaseException:
     """The error as a user should see it: one that a component raised names the component; any other one is as it was."""
+    components = recipe.components()
     if isinstance(error, WrongAnswer):
-        told = ComponentFailed(recipe.components()[error.key], error.key, error.problem)
+        key, problem = error.key, error.problem
     elif isinstance(error, UserError) or not isinstance(error, Exception | SystemExit) or type(error).__name__ in _NOBODYS:
         return error
     else:
-        frames = _frames(error.__traceback__)
-        last = frames[0][1] if frames else ""
-        found, where = next(((_passed_through(frames, f), w) for m, w, _ in frames if (f := components_in(m, recipe))), (None, last))
-        key = str(vars(error).get("ibllm_component", ""))
-        found = (key, recipe.components()[key]) if key in recipe.components() else found
-        if found is None:
-            return error
-        told = ComponentFailed(found[1], found[0], f"raised {type(error).__name__}: {error} ({where})")
+        key, place = _came_from(error, recipe)
+        problem = f"raised {type(error).__name__}: {error} ({place})"
+    if key not in components:
+        return error
+    told = ComponentFailed(components[key], key, problem)
     told.__cause__ = error
     return told
+
+
+def _came_from(error: BaseException, recipe: Recipe) -> tuple[str, str]:
+    """The component that an error came from, and the line of its code, else the last one; an empty key where it is nobody's."""
+    frames = _frames(error)
+    candidates, place = next(
+        ((found, place) for module, place, _ in frames if (found := components_in(module, recipe))), ([], frames[0][1] if frames else "")
+    )
+    key = str(vars(error).get("ibllm_component", ""))
+    if key or not candidates:
+        return key, place
+    # Of components that share a module, the first whose factory, or whose object, the error passed through.
+    passed = (key for *_, frame in frames for key, c in candidates if any(f"{n}.".startswith(f"{c.spec.factory}.") for n in _names(frame)))
+    return next(passed, candidates[0][0]), place
 
 
 def components_in(module: str, recipe: Recipe) -> list[tuple[str, Component]]:
@@ -233,32 +201,17 @@ def traceback_of(error: BaseException) -> str:
 
 def communicating(error: BaseException) -> bool:
     """True where the error came from talking to other processes, before any module of ours or of a plugin was passed."""
-    modules = (module for module, *_ in _frames(error.__traceback__))
+    modules = (module for module, *_ in _frames(error))
     return next((m for m in modules if not m.startswith("torch.") or m.startswith("torch.distributed")), "").startswith("torch.distributed")
 
 
-#: module, ``file:line``, and ``module:qualified.name`` of the function and of the class of the object that it is a method of.
-_Frame = tuple[str, str, tuple[str, ...]]
+def _frames(error: BaseException) -> list[tuple[str, str, FrameType]]:
+    """(module, ``file:line``, frame), the innermost first."""
+    frames = list(traceback.walk_tb(error.__traceback__))[::-1]
+    return [(str(frame.f_globals.get("__name__", "")), f"{frame.f_code.co_filename}:{line}", frame) for frame, line in frames]
 
 
-def _passed_through(frames: list[_Frame], candidates: list[tuple[str, Component]]) -> tuple[str, Component]:
-    """Of components that share a module, the first whose factory, or whose object, the error passed through."""
-    for _, _, names in frames:
-        for path, component in candidates:
-            if any(f"{name}.".startswith(f"{component.spec.factory}.") for name in names):
-                return path, component
-    return candidates[0]
-
-
-def _frames(trace: TracebackType | None) -> list[_Frame]:
-    """Every frame, the innermost first."""
-    found = []
-    while trace is not None:
-        code, module = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__", ""))
-        names = [f"{module}:{code.co_qualname}"]
-        if code.co_varnames[:1] == ("self",) and "self" in trace.tb_frame.f_locals:
-            owner = type(trace.tb_frame.f_locals["self"])
-            names.insert(0, f"{owner.__module__}:{owner.__qualname__}")
-        found.append((module, f"{code.co_filename}:{trace.tb_lineno}", tuple(names)))
-        trace = trace.tb_next
-    return found[::-1]
+def _names(frame: FrameType) -> tuple[str, str]:
+    """``module:qualified.name`` of the function, and of the class of the object that it is a method of."""
+    owner = type(frame.f_locals.get("self"))
+    return f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}", f"{owner.__module__}:{owner.__qualname__}"

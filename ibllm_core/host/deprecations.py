@@ -1,4 +1,4 @@
-"""How a plugin is told of what is being retired: by a warning with the plugin's own file and line. Torch-free.
+"""What is being retired: a plugin that uses it is warned of, with the plugin's own file and line. Torch-free.
 
 A retired hook is marked where it is specified, ``@hookspec(warn_on_impl=retires(…))``, a retired argument of one with
 ``@hookspec(warn_on_impl_args={"argument": retires(…)})``. The policy is in ``docs/explanation/versioning.md``.
@@ -6,10 +6,9 @@ A retired hook is marked where it is specified, ``@hookspec(warn_on_impl=retires
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from .spec import API, OLDEST, ComponentSpec
@@ -27,22 +26,6 @@ def retires(what: str, instead: str, api: int) -> PluginDeprecationWarning:
 def check_api(spec: ComponentSpec, function: Callable[..., Any]) -> None:
     """Warns where a spec, given by `function`, was written for a version of the interface that is accepted for a while only."""
     if OLDEST <= spec.api < API:
-        what = f"version {spec.api} of the plugin interface, which {spec.kind}.{spec.name} was written for,"
-        told = PluginDeprecationWarning(f"{what} is still accepted, but will not be for ever; write it for version {API}")
+        told = f"{spec.kind}.{spec.name} was written for version {spec.api} of the plugin interface, which is still accepted; write it for {API}"
         code = inspect.unwrap(function).__code__
         warnings.warn_explicit(told, PluginDeprecationWarning, code.co_filename, code.co_firstlineno)
-
-
-@contextlib.contextmanager
-def attributed(origin: object) -> Iterator[None]:
-    """Puts the distribution before every `PluginDeprecationWarning` from within; other warnings pass as they are."""
-    caught: list[warnings.WarningMessage] = []
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-    finally:  # what was warned of may explain what was raised
-        for found in caught:
-            ours = issubclass(found.category, PluginDeprecationWarning)
-            message = PluginDeprecationWarning(f"{origin}: {found.message}") if ours else found.message
-            warnings.warn_explicit(message, found.category, found.filename, found.lineno)

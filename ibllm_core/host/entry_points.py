@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import attrs
@@ -15,6 +16,8 @@ import attrs
 PLUGINS, COMMANDS, LISTENERS, FOLDERS = "ibllm", "ibllm.commands", "ibllm.listeners", "ibllm.folders"
 #: Environment variable: what is not loaded, names separated by commas; of a component plugin the entry point's, of a tool its package's too.
 BLOCK = "IBLLM_BLOCK"
+#: The core's own distribution, tools and parts included.
+OURS = "ibllm"
 #: Name and version of a distribution that does not say them.
 UNKNOWN = "unknown"
 
@@ -76,19 +79,14 @@ def block_of(point: metadata.EntryPoint) -> str:
 
 def file_of(value: str) -> str:
     """The file that an entry point's ``module[:object]`` is in, found without importing it; empty where there is none."""
-    package, *rest = value.partition(":")[0].strip().split(".")
+    top, *rest = value.partition(":")[0].strip().split(".")
     try:
-        spec = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return ""
-    if spec is None or not rest:
-        return (spec.origin or "") if spec else ""
-    for folder in spec.submodule_search_locations or ():
-        stem = Path(folder, *rest)
-        for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
-            if path.is_file():
-                return str(path)
-    return ""
+    for part in rest:
+        spec = spec and PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations or ())
+    return (spec and spec.origin) or ""
 
 
 def summary_of(value: str) -> str:

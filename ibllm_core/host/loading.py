@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
+import pkgutil
 from collections.abc import Iterator
 from importlib import metadata
 
 import attrs
 import pluggy
 
-from ..errors import nearest
+from ..errors import suggestion
 from . import deprecations, hookspecs
 from .attribution import PluginError, running
 from .entry_points import Origin
@@ -32,7 +31,7 @@ class Plugin:
 
 def load(point: metadata.EntryPoint, origin: Origin) -> Plugin:
     """Loads one plugin, in a pluggy manager of its own, so that every answer is that plugin's. Raises `Fault` for whatever goes wrong."""
-    with running(origin, importing=point.value), deprecations.attributed(origin):
+    with running(origin, importing=point.value):
         plugin = point.load()
         host = pluggy.PluginManager(hookspecs.PROJECT)
         host.add_hookspecs(hookspecs)
@@ -52,10 +51,8 @@ def _check_hooks(point: metadata.EntryPoint, callers: list[pluggy.HookCaller]) -
         raise PluginError(f"{point.value} implements no hook (is @hookimpl missing?)")
     unknown = sorted(c.name for c in callers if not c.has_spec() and not all(impl.optionalhook for impl in c.get_hookimpls()))
     if unknown:
-        guess = nearest(unknown[0], hook_names())
-        known = f"did it mean {guess!r}?" if guess else f"the hooks are: {', '.join(hook_names())}."
-        newer = "If a newer ibllm has it: upgrade ibllm, or mark it @hookimpl(optionalhook=True)"
-        raise PluginError(f"{point.value} implements an unknown hook {unknown[0]!r}; {known} {newer}")
+        newer = "If a newer ibllm has it, upgrade ibllm or mark it @hookimpl(optionalhook=True)"
+        raise PluginError(f"{point.value} implements an unknown hook {unknown[0]!r}; {suggestion(unknown[0], hook_names())} {newer}")
 
 
 def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[ComponentSpec]:
@@ -68,10 +65,9 @@ def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[C
         if not isinstance(spec, ComponentSpec):
             raise PluginError(f"{gave} {spec!r}, expected a ComponentSpec")
         for name, value in attrs.asdict(spec).items():
-            number = name == "api"
-            if not isinstance(value, int if number else str) or isinstance(value, bool) or value == "":
-                expected = "an integer" if number else "a string"
-                raise PluginError(f"{gave} {spec.kind}.{spec.name} with {name} = {value!r}, expected {expected}")
+            wanted: type = int if name == "api" else str
+            if not isinstance(value, wanted) or isinstance(value, bool) or value == "":
+                raise PluginError(f"{gave} {spec.kind}.{spec.name} with {name} = {value!r}, expected {wanted.__name__}")
         deprecations.check_api(spec, function)
         yield spec
 
@@ -83,6 +79,6 @@ def hook_names() -> list[str]:
 
 def import_object(path: str, what: str, origin: Origin) -> object:
     """What ``module:name`` stands for; raises `Fault` where a plugin's module cannot be imported."""
-    module, _, attribute = path.partition(":")
     with running(origin, f"{origin}: {what}, {path}, cannot be imported", importing=path):
-        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        found: object = pkgutil.resolve_name(path)
+        return found

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ..errors import UserError, nearest
-from .attribution import Fault, PluginError, remedy, running, waiting
+from ..errors import UserError, nearest, suggestion
+from .attribution import Fault, PluginError, remedy, running
 from .entry_points import BLOCK, PLUGINS, Origin, blocked_names, file_of, origin_of, tools_by_name
 from .loading import Plugin, import_object, load
 from .spec import API, KINDS, OLDEST, ComponentSpec
@@ -25,21 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Manager", "PluginError", "Row", "UnknownComponent", "manager", "require_kind"]
 
-#: What helps where packages claim the same.
-_UNINSTALL = "uninstall all but one"
-
 
 class UnknownComponent(UserError):
-    """No usable plugin offers the component. `kind` and `name` were asked for; `nearest` is the closest name there is, or empty;
-    `known` are all names of the kind; `hints` are sentences about plugins that failed to load or are blocked; `clash` is the beginning of
-    the message where several packages claim the name of the plugin that probably has it, else empty."""
+    """No usable plugin offers the component `name` of a `kind`; `known` are all names there are, `hints` sentences about plugins that may have it."""
 
-    def __init__(self, kind: str, name: str, known: tuple[str, ...], hints: tuple[str, ...], clash: str = "") -> None:
-        self.kind, self.name, self.known, self.hints, self.clash = kind, name, known, hints, clash
-        self.nearest = nearest(name, known)
-        guess = f"; did you mean {self.nearest!r}?" if self.nearest else "."
+    def __init__(self, kind: str, name: str, known: tuple[str, ...], hints: tuple[str, ...]) -> None:
+        self.kind, self.name, self.known, self.hints = kind, name, known, hints
+        guess = nearest(name, known)
+        unknown = f"no {kind} is called {name!r}" + (f"; did you mean {guess!r}?" if guess else ".")
         there = f"There are: {', '.join(known)}." if known else f"No plugin offers any {kind}."
-        super().__init__(" ".join((f"{clash}no {kind} is called {name!r}{guess}", there, *hints)))
+        super().__init__(" ".join((unknown, there, *hints)))
 
 
 @attrs.frozen
@@ -65,9 +60,19 @@ class Row:
     api: int = 0
 
     @property
+    def source(self) -> str:
+        """Distribution and version."""
+        return f"{self.distribution} {self.version}"
+
+    @property
     def label(self) -> str:
         """As messages name it."""
         return f"{self.kind}.{self.name}" if self.kind else f"plugin {self.plugin!r}"
+
+    @property
+    def told(self) -> str:
+        """Whose it is, what is wrong, and what helps."""
+        return f"{self.distribution}=={self.version}: {self.error}; {self.remedy}"
 
 
 class Manager:
@@ -83,12 +88,7 @@ class Manager:
         self._rows: list[Row] = []
         self._plugins: dict[str, Plugin] = {}
         self._components: dict[tuple[str, str], tuple[ComponentSpec, Origin]] = {}
-        #: Why a component, or a plugin, cannot be used; and who registers one plugin name together.
-        self._faults: dict[tuple[str, str], str] = {}
-        self._broken: dict[str, str] = {}
-        self._twins: dict[str, str] = {}
-        with waiting("plugins"):
-            self._load(metadata.entry_points(group=PLUGINS) if entry_points is None else entry_points)
+        self._load(metadata.entry_points(group=PLUGINS) if entry_points is None else entry_points)
 
     # What there is
 
@@ -101,13 +101,9 @@ class Manager:
         """The names that ``use =`` may have for a kind."""
         return tuple(sorted(name for of, name in self._components if of == kind))
 
-    def blocked(self) -> tuple[str, ...]:
-        """The plugins that are here and not loaded."""
-        return tuple(dict.fromkeys(row.plugin for row in self._rows if row.status == "blocked"))
-
     def unmatched_blocks(self) -> tuple[str, ...]:
         """Blocked names that no installed plugin or tool has: probably misspelt."""
-        left = self.block.difference(self.blocked())
+        left = self.block.difference(self._failed("blocked"))
         return tuple(sorted(left - tools_by_name())) if left else ()
 
     def get(self, kind: str, name: str) -> ComponentSpec:
@@ -123,10 +119,6 @@ class Manager:
         """Whose a component is: its plugin and distribution; raises as `get` does."""
         return self._find(kind, name)[1]
 
-    def provider(self, kind: str, name: str) -> tuple[str, str]:
-        """(distribution, version) of a component; raises as `get` does."""
-        return self.origin(kind, name).distribution, self.origin(kind, name).version
-
     def blamed(self, kind: str, name: str, what: str) -> AbstractContextManager[None]:
         """Within, the component's own code runs: see `ibllm_core.host.attribution.running`. Raises as `get` does."""
         origin = self.origin(kind, name)
@@ -136,9 +128,9 @@ class Manager:
         """A loaded plugin by its entry point's name. Raises `PluginError` where there is none or it cannot be used."""
         if name in self._plugins:
             return self._plugins[name]
-        if name in self._broken:
-            raise PluginError(f"the plugin {name!r} is broken: {self._broken[name]}")
-        raise PluginError(f"the plugin {name!r} is blocked" if name in self.blocked() else f"no plugin is called {name!r}")
+        if name in self._failed("error"):
+            raise PluginError(f"the plugin {name!r} is broken: {self._failed('error')[name].told}")
+        raise PluginError(f"the plugin {name!r} is blocked" if name in self._failed("blocked") else f"no plugin is called {name!r}")
 
     def hooked(self) -> tuple[str, ...]:
         """The plugins that implement lifecycle hooks."""
@@ -166,44 +158,45 @@ class Manager:
         assert kind in KINDS, f"no kind {kind!r}"
         if (kind, name) in self._components:
             return self._components[kind, name]
-        if (kind, name) in self._faults:
-            raise PluginError(f"{kind}.{name} cannot be used: {self._faults[kind, name]}")
-        suspects = [name] if name in self._broken else [*self._broken] if len(self._broken) == 1 else []
-        clash = "".join(f"{self._twins[plugin]}, so none of them is loaded; " for plugin in suspects if plugin in self._twins)
-        raise UnknownComponent(kind, name, self.names(kind), tuple(self._hints(suspects)), clash)
+        for row in self._rows:
+            if (row.kind, row.name) == (kind, name):
+                raise PluginError(f"{row.label} cannot be used: {row.error}; {row.remedy}")
+        raise UnknownComponent(kind, name, self.names(kind), tuple(self._hints(name)))
 
-    def _hints(self, suspects: list[str]) -> Iterator[str]:
+    def _failed(self, status: str) -> dict[str, Row]:
+        """The plugins of which nothing can be used, by name."""
+        return {row.plugin: row for row in self._rows if row.status == status and not row.kind}
+
+    def _hints(self, name: str) -> Iterator[str]:
+        broken, blocked = self._failed("error"), self._failed("blocked")
+        suspects = [name] if name in broken else [*broken] if len(broken) == 1 else []
         for plugin in suspects:
-            if plugin in self._twins:
-                yield f"To have what one of them offers: {_UNINSTALL}."
-            else:
-                yield f"The plugin {plugin!r} might have it, but is broken: {self._broken[plugin]}."
-        for plugin in sorted(set(self._twins).difference(suspects)):
-            yield f"None of several packages is loaded: {self._twins[plugin]}; {_UNINSTALL}."
-        others = sorted(set(self._broken).difference(suspects, self._twins))
+            yield f"The plugin {plugin!r} might have it, but is broken: {broken[plugin].told}."
+        others = sorted(broken.keys() - suspects)
         if others:
             yield f"Plugins that failed to load (see `ibllm plugins`): {', '.join(others)}."
-        if self.blocked():
-            yield f"Plugins that are blocked (by {BLOCK} or by the recipe): {', '.join(self.blocked())}."
+        if blocked:
+            yield f"Plugins that are blocked (by {BLOCK} or by the recipe): {', '.join(blocked)}."
 
     # Loading
 
     def _load(self, points: Iterable[metadata.EntryPoint]) -> None:
-        owners: dict[str, list[tuple[metadata.EntryPoint, Origin]]] = {}
+        registered: dict[str, list[metadata.EntryPoint]] = {}
         for point in points:
-            owners.setdefault(point.name, []).append((point, origin_of(point)))
+            registered.setdefault(point.name, []).append(point)
         claims: dict[tuple[str, str], list[tuple[ComponentSpec, Origin]]] = {}
-        for name, registered in owners.items():
+        for name, alike in registered.items():
+            origins = [origin_of(point) for point in alike]
             if name in self.block:
-                self._fail(name, registered, "blocked, not loaded", "", "blocked")
-            elif len(registered) > 1:
-                self._twins[name] = f"the plugin name {name!r} is registered by {_names(origin for _, origin in registered)}"
-                self._fail(name, registered, self._twins[name], f"{_UNINSTALL} ({BLOCK}={name} leaves all out)")
+                self._fail(origins, "blocked, not loaded", "", "blocked")
+            elif len(alike) > 1:
+                clash = f"the plugin name {name!r} is registered by {_names(origins)}"
+                self._fail(origins, clash, f"uninstall all but one ({BLOCK}={name} leaves all out)")
             else:
                 try:
-                    plugin = self._plugins[name] = load(*registered[0])
+                    plugin = self._plugins[name] = load(alike[0], origins[0])
                 except Fault as fault:  # whatever a stranger's module does, it is only that plugin's failure
-                    self._fail(name, registered, fault.cause, fault.remedy)
+                    self._fail(origins, fault.cause, fault.remedy)
                     continue
                 if not plugin.specs:
                     self._add_row(plugin.origin)
@@ -212,20 +205,16 @@ class Manager:
         for key, claimed in claims.items():
             self._settle(key, claimed)
 
-    def _fail(self, name: str, registered: Iterable[tuple[Any, Origin]], error: str, help_: str, status: str = "error") -> None:
-        for _, origin in registered:
+    def _fail(self, origins: Iterable[Origin], error: str, help_: str, status: str = "error") -> None:
+        for origin in origins:
             self._add_row(origin, status=status, error=error, remedy=help_)
-            if status == "error":
-                self._broken[name] = f"{origin}: {error}; {help_}"
 
     def _settle(self, key: tuple[str, str], claimed: list[tuple[ComponentSpec, Origin]]) -> None:
         for spec, origin in claimed:
             fault, help_ = _fault(spec, origin)
             if not fault and len(claimed) > 1:
-                fault, help_ = f"more than one plugin offers it: {_names(origin for _, origin in claimed)}", f"block or {_UNINSTALL}"
-            if fault:
-                self._faults[key] = f"{fault}; {help_}"
-            else:
+                fault, help_ = f"more than one plugin offers it: {_names(o for _, o in claimed)}", "block or uninstall all but one"
+            if not fault:
                 self._components[key] = (spec, origin)
             self._add_row(origin, spec, "error" if fault else "ok", fault, help_)
 
@@ -239,8 +228,7 @@ class Manager:
 def require_kind(kind: str, where: str = "") -> None:
     """Raises `UserError`, its message beginning with `where`, where there is no such kind."""
     if kind not in KINDS:
-        guess = nearest(kind, KINDS)
-        raise UserError(f"{where}no kind {kind!r}; " + (f"did you mean {guess!r}?" if guess else f"kinds are: {', '.join(KINDS)}"))
+        raise UserError(f"{where}no kind {kind!r}; {suggestion(kind, KINDS)}")
 
 
 def manager(block: Iterable[str] = ()) -> Manager:
@@ -262,9 +250,7 @@ def _fault(spec: ComponentSpec, origin: Origin) -> tuple[str, str]:
         return f"{written}, which this ibllm, that speaks {API}, no longer accepts", f"upgrade {origin.distribution}"
     help_ = remedy(PluginError(""), origin)
     if spec.kind not in KINDS:
-        guess = nearest(spec.kind, KINDS)
-        more = f"did it mean {guess!r}?" if guess else f"kinds are: {', '.join(KINDS)}"
-        return f"{origin} gives it the unknown kind {spec.kind!r}; {more}", help_
+        return f"{origin} gives it the unknown kind {spec.kind!r}; {suggestion(spec.kind, KINDS)}", help_
     for field in ("factory", "config"):
         module, colon, attribute = getattr(spec, field).partition(":")
         if not (module and colon and attribute):

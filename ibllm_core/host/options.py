@@ -31,14 +31,6 @@ class OptionError(ValueError):
         self.name, self.value, self.expected = name, value, expected
 
 
-def describe_range(ge: float | None, le: float | None, gt: float | None, lt: float | None, choices: Iterable[Any] | None) -> str:
-    """The range in words, e.g. ``>= 0 and <= 16`` or ``one of 'gauss', 'box'``; empty when there is none."""
-    if choices is not None:
-        return "one of " + ", ".join(repr(choice) for choice in choices)
-    bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", ge), (">", gt), ("<=", le), ("<", lt)) if bound is not None]
-    return " and ".join(bounds)
-
-
 def option(
     default: Any = attrs.NOTHING,
     *,
@@ -63,7 +55,8 @@ def option(
         unit: ``steps`` for a number of a stage's steps: a study that scales the stages scales it too.
     """
     allowed = tuple(choices) if choices is not None else None
-    expected = describe_range(ge, le, gt, lt, allowed)
+    bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", ge), (">", gt), ("<=", le), ("<", lt)) if bound is not None]
+    expected = "one of " + ", ".join(map(repr, allowed)) if allowed is not None else " and ".join(bounds)
 
     def inside(value: Any) -> bool:
         if value is None:
@@ -81,8 +74,7 @@ def option(
             raise OptionError(attribute.metadata.get("key") or attribute.name, value, expected)
 
     metadata = {"help": help, "range": expected, "key": key, "unit": unit}
-    if factory is not None:
-        return attrs.field(factory=factory, validator=check if expected else None, metadata=metadata)
+    default = attrs.Factory(factory) if factory else default
     return attrs.field(default=default, validator=check if expected else None, metadata=metadata)
 
 

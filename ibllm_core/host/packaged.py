@@ -35,8 +35,8 @@ class NotPackaged(UserError):
 
     def __init__(self, what: str, expected: str = "", nearest: str = "") -> None:
         self.what, self.expected, self.nearest = what, expected, nearest
-        guess = f"did you mean {nearest!r}?" if nearest else ""
-        super().__init__("; ".join(part for part in (what, expected and f"expected {expected}", guess) if part))
+        guess = f"; did you mean {nearest!r}?" if nearest else ""
+        super().__init__(what + (f"; expected {expected}" if expected else "") + guess)
 
 
 @attrs.frozen
@@ -51,6 +51,11 @@ class Packaged:
     @property
     def address(self) -> str:
         return f"{self.distribution}:{self.name}"
+
+    @property
+    def source(self) -> str:
+        """Distribution and version."""
+        return f"{self.distribution} {self.version}"
 
     @property
     def summary(self) -> str:
@@ -75,21 +80,19 @@ def find(what: str, address: str) -> Packaged:
     Raises:
         NotPackaged: there is no such package, it brings no such folder, or there is no such file in it.
     """
-    one, (package, name) = HOLDS[what][0], split(address) or ("", "")
+    package, name = split(address) or ("", "")
     if not package:
-        raise NotPackaged(f"{address!r} is no address of a {one}", "PACKAGE:NAME")
+        raise NotPackaged(f"{address!r} is no address of a {HOLDS[what][0]}", "PACKAGE:NAME")
     try:
-        found = of(what, package)
-    except NotPackaged as error:  # the file of that name in the package that was probably meant, or the nearest
-        names = [file.name for file in everything(what) if file.distribution == error.nearest]
-        guess = name if name in names else nearest(name, names)
-        raise NotPackaged(error.what, error.expected, f"{error.nearest}:{guess}" if guess else error.nearest) from None
-    names = [file.name for file in found]
-    if name in names:
-        return found[names.index(name)]
-    guess = nearest(name, names)
-    wrong = f"{found[0].distribution} {found[0].version} has no {one} {name!r}"
-    raise NotPackaged(wrong, f"one of {', '.join(names)}", f"{package}:{guess}" if guess else "")
+        files = of(what, package)
+        named = [file for file in files if file.name == name]
+        if named:
+            return named[0]
+        names = ", ".join(file.name for file in files)
+        raise NotPackaged(f"{files[0].source} has no {HOLDS[what][0]} {name!r}", f"one of {names}")
+    except NotPackaged as error:
+        guess = nearest(address, [file.address for file in everything(what)])
+        raise NotPackaged(error.what, error.expected, guess) from None
 
 
 def of(what: str, distribution: str) -> list[Packaged]:
@@ -106,13 +109,13 @@ def of(what: str, distribution: str) -> list[Packaged]:
     if points:
         where = f"{' '.join(identity(points[0].dist))} says that its {what} are in {points[0].value}"
         raise NotPackaged(f"{where}, but there is no {HOLDS[what][1]} file")
-    known = sorted({identity(point.dist)[0] for point in _points() if point.name == what})
-    expected, guess = f"a package that brings {what}: {', '.join(known) or 'none is installed'}", nearest(distribution, known)
+    known = sorted({file.distribution for file in everything(what)})
     try:
         there = metadata.distribution(distribution)
+        wrong = "; ".join([f"{there.name} {there.version} brings no {what}", *strays(own)])
     except (metadata.PackageNotFoundError, ValueError):
-        raise NotPackaged(f"no package {distribution!r} is installed", expected, guess) from None
-    raise NotPackaged("; ".join([f"{there.name} {there.version} brings no {what}", *strays(own)]), expected, guess)
+        wrong = f"no package {distribution!r} is installed"
+    raise NotPackaged(wrong, f"a package that brings {what}: {', '.join(known) or 'none is installed'}", nearest(distribution, known))
 
 
 def everything(what: str) -> list[Packaged]:
@@ -135,8 +138,7 @@ def documentation_url(distribution: str) -> str:
         about: Any = metadata.metadata(distribution)
     except (metadata.PackageNotFoundError, ValueError):
         return ""
-    pairs = (line.partition(",") for line in about.get_all("Project-URL") or ())
-    named = {label.strip().lower(): url.strip() for label, _, url in pairs}
+    named = {label.strip().lower(): url.strip() for label, _, url in (u.partition(",") for u in about.get_all("Project-URL") or ())}
     return named.get("documentation") or named.get("homepage") or about.get("Home-page") or ""
 
 
@@ -147,18 +149,19 @@ def _points() -> list[metadata.EntryPoint]:
 def _files(what: str, points: Iterable[metadata.EntryPoint]) -> list[Packaged]:
     found: list[Packaged] = []
     for point in points:
-        for folder in _folders(point.value)[:1]:
-            paths = [path for path in folder.rglob(f"*{HOLDS[what][1]}") if path.is_file()]
-            found += [Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path) for path in paths]
+        folder = _folder(point.value)
+        for path in folder.rglob(f"*{HOLDS[what][1]}") if folder else ():
+            if path.is_file():
+                found.append(Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path))
     return sorted(found, key=lambda file: (file.distribution, file.name))
 
 
-def _folders(dotted: str) -> list[Path]:
+def _folder(dotted: str) -> Path | None:
     """Where a folder inside a package lies, whether the package is installed or only linked (``pip install -e``)."""
     top, *rest = dotted.partition(":")[0].strip().split(".")
     try:
         spec = importlib.util.find_spec(top)  # a name without dots is found without importing anything
     except (ImportError, ValueError):
-        return []
-    locations = (spec.submodule_search_locations or ()) if spec is not None else ()
-    return [folder for location in locations if (folder := Path(location, *rest)).is_dir()]
+        return None
+    folders = (Path(location, *rest) for location in (spec and spec.submodule_search_locations) or ())
+    return next((folder for folder in folders if folder.is_dir()), None)

@@ -18,53 +18,42 @@ class Kind:
 
     Attributes:
         name: as written in a spec.
-        interface: ``module:Class`` of the abstract part.
+        where: ``module:Class`` of the abstract part, in `ibllm_core.interfaces`.
         summary: one line for tables.
         axes: the interface's inputs and outputs in einops notation.
         role: ``part`` (belongs to the model), or where else a recipe may name it.
     """
 
     name: str
-    interface: str
+    where: str
     summary: str
     axes: str = ""
     role: str = "part"
 
+    @property
+    def interface(self) -> str:
+        """``module:Class`` of the abstract part."""
+        return f"ibllm_core.interfaces.{self.where}"
 
-_I = "ibllm_core.interfaces."
 
-KINDS: Mapping[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "text_encoder",
-            _I + "text:TextEncoder",
-            "tokens → latent (E_x)",
-            "ids (b t), mask (b t) → tokens (b n d), mask (b n), pooled (b d)",
-        ),
-        Kind("image_decoder", _I + "image:ImageDecoder", "latent (+ noise) → image (D_y)", "latent (b n d) → image (b c h w)"),
-        Kind(
-            "image_encoder", _I + "image:ImageEncoder", "image → latent (E_y)", "image (b c h w) → tokens (b n d), mask (b n), pooled (b d)"
-        ),
-        Kind("text_decoder", _I + "text:TextDecoder", "latent → tokens (D_x)", "latent (b n d) → ids (b t), mask (b t)"),
-        Kind("discriminator", _I + "discriminator:Discriminator", "image + latent → score (C)", "image (b c h w), latent (b n d) → (b)"),
-        Kind("image_tokenizer", _I + "image_tokenizer:ImageTokenizer", "image ↔ discrete tokens", "image (b c h w) ↔ ids (b n)"),
-        Kind("loss", _I + "loss:Loss", "what a player minimises", "cycle → () or (sum, count)", "loss"),
-        Kind(
-            "dataset",
-            _I + "dataset:Dataset",
-            "where captions and images come from",
-            "indices (b) → images (b h w c) uint8, captions b",
-            "data",
-        ),
-        Kind("tokenizer", _I + "tokenizer:Tokenizer", "text ↔ token numbers", "texts b ↔ ids (b t)", "tokenizer"),
-        Kind("metric", _I + "metric:Metric", "a figure on held-out data", "evaluation → {name: float}", "metric"),
-        Kind("optimizer", _I + "optimisation:Optimizer", "how parameters follow gradients", "", "optimizer"),
-        Kind("schedule", _I + "optimisation:Schedule", "a factor over a stage's steps", "step, steps → float", "schedule"),
-        Kind("procedure", _I + "procedure:Procedure", "how an iteration is played", "", "procedure"),
-        Kind("tracker", _I + "tracker:Tracker", "where figures are written", "", "tracker"),
-    )
-}
+_ENCODED = "tokens (b n d), mask (b n), pooled (b d)"
+_ALL = (
+    Kind("text_encoder", "text:TextEncoder", "tokens → latent (E_x)", f"ids (b t), mask (b t) → {_ENCODED}"),
+    Kind("image_decoder", "image:ImageDecoder", "latent (+ noise) → image (D_y)", "latent (b n d) → image (b c h w)"),
+    Kind("image_encoder", "image:ImageEncoder", "image → latent (E_y)", f"image (b c h w) → {_ENCODED}"),
+    Kind("text_decoder", "text:TextDecoder", "latent → tokens (D_x)", "latent (b n d) → ids (b t), mask (b t)"),
+    Kind("discriminator", "discriminator:Discriminator", "image + latent → score (C)", "image (b c h w), latent (b n d) → (b)"),
+    Kind("image_tokenizer", "image_tokenizer:ImageTokenizer", "image ↔ discrete tokens", "image (b c h w) ↔ ids (b n)"),
+    Kind("loss", "loss:Loss", "what a player minimises", "cycle → () or (sum, count)", "loss"),
+    Kind("dataset", "dataset:Dataset", "where captions and images come from", "indices (b) → images (b h w c) uint8, captions b", "data"),
+    Kind("tokenizer", "tokenizer:Tokenizer", "text ↔ token numbers", "texts b ↔ ids (b t)", "tokenizer"),
+    Kind("metric", "metric:Metric", "a figure on held-out data", "evaluation → {name: float}", "metric"),
+    Kind("optimizer", "optimisation:Optimizer", "how parameters follow gradients", role="optimizer"),
+    Kind("schedule", "optimisation:Schedule", "a factor over a stage's steps", "step, steps → float", "schedule"),
+    Kind("procedure", "procedure:Procedure", "how an iteration is played", role="procedure"),
+    Kind("tracker", "tracker:Tracker", "where figures are written", role="tracker"),
+)
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ..host.attribution import BuildError, building, naming
+from ..host.attribution import ComponentFailed, building, naming
 from ..host.manager import manager
 from ..host.options import DatasetConfig, LossConfig
 from ..interfaces.context import Context, ImageTokens
@@ -29,11 +29,11 @@ _T = TypeVar("_T")
 
 
 def make(recipe: Recipe, component: Component, context: Context, expected: type[_T], key: str) -> _T:
-    """Calls a component's factory. Raises `BuildError` with the component's name where it fails or gives something else."""
+    """Calls a component's factory. Raises `ComponentFailed` with the component's name where it fails or gives something else."""
     with building(component, key, users=True):
         made = manager(recipe.plugins.block).factory(component.kind, component.use)(component.config, context)
     if not isinstance(made, expected):
-        raise BuildError(component, key, f"its factory gave a {type(made).__name__}, not a {expected.__name__}")
+        raise ComponentFailed(component, key, f"its factory gave a {type(made).__name__}, not a {expected.__name__}")
     return made
 
 
@@ -56,10 +56,12 @@ def _dataset(recipe: Recipe, component: Component, seed: int, key: str) -> Datas
         shape, sizes = tuple(dataset.image_shape), dict(dataset.sizes())
     if isinstance(config, DatasetConfig):
         if shape != config.image_shape:
-            raise BuildError(component, key, f"its images have the shape {shape}, its config says {config.image_shape} (c h w)")
+            raise ComponentFailed(component, key, f"its images have the shape {shape}, its config says {config.image_shape} (c h w)")
         missing = [split for split in config.splits() if not isinstance(sizes.get(split), int)]
         if missing:
-            raise BuildError(component, key, f"sizes() gives no number for {', '.join(missing)}, which its config has among its splits")
+            raise ComponentFailed(
+                component, key, f"sizes() gives no number for {', '.join(missing)}, which its config has among its splits"
+            )
     return dataset
 
 
@@ -76,7 +78,7 @@ def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Pat
             elif sources:
                 tokenizer.train(texts)
         except (ValueError, OSError) as error:
-            raise BuildError(component, key, str(error)) from error
+            raise ComponentFailed(component, key, str(error)) from error
         tokenizers[name] = tokenizer
     return tokenizers
 
@@ -126,7 +128,7 @@ def build_losses(recipe: Recipe, names: Sequence[str], model: Model) -> dict[str
             torch.manual_seed(derive_key(recipe.seed.init, "loss", name))
             made = make(recipe, recipe.losses[name].component, context, nn.Module, f"losses.{name}")
             if not isinstance(made, Loss | CriticLoss):
-                raise BuildError(recipe.losses[name].component, f"losses.{name}", "its factory gave no loss")
+                raise ComponentFailed(recipe.losses[name].component, f"losses.{name}", "its factory gave no loss")
             losses[name] = made
     return losses
 
@@ -164,5 +166,5 @@ def image_shape(recipe: Recipe) -> tuple[int, int, int]:
     """(c, h, w) of the recipe's images, known before there is any data."""
     config = recipe.data.config
     if not isinstance(config, DatasetConfig):
-        raise BuildError(recipe.data, "data", "its config derives from no DatasetConfig")
+        raise ComponentFailed(recipe.data, "data", "its config derives from no DatasetConfig")
     return config.image_shape

@@ -92,19 +92,21 @@ class Draft:
         beside = ("use", *own)
         options = {key: value for key, value in table.items() if key not in beside}
         try:
-            spec, provider = self.manager.get(kind, use), self.manager.provider(kind, use)
+            spec, origin = self.manager.get(kind, use), self.manager.origin(kind, use)
             config_class = self.manager.config_class(kind, use)
             with self.manager.blamed(kind, use, "the config"):
-                config = self.structure(config_class, options, path, beside, f"{kind}.{use} of {provider[0]} {provider[1]}")
+                config = self.structure(config_class, options, path, beside, f"{kind}.{use} of {origin.distribution} {origin.version}")
                 if config is None:
                     return None
                 check_answers(config)
             place = attrs.evolve(self.place(*path, "use"), key=self.place(*path).key)
-            return Component(kind=kind, use=use, config=config, spec=spec, place=place, distribution=provider[0], version=provider[1])
+            return Component(
+                kind=kind, use=use, config=config, spec=spec, place=place, distribution=origin.distribution, version=origin.version
+            )
         except UnknownComponent as error:
             elsewhere = [article(kind) for kind in KINDS if use in self.manager.names(kind)]
             hints = [f"{use} is the name of {' and '.join(elsewhere)}."] if elsewhere else []
-            what = f'{error.clash}no {error.kind} is called "{{}}"'
+            what = f'no {error.kind} is called "{{}}"'
             self.all_known((*path, "use"), [use], error.known, what, " ".join([*hints, *error.hints]))
         except UserError as error:
             self.say((*path, "use"), str(error))

@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ..host.attribution import Culprit, components_in
+from ..host.attribution import ComponentFailed, components_in
 from ..model import build
 from ..model.cycle import Watch
 from ..model.players import Player
@@ -41,8 +41,9 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
                     warnings.simplefilter("always")
                     trainer.look(feeder.make(step), _Search(session.recipe, caught))
             except _Found as found:
-                culprit, what = found.args
-                return f"The first that is not: {culprit}: {what} in step {step + 1}'s batch, with {origin}; {culprit.remedy}"
+                key, component, what = found.args
+                told = ComponentFailed(component, key, f"{what} in step {step + 1}'s batch, with {origin}")
+                return f"The first that is not: {told}"
             if time.perf_counter() > deadline:
                 break
     return ""
@@ -67,7 +68,7 @@ def _sound_weights(session: Session) -> str:
 
 
 class _Found(Exception):
-    """(the `Culprit`, what of it is not finite)."""
+    """(path in the recipe, component, what of it is not finite)."""
 
 
 @attrs.frozen
@@ -79,12 +80,12 @@ class _Search(Watch):
 
     def computed(self, step: str, part: str, value: Any, inputs: Sequence[Any]) -> None:
         if part and not _finite(value) and all(map(_finite, inputs)):
-            raise _Found(Culprit(f"model.{part}", self.recipe.parts[part]), "what it gives is not finite")
+            raise _Found(f"model.{part}", self.recipe.parts[part], "what it gives is not finite")
 
     def loss(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         value = compute()
         if not _finite(value):
-            raise _Found(Culprit(f"losses.{name}", self.recipe.losses[name].component), f"its value is {float(value.detach()):g}")
+            raise _Found(f"losses.{name}", self.recipe.losses[name].component, f"its value is {float(value.detach()):g}")
         return value
 
     def backward(self, player: Player, loss: Tensor) -> None:
@@ -97,7 +98,7 @@ class _Search(Watch):
             for operation in re.findall(r"Function '(\w+)' returned nan", str(error)):
                 for file, line in reversed(re.findall(r'File "([^"]+)", line (\d+)', trace)):
                     for culprit in components_in(modules.get(file, ""), self.recipe):
-                        raise _Found(Culprit(*culprit), f"the gradient of {operation} ({file}:{line}) is not a number") from error
+                        raise _Found(*culprit, f"the gradient of {operation} ({file}:{line}) is not a number") from error
 
 
 def _finite(found: Any) -> bool:

@@ -244,7 +244,7 @@ def test_what_a_config_prints_is_not_output(odd, capsys) -> None:  # type: ignor
 )
 def test_a_factory_that_fails_has_a_remedy(odd, init: str, said: str) -> None:  # type: ignore[no-untyped-def]
     sets = odd(f"return {{}}\n\n    def __init__(self, config, context):\n        {init}")
-    with pytest.raises(build.BuildError, match=rf"metrics\.oddity = odd \(provided by odd-dist 0\.2\): {said}"):
+    with pytest.raises(ComponentFailed, match=rf"metrics\.oddity = odd \(provided by odd-dist 0\.2\): {said}"):
         build.build_metrics(load(TINY, sets))
 
 

@@ -67,7 +67,7 @@ def test_the_arms_of_the_study_of_stages_cost_the_same():
 
 def test_every_component_is_used_by_a_recipe():
     used = {(c.kind, c.use) for name in ALL for c in load(RECIPES / name).components().values()}
-    ours = {(kind, name) for kind in KINDS for name in manager().names(kind) if manager().provider(kind, name)[0] == "ibllm"}
+    ours = {(kind, name) for kind in KINDS for name in manager().names(kind) if manager().origin(kind, name).distribution == "ibllm"}
     assert ours - used == set(ELSEWHERE)
 
 

@@ -14,8 +14,8 @@ from ibllm_transformer.text_encoder import TransformerTextEncoder
 from torch import Tensor
 
 from ibllm_core.contracts import check
+from ibllm_core.host.attribution import ComponentFailed
 from ibllm_core.interfaces.latent import Latent
-from ibllm_core.model.build import BuildError
 
 
 def test_a_good_recipe_gives_a_table(tiny) -> None:  # type: ignore[no-untyped-def]
@@ -96,7 +96,7 @@ def test_a_broken_part_is_named_with_its_place_and_provider(
     tiny: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str, broken: Any, said: list[str]
 ) -> None:
     monkeypatch.setattr(owner, method, broken)
-    with pytest.raises(BuildError) as caught:
+    with pytest.raises(ComponentFailed) as caught:
         check(tiny())
     message = str(caught.value)
     assert "tiny.toml:" in message
@@ -106,5 +106,5 @@ def test_a_broken_part_is_named_with_its_place_and_provider(
 
 
 def test_a_part_that_cannot_be_built_is_named(tiny) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(BuildError, match=r"model.image_decoder = cross_attention .*patch = 7"):
+    with pytest.raises(ComponentFailed, match=r"model.image_decoder = cross_attention .*patch = 7"):
         check(tiny("model.image_decoder.patch=7"))
