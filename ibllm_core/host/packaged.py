@@ -147,21 +147,22 @@ def _points() -> list[metadata.EntryPoint]:
 
 
 def _files(what: str, points: Iterable[metadata.EntryPoint]) -> list[Packaged]:
-    found: list[Packaged] = []
-    for point in points:
-        folder = _folder(point.value)
-        for path in folder.rglob(f"*{HOLDS[what][1]}") if folder else ():
-            if path.is_file():
-                found.append(Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path))
+    found = [
+        Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path)
+        for point in points
+        for folder in _folders(point.value)[:1]
+        for path in folder.rglob(f"*{HOLDS[what][1]}")
+        if path.is_file()
+    ]
     return sorted(found, key=lambda file: (file.distribution, file.name))
 
 
-def _folder(dotted: str) -> Path | None:
+def _folders(dotted: str) -> list[Path]:
     """Where a folder inside a package lies, whether the package is installed or only linked (``pip install -e``)."""
     top, *rest = dotted.partition(":")[0].strip().split(".")
     try:
         spec = importlib.util.find_spec(top)  # a name without dots is found without importing anything
     except (ImportError, ValueError):
-        return None
+        return []
     folders = (Path(location, *rest) for location in (spec and spec.submodule_search_locations) or ())
-    return next((folder for folder in folders if folder.is_dir()), None)
+    return [folder for folder in folders if folder.is_dir()]
