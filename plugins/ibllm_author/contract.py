@@ -102,12 +102,12 @@ def _verdict(cases: Iterable[ElementTree.Element]) -> Verdict:
         checks, seconds = checks + 1, seconds + float(case.get("time") or 0)
         wrong = next((found for tag in ("failure", "error") if (found := case.find(tag)) is not None), None)
         if wrong is not None:
-            failures[(case.get("name") or "").removeprefix("test_").replace("_", " ")] = _told(wrong)
+            failures[(case.get("name") or "").removeprefix("test_").replace("_", " ")] = _described(wrong)
         skipped += case.find("skipped") is not None
     return Verdict("failed" if failures else "passed", checks, skipped, failures, round(seconds, 3))
 
 
-def _told(wrong: ElementTree.Element) -> str:
+def _described(wrong: ElementTree.Element) -> str:
     """The check's own message; for any other error, with the line that raised it."""
     message = " ".join((wrong.get("message") or "").split())
     if message.startswith("AssertionError: "):

@@ -124,7 +124,7 @@ def as_text(found: Review) -> str:
     if not about.components and not about.faults:
         lines.append("  it brings no component")
     if found.speed:
-        lines += ["", _head("speed"), *(f"  {label}: {_told(result)}" for label, result in found.speed.items())]
+        lines += ["", _head("speed"), *(f"  {label}: {_described(result)}" for label, result in found.speed.items())]
     lines += ["", _head("import"), *_imported(found.cost)]
     lines += ["", _head("docs"), *(_missing(label or "the package", what) for label, what in found.missing.items())]
     return "\n".join(lines)
@@ -148,7 +148,7 @@ def _contract(label: str, verdict: contract.Verdict) -> list[str]:
     return [_wrong(head), *(_wrong(f"  {check}: {why}") for check, why in verdict.failures.items())]
 
 
-def _told(result: Mapping[str, Any]) -> str:
+def _described(result: Mapping[str, Any]) -> str:
     if "error" in result:
         return f"could not be measured: {result['error']}"
     own, other = result["milliseconds"]

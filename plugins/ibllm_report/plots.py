@@ -89,7 +89,7 @@ def lines(title: str, series: Sequence[Series], bands: Sequence[Band], *, percen
         _draw_bands(axes, bands)
         for k, one in enumerate(series):
             for piece in one.pieces:
-                x, y = zip(*(piece if markers else thinned(piece)), strict=True)
+                x, y = zip(*(piece if markers else downsampled(piece)), strict=True)
                 axes.plot(
                     x,
                     y,
@@ -123,7 +123,7 @@ def stages(title: str, names: Sequence[str], series: Sequence[Series], *, percen
         return Plot(title, to_svg(figure, _described(title, series, percent)), _legend(series))
 
 
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def downsampled(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Means of neighbouring points where there are more than a plot can show."""
     size = math.ceil(len(points) / MOST_POINTS)
     if size <= 1:

@@ -14,13 +14,13 @@ from .findings import Findings, FoundArm, FoundRun
 from .statistics import (
     Aggregate,
     Comparison,
-    Foresight,
+    PowerPrediction,
     Summary,
     compare,
-    foresee,
     holm,
     interquartile_mean,
     is_large,
+    predict_power,
     probability_of_improvement,
     summarise,
 )
@@ -105,7 +105,7 @@ class Analysis:
         self.findings = findings
         self.figures: Sequence[str] = findings.figures
         compared = len(findings.arms) - 1
-        self.foresight: Foresight = foresee(len(findings.seeds), compared, findings.confidence)
+        self.foresight: PowerPrediction = predict_power(len(findings.seeds), compared, findings.confidence)
         self.lines: dict[tuple[str, str], Line] = {}
         for figure in self.figures:
             self._add(figure, correct=figure == findings.primary)

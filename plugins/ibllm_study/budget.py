@@ -12,7 +12,7 @@ from ibllm_core.host.options import Config, option
 from ibllm_core.host.units import readable
 from ibllm_core.recipe.schema import Recipe
 
-__all__ = ["Budget", "hold", "readable"]
+__all__ = ["Budget", "meet", "readable"]
 
 #: Values that are tried in a row where parts refuse one (a width that is no multiple of the heads).
 _TRIES = 16
@@ -61,7 +61,7 @@ class Budget(Config):
         return float(cost)
 
 
-def hold(budget: Budget, build: Callable[[int], Recipe]) -> tuple[int, float]:
+def meet(budget: Budget, build: Callable[[int], Recipe]) -> tuple[int, float]:
     """The value of the knob whose cost is nearest to the budget's, and that cost.
 
     The cost has to rise or fall all along with the knob. Values that the recipe or its parts refuse are left out.

@@ -21,7 +21,7 @@ from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing
 from ibllm_core.runs.glossary import Glossary
 
-from .budget import hold
+from .budget import meet
 from .scale import scaled
 from .schema import BASE, Arm, Study
 from .sharing import Prefix, prefixes, run_key
@@ -188,7 +188,7 @@ def _turn(study: Study, arm: Arm) -> tuple[int, float]:
     budget = study.table.budget
     assert budget is not None
     try:
-        return hold(budget, lambda value: _recipe(study, arm, study.seeds[0], (value, 0.0)))
+        return meet(budget, lambda value: _recipe(study, arm, study.seeds[0], (value, 0.0)))
     except RecipeErrors:
         raise
     except UserError as error:

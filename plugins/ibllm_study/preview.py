@@ -13,7 +13,7 @@ from .estimate import estimate, probe
 from .intermediate import pruning
 from .plan import Cell, Plan
 from .schema import BASE, Search
-from .statistics import foresee
+from .statistics import predict_power
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,7 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     console.print()
     console.print(_runs(plan, directory, seconds))
     console.print()
-    for line in (*_sums(plan, directory, seconds), *foresee(len(study.seeds), max(1, arms - 1)).sentences()):
+    for line in (*_sums(plan, directory, seconds), *predict_power(len(study.seeds), max(1, arms - 1)).sentences()):
         console.print(line)
     if others:
         console.print(f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.")

@@ -43,7 +43,7 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     common = Document(file=file)
     if table is not None:
         common.put(("compute", "threads"), table.threads, document.place("threads"))
-    _lay(document, mistakes, ("set",), _table(document, mistakes, "set"), common)
+    _merge(document, mistakes, ("set",), _table(document, mistakes, "set"), common)
     variants = tuple(_variants(document, mistakes))
     axes = tuple(_axes(document, mistakes, search=table is not None and table.design == "search"))
     if table is not None:
@@ -131,7 +131,7 @@ def _table(document: Document, mistakes: Mistakes, name: str) -> dict[str, Any]:
     return {}
 
 
-def _lay(document: Document, mistakes: Mistakes, path: tuple[str, ...], table: Mapping[str, Any], into: Document) -> bool:
+def _merge(document: Document, mistakes: Mistakes, path: tuple[str, ...], table: Mapping[str, Any], into: Document) -> bool:
     """Writes a table of ``"dotted.key" = value`` into a document; False where a key is none."""
     right = True
     for key, value in table.items():
@@ -156,14 +156,14 @@ def _variants(document: Document, mistakes: Mistakes) -> Iterable[Arm]:
         if name == BASE:
             mistakes.add(place, f'"{BASE}" is the name of the base recipe itself', expected="another name")
         layer = Document(file=document.file)
-        if _lay(document, mistakes, ("variants", name), changes, layer):
+        if _merge(document, mistakes, ("variants", name), changes, layer):
             yield Arm(name=name, changes=changes, layer=layer, place=place)
 
 
 def _axes(document: Document, mistakes: Mistakes, search: bool) -> Iterable[Axis]:
     for key, value in _spelt(_table(document, mistakes, "axes")):
         place = document.place("axes", key)
-        if not _lay(document, mistakes, ("axes",), {key: value}, Document(file=document.file)):
+        if not _merge(document, mistakes, ("axes",), {key: value}, Document(file=document.file)):
             continue
         if isinstance(value, list) and value:
             if len({json.dumps(one, sort_keys=True, default=str) for one in value}) < len(value):

@@ -40,7 +40,7 @@ class DiscriminatorSuite(PartSuite):
         total: Tensor = (scores.float().flatten(1).mean(1) if scores.dim() > 1 else scores.float()).mul(weights).sum()
         return total
 
-    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
+    def gradient_paths(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         seen = leaf(m)
         self.objective(part, seen).backward()  # type: ignore[no-untyped-call]
         return {"the image": (seen.y,)}

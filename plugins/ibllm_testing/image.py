@@ -35,7 +35,7 @@ class ImageEncoderSuite(PartSuite):
         is_latent(z, len(m), WIDTH if getattr(self.config(), "width", None) is None else part.width)
         expect(part.width == z.pooled.shape[-1], f"{self._name}: its width says {part.width}, its latents have {z.pooled.shape[-1]}")
 
-    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
+    def gradient_paths(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         seen = leaf(m)
         self.objective(part, seen).backward()  # type: ignore[no-untyped-call]
         return {"the image": (seen.y,)}
@@ -89,7 +89,7 @@ class ImageDecoderSuite(PartSuite):
             total = total + sum(nll.sum() for nll in part.caption_nll(m.x, m.ids, m.z_x, m.rng("nll")))
         return total
 
-    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
+    def gradient_paths(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         given = leaf(m)
         part(self._target(part, given), given.z, given.rng("nll")).sum().backward()
         found: dict[str, tuple[Tensor, ...]] = {"the latent, from nll": (given.z.tokens, given.z.pooled)}

@@ -62,7 +62,7 @@ class PartSuite(Suite):
         expect(bool(found), f"{self._name}: nothing that its passes give has a gradient")
         return torch.stack([(tensor.float() * _wave(tensor)).sum() for tensor in found.values()]).sum()
 
-    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
+    def gradient_paths(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         """What stands before the part, as leaves that want a gradient through it when it is frozen: name → alternatives."""
         return {}
 
@@ -197,7 +197,7 @@ class PartSuite(Suite):
         """Frozen, it takes no gradient itself and still hands it on to what stands before it."""
         part, m = self._ready(device)
         set_trainable(Model({self.kind: part}, {}, self.image_shape), ())
-        for what, leaves in self.leads_back(part, m).items():
+        for what, leaves in self.gradient_paths(part, m).items():
             through = any(leaf.grad is not None and bool(leaf.grad.any()) for leaf in leaves)
             expect(through, f"{self._name}: frozen, it hands no gradient on to {what}, so what gives it could not be trained through it")
 

@@ -172,7 +172,7 @@ class Suite:
         table = tomllib.loads(to_toml({"component": dict(options)})).get("component", {})
         found = structure(self.config_class(), table)
         if isinstance(found, list):
-            raise AssertionError(f"{self._name}: its options {dict(options)} are refused: {'; '.join(map(_told, found))}")
+            raise AssertionError(f"{self._name}: its options {dict(options)} are refused: {'; '.join(map(_described, found))}")
         return found
 
 
@@ -182,7 +182,7 @@ def _is_of(word: str, packages: Collection[str] | None = None) -> bool:
     return bool(package and dot and rest) and (packages is None or package in packages)
 
 
-def _told(flaw: Flaw) -> str:
+def _described(flaw: Flaw) -> str:
     return f"{'.'.join(map(str, flaw.path))}: {flaw.what}" + (f", expected {flaw.expected}" if flaw.expected else "")
 
 

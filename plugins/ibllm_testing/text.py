@@ -40,7 +40,7 @@ class TextEncoderSuite(PartSuite):
         expect(part.width == z.pooled.shape[-1], f"{self._name}: its width says {part.width}, its latents have {z.pooled.shape[-1]}")
         has_shape("embed", part.embed(m.x.ids), "b t e", (*m.x.ids.shape, None))
 
-    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
+    def gradient_paths(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         if "soft_tokens" not in self.config().provides():
             return {}
         found: dict[str, tuple[Tensor, ...]] = {}
@@ -124,7 +124,7 @@ class TextDecoderSuite(PartSuite):
         total: Tensor = part(m.x, m.z).sum()
         return total
 
-    def leads_back(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
+    def gradient_paths(self, part: Any, m: Inputs) -> Mapping[str, tuple[Tensor, ...]]:
         z = leaf(m)
         self.objective(part, z).backward()  # type: ignore[no-untyped-call]
         return {"the latent": (z.z.tokens, z.z.pooled)}

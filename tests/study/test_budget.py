@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ibllm_study.budget import Budget, hold
+from ibllm_study.budget import Budget, meet
 
 from ibllm_core.contracts import check
 from ibllm_core.errors import UserError
@@ -37,14 +37,14 @@ def costing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, float]]
             return value
 
         monkeypatch.setattr(Budget, "cost", lambda self, value: float(cost(value)))
-        return hold(budget, build)
+        return meet(budget, build)
 
     return find
 
 
 def test_parameters_are_held_by_a_width() -> None:
     budget = Budget(parameters=60_000, knob="model.width")
-    value, cost = hold(budget, turning(budget.knob))
+    value, cost = meet(budget, turning(budget.knob))
     assert value % 8 == 0
     assert cost == check(turning(budget.knob)(value)).parameters
     assert abs(cost - 60_000) <= 3000
@@ -54,7 +54,7 @@ def test_parameters_are_held_by_a_width() -> None:
 
 def test_training_flops_are_held_by_steps_to_the_step() -> None:
     budget = Budget(flops=1e10, knob="stages.text.steps")
-    value, cost = hold(budget, turning(budget.knob))
+    value, cost = meet(budget, turning(budget.knob))
     recipe = turning(budget.knob)(value)
     report = check(recipe)
     assert cost == report.training_flops(recipe)
@@ -66,7 +66,7 @@ def test_training_flops_are_held_by_steps_to_the_step() -> None:
 def test_widths_that_parts_refuse_are_left_out() -> None:
     heads = ("model.text_encoder.heads=6", "model.text_decoder.heads=6", "model.image_decoder.heads=6")
     budget = Budget(parameters=60_000, knob="model.width", tolerance=0.4)
-    value, _ = hold(budget, turning(budget.knob, *heads))
+    value, _ = meet(budget, turning(budget.knob, *heads))
     assert value % 24 == 0
 
 
@@ -80,13 +80,13 @@ def test_widths_that_parts_refuse_are_left_out() -> None:
 )
 def test_what_cannot_be_held_says_how_near_it_comes(budget: Budget, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        hold(budget, turning(budget.knob))
+        meet(budget, turning(budget.knob))
 
 
 def test_a_key_that_does_not_exist_is_the_recipes_mistake() -> None:
     budget = Budget(parameters=60_000, knob="model.wdth")
     with pytest.raises(RecipeErrors, match=r"model\.wdth: unknown key"):
-        hold(budget, turning(budget.knob))
+        meet(budget, turning(budget.knob))
 
 
 @pytest.mark.parametrize("power", [0.5, 1, 2, 3, -1])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ibllm_study.statistics import (
     BOOTSTRAP_FROM,
     compare,
-    foresee,
     interquartile_mean,
     is_large,
     power,
+    predict_power,
     probability_of_improvement,
     smallest_p,
 )
@@ -54,7 +54,7 @@ def test_power_by_integration(n: int, d: float):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 60), st.integers(1, 40), st.sampled_from([0.5, 0.8, 0.99]))
 def test_the_detectable_difference_has_the_power_it_was_asked_for(seeds: int, comparisons: int, target: float):
-    found = foresee(seeds, comparisons, power=target)
+    found = predict_power(seeds, comparisons, power=target)
     for d, alpha in ((found.detectable, 0.05), (found.detectable_holm, 0.05 / comparisons)):
         assert (power(seeds, d, alpha) == pytest.approx(target, abs=1e-6)) if d is not None else power(seeds, 1_000.0, alpha) < target
     for n, alpha in ((found.seeds_for_one_sd, 0.05), (found.seeds_for_one_sd_holm, 0.05 / comparisons)):
@@ -62,7 +62,7 @@ def test_the_detectable_difference_has_the_power_it_was_asked_for(seeds: int, co
         assert n == 2 or power(n - 1, 1.0, alpha) < target
 
 
-# Foresight
+# PowerPrediction
 
 
 @pytest.mark.parametrize("n", range(2, 13))
@@ -77,7 +77,7 @@ def test_beyond_the_exact_test_too():
 
 
 def test_five_seeds_are_told_that_they_cannot():
-    found = foresee(5, 1)
+    found = predict_power(5, 1)
     assert (found.smallest_p, found.seeds_needed) == (0.0625, 6)
     assert found.detectable == pytest.approx(1.682, abs=1e-3)
     text = " ".join(found.sentences())
@@ -87,36 +87,36 @@ def test_five_seeds_are_told_that_they_cannot():
 
 
 def test_holms_correction_is_foreseen():
-    found = foresee(7, 4)
+    found = predict_power(7, 4)
     assert (found.smallest_p_holm, found.seeds_needed, found.seeds_needed_holm) == (0.0625, 6, 8)
     assert "one comparison by itself could pass 0.05, none can after the correction" in found.sentences()[0]
-    enough = foresee(8, 4)
+    enough = predict_power(8, 4)
     assert enough.smallest_p_holm == 4 / 2**7
     assert enough.sentences()[0].endswith("a difference can pass 0.05.")
     assert enough.detectable_holm > enough.detectable
 
 
 def test_a_known_spread_gives_the_figures_units():
-    found = foresee(8, 4, sd=0.02)
+    found = predict_power(8, 4, sd=0.02)
     assert found.difference == pytest.approx(0.02 * found.detectable)
     assert f"({found.difference:.3g} in the figure's units)" in found.sentences()[1]
-    assert foresee(8, 4).difference is None
-    assert foresee(8, 4, sd=0.0).sd is None, "runs that agree to the last digit tell no spread"
+    assert predict_power(8, 4).difference is None
+    assert predict_power(8, 4, sd=0.0).sd is None, "runs that agree to the last digit tell no spread"
 
 
 @pytest.mark.parametrize(
     ("seeds", "comparisons", "confidence"), [(0, 0, 0.95), (0, 3, 0.95), (1, 1, 0.95), (2, 500, 0.999), (5, 10**6, 0.99999), (300, 9, 0.6)]
 )
 def test_any_design_is_told_in_sentences(seeds: int, comparisons: int, confidence: float):
-    text = " ".join(foresee(seeds, comparisons, confidence).sentences())
+    text = " ".join(predict_power(seeds, comparisons, confidence).sentences())
     assert text.endswith(".")
     assert "nan" not in text
     assert "None" not in text
 
 
 def test_one_seed_is_told_that_it_shows_nothing():
-    assert foresee(1, 1).sentences()[0] == "Fewer than two seeds: there is no telling a difference from luck. At least 6 seeds can."
-    assert foresee(1, 1).detectable is None
+    assert predict_power(1, 1).sentences()[0] == "Fewer than two seeds: there is no telling a difference from luck. At least 6 seeds can."
+    assert predict_power(1, 1).detectable is None
 
 
 # Large designs

@@ -10,7 +10,7 @@ import gc
 import numpy as np
 import pytest
 import statsmodels.stats.multitest  # noqa: F401  # before the garbage collector is told to leave alone what is there
-from ibllm_study.statistics import BOOTSTRAP_FROM, compare, foresee, holm, interquartile_mean, power, summarise
+from ibllm_study.statistics import BOOTSTRAP_FROM, compare, holm, interquartile_mean, power, predict_power, summarise
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def test_without_an_effect_there_are_few_false_alarms(n: int, count: int):
 
 @pytest.mark.parametrize(("n", "count"), [(5, 1_000), (8, 2_000), (12, 1_000)])
 def test_an_effect_is_covered_and_found_as_often_as_predicted(n: int, count: int):
-    effect = foresee(n, 1).detectable
+    effect = predict_power(n, 1).detectable
     found = compared(count, n, effect)
     assert 0.93 <= share(c.low <= effect * SD <= c.high for c in found) <= 0.97
     assert share(c.p_t <= 0.05 for c in found) == pytest.approx(power(n, effect), abs=0.03)
@@ -73,7 +73,7 @@ def test_holm_bounds_false_alarms_of_a_whole_study():
 
 
 def test_holm_finds_a_foreseen_effect_beside_two_arms_without():
-    effect = foresee(8, 3).detectable_holm
+    effect = predict_power(8, 3).detectable_holm
     found = [holm([compare(base, arm) for arm in arms]) for base, arms in studies(1_000, 8, [effect, 0.0, 0.0])]
     assert share(c[0].p_t_holm <= 0.05 for c in found) == pytest.approx(0.8, abs=0.03)
     assert share(any(c.p_t_holm <= 0.05 for c in family[1:]) for family in found) <= 0.055

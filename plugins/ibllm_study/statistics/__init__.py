@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .aggregate import Aggregate, interquartile_mean, is_large, probability_of_improvement
 from .paired import Comparison, compare, holm
-from .power import Foresight, foresee, power
+from .power import PowerPrediction, power, predict_power
 from .samples import BOOTSTRAP_FROM, Summary, summarise
 from .signflip import smallest_p
 
@@ -12,14 +12,14 @@ __all__ = [
     "BOOTSTRAP_FROM",
     "Aggregate",
     "Comparison",
-    "Foresight",
+    "PowerPrediction",
     "Summary",
     "compare",
-    "foresee",
     "holm",
     "interquartile_mean",
     "is_large",
     "power",
+    "predict_power",
     "probability_of_improvement",
     "smallest_p",
     "summarise",

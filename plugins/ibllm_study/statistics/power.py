@@ -9,7 +9,7 @@ import attrs
 from .samples import level
 from .signflip import EXACT_UP_TO, smallest_p
 
-__all__ = ["Foresight", "foresee", "power"]
+__all__ = ["PowerPrediction", "power", "predict_power"]
 
 
 #: Differences beyond so many sd are not looked for.
@@ -17,7 +17,7 @@ _LARGEST = 1_000.0
 
 
 @attrs.frozen(kw_only=True)
-class Foresight:
+class PowerPrediction:
     """What so many seeds could show in so many comparisons with the base. ``…_holm``: after Holm's correction, at its strictest step (level / comparisons).
 
     Attributes:
@@ -102,7 +102,7 @@ class Foresight:
         return f"To find a difference of one sd in {100 * self.power:g} % of studies takes {self.seeds_for_one_sd} seeds{corrected}."
 
 
-def foresee(seeds: int, comparisons: int, confidence: float = 0.95, power: float = 0.8, sd: float | None = None) -> Foresight:
+def predict_power(seeds: int, comparisons: int, confidence: float = 0.95, power: float = 0.8, sd: float | None = None) -> PowerPrediction:
     """What `seeds` runs a variant could show in `comparisons` comparisons with the base.
 
     Args:
@@ -113,7 +113,7 @@ def foresee(seeds: int, comparisons: int, confidence: float = 0.95, power: float
     assert 0 < power < 1 and seeds >= 0 and comparisons >= 0, (seeds, comparisons, power)
     alpha, family = level(confidence), max(1, comparisons)
     strict = alpha / family
-    return Foresight(
+    return PowerPrediction(
         seeds=seeds,
         comparisons=comparisons,
         confidence=confidence,
