@@ -1,4 +1,4 @@
-"""``ibllm check``: a recipe's mistakes, or its parts as they fit together. Nothing is trained."""
+"""``ibllm check``: validate a recipe; print its parts, parameters and memory. Nothing is trained."""
 
 from __future__ import annotations
 

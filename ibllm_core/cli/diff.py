@@ -1,4 +1,4 @@
-"""``ibllm diff``: what really differs between two recipes, once everything is resolved."""
+"""``ibllm diff``: show what really differs between two recipes. Everything is resolved first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ibllm evaluate``: measures a finished run on a split."""
+"""``ibllm evaluate``: measure a finished run on a split."""
 
 from __future__ import annotations
 

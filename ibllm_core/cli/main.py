@@ -1,38 +1,25 @@
 """``ibllm``: the table of commands, and the one place where an error becomes a message and an exit code.
 
-A command is a module with a click command called `command`; what its function returns is the exit code (None is 0). Exit codes: 0 done, 2 the
-user's mistake, 1 ours, 130 interrupted. Other packages bring commands through the entry-point group ``ibllm.commands``; none can replace one of these.
+A command is an entry point of the group ``ibllm.commands``, ours and other packages' alike, and stands for a click command; what its function returns
+is the exit code (None is 0). Exit codes: 0 done, 2 the user's mistake, 1 ours, 130 interrupted. None of another package replaces one of ours.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import click
 
-from ..errors import Notice, UserError, nearest
-from ..host.entry_points import BLOCK, Origin, block_of, identity, origin_of, summary_of
-from ..host.entry_points import COMMANDS as GROUP
+from ..errors import Notice, UserError, suggestion
+from ..host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, identity, origin_of, summary_of
 
-#: Name → what it does. The module is ``ibllm_core.cli.<name>``; none is imported before it is called.
-COMMANDS: Mapping[str, str] = {
-    "run": "Train and evaluate what a recipe describes.",
-    "check": "Validate a recipe; print its parts, parameters and memory.",
-    "diff": "Show what really differs between two recipes.",
-    "evaluate": "Measure a finished run on a split.",
-    "plugins": "List the components of all installed plugins.",
-    "recipes": "List the recipes and studies of all installed packages.",
-}
-#: The distribution whose commands are listed as ours, whether the core or a tool of this repository brings them.
-_OURS = "ibllm"
-#: Where a context keeps the `Origin` of the command that it is for, if the core does not bring it.
+#: Where a context keeps the `Origin` of the command that it is for.
 _ORIGIN = "ibllm_core.cli.main.origin"
 #: Environment variable: any value but an empty one shows tracebacks.
 TRACEBACK = "IBLLM_TRACEBACK"
@@ -42,17 +29,14 @@ class Commands(click.Group):
     """The commands, each imported when it is called, so that one command's start-up costs nothing to the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *sorted(set(_brought()).difference(COMMANDS))]
+        ours, others = _registered()
+        return sorted({*ours, *others})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in COMMANDS:
-            command = importlib.import_module(f"{__package__}.{cmd_name}").command
-        else:
-            points = _brought().get(cmd_name)
-            if points is None:
-                return None
-            command, ctx.meta[_ORIGIN] = _load(cmd_name, points)
-        assert isinstance(command, click.Command)
+        points = next((table[cmd_name] for table in _registered() if cmd_name in table), None)
+        if points is None:
+            return None
+        command, ctx.meta[_ORIGIN] = _load(cmd_name, points)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -63,7 +47,7 @@ class Commands(click.Group):
             raise
         except Exception as error:
             origin = ctx.meta.get(_ORIGIN)
-            if origin is None or origin.distribution == _OURS or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            if origin is None or origin.distribution == OURS or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
             from ..host.attribution import cause
 
@@ -71,45 +55,38 @@ class Commands(click.Group):
             raise UserError(f"the command {origin.plugin!r} of {origin} raised {cause(error)}; {helps}") from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if not name.startswith("-") and name not in COMMANDS and name not in _brought():
-            known = self.list_commands(ctx)
-            guess = nearest(name, known)
-            ctx.fail(f"no command {name!r}" + (f"; did you mean {guess!r}?" if guess else f"; there are: {', '.join(known)}"))
+        known = self.list_commands(ctx)
+        if not args[0].startswith("-") and args[0] not in known:
+            ctx.fail(f"no command {args[0]!r}; {suggestion(args[0], known)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = own_commands()
-        rows = dict(COMMANDS) | {name: "" for name in own if name not in COMMANDS}
-        others = {}
-        for name, points in sorted(_brought().items()):
-            said = [
-                summary_of(points[0].value) if len(points) == 1 else "",
-                *(f"(blocked by {BLOCK}={b})" for b in map(block_of, points) if b),
-            ]
-            if name in own and name not in COMMANDS:
-                rows[name] = " ".join(filter(None, said))
-            else:
-                said += [f"from {_from(points)}", "(not available: ibllm has this name)" if name in COMMANDS else ""]
-                others[name] = " ".join(filter(None, said))
-        for title, table in (("Commands", rows), ("Commands of other packages", others)):
-            if table:
+        ours, others = _registered()
+        for title, table in (("Commands", ours), ("Commands of other packages", others)):
+            rows = []
+            for name, points in table.items():
+                said = [summary_of(points[0].value)] if len(points) == 1 else []
+                if table is others:
+                    said += [f"from {_from(points)}", *(["(not available: ibllm has this name)"] if name in ours else [])]
+                rows.append((name, " ".join([*said, *(f"(blocked by {BLOCK}={block})" for block in map(block_of, points) if block)])))
+            if rows:
                 with formatter.section(title):
-                    formatter.write_dl(list(table.items()))
+                    formatter.write_dl(rows)
 
 
 def own_commands() -> list[str]:
     """The commands of this distribution, those of its tools included."""
-    brought = (name for name, points in _brought().items() if all(identity(point.dist)[0] == _OURS for point in points))
-    return [*COMMANDS, *sorted(set(brought).difference(COMMANDS))]
+    return list(_registered()[0])
 
 
-def _brought() -> dict[str, list[EntryPoint]]:
-    """Commands that packages bring: name → entry points, more than one where packages clash."""
-    found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=GROUP):
-        found.setdefault(point.name, []).append(point)
-    return found
+def _registered() -> tuple[dict[str, list[EntryPoint]], dict[str, list[EntryPoint]]]:
+    """Our commands and those of other packages: name → entry points, more than one where packages clash."""
+    ours: dict[str, list[EntryPoint]] = {}
+    others: dict[str, list[EntryPoint]] = {}
+    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+        table = ours if identity(point.dist)[0] == OURS else others
+        table.setdefault(point.name, []).append(point)
+    return ours, others
 
 
 def _from(points: Sequence[EntryPoint]) -> str:

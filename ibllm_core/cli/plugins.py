@@ -1,4 +1,4 @@
-"""``ibllm plugins``: what is installed, what failed to load and why, and what a component's options mean."""
+"""``ibllm plugins``: list the components of all installed plugins. Shows too what failed to load and why, and what options mean."""
 
 from __future__ import annotations
 

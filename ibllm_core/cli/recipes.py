@@ -1,4 +1,4 @@
-"""``ibllm recipes``: lists the recipes and studies of all installed packages."""
+"""``ibllm recipes``: list the recipes and studies of all installed packages."""
 
 from __future__ import annotations
 

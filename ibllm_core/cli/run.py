@@ -1,4 +1,4 @@
-"""``ibllm run``: trains a recipe and shows what it learned."""
+"""``ibllm run``: train and evaluate what a recipe describes."""
 
 from __future__ import annotations
 

@@ -188,37 +188,32 @@ class Manager:
         for name, alike in registered.items():
             origins = [origin_of(point) for point in alike]
             if name in self.block:
-                self._fail(origins, "blocked, not loaded", "", "blocked")
+                status, error, help_ = "blocked", "blocked, not loaded", ""
             elif len(alike) > 1:
-                clash = f"the plugin name {name!r} is registered by {_names(origins)}"
-                self._fail(origins, clash, f"uninstall all but one ({BLOCK}={name} leaves all out)")
+                error = f"the plugin name {name!r} is registered by {_names(origins)}"
+                status, help_ = "error", f"uninstall all but one ({BLOCK}={name} leaves all out)"
             else:
                 try:
                     plugin = self._plugins[name] = load(alike[0], origins[0])
+                    for spec in plugin.specs:
+                        claims.setdefault((spec.kind, spec.name), []).append((spec, plugin.origin))
+                    if plugin.specs:
+                        continue
+                    status, error, help_ = "ok", "", ""
                 except Fault as fault:  # whatever a stranger's module does, it is only that plugin's failure
-                    self._fail(origins, fault.cause, fault.remedy)
-                    continue
-                if not plugin.specs:
-                    self._add_row(plugin.origin)
-                for spec in plugin.specs:
-                    claims.setdefault((spec.kind, spec.name), []).append((spec, plugin.origin))
+                    status, error, help_ = "error", fault.cause, fault.remedy
+            for origin in origins:
+                self._add_row(origin, None, status, error, help_)
         for key, claimed in claims.items():
-            self._settle(key, claimed)
+            for spec, origin in claimed:
+                error, help_ = _fault(spec, origin)
+                if not error and len(claimed) > 1:
+                    error, help_ = f"more than one plugin offers it: {_names(o for _, o in claimed)}", "block or uninstall all but one"
+                if not error:
+                    self._components[key] = (spec, origin)
+                self._add_row(origin, spec, "error" if error else "ok", error, help_)
 
-    def _fail(self, origins: Iterable[Origin], error: str, help_: str, status: str = "error") -> None:
-        for origin in origins:
-            self._add_row(origin, status=status, error=error, remedy=help_)
-
-    def _settle(self, key: tuple[str, str], claimed: list[tuple[ComponentSpec, Origin]]) -> None:
-        for spec, origin in claimed:
-            fault, help_ = _fault(spec, origin)
-            if not fault and len(claimed) > 1:
-                fault, help_ = f"more than one plugin offers it: {_names(o for _, o in claimed)}", "block or uninstall all but one"
-            if not fault:
-                self._components[key] = (spec, origin)
-            self._add_row(origin, spec, "error" if fault else "ok", fault, help_)
-
-    def _add_row(self, origin: Origin, spec: ComponentSpec | None = None, status: str = "ok", error: str = "", remedy: str = "") -> None:
+    def _add_row(self, origin: Origin, spec: ComponentSpec | None, status: str, error: str, remedy: str) -> None:
         kind, name, summary, api = (spec.kind, spec.name, spec.summary, spec.api) if spec else ("", origin.plugin, "", 0)
         hooks = self._plugins[origin.plugin].hooks if origin.plugin in self._plugins else ()
         where = (origin.distribution, origin.version)

@@ -86,9 +86,8 @@ def check_heads(width: int | None, heads: int) -> None:
 
 def check_groups(channels: Iterable[int], groups: int) -> None:
     """Raises `ValueError` if group norms of `groups` groups do not fit every number of channels."""
-    uneven = [c for c in channels if c % groups]
-    if uneven:
-        raise ValueError(f"groups = {groups}: expected a divisor of every number of channels, and {uneven[0]} is none")
+    for uneven in (c for c in channels if c % groups):
+        raise ValueError(f"groups = {groups}: expected a divisor of every number of channels, and {uneven} is none")
 
 
 @attrs.frozen(kw_only=True)

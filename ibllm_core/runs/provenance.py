@@ -37,9 +37,6 @@ class _Entry:
         except metadata.PackageNotFoundError:
             return ""
 
-    def told(self, more: str = "") -> str:
-        return f"{self.path} = {self.component} of {self.wanted}" + (f" ({more})" if more else "")
-
 
 def provenance(recipe: Recipe) -> dict[str, dict[str, str]]:
     """Key path → component, distribution and version, for run.json and model.json."""
@@ -61,7 +58,7 @@ def load_recorded(file: Path, record: object, what: str, sets: Sequence[str] = (
     from ..recipe import load
 
     entries = _entries(record)
-    _require(what, {e.told(e.installed and f"{e.installed} is installed"): e for e in entries if not _offered(e)})
+    _require(what, [(entry, entry.installed and f"{entry.installed} is installed") for entry in entries if not _offered(entry)])
     try:
         recipe = load(file, sets)
     except UserError as error:
@@ -77,23 +74,28 @@ def load_recorded(file: Path, record: object, what: str, sets: Sequence[str] = (
 
 def _compare(entries: Iterable[_Entry], now: Mapping[str, Mapping[str, str]], what: str) -> None:
     """Raises `UserError` and warns as `load_recorded` does; a component that was overridden is nothing to compare."""
-    replaced, others = {}, []
-    for entry in (entry for entry in entries if now.get(entry.path, {}).get("component") == entry.component):
-        here = _Entry(path=entry.path, **now[entry.path])
-        if plain(here.distribution) != plain(entry.distribution) and not entry.installed:
-            replaced[entry.told(f"here {here.wanted} offers one of that name: uninstall or block it")] = entry
-        elif plain(here.distribution) != plain(entry.distribution):
+    replaced, others = [], []
+    for entry in entries:
+        here = _Entry(path=entry.path, **now[entry.path]) if entry.path in now else None
+        if here is None or here.component != entry.component:
+            continue
+        if plain(here.distribution) == plain(entry.distribution):
+            others += [f"{entry.wanted} (here: {here.version})"] if here.version != entry.version else []
+        elif entry.installed:
             others.append(f"{entry.component} of {entry.wanted} (here: of {here.wanted})")
-        elif here.version != entry.version:
-            others.append(f"{entry.wanted} (here: {here.version})")
+        else:
+            replaced.append((entry, f"here {here.wanted} offers one of that name: uninstall or block it"))
     _require(what, replaced)
     if others:
         warnings.warn(Notice(f"{what} was made with {', '.join(dict.fromkeys(others))}; figures may differ"), stacklevel=3)
 
 
-def _require(what: str, missing: Mapping[str, _Entry]) -> None:
-    if missing:
-        raise UserError(f"{what} was made with what is not installed here: {'; '.join(missing)}. To have it: {_install(missing.values())}")
+def _require(what: str, missing: Iterable[tuple[_Entry, str]]) -> None:
+    """Raises `UserError` where there are any; beside each, what is here instead."""
+    if missing := list(missing):
+        told = dict.fromkeys(f"{e.path} = {e.component} of {e.wanted}" + (f" ({here})" if here else "") for e, here in missing)
+        install = _install(entry for entry, _ in missing)
+        raise UserError(f"{what} was made with what is not installed here: {'; '.join(told)}. To have it: {install}")
 
 
 def _install(entries: Iterable[_Entry]) -> str:
