@@ -12,6 +12,7 @@ from ibllm_core.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.training import checkpoints
 from ibllm_core.training.session import Session
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
@@ -61,9 +62,9 @@ def test_a_stopped_stage_goes_on_bit_for_bit(procedure: str, done: int, tmp_path
     recipe = tiny(f"procedure={{use='{procedure}'}}")
     whole, trainer = opened(recipe, tmp_path / "whole", "joint")
     run(whole, trainer, done)
-    values, tensors = trainer.state()
-    kept = whole.checkpoint({"stage": 2, **values}, {name: {n: t.clone() for n, t in group.items()} for name, group in tensors.items()})
-    kept = type(kept)(kept.state, {name: {n: t.clone() for n, t in group.items()} for name, group in kept.tensors.items()})
+    whole.save(2, trainer)
+    kept = checkpoints.newest(tmp_path / "whole" / "checkpoints")
+    assert kept is not None
     run(whole, trainer, 7)
     again, resumed = opened(recipe, tmp_path / "again", "joint")
     again.restore(kept)
