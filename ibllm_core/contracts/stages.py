@@ -36,6 +36,7 @@ class StageRow:
     """
 
     stage: str
+    losses: tuple[str, ...]
     trained: int
     saved: int
     flops: int | None
@@ -62,7 +63,7 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
         counted += kind.count * (meter.flops - before)
     trained = sum(p.numel() for player in trainer.players for p in player.parameters.values())
     flops = round(counted / sum(kind.count for kind in kinds) / size) if walk.countable else None
-    return StageRow(stage.name, trained, walk.saved, flops)
+    return StageRow(stage.name, tuple(stage.losses), trained, walk.saved, flops)
 
 
 class _Walk(Watch):

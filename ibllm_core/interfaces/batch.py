@@ -47,11 +47,8 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
             return self
-        moved: dict[str, Any] = {
-            field.name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value.to(device)
-            for field in attrs.fields(Batch)
-            if isinstance(value := getattr(self, field.name), Tensor | Tokens)
-        }
+        held = attrs.asdict(self, recurse=False).items()
+        moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in held if isinstance(value, Tensor | Tokens)}
         return attrs.evolve(self, **moved)
 
 
@@ -67,30 +64,28 @@ def take(dataset: Dataset, split: str, indices: npt.NDArray[np.int64], key: str 
     given = np.array(indices, dtype=np.int64)
     given.flags.writeable = False
     found = dataset.samples(split, given)
-    wrong = _wrong(found, dataset.image_shape, len(given)) if isinstance(found, Samples) else f"a {type(found).__name__}: expected Samples"
-    if wrong:
+    if wrong := _wrong(found, dataset.image_shape, len(given)):
         raise WrongAnswer(key, f"samples({split!r}) gave {wrong}")
     return found
 
 
-def _wrong(found: Samples, image_shape: Sequence[int], count: int) -> str:
+def _wrong(found: object, image_shape: Sequence[int], count: int) -> str:
     """What is wrong with samples of `count` items; empty where nothing is. `image_shape` is (c h w)."""
+    if not isinstance(found, Samples):
+        return f"a {type(found).__name__}: expected Samples"
     if len(found.indices) != count:
         return f"{len(found.indices)} indices: expected {count}"
     images = found.images
     if images is not None:
         c, h, w = image_shape
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (count, h, w, c):
-            given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else f"a {type(images).__name__}"
-            return f"images of {given}: expected an array, uint8 {(count, h, w, c)} (b h w c)"
-    for name in _TEXTS:
+        given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else f"a {type(images).__name__}"
+        if given != (wanted := f"uint8 {(count, h, w, c)}"):
+            return f"images of {given}: expected an array, {wanted} (b h w c)"
+    for name in ("captions", "languages", "questions", "answers"):
         texts = getattr(found, name)
         if texts is not None and (isinstance(texts, str) or len(texts) != count or not all(isinstance(text, str) for text in texts)):
             return f"{name} that are not {count} strings"
     return ""
-
-
-_TEXTS = ("captions", "languages", "questions", "answers")
 
 
 def frozen(value: Any) -> Any:
@@ -104,13 +99,12 @@ def frozen(value: Any) -> Any:
     if type(value) is dict:
         return MappingProxyType({key: frozen(one) for key, one in value.items()})
     if type(value) is Samples:
-        return attrs.evolve(value, **{field.name: frozen(getattr(value, field.name)) for field in attrs.fields(Samples)})
+        return Samples(**frozen(attrs.asdict(value, recurse=False)))
     return value
 
 
 def to_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
-    ids, mask = tokenizer.encode(texts)
-    return Tokens(torch.from_numpy(ids), torch.from_numpy(mask))
+    return Tokens(*map(torch.from_numpy, tokenizer.encode(texts)))
 
 
 def to_images(pixels: npt.NDArray[np.uint8]) -> Tensor:
@@ -125,28 +119,30 @@ def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
     return scaled.permute(0, 2, 3, 1).contiguous().to(torch.uint8).cpu().numpy()
 
 
-def add_unpaired(batch: Batch, found: Mapping[str, Samples], tokenizers: Mapping[str, Tokenizer]) -> Batch:
-    """The batch with the captions of the samples ``text`` and the images of the samples ``images``, where there are such."""
-    reads, text, images = tokenizers.get("text_encoder"), found.get("text"), found.get("images")
-    return attrs.evolve(
-        batch,
-        unpaired_x=None if reads is None or text is None or text.captions is None else to_tokens(reads, text.captions),
-        unpaired_y=None if images is None or images.images is None else to_images(images.images),
-    )
+def collate(
+    samples: Samples, tokenizers: Mapping[str, Tokenizer], numbers: npt.NDArray[np.int64], unpaired: Mapping[str, Samples] | None = None
+) -> Batch:
+    """Samples → tensors.
 
+    Args:
+        tokenizers: ``text_encoder`` and ``text_decoder`` → theirs; a part that is absent gets no text.
+        unpaired: ``text`` → samples whose captions, ``images`` → samples whose images stand in the batch as unpaired.
+    """
 
-def collate(samples: Samples, tokenizers: Mapping[str, Tokenizer], numbers: npt.NDArray[np.int64]) -> Batch:
-    """Samples → tensors. `tokenizers` maps ``text_encoder`` and ``text_decoder`` to theirs; a part that is absent gets no text."""
-    reads, writes = tokenizers.get("text_encoder"), tokenizers.get("text_decoder")
-    captions = samples.captions
-    x = to_tokens(reads, captions) if reads and captions is not None else None
-    x_out = x if reads is writes else (to_tokens(writes, captions) if writes and captions is not None else None)
-    asks = writes is not None and samples.questions is not None and samples.answers is not None
+    def tokens(part: str, texts: Sequence[str] | None) -> Tokens | None:
+        return to_tokens(tokenizers[part], texts) if texts is not None and part in tokenizers else None
+
+    nothing, others = Samples(samples.indices[:0]), unpaired or {}
+    x, pixels = tokens("text_encoder", samples.captions), others.get("images", nothing).images
+    shared = tokenizers.get("text_encoder") is tokenizers.get("text_decoder")
+    asks = samples.questions is not None and samples.answers is not None
     return Batch(
         numbers=numbers,
         x=x,
-        x_out=x_out,
+        x_out=x if shared else tokens("text_decoder", samples.captions),
         y=None if samples.images is None else to_images(samples.images),
-        question=to_tokens(writes, samples.questions) if asks else None,  # type: ignore[arg-type]
-        answer=to_tokens(writes, samples.answers) if asks else None,  # type: ignore[arg-type]
+        question=tokens("text_decoder", samples.questions) if asks else None,
+        answer=tokens("text_decoder", samples.answers) if asks else None,
+        unpaired_x=tokens("text_encoder", others.get("text", nothing).captions),
+        unpaired_y=None if pixels is None else to_images(pixels),
     )

@@ -21,10 +21,7 @@ class Discriminator(nn.Module, ABC):
         """
 
     def look(self, y: Tensor) -> Any:
-        """What the critic sees in an image before it reads a text: kept while one player plays, so that a second text costs no second look.
-
-        By default the image itself.
-        """
+        """What the critic sees in an image (by default itself): kept while one player plays, so that a second text costs no second look."""
         return y
 
     def judge(self, seen: Any, z: Latent) -> Tensor:

@@ -68,15 +68,7 @@ class DrawingDecoder(ImageDecoder):
 
 
 class TokenDecoder(ImageDecoder):
-    """A decoder over an image tokenizer's tokens (capability ``image_tokens``): where others say image, it says ids (b m).
+    """A decoder over an image tokenizer's tokens (capability ``image_tokens``): the image y, and what `sample` gives, are ids (b m) here.
 
     The model puts the tokenizer before `nll` and after `sample`; the context's `image_tokens` says how many ids and places there are.
     """
-
-    @abstractmethod
-    def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
-        """y ids (b m) → (b) −log p(ids | z) in nats, summed over the tokens, or a bound of it."""
-
-    @abstractmethod
-    def sample(self, z: Latent, rng: Rng) -> Tensor:
-        """ids (b m) of one image for each latent."""

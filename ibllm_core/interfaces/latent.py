@@ -25,8 +25,8 @@ class Tokens:
     def __len__(self) -> int:
         return self.ids.shape[0]
 
-    def to(self, device: torch.device | str) -> Tokens:
-        return Tokens(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Tokens:
+        return Tokens(self.ids.to(device, non_blocking=non_blocking), self.mask.to(device, non_blocking=non_blocking))
 
     def lengths(self) -> Tensor:
         """(b) number of tokens, beginning and end included."""

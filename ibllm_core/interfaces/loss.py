@@ -64,4 +64,4 @@ class AdversarialLoss(Loss):
 
     @abstractmethod
     def critic(self, cycle: Cycle) -> Value:
-        """The critic's value; what comes from the model is detached."""
+        """As a `CriticLoss`'s."""

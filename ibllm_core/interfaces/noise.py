@@ -34,22 +34,20 @@ class Rng:
         """An independent generator for the same samples."""
         return Rng((*self._key, *words), self._samples, self.device)
 
-    def _place(self, values: npt.NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(values).to(self.device, non_blocking=True)
-
     def normal(self, *shape: int) -> Tensor:
         """(b *shape) float32, standard normal."""
-        return self._place(self._stream.normal(*shape).astype(np.float32))
+        return self._tensor(self._stream.normal(*shape).astype(np.float32))
 
     def uniform(self, *shape: int) -> Tensor:
-        """(b *shape) float32 in [0, 1)."""
-        # 24 bits, so that no value rounds up to 1 in float32.
-        unit = (self._stream.bits(*shape) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-        return self._place(unit)
+        """(b *shape) float32 in [0, 1), of 24 bits, so that none is rounded up to 1."""
+        return self._tensor((self._stream.bits(*shape) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """(b *shape) int64 in [0, high)."""
-        return self._place(self._stream.integers(high, *shape))
+        return self._tensor(self._stream.integers(high, *shape))
+
+    def _tensor(self, values: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
 
 
 @functools.cache

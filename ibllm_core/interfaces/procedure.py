@@ -41,7 +41,7 @@ class Iteration(ABC):
 
     @abstractmethod
     def move(self, player: Player) -> None:
-        """One step of the player's optimizer along its gradients. Leaves no trace in the player's count of steps."""
+        """One step of the player's optimizer along its gradients; the player's count of steps stays."""
 
     @abstractmethod
     def update(self, player: Player) -> None:

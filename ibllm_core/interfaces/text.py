@@ -72,7 +72,7 @@ class TextDecoder(nn.Module, ABC):
         """
         ids, mask, counted = tokens.ids, tokens.mask, tokens.mask[:, 1:]
         if prefix is not None:
-            ids, mask, counted = join_prefix(prefix, tokens)
+            ids, mask, counted = _join(prefix, tokens)
         logits = self.logits(ids[:, :-1], mask[:, :-1], z)
         losses = F.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
         return (losses * counted).sum(1)
@@ -92,11 +92,10 @@ class TextDecoder(nn.Module, ABC):
         beams: int = 1,
         length_exponent: float = 0.0,
     ) -> Tokens:
-        """Writes a text for each latent; `temperature` 0 takes the likeliest token, otherwise `rng` draws within the nucleus `top_p`.
+        """Writes a text for each latent: beginning, text, end, without the prefix.
 
-        With more than one of `beams`, the likeliest text that `beam_search` finds.
-
-        Returns tokens without the prefix: beginning, text, end.
+        `temperature` 0 takes the likeliest token, otherwise `rng` draws within the nucleus `top_p`; more `beams` than one search for the
+        likeliest text.
         """
         assert temperature == 0 or rng is not None, "drawing needs a generator"
         assert beams == 1 or temperature == 0, "either drawing or searching"
@@ -110,9 +109,7 @@ class TextDecoder(nn.Module, ABC):
         ended = torch.zeros(len(z), dtype=torch.bool, device=z.tokens.device)
         for place in range(1, self.max_length):
             ids = choose(logits, rng, temperature, top_p)
-            ids = torch.where(ended, PAD, ids)
-            if place == self.max_length - 1:
-                ids = torch.where(ended, PAD, EOS)
+            ids = torch.where(ended, PAD, EOS if place == self.max_length - 1 else ids)
             written.append(ids)
             ended = ended | (ids == EOS)
             # Asking synchronises the device, so not at every token; on the meta device nobody knows.
@@ -123,31 +120,27 @@ class TextDecoder(nn.Module, ABC):
         return Tokens(out, out != PAD)
 
     def _read_prefix(self, prefix: Tokens, logits: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Feeds a prefix whose rows differ in length: rows that ended keep their state."""
-        ids, mask = prefix_body(prefix)
+        """Feeds a prefix whose rows differ in length: rows that ended keep what they have."""
+        ids, mask = _body(prefix)
         for place in range(ids.shape[1]):
-            keep = mask[:, place]
-            new_logits, new_state = self.step(ids[:, place], state)
-            logits = torch.where(keep[:, None], new_logits, logits)
-            state = tree_map(functools.partial(_where, keep), new_state, state)
+            keep, new = mask[:, place], tuple(self.step(ids[:, place], state))
+            logits, state = tree_map(functools.partial(_where, keep), new, (logits, state))
         return logits, state
 
 
-def prefix_body(prefix: Tokens) -> tuple[Tensor, Tensor]:
+def _body(prefix: Tokens) -> tuple[Tensor, Tensor]:
     """A prefix without its beginning and end tokens: ids (b t), mask (b t)."""
-    ids, mask = prefix.ids[:, 1:], prefix.mask[:, 1:]
-    return ids, mask & (ids != EOS)
+    ids = prefix.ids[:, 1:]
+    return ids, prefix.mask[:, 1:] & (ids != EOS)
 
 
-def join_prefix(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
-    """Beginning, prefix, text, end, packed to the left; and which of the places 1… are counted.
-
-    Returns ids (b t), mask (b t), counted (b t−1).
-    """
-    body, body_mask = prefix_body(prefix)
+def _join(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+    """Beginning, prefix, text, end, packed to the left: ids (b t), mask (b t); and which of the places 1… are counted, (b t−1)."""
+    body, body_mask = _body(prefix)
     ids = torch.cat([tokens.ids[:, :1], body, tokens.ids[:, 1:]], 1)
     mask = torch.cat([tokens.mask[:, :1], body_mask, tokens.mask[:, 1:]], 1)
-    counted = torch.cat([torch.zeros_like(body_mask[:, :1]), torch.zeros_like(body_mask), tokens.mask[:, 1:]], 1)
+    counted = mask.clone()
+    counted[:, : 1 + body.shape[1]] = False
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
     ids = torch.where(mask, ids, PAD).gather(1, order)
     return ids, mask.gather(1, order), counted.gather(1, order)[:, 1:]

@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from ..interfaces.batch import Batch, add_unpaired, collate, take
+from ..interfaces.batch import Batch, collate, take
 from ..interfaces.dataset import Dataset
 from ..interfaces.randomness import Stream
 from ..interfaces.tokenizer import Tokenizer
@@ -77,9 +77,8 @@ class Feeder:
 
     def _collate(self, draw: int, share: npt.NDArray[np.int64]) -> Batch:
         positions = draw * self._batch + share
-        batch = collate(take(self._dataset, "train", self._order(positions)), self._tokenizers, share)
         found = {name: take(other, "train", self._orders[name](positions), f"unpaired.{name}") for name, other in self._unpaired.items()}
-        return add_unpaired(batch, found, self._tokenizers)
+        return collate(take(self._dataset, "train", self._order(positions)), self._tokenizers, share, found)
 
     def __iter__(self) -> Iterator[list[Batch]]:
         """Draw after draw, without end; raises what making one raised."""

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 
 from ..errors import UserError
-from ..interfaces.batch import add_unpaired, collate, take
+from ..interfaces.batch import collate, take
 from ..model.cycle import Cycle
 from ..model.players import MODEL
 from ..model.stage import StageTrainer
@@ -109,8 +109,7 @@ def _held_out_loss(session: Session, plan: Validation, trainer: StageTrainer) ->
         for start in range(0, count, size):
             indices = np.arange(start, min(start + size, count))
             found = {name: take(other, plan.split, indices % items, f"unpaired.{name}") for name, (other, items) in others.items() if items}
-            pairs = collate(take(session.dataset, plan.split, indices), model.tokenizers, indices)
-            batch = add_unpaired(pairs, found, model.tokenizers).to(model.device)
+            batch = collate(take(session.dataset, plan.split, indices), model.tokenizers, indices, found).to(model.device)
             key = (session.recipe.seed.evaluation, "validation", plan.split)
             cycle = Cycle(model, batch, session.losses, key, trainer.step)
             values = [term.at(trainer.step) * cycle.value(term.name) for term in player.terms]
