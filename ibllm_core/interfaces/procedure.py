@@ -43,9 +43,10 @@ class Iteration(ABC):
     def move(self, player: Player) -> None:
         """One step of the player's optimizer along its gradients; the player's count of steps stays."""
 
-    @abstractmethod
     def update(self, player: Player) -> None:
         """`move`, counted: the player has played, and those of its losses that are due next are those of its next step."""
+        self.move(player)
+        player.steps += 1
 
 
 class Procedure:

@@ -50,7 +50,6 @@ def build_unpaired(recipe: Recipe) -> dict[str, Dataset]:
 
 
 def _dataset(recipe: Recipe, component: Component, seed: int, key: str) -> Dataset:
-    """A dataset that has what its config says."""
     dataset, config = make(recipe, component, Context(seed=seed), Dataset, key), component.config
     with naming(recipe):
         shape, sizes = tuple(dataset.image_shape), dict(dataset.sizes())
@@ -71,7 +70,7 @@ def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Pat
     texts = [text for source in sources for text in source.corpus()] if recipe.tokenizers and saved is None else []
     for name, component in recipe.tokenizers.items():
         key = f"tokenizers.{name}"
-        tokenizer = make(recipe, component, Context(seed=recipe.seed.init), Tokenizer, key)
+        tokenizers[name] = tokenizer = make(recipe, component, Context(seed=recipe.seed.init), Tokenizer, key)
         try:
             if saved is not None:
                 tokenizer.restore((saved / f"tokenizer-{name}.json").read_text(encoding="utf-8"))
@@ -79,7 +78,6 @@ def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Pat
                 tokenizer.train(texts)
         except (ValueError, OSError) as error:
             raise ComponentFailed(component, key, str(error)) from error
-        tokenizers[name] = tokenizer
     return tokenizers
 
 
@@ -114,11 +112,10 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
 
 def build_losses(recipe: Recipe, names: Sequence[str], model: Model) -> dict[str, Loss | CriticLoss]:
     """Name → loss, each with its own parameters; their sizes follow the model's parts."""
-    latents = {part: recipe.latent_width(part) for part in ("text_encoder", "image_encoder") if part in recipe.parts}
     context = Context(
         seed=recipe.seed.init,
         width=recipe.width,
-        latents=latents,
+        latents={part: recipe.latent_width(part) for part in ("text_encoder", "image_encoder") if part in recipe.parts},
         image_shape=model.image_shape,
         vocabularies={part: tokenizer.size for part, tokenizer in model.tokenizers.items()},
     )
@@ -127,9 +124,9 @@ def build_losses(recipe: Recipe, names: Sequence[str], model: Model) -> dict[str
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_key(recipe.seed.init, "loss", name))
             made = make(recipe, recipe.losses[name].component, context, nn.Module, f"losses.{name}")
-            if not isinstance(made, Loss | CriticLoss):
-                raise ComponentFailed(recipe.losses[name].component, f"losses.{name}", "its factory gave no loss")
-            losses[name] = made
+        if not isinstance(made, Loss | CriticLoss):
+            raise ComponentFailed(recipe.losses[name].component, f"losses.{name}", "its factory gave no loss")
+        losses[name] = made
     return losses
 
 
@@ -143,8 +140,7 @@ def build_trackers(recipe: Recipe) -> dict[str, Tracker]:
 
 
 def build_optimizer(recipe: Recipe, player: str) -> Optimizer:
-    component, key = recipe.players[player].optimizer, f"players.{player}.optimizer"
-    return make(recipe, component, Context(), Optimizer, key)
+    return make(recipe, recipe.players[player].optimizer, Context(), Optimizer, f"players.{player}.optimizer")
 
 
 def build_schedule(recipe: Recipe, stage: Stage) -> Schedule:

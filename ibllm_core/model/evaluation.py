@@ -16,6 +16,7 @@ from ..host.attribution import WrongAnswer
 from ..interfaces.batch import frozen, take
 from ..interfaces.dataset import Dataset, Samples
 from ..interfaces.metric import Metric
+from ..interfaces.randomness import derive_key
 from .model import Model, Pixels
 
 _T = TypeVar("_T")
@@ -69,16 +70,6 @@ class Evaluation:
         assert self.samples.images is not None, "the dataset gives no images"
         return self.samples.images
 
-    @property
-    def draws_captions(self) -> bool:
-        """True where there are captions and the model draws."""
-        return self.samples.captions is not None and {"text_encoder", "image_decoder"} <= set(self.model.parts)
-
-    @property
-    def reads_images(self) -> bool:
-        """True where there are images and the model reads."""
-        return self.samples.images is not None and {"image_encoder", "text_decoder"} <= set(self.model.parts)
-
     @cached_property
     def generated(self) -> Pixels:
         """(b h w c) drawn from the captions."""
@@ -87,10 +78,8 @@ class Evaluation:
 
     def draws(self, count: int) -> npt.NDArray[np.uint8]:
         """(k b h w c) `count` drawings of each caption, each with noise of its own; the first is `generated`'s."""
-        offset = np.int64(1) << 40
-        return np.stack(
-            [self.model.generate(self.captions, seed=self._seed, numbers=self.indices + k * offset, batch=self.batch) for k in range(count)]
-        )
+        seed, numbers = derive_key(self.seed, self.split), [self.indices + k * (np.int64(1) << 40) for k in range(count)]
+        return np.stack([self.model.generate(self.captions, seed=seed, numbers=some, batch=self.batch) for some in numbers])
 
     @cached_property
     def read(self) -> Sequence[str]:
@@ -105,18 +94,12 @@ class Evaluation:
     @cached_property
     def hashes(self) -> Mapping[str, str]:
         """Beginnings of the SHA-256 of the items' captions and images: equal where figures were measured against the same."""
-        found: dict[str, str] = {}
-        if self.samples.captions is not None:
-            found["captions"] = hashlib.sha256("\n".join(self.samples.captions).encode()).hexdigest()[:16]
-        if self.samples.images is not None:
-            found["images"] = hashlib.sha256(self.samples.images.tobytes()).hexdigest()[:16]
-        return MappingProxyType(found)
-
-    @property
-    def _seed(self) -> int:
-        from ..interfaces.randomness import derive_key
-
-        return derive_key(self.seed, self.split)
+        captions, images = self.samples.captions, self.samples.images
+        data = {
+            "captions": None if captions is None else "\n".join(captions).encode(),
+            "images": None if images is None else images.tobytes(),
+        }
+        return MappingProxyType({name: hashlib.sha256(some).hexdigest()[:16] for name, some in data.items() if some is not None})
 
 
 def evaluate(
@@ -128,7 +111,7 @@ def evaluate(
     items: int,
     seed: int = 0,
     batch: int = 128,
-    checkpoint: Callable[[], None] | None = None,
+    checkpoint: Callable[[], None] = lambda: None,
     declared: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[dict[str, float], Evaluation]:
     """Figure name → value over all metrics, and the evaluation they were read off.
@@ -144,24 +127,21 @@ def evaluate(
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
         found = metric.evaluate(evaluation)
-        wrong = _wrong(found, declared.get(name, ()), figures)
-        if wrong:
+        if wrong := _wrong(found, declared.get(name, ()), figures):
             raise WrongAnswer(f"metrics.{name}", f"evaluate on {split!r} ({len(evaluation)} items) gave {wrong}")
         figures |= {key: float(value) for key, value in found.items()}
-        if checkpoint is not None:
-            checkpoint()
+        checkpoint()
     return figures, evaluation
 
 
 def _wrong(found: Any, declared: Sequence[str], figures: Mapping[str, float]) -> str:
-    """What is wrong with a metric's answer; empty where nothing is. `figures` were given by others."""
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         return f"a {type(found).__name__}: expected a table of figures by name"
     for name, value in found.items():
         if name in figures:
             return f"{name}, which another metric gave already"
         try:
-            finite = not isinstance(value, str) and math.isfinite(value)
+            finite = math.isfinite(value)
         except (TypeError, ValueError, OverflowError):
             finite = False
         if not finite:

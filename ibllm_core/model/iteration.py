@@ -69,10 +69,6 @@ class PlayedIteration(Iteration):
             player.set_rate(self._rate)
             player.optimizer.step()
 
-    def update(self, player: Player) -> None:
-        self.move(player)
-        player.steps += 1
-
     def _cycle(self, batch: Batch) -> Cycle:
         if self._kept:
             return self._kept[0]
@@ -95,9 +91,6 @@ class Rehearsal(Iteration):
 
     def move(self, player: Player) -> None:
         pass
-
-    def update(self, player: Player) -> None:
-        player.steps += 1
 
 
 @attrs.frozen

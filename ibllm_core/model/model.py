@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TypedDict, Unpack, cast
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,27 +21,6 @@ from ..interfaces.text import TextDecoder, TextEncoder
 from ..interfaces.tokenizer import Tokenizer
 
 Pixels = npt.NDArray[np.uint8]
-
-
-class Writing(TypedDict, total=False):
-    """How texts are written.
-
-    Attributes:
-        seed: of what is drawn.
-        temperature: 0 (the default) takes the likeliest word each time; otherwise words are drawn within the nucleus `top_p`.
-        top_p: in (0, 1]; by default 1.
-        beams: texts that are followed at once to find the likeliest; 1 follows the likeliest word only.
-        length_exponent: texts are compared by log p / length^exponent; 0 by log p, larger ones favour longer texts. Both are the recipe's,
-            ``[evaluation]``, when left out.
-        batch: items a forward pass, by default 128; the result does not depend on it.
-    """
-
-    seed: int
-    temperature: float
-    top_p: float
-    beams: int | None
-    length_exponent: float | None
-    batch: int
 
 
 class Model(nn.Module):
@@ -82,14 +61,9 @@ class Model(nn.Module):
         drawn = decoder.sample(z, rng)
         return cast(ImageTokenizer, self.part("image_tokenizer")).decode(drawn) if isinstance(decoder, TokenDecoder) else drawn
 
-    @contextmanager
-    def precision(self) -> Iterator[None]:
+    def precision(self) -> AbstractContextManager[Any]:
         """Autocast as the recipe asks."""
-        if self.autocast is None:
-            yield
-        else:
-            with torch.autocast(self.device.type, dtype=self.autocast):
-                yield
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, dtype=self.autocast)
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -135,23 +109,11 @@ class Model(nn.Module):
             pixels = [to_pixels(tokenizer.decode(some)) for some in ids]
         return np.concatenate(pixels), torch.cat(ids).cpu().numpy()
 
-    def caption(self, images: Pixels, **how: Unpack[Writing]) -> list[str]:
-        """Writes a caption for each image (b h w c) uint8; `how` is `Writing`'s."""
-        return self._write(images, None, **how)
-
-    def answer(self, images: Pixels, questions: Sequence[str], **how: Unpack[Writing]) -> list[str]:
-        """Answers a question about each image (b h w c) uint8; `how` is `Writing`'s."""
-        return self._write(images, questions, **how)
-
-    def round_trip(self, captions: Sequence[str], *, seed: int = 0) -> tuple[Pixels, list[str]]:
-        """Text → image → text: the drawn images (b h w c) and the captions read off them."""
-        images = self.generate(captions, seed=seed)
-        return images, self.caption(images)
-
-    def _write(
+    def caption(
         self,
         images: Pixels,
-        questions: Sequence[str] | None,
+        *,
+        questions: Sequence[str] | None = None,
         seed: int = 0,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -159,6 +121,17 @@ class Model(nn.Module):
         length_exponent: float | None = None,
         batch: int = 128,
     ) -> list[str]:
+        """Writes a caption for each image (b h w c) uint8, or with `questions` an answer.
+
+        Args:
+            seed: of what is drawn.
+            temperature: 0 takes the likeliest word each time; otherwise words are drawn within the nucleus `top_p`.
+            top_p: in (0, 1].
+            beams: texts that are followed at once to find the likeliest; 1 follows the likeliest word only.
+            length_exponent: texts are compared by log p / length^exponent; 0 by log p, larger ones favour longer texts. Both are the recipe's,
+                ``[evaluation]``, when left out.
+            batch: items a forward pass; the result does not depend on it.
+        """
         if temperature and beams is not None and beams > 1:
             raise UserError(
                 f"temperature = {temperature}, beams = {beams}: expected one of the two; texts are either drawn or searched for"
@@ -180,6 +153,15 @@ class Model(nn.Module):
 
         with self.inference():
             return [text for rows in _slices(len(images), batch) for text in write(rows)]
+
+    def answer(self, images: Pixels, questions: Sequence[str], **how: Any) -> list[str]:
+        """Answers a question about each image (b h w c) uint8; `how` is as for `caption`."""
+        return self.caption(images, questions=questions, **how)
+
+    def round_trip(self, captions: Sequence[str], *, seed: int = 0) -> tuple[Pixels, list[str]]:
+        """Text → image → text: the drawn images (b h w c) and the captions read off them."""
+        images = self.generate(captions, seed=seed)
+        return images, self.caption(images)
 
     def _check_images(self, images: Pixels) -> None:
         c, h, w = self.image_shape

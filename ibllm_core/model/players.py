@@ -35,31 +35,31 @@ class Term:
         return weight_at(self.weight, step) * weight_at(self.factor, step)
 
 
+@attrs.define(eq=False)
 class Player:
     """Parameters, the losses they follow, and their optimizer.
 
-    Args:
+    Attributes:
         name: ``model`` or ``critic``.
         parameters: name → parameter.
         terms: what is summed.
         optimizer: of the parameters; its groups' rates are what factors multiply.
         scale: factor on these rates for the whole stage.
         every: plays on every n-th iteration.
+        steps: how often it has played.
     """
 
-    def __init__(
-        self,
-        name: str,
-        parameters: Mapping[str, nn.Parameter],
-        terms: Sequence[Term],
-        optimizer: torch.optim.Optimizer,
-        scale: float,
-        every: int,
-    ) -> None:
-        self.name, self.terms, self.optimizer, self.every = name, terms, optimizer, every
-        self._rates = [group["lr"] * scale for group in optimizer.param_groups]
-        self.parameters = dict(parameters)
-        self.steps = 0
+    name: str
+    parameters: Mapping[str, nn.Parameter]
+    terms: Sequence[Term]
+    optimizer: torch.optim.Optimizer
+    scale: float
+    every: int
+    steps: int = attrs.field(default=0, init=False)
+    _rates: list[float] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._rates = [group["lr"] * self.scale for group in self.optimizer.param_groups]
 
     def plays(self, step: int) -> bool:
         return step % self.every == 0

@@ -167,13 +167,14 @@ class StageTrainer:
 
     def state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """Counters and what validations decided as JSON; optimizer moments and the procedure's state as tensors."""
-        values: dict[str, Any] = {"step": self.step, "validation": self.validation.state(), "players": self._played(), "optimizers": {}}
         tensors: dict[str, dict[str, Tensor]] = {}
+        optimizers: dict[str, Any] = {}
         for player in self.players:
-            tensors[f"optimizer-{player.name}"], values["optimizers"][player.name] = pack_optimizer(player.optimizer)
+            tensors[f"optimizer-{player.name}"], optimizers[player.name] = pack_optimizer(player.optimizer)
         if procedure := dict(self.procedure.state()):
             tensors["procedure"] = procedure
-        return values, tensors
+        decided = attrs.asdict(self.validation)
+        return {"step": self.step, "validation": decided, "players": self._played(), "optimizers": optimizers}, tensors
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Takes back what `state` gave."""

@@ -64,10 +64,7 @@ class ValidationState:
         """True where the stage's patience is at an end."""
         return plan.patience > 0 and self.bad_validations >= plan.patience
 
-    def state(self) -> dict[str, Any]:
-        return attrs.asdict(self)
-
     @classmethod
     def restored(cls, state: Mapping[str, Any]) -> ValidationState:
-        """From what `state` gave, now or in ibllm 0.1."""
+        """From the fields' values by name, or by the names that they had in ibllm 0.1."""
         return cls(**{_FORMER.get(name, name): value for name, value in state.items()})

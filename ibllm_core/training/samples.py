@@ -20,14 +20,16 @@ def write_samples(folder: Path, evaluation: Evaluation, metrics: Iterable[Metric
     """Writes `count` samples, as far as the data give them and the model makes them; gives a sheet of all images (h w c), None without any."""
     folder.mkdir(exist_ok=True)
     rows = choose_samples(evaluation, count)
-    draws, reads = evaluation.draws_captions, evaluation.reads_images
+    given, parts = evaluation.samples, set(evaluation.model.parts)
+    draws = given.captions is not None and {"text_encoder", "image_decoder"} <= parts
+    reads = given.images is not None and {"image_encoder", "text_decoder"} <= parts
     texts: dict[str, Sequence[str] | None] = {
-        "caption": evaluation.samples.captions,
+        "caption": given.captions,
         "language": evaluation.languages,
         "read": evaluation.read if reads else None,
         "reread": evaluation.reread if draws and reads else None,
     }
-    pictures = {"real": evaluation.samples.images, "generated": evaluation.generated if draws else None}
+    pictures = {"real": given.images, "generated": evaluation.generated if draws else None}
     shown = {name: pixels for name, pixels in pictures.items() if pixels is not None}
     marks = [metric.marks(evaluation) for metric in metrics]
     items: list[dict[str, Any]] = []

@@ -84,7 +84,7 @@ class Session:
         return Feeder(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, start=start, **shares)
 
     def measure(
-        self, split: str, items: int, metrics: Mapping[str, Metric] | None = None, checkpoint: Callable[[], None] | None = None
+        self, split: str, items: int, metrics: Mapping[str, Metric] | None = None, checkpoint: Callable[[], None] = lambda: None
     ) -> tuple[dict[str, float], Evaluation]:
         """Figures of the model as it is on the first items of a split, by the recipe's `metrics` or some; `checkpoint` is called between metrics."""
         recipe, where = self.recipe, (self.model, self.dataset, self.metrics if metrics is None else metrics, split)

@@ -76,10 +76,6 @@ class _GameIteration(Iteration):
     def move(self, player: Player) -> None:
         player.optimizer.step()
 
-    def update(self, player: Player) -> None:
-        self.move(player)
-        player.steps += 1
-
 
 class ProcedureSuite(Suite):
     """How an iteration is played.

@@ -71,7 +71,7 @@ def test_looking_at_the_average_changes_nothing() -> None:
         with looked[1].evaluation_weights():
             pass
         assert torch.equal(looked[0], blind[0])
-    looked[1].use_evaluation_weights()
+    looked[1].optimizer.eval()
     with blind[1].evaluation_weights():
         assert torch.equal(looked[0], blind[0])
 

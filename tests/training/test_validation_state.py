@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 
 from ibllm_core.model.validation_state import ValidationState
@@ -66,7 +67,7 @@ def test_lambda_follows_the_module_that_lags() -> None:
 
 def test_its_state_comes_back() -> None:
     state = feed(Validation(figure="f"), [0.1, 0.3])
-    assert ValidationState.restored(state.state()) == state
+    assert ValidationState.restored(attrs.asdict(state)) == state
 
 
 def test_the_state_of_a_checkpoint_of_ibllm_0_1_is_read() -> None:
