@@ -73,12 +73,11 @@ def ibllm_recipe_loaded(recipe: Recipe) -> None:
 def ibllm_model_built(recipe: Recipe, model: Model, run_directory: Path) -> None:
     """All parts are built and on their device, and the run directory is there; nothing has been trained in this process.
 
-    Example, the shape of every parameter in a file::
+    Example, the names of all parameters in a file::
 
         @hookimpl
         def ibllm_model_built(model, run_directory):
-            lines = [f"{name} {tuple(p.shape)}" for name, p in model.named_parameters()]
-            (run_directory / "parameters.txt").write_text("\\n".join(lines))
+            (run_directory / "parameters.txt").write_text("\\n".join(name for name, _ in model.named_parameters()))
     """
 
 
@@ -101,12 +100,12 @@ def ibllm_step_ended(recipe: Recipe, stage: Stage, step: int, model: Model, run_
 
     `step` counts from 1; parameters have the step's ``grad``.
 
-    Example, the norm of the image decoder's weights, now and then::
+    Example, the norm of the weights, now and then::
 
         @hookimpl
         def ibllm_step_ended(stage, step, model, run_directory):
-            if step % 100 == 1 and "image_decoder" in model.parts:
-                norm = sum(float(p.detach().square().sum()) for p in model.parts["image_decoder"].parameters()) ** 0.5
+            if step % 100 == 1:
+                norm = sum(float(p.detach().square().sum()) for p in model.parameters()) ** 0.5
                 with (run_directory / "norms.csv").open("a") as file:
                     file.write(f"{stage.name},{step},{norm:.4f}\\n")
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -65,9 +64,9 @@ def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[C
         if not isinstance(spec, ComponentSpec):
             raise PluginError(f"{gave} {spec!r}, expected a ComponentSpec")
         for name, value in attrs.asdict(spec).items():
-            wanted: type = int if name == "api" else str
+            wanted, words = (int, "an integer") if name == "api" else (str, "a string")
             if not isinstance(value, wanted) or isinstance(value, bool) or value == "":
-                raise PluginError(f"{gave} {spec.kind}.{spec.name} with {name} = {value!r}, expected {wanted.__name__}")
+                raise PluginError(f"{gave} {spec.kind}.{spec.name} with {name} = {value!r}, expected {words}")
         deprecations.check_api(spec, function)
         yield spec
 
@@ -75,10 +74,3 @@ def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[C
 def hook_names() -> list[str]:
     """All hooks there are."""
     return sorted(name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_"))
-
-
-def import_object(path: str, what: str, origin: Origin) -> object:
-    """What ``module:name`` stands for; raises `Fault` where a plugin's module cannot be imported."""
-    with running(origin, f"{origin}: {what}, {path}, cannot be imported", importing=path):
-        found: object = pkgutil.resolve_name(path)
-        return found

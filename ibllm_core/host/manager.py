@@ -7,6 +7,7 @@ for something it might have given. Nothing is ever decided by load order: what t
 from __future__ import annotations
 
 import functools
+import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from importlib import metadata
@@ -17,7 +18,7 @@ import attrs
 from ..errors import UserError, nearest, suggestion
 from .attribution import Fault, PluginError, remedy, running
 from .entry_points import BLOCK, PLUGINS, Origin, blocked_names, file_of, origin_of, tools_by_name
-from .loading import Plugin, import_object, load
+from .loading import Plugin, load
 from .spec import API, KINDS, OLDEST, ComponentSpec
 
 if TYPE_CHECKING:
@@ -140,19 +141,25 @@ class Manager:
         """The component's options class, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
         from .options import Config
 
-        spec, origin = self._find(kind, name)
-        found = import_object(spec.config, f"the config of {kind}.{name}", origin)
+        found, who = self._imported(kind, name, "config")
         if not (isinstance(found, type) and issubclass(found, Config)):
-            raise PluginError(f"{origin}: the config of {kind}.{name}, {spec.config}, is no class deriving from {Config.__module__}.Config")
+            raise PluginError(f"{who} is no class deriving from {Config.__module__}.Config")
         return found
 
     def factory(self, kind: str, name: str) -> Callable[..., Any]:
         """The component's factory, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
-        spec, origin = self._find(kind, name)
-        found = import_object(spec.factory, f"the factory of {kind}.{name}", origin)
+        found, who = self._imported(kind, name, "factory")
         if not callable(found):
-            raise PluginError(f"{origin}: the factory of {kind}.{name}, {spec.factory}, cannot be called")
+            raise PluginError(f"{who} cannot be called")
         return found
+
+    def _imported(self, kind: str, name: str, field: str) -> tuple[object, str]:
+        """What a spec's ``module:name`` stands for, and what messages about it begin with."""
+        spec, origin = self._find(kind, name)
+        path = getattr(spec, field)
+        who = f"{origin}: the {field} of {kind}.{name}, {path},"
+        with running(origin, f"{who} cannot be imported", importing=path):
+            return pkgutil.resolve_name(path), who
 
     def _find(self, kind: str, name: str) -> tuple[ComponentSpec, Origin]:
         assert kind in KINDS, f"no kind {kind!r}"

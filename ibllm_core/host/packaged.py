@@ -35,8 +35,8 @@ class NotPackaged(UserError):
 
     def __init__(self, what: str, expected: str = "", nearest: str = "") -> None:
         self.what, self.expected, self.nearest = what, expected, nearest
-        guess = f"; did you mean {nearest!r}?" if nearest else ""
-        super().__init__(what + (f"; expected {expected}" if expected else "") + guess)
+        near = f"did you mean {nearest!r}?" if nearest else ""
+        super().__init__("; ".join(filter(None, (what, expected and f"expected {expected}", near))))
 
 
 @attrs.frozen
@@ -102,17 +102,17 @@ def of(what: str, distribution: str) -> list[Packaged]:
         NotPackaged: it is not installed, brings no such folder, or the folder is missing or empty.
     """
     own = [point for point in _points() if plain(identity(point.dist)[0]) == plain(distribution)]
-    points = [point for point in own if point.name == what]
-    files = _files(what, points)
-    if files:
-        return files
-    if points:
-        where = f"{' '.join(identity(points[0].dist))} says that its {what} are in {points[0].value}"
-        raise NotPackaged(f"{where}, but there is no {HOLDS[what][1]} file")
-    known = sorted({file.distribution for file in everything(what)})
+    found = _files(what, own)
+    if found:
+        return found
+    for point in own:
+        if point.name == what:
+            where = f"{' '.join(identity(point.dist))} says that its {what} are in {point.value}"
+            raise NotPackaged(f"{where}, but there is no {HOLDS[what][1]} file")
+    known = list(dict.fromkeys(file.distribution for file in everything(what)))
     try:
         there = metadata.distribution(distribution)
-        wrong = "; ".join([f"{there.name} {there.version} brings no {what}", *strays(own)])
+        wrong = "; ".join([f"{there.name} {there.version} brings no {what}", *(strays(own) if own else ())])
     except (metadata.PackageNotFoundError, ValueError):
         wrong = f"no package {distribution!r} is installed"
     raise NotPackaged(wrong, f"a package that brings {what}: {', '.join(known) or 'none is installed'}", nearest(distribution, known))
@@ -120,16 +120,14 @@ def of(what: str, distribution: str) -> list[Packaged]:
 
 def everything(what: str) -> list[Packaged]:
     """What all installed distributions bring, by distribution and name; those that cannot be found are left out."""
-    return _files(what, [point for point in _points() if point.name == what])
+    return _files(what, _points())
 
 
-def strays(points: Iterable[metadata.EntryPoint] | None = None) -> list[str]:
-    """A sentence for each entry point whose name says nothing: probably misspelt."""
-    return [
-        f"{' '.join(identity(point.dist))} registers {point.name!r} in {FOLDERS}, expected one of {', '.join(HOLDS)}"
-        for point in (_points() if points is None else points)
-        if point.name not in HOLDS
-    ]
+def strays(points: Iterable[metadata.EntryPoint] = ()) -> list[str]:
+    """A sentence for each entry point, of `points` or of all, whose name says nothing: probably misspelt."""
+    wrong = [point for point in points or _points() if point.name not in HOLDS]
+    known = ", ".join(HOLDS)
+    return [f"{' '.join(identity(point.dist))} registers {point.name!r} in {FOLDERS}, expected one of {known}" for point in wrong]
 
 
 def documentation_url(distribution: str) -> str:
@@ -147,13 +145,9 @@ def _points() -> list[metadata.EntryPoint]:
 
 
 def _files(what: str, points: Iterable[metadata.EntryPoint]) -> list[Packaged]:
-    found = [
-        Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path)
-        for point in points
-        for folder in _folders(point.value)[:1]
-        for path in folder.rglob(f"*{HOLDS[what][1]}")
-        if path.is_file()
-    ]
+    own = [(identity(point.dist), folder) for point in points if point.name == what for folder in _folders(point.value)[:1]]
+    paths = [(said, folder, path) for said, folder in own for path in folder.rglob(f"*{HOLDS[what][1]}") if path.is_file()]
+    found = [Packaged(*said, path.relative_to(folder).with_suffix("").as_posix(), path) for said, folder, path in paths]
     return sorted(found, key=lambda file: (file.distribution, file.name))
 
 

@@ -63,9 +63,9 @@ class Glossary:
         word = next((word for word in (name, *words) if word in known), None)
         if word is None or word == name:
             return known.get(name, Figure(name))
-        words.remove(word)
         # How many items a qualified figure was taken over is not known, so it has no interval.
-        return attrs.evolve(known[word], name=name, label=f"{known[word].label}, {' '.join(words)}", counted=False)
+        label = f"{known[word].label}, {' '.join(other for other in words if other != word)}"
+        return attrs.evolve(known[word], name=name, label=label, counted=False)
 
     def rank(self, name: str) -> int:
         """A figure's place among those that are known; behind them where it is not."""

@@ -43,7 +43,12 @@ def rows(strange: Environment) -> dict[str, dict[str, Any]]:
         ),
         ("newer-api", "7.0", r"newer-api==7.0 was written for version 99 of the plugin interface, this ibllm speaks 1", "upgrade ibllm"),
         ("retired-api", "0.1", r"version 0 of the plugin interface, which this ibllm.* no longer accepts", "upgrade retired-api"),
-        ("misspelt-hook", "1.0", "unknown hook 'ibllm_stage_endet'; did it mean 'ibllm_stage_ended'", "upgrade or uninstall misspelt-hook"),
+        (
+            "misspelt-hook",
+            "1.0",
+            "unknown hook 'ibllm_stage_endet'; did you mean 'ibllm_stage_ended'",
+            "upgrade or uninstall misspelt-hook",
+        ),
         ("bad-spec", "0.5", "loss.bad_spec with summary = None, expected a string", "upgrade or uninstall bad-spec"),
         ("clash-one", "1.0", r"clash-one==1\.0 .* and clash-two==2\.0 ", "block or uninstall all but one"),
         ("clash-two", "2.0", r"clash-one==1\.0 .* and clash-two==2\.0 ", "block or uninstall all but one"),

@@ -82,7 +82,7 @@ def test_what_was_warned_of_is_not_lost_where_the_plugin_fails(site) -> None:  #
 def test_an_interface_that_is_no_number(site, source) -> None:  # type: ignore[no-untyped-def]
     site.install("odd", {"odd": "odd_plugin"}, {"odd_plugin": source().replace("api=1", "api='1'")})
     [row] = site.manager().rows()
-    assert row.error == "odd_plugin: ibllm_components gave loss.mine with api = '1', expected int"
+    assert row.error == "odd_plugin: ibllm_components gave loss.mine with api = '1', expected an integer"
 
 
 def test_the_command_line_shows_it_with_its_place(site, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -88,12 +88,12 @@ def test_a_hook_of_another_ibllm_may_be_optional(site, source):
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("factory", "None", "str"),
-        ("kind", "['loss']", "str"),
-        ("summary", "None", "str"),
-        ("name", "5", "str"),
-        ("config", "''", "str"),
-        ("api", "True", "int"),
+        ("factory", "None", "a string"),
+        ("kind", "['loss']", "a string"),
+        ("summary", "None", "a string"),
+        ("name", "5", "a string"),
+        ("config", "''", "a string"),
+        ("api", "True", "an integer"),
     ],
 )
 def test_a_spec_with_a_field_of_the_wrong_type_is_its_plugins_row(site, source, field, value, expected):
