@@ -55,9 +55,11 @@ class Commands(click.Group):
             raise UserError(f"the command {origin.plugin!r} of {origin} raised {cause(error)}; {helps}") from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        known = self.list_commands(ctx)
-        if not args[0].startswith("-") and args[0] not in known:
-            ctx.fail(f"no command {args[0]!r}; {suggestion(args[0], known)}")
+        command = self.get_command(ctx, args[0])
+        if command is not None:
+            return args[0], command, args[1:]
+        if not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}; {suggestion(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

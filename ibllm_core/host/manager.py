@@ -89,6 +89,7 @@ class Manager:
         self._rows: list[Row] = []
         self._plugins: dict[str, Plugin] = {}
         self._components: dict[tuple[str, str], tuple[ComponentSpec, Origin]] = {}
+        self._file = functools.cache(file_of)
         self._load(metadata.entry_points(group=PLUGINS) if entry_points is None else entry_points)
 
     # What there is
@@ -224,7 +225,7 @@ class Manager:
         kind, name, summary, api = (spec.kind, spec.name, spec.summary, spec.api) if spec else ("", origin.plugin, "", 0)
         hooks = self._plugins[origin.plugin].hooks if origin.plugin in self._plugins else ()
         where = (origin.distribution, origin.version)
-        self._rows.append(Row(kind, name, summary, *where, status, error, origin.plugin, remedy, file_of(origin.value), hooks, api))
+        self._rows.append(Row(kind, name, summary, *where, status, error, origin.plugin, remedy, self._file(origin.value), hooks, api))
 
 
 def require_kind(kind: str, where: str = "") -> None:
