@@ -241,7 +241,7 @@ def test_levels_and_ids_are_one_to_one(levels: tuple[int, ...]) -> None:
     torch.testing.assert_close(codes[0], wanted, atol=1e-6, rtol=0)
     # A code put back before the tanh is quantised to its own id.
     units = codes * quantiser.scale
-    z = torch.atanh((units + quantiser.offset) / quantiser.reach) - torch.atanh(quantiser.offset / quantiser.reach)
+    z = torch.atanh((units + quantiser.offset) / quantiser.half_range) - torch.atanh(quantiser.offset / quantiser.half_range)
     assert torch.equal(quantiser.ids(z), every)
     again, ids, commitment = quantiser(z)
     assert torch.equal(again, codes) and torch.equal(ids, every) and commitment.tolist() == [0]
