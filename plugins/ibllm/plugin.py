@@ -9,6 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ibllm.blocks.attention import Attention as Attention
+    from ibllm.blocks.attention import causal_mask as causal_mask
+    from ibllm.blocks.attention import rotary_embedding as rotary_embedding
+    from ibllm.blocks.guidance import concatenate_latents as concatenate_latents
+    from ibllm.blocks.guidance import drop_condition as drop_condition
+    from ibllm.blocks.guidance import guided as guided
+    from ibllm.blocks.layers import FeedForward as FeedForward
+    from ibllm.blocks.layers import Residual as Residual
+    from ibllm.blocks.layers import position_embedding as position_embedding
+    from ibllm.blocks.layers import word_dropout as word_dropout
+    from ibllm.blocks.likelihood import generalised_normal as generalised_normal
     from ibllm_core.errors import Notice as Notice
     from ibllm_core.errors import UserError as UserError
     from ibllm_core.errors import nearest as nearest
@@ -72,17 +83,6 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.tokenizer import UNK as UNK
     from ibllm_core.interfaces.tokenizer import Tokenizer as Tokenizer
     from ibllm_core.interfaces.tracker import Tracker as Tracker
-    from ibllm_core.model.blocks.attention import Attention as Attention
-    from ibllm_core.model.blocks.attention import causal_mask as causal_mask
-    from ibllm_core.model.blocks.attention import rotary_embedding as rotary_embedding
-    from ibllm_core.model.blocks.guidance import concatenate_latents as concatenate_latents
-    from ibllm_core.model.blocks.guidance import drop_condition as drop_condition
-    from ibllm_core.model.blocks.guidance import guided as guided
-    from ibllm_core.model.blocks.layers import FeedForward as FeedForward
-    from ibllm_core.model.blocks.layers import Residual as Residual
-    from ibllm_core.model.blocks.layers import position_embedding as position_embedding
-    from ibllm_core.model.blocks.layers import word_dropout as word_dropout
-    from ibllm_core.model.blocks.likelihood import generalised_normal as generalised_normal
     from ibllm_core.model.cycle import Cycle as Cycle
     from ibllm_core.model.evaluation import Evaluation as Evaluation
     from ibllm_core.model.model import Model as Model
@@ -118,10 +118,10 @@ _HOMES = {
     "ibllm_core.interfaces.text": "TextDecoder TextEncoder",
     "ibllm_core.interfaces.tokenizer": "BOS EOS PAD SPECIAL Tokenizer UNK",
     "ibllm_core.interfaces.tracker": "Tracker",
-    "ibllm_core.model.blocks.attention": "Attention causal_mask rotary_embedding",
-    "ibllm_core.model.blocks.guidance": "concatenate_latents drop_condition guided",
-    "ibllm_core.model.blocks.layers": "FeedForward position_embedding Residual word_dropout",
-    "ibllm_core.model.blocks.likelihood": "generalised_normal",
+    "ibllm.blocks.attention": "Attention causal_mask rotary_embedding",
+    "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
+    "ibllm.blocks.layers": "FeedForward position_embedding Residual word_dropout",
+    "ibllm.blocks.likelihood": "generalised_normal",
     "ibllm_core.model.cycle": "Cycle",
     "ibllm_core.model.evaluation": "Evaluation",
     "ibllm_core.model.model": "Model",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Laplace, Normal
 
-from ibllm_core.model.blocks.likelihood import focus_weights, generalised_normal
+from ibllm.blocks.likelihood import focus_weights, generalised_normal
 
 
 @pytest.mark.parametrize(("exponent", "family"), [(2.0, Normal), (1.0, Laplace)])

@@ -11,10 +11,10 @@ from ibllm_lstm.text_decoder import LSTMTextDecoder
 from ibllm_lstm.text_encoder import LSTMTextEncoder
 from torch import Tensor, nn
 
+from ibllm.blocks.layers import word_dropout
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, UNK
-from ibllm_core.model.blocks.layers import word_dropout
 
 CONTEXT = Context(width=12, latent=10, tokenizer=types.SimpleNamespace(size=20, max_length=9))  # type: ignore[arg-type]
 ROWS = [[BOS, 4, 5, 6, EOS], [BOS, 7, EOS], [BOS, 8, 9, 10, 11, 12, EOS]]

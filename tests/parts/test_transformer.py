@@ -11,10 +11,10 @@ from ibllm_transformer.image_encoder import ViTImageEncoder
 from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 
+from ibllm.blocks.attention import apply_rotary, rotary_embedding
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, Tokenizer
-from ibllm_core.model.blocks.attention import apply_rotary, rotary_embedding
 
 WIDTH, LATENT = 16, 12
 
