@@ -25,7 +25,7 @@ def list_files(what: str, package: str | None, as_json: bool) -> None:
 
     import attrs
 
-    from ..host import packaged
+    from ibllm_core.host import packaged
 
     found = packaged.everything(what) if package is None else packaged.of(what, package)
     if as_json:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from ..errors import UserError, nearest
-from ..host.entry_points import BLOCK, tools_by_name
-from ..host.manager import Manager, Row, manager, require_kind
-from ..host.spec import KINDS
+from ibllm_core.errors import UserError, nearest
+from ibllm_core.host.entry_points import BLOCK, tools_by_name
+from ibllm_core.host.manager import Manager, Row, manager, require_kind
+from ibllm_core.host.spec import KINDS
+
 from .recipes import list_files, shorten
 
 if TYPE_CHECKING:
-    from ..host.options import Config
+    from ibllm_core.host.options import Config
 
 
 @click.group(invoke_without_command=True)
@@ -61,7 +62,7 @@ def show(component: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of rows: address, summary, distribution, version, path.")
 def docs(page: str | None, as_json: bool) -> None:
     """List the pages of documentation that packages bring, or print one of them."""
-    from ..host import packaged
+    from ibllm_core.host import packaged
 
     if page is not None and ":" in page:
         click.echo(packaged.find("docs", page).path.read_text(encoding="utf-8", errors="replace"), nl=False)
@@ -96,8 +97,8 @@ def _table(rows: Iterable[Row]) -> str:
 
 
 def _page(found: Manager, kind: str, name: str) -> str:
-    from ..host import packaged
-    from ..recipe.words import options_of
+    from ibllm_core.host import packaged
+    from ibllm_core.recipe.words import options_of
 
     spec, origin, config = found.get(kind, name), found.origin(kind, name), found.config_class(kind, name)
     options = options_of(config)
@@ -125,7 +126,7 @@ def _page(found: Manager, kind: str, name: str) -> str:
 
 def _capabilities(found: Manager, kind: str, name: str, config: type[Config]) -> list[tuple[str, str]]:
     """What the component provides and needs with its default options."""
-    from ..recipe.answers import check_answers
+    from ibllm_core.recipe.answers import check_answers
 
     with found.blamed(kind, name, "the config"):
         default = config()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ..recipe.schema import Recipe
+    from ibllm_core.recipe.schema import Recipe
 
 
 @click.command()
@@ -21,7 +21,7 @@ def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
     Both are resolved first: what they extend is laid over, defaults and followed widths are filled in, and how a recipe is
     spread over files makes no difference. To see what an override does: ibllm diff R R --set KEY=VALUE.
     """
-    from ..recipe.resolve import differences
+    from ibllm_core.recipe.resolve import differences
 
     before, after = _load(first), _load(second, sets)
     lines = differences(before, after)
@@ -30,8 +30,8 @@ def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
 
 def _load(path: Path, sets: tuple[str, ...] = ()) -> Recipe:
     """The recipe of a run directory, or the one that the path itself is."""
-    from ..recipe import load
-    from ..runs.directory import RunDirectory
+    from ibllm_core.recipe import load
+    from ibllm_core.runs.directory import RunDirectory
 
     directory = RunDirectory(path)
     return directory.load(sets) if directory.recipe.is_file() else load(path, sets)

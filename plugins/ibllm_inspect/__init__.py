@@ -1,0 +1,1 @@
+"""What is installed and how recipes differ: ``ibllm plugins``, ``ibllm recipes``, ``ibllm diff``. Torch-free."""
