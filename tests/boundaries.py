@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("cli", "training", "contracts", "runs", "model", "recipe", "interfaces", "host")
 #: Tool plugins, which bring commands and use the core's rooms, and the other tools that each may use.
 TOOLS = {
-    "ibllm_author": ("ibllm_testing",),
+    "ibllm_author": ("ibllm_inspect", "ibllm_testing"),
     "ibllm_inspect": (),
     "ibllm_report": (),
-    "ibllm_study": ("ibllm_report",),
-    "ibllm_testing": (),
+    "ibllm_study": ("ibllm_inspect", "ibllm_report"),
+    "ibllm_testing": ("ibllm_inspect",),
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import click
 import measured as measured_figures
 import plugin_reference
+from ibllm_inspect.options import OptionRow, options_of
 
 from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host.manager import manager
@@ -21,7 +22,7 @@ from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.recipe.schema import PART, PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe, Section, sections
-from ibllm_core.recipe.words import OptionRow, article, keys, options_of, types_of
+from ibllm_core.recipe.words import article, keys, types_of
 
 DISTRIBUTION = "ibllm"
 #: Tables of a recipe that stand in several places, and what their description is called.

@@ -20,7 +20,7 @@ import attrs
 
 from .figures import Figure, Mark
 
-__all__ = ["Config", "LossConfig", "MetricConfig", "OptionError", "check_groups", "check_heads", "option"]
+__all__ = ["Config", "LossConfig", "MetricConfig", "OptionError", "option"]
 
 
 class OptionError(ValueError):
@@ -76,18 +76,6 @@ def option(
     metadata = {"help": help, "range": expected, "key": key, "unit": unit}
     default = attrs.Factory(factory) if factory else default
     return attrs.field(default=default, validator=check if expected else None, metadata=metadata)
-
-
-def check_heads(width: int | None, heads: int) -> None:
-    """Raises `ValueError` if attention heads do not share a width evenly; a width that follows the model is checked when the part is built."""
-    if width is not None and width % heads:
-        raise ValueError(f"heads = {heads}: expected a divisor of width = {width}")
-
-
-def check_groups(channels: Iterable[int], groups: int) -> None:
-    """Raises `ValueError` if group norms of `groups` groups do not fit every number of channels."""
-    for uneven in (c for c in channels if c % groups):
-        raise ValueError(f"groups = {groups}: expected a divisor of every number of channels, and {uneven} is none")
 
 
 @attrs.frozen(kw_only=True)

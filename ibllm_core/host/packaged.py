@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -56,16 +55,6 @@ class Packaged:
     def source(self) -> str:
         """Distribution and version."""
         return f"{self.distribution} {self.version}"
-
-    @property
-    def summary(self) -> str:
-        """What the file says of itself: the comment or the heading that it begins with."""
-        try:
-            with self.path.open(encoding="utf-8-sig", errors="replace") as file:
-                first = file.readline().strip()
-        except OSError:
-            return ""
-        return first.lstrip("# ") if first.startswith("#") else ""
 
 
 def split(text: str) -> tuple[str, str] | None:
@@ -128,16 +117,6 @@ def strays(points: Iterable[metadata.EntryPoint] = ()) -> list[str]:
     wrong = [point for point in points or _points() if point.name not in HOLDS]
     known = ", ".join(HOLDS)
     return [f"{' '.join(identity(point.dist))} registers {point.name!r} in {FOLDERS}, expected one of {known}" for point in wrong]
-
-
-def documentation_url(distribution: str) -> str:
-    """Where a distribution says that it is documented; empty where it does not say."""
-    try:
-        about: Any = metadata.metadata(distribution)
-    except (metadata.PackageNotFoundError, ValueError):
-        return ""
-    named = {label.strip().lower(): url.strip() for label, _, url in (u.partition(",") for u in about.get_all("Project-URL") or ())}
-    return named.get("documentation") or named.get("homepage") or about.get("Home-page") or ""
 
 
 def _points() -> list[metadata.EntryPoint]:

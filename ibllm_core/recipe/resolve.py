@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -11,15 +11,13 @@ from tomlkit.container import Container
 from tomlkit.items import Table
 
 from ..host.options import Config
-from .locate import dotted
 from .schema import READS, SECTIONS, Component, Recipe, sections
-from .words import keys, written
+from .words import keys
 
 C = TypeVar("C", Container, Table)
 
 #: Characters of a table that still stands in one line.
 WIDEST = 110
-_ABSENT = object()
 #: The order of a resolved recipe's keys and tables; others follow as they come.
 _ORDER = (*keys(Recipe), *(section.name for section in SECTIONS))
 
@@ -97,21 +95,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(member) for key, member in value.items()}
     return [_plain(member) for member in value] if isinstance(value, tuple | list) else value
-
-
-def differences(before: Recipe, after: Recipe) -> list[str]:
-    """``key.path: a → b`` for each option that differs; a component that is added, removed or replaced takes one line."""
-    return list(_tables(resolved(before), resolved(after), ()))
-
-
-def _tables(a: Mapping[str, Any], b: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    for key in dict.fromkeys([*a, *b]):
-        old, new, here = a.get(key, _ABSENT), b.get(key, _ABSENT), (*path, key)
-        if old is _ABSENT:
-            yield f"{dotted(here)}: added: {written(new)}"
-        elif new is _ABSENT:
-            yield f"{dotted(here)}: removed: {written(old)}"
-        elif isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("use") == new.get("use"):
-            yield from _tables(old, new, here)
-        elif old != new:
-            yield f"{dotted(here)}: {written(old)} → {written(new)}"

@@ -15,32 +15,6 @@ from ..host.options import Config
 _SCALARS: Mapping[Any, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
-@attrs.frozen
-class OptionRow:
-    """One option: its key in a recipe, its type in TOML's words, its default as TOML would write it, its range and its meaning."""
-
-    key: str
-    type: str
-    default: str
-    range: str
-    help: str
-    required: bool
-
-
-def options_of(config: type[Config]) -> list[OptionRow]:
-    """The options in the order in which the class declares them."""
-    rows, hints = [], types_of(config)
-    for key, field in keys(config).items():
-        default: Any = field.default
-        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types Factory as a function
-            assert not default.takes_self, "option() offers factories without arguments only"
-            default = default.factory()
-        required, facts = default is attrs.NOTHING, field.metadata
-        words = describe(hints[field.name]).removeprefix("an ").removeprefix("a ")
-        rows.append(OptionRow(key, words, "" if required else written(default), facts.get("range", ""), facts.get("help", ""), required))
-    return rows
-
-
 def keys(cls: type[Config]) -> dict[str, attrs.Attribute[Any]]:
     """Key in a recipe → the option's field; fields that hold a section of the recipe (`ibllm_core.recipe.schema`) are none."""
     fields = (field for field in attrs.fields(cls) if field.init and "section" not in field.metadata)

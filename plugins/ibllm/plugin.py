@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ibllm.blocks.attention import Attention as Attention
     from ibllm.blocks.attention import causal_mask as causal_mask
     from ibllm.blocks.attention import rotary_embedding as rotary_embedding
+    from ibllm.blocks.fits import check_groups as check_groups
+    from ibllm.blocks.fits import check_heads as check_heads
     from ibllm.blocks.guidance import concatenate_latents as concatenate_latents
     from ibllm.blocks.guidance import drop_condition as drop_condition
     from ibllm.blocks.guidance import guided as guided
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from ibllm_core.host.options import LossConfig as LossConfig
     from ibllm_core.host.options import MetricConfig as MetricConfig
     from ibllm_core.host.options import OptionError as OptionError
-    from ibllm_core.host.options import check_groups as check_groups
-    from ibllm_core.host.options import check_heads as check_heads
     from ibllm_core.host.options import option as option
     from ibllm_core.host.spec import KINDS as KINDS
     from ibllm_core.host.spec import ComponentSpec as ComponentSpec
@@ -98,7 +98,7 @@ _HOMES = {
     "ibllm_core.errors": "nearest Notice UserError",
     "ibllm_core.host.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
     "ibllm_core.host.hookspecs": "hookimpl",
-    "ibllm_core.host.options": "check_groups check_heads Config DatasetConfig LossConfig MetricConfig option OptionError",
+    "ibllm_core.host.options": "Config DatasetConfig LossConfig MetricConfig option OptionError",
     "ibllm_core.host.spec": "ComponentSpec KINDS",
     "ibllm_core.interfaces.batch": "Batch to_images to_pixels to_tokens",
     "ibllm_core.interfaces.capabilities": "CAPABILITIES",
@@ -119,6 +119,7 @@ _HOMES = {
     "ibllm_core.interfaces.tokenizer": "BOS EOS PAD SPECIAL Tokenizer UNK",
     "ibllm_core.interfaces.tracker": "Tracker",
     "ibllm.blocks.attention": "Attention causal_mask rotary_embedding",
+    "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
     "ibllm.blocks.layers": "FeedForward position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",

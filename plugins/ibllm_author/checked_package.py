@@ -15,7 +15,7 @@ from ibllm_core.host.manager import Manager, PluginError, Row, require_kind
 from ibllm_core.host.options import DatasetConfig
 from ibllm_core.recipe.locate import key_path
 from ibllm_core.recipe.structure import structure
-from ibllm_core.recipe.words import options_of
+from ibllm_inspect.options import options_of
 
 
 @attrs.frozen

@@ -6,8 +6,8 @@ from importlib import metadata
 from typing import Any
 
 from ibllm_core.host.manager import Manager, PluginError
-from ibllm_core.host.packaged import documentation_url
-from ibllm_core.recipe.words import options_of
+from ibllm_inspect.about import documentation_url
+from ibllm_inspect.options import options_of
 
 from .checked_package import Component, Subject
 

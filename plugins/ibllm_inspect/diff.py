@@ -21,7 +21,7 @@ def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
     Both are resolved first: what they extend is laid over, defaults and followed widths are filled in, and how a recipe is
     spread over files makes no difference. To see what an override does: ibllm diff R R --set KEY=VALUE.
     """
-    from ibllm_core.recipe.resolve import differences
+    from ibllm_inspect.differences import differences
 
     before, after = _load(first), _load(second, sets)
     lines = differences(before, after)

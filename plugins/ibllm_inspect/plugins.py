@@ -64,11 +64,13 @@ def docs(page: str | None, as_json: bool) -> None:
     """List the pages of documentation that packages bring, or print one of them."""
     from ibllm_core.host import packaged
 
+    from .about import documentation_url
+
     if page is not None and ":" in page:
         click.echo(packaged.find("docs", page).path.read_text(encoding="utf-8", errors="replace"), nl=False)
         return
     list_files("docs", page, as_json)
-    url = packaged.documentation_url(page) if page and not as_json else ""
+    url = documentation_url(page) if page and not as_json else ""
     if url:
         click.echo(f"\non the web: {url}")
 
@@ -98,12 +100,14 @@ def _table(rows: Iterable[Row]) -> str:
 
 def _page(found: Manager, kind: str, name: str) -> str:
     from ibllm_core.host import packaged
-    from ibllm_core.recipe.words import options_of
+
+    from .about import documentation_url
+    from .options import options_of
 
     spec, origin, config = found.get(kind, name), found.origin(kind, name), found.config_class(kind, name)
     options = options_of(config)
     pages = any(file.distribution == origin.distribution for file in packaged.everything("docs"))
-    docs = (f"ibllm plugins docs {origin.distribution}" if pages else "", packaged.documentation_url(origin.distribution))
+    docs = (f"ibllm plugins docs {origin.distribution}" if pages else "", documentation_url(origin.distribution))
     facts = [
         ("kind", KINDS[kind].summary),
         ("axes", KINDS[kind].axes),

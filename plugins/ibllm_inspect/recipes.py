@@ -27,15 +27,17 @@ def list_files(what: str, package: str | None, as_json: bool) -> None:
 
     from ibllm_core.host import packaged
 
+    from .about import summary
+
     found = packaged.everything(what) if package is None else packaged.of(what, package)
     if as_json:
-        rows = [attrs.asdict(file) | {"address": file.address, "summary": file.summary, "path": str(file.path)} for file in found]
+        rows = [attrs.asdict(file) | {"address": file.address, "summary": summary(file.path), "path": str(file.path)} for file in found]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif found:
         width, source = max(len(file.address) for file in found), max(len(file.source) for file in found)
         room = max(20, shutil.get_terminal_size((120, 24)).columns - width - source - 4)
         for file in found:
-            click.echo(f"{file.address:<{width}}  {shorten(file.summary, room):<{room}}  {file.source}")
+            click.echo(f"{file.address:<{width}}  {shorten(summary(file.path), room):<{room}}  {file.source}")
     else:
         click.echo(f"no installed package brings {what}")
     for text in packaged.strays():

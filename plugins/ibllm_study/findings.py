@@ -191,7 +191,8 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findi
     Raises:
         UserError: a path is no run directory, two runs are the same, nothing is to be compared, or no run has the figure.
     """
-    from ibllm_core.recipe.resolve import differences, resolved
+    from ibllm_core.recipe.resolve import resolved
+    from ibllm_inspect.differences import differences
 
     directories = [RunDirectory(path) for path in paths]
     for directory in directories:

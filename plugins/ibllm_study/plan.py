@@ -16,10 +16,10 @@ from ibllm_core.recipe import load
 from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.locate import key_path
 from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors
-from ibllm_core.recipe.resolve import differences
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing
 from ibllm_core.runs.glossary import Glossary
+from ibllm_inspect.differences import differences
 
 from .budget import meet
 from .scale import scaled

@@ -32,7 +32,7 @@ from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.resolve import options as plain_options
 from ibllm_core.recipe.resolve import to_toml
 from ibllm_core.recipe.structure import Flaw, structure
-from ibllm_core.recipe.words import options_of
+from ibllm_inspect.options import options_of
 
 from .checks import expect
 from .fixtures import best_device

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import click
 import pytest
+from ibllm_inspect.options import options_of
 from ibllm_testing import SUITES
 
 from ibllm_core.cli.main import cli, own_commands
@@ -19,7 +20,6 @@ from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.recipe import schema
 from ibllm_core.recipe.schema import Section
-from ibllm_core.recipe.words import options_of
 from ibllm_core.runs.directory import RunDirectory
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ibllm_inspect.differences import differences
 
 from ibllm_core.recipe import load
 from ibllm_core.recipe.mistakes import RecipeErrors
-from ibllm_core.recipe.resolve import differences
 
 UNPAIRED = Path(__file__).parents[1] / "training" / "unpaired.toml"
 

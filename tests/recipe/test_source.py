@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ibllm_inspect.differences import differences
 
 from ibllm_core.cli.main import main
 from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import RecipeErrors, load, resolved
-from ibllm_core.recipe.resolve import differences
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import attrs
 import pytest
+from ibllm_inspect.options import OptionRow, options_of
 
 from ibllm_core.host.options import Config, option
-from ibllm_core.recipe.words import OptionRow, describe, options_of, written
+from ibllm_core.recipe.words import describe, written
 
 
 @attrs.frozen(kw_only=True)
