@@ -68,7 +68,7 @@ def test_conditioning_augmentation_has_the_declared_mean_and_deviation(name: str
     mean, log_variance = part.gaussian(z)
     many = with_pooled(Latent(z.tokens.expand(b, -1, -1), z.mask.expand(b, -1), z.pooled), z.pooled.expand(b, -1))
     noise = part.noise(rng(b))
-    rest, given = part.given(many, noise)
+    rest, given = part.condition(many, noise)
     condition = given[:, -k:]
     deviation = (0.5 * log_variance[0]).exp()
     # The standard errors are σ/√b and about σ/√(2b); five of them.
