@@ -32,10 +32,11 @@ def by_hand(session: Session, batches: list[list[Batch]]) -> None:
     """Stage 1 as one would write it: no players, no cycle, no log."""
     stage = session.recipe.stages["text"]
     encoder, decoder = session.model.parts["text_encoder"], session.model.parts["image_decoder"]
-    parameters = [*encoder.parameters(), *decoder.parameters()]
+    named = {f"{number}.{name}": p for number, part in enumerate((encoder, decoder)) for name, p in part.named_parameters()}
+    parameters = list(named.values())
     from ibllm_core.model import build
 
-    optimizer = build.build_optimizer(session.recipe, "model").build(parameters)
+    optimizer = build.build_optimizer(session.recipe, "model").build(named)
     for step, (batch,) in enumerate(batches):
         z = encoder(batch.x)
         drawn = decoder.draw(z, decoder.noise(Rng((0, "train", step), batch.numbers)))

@@ -219,8 +219,8 @@ def test_components_whose_names_begin_alike_are_judged_apart(monkeypatch):
         f"globals().update({{title(name): made(wrong) for name, wrong in {wrong}.items()}})\n"
     )
     monkeypatch.setattr(contract, "_module", lambda *_: module)
-    tried = tuple(package.Component("loss", name, "", {}) for name in wrong)
-    found = contract.run(package.Subject("some", "1", ("some",), tried, {}))
+    tried = tuple(checked_package.Component("loss", name, "", {}) for name in wrong)
+    found = contract.run(checked_package.Subject("some", "1", ("some",), tried, {}))
     assert {label: (v.status, v.checks) for label, v in found.items()} == {
         f"loss.{name}": ("failed" if bad else "passed", 1) for name, bad in wrong.items()
     }
