@@ -45,7 +45,7 @@ def configuration() -> str:
             "parts are written with ibllm.plugin alone",
             "forbidden",
             source_modules=parts(),
-            forbidden_modules=["ibllm_core"],
+            forbidden_modules=["ibllm_core", "ibllm.blocks"],
             allow_indirect_imports=True,
         ),
     ]

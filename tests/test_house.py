@@ -23,7 +23,7 @@ def lines(path: Path) -> int:
 
 
 def test_the_core_can_be_held_in_ones_head():
-    assert sum(map(lines, MODULES)) <= 9000
+    assert sum(map(lines, MODULES)) < 9000
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))

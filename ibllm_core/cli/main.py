@@ -11,13 +11,14 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import click
 
 from ..errors import Notice, UserError, suggestion
 from ..host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, identity, origin_of, summary_of
+from ..host.entry_points import registered as entry_points
 
 #: Where a context keeps the `Origin` of the command that it is for.
 _ORIGIN = "ibllm_core.cli.main.origin"
@@ -85,7 +86,7 @@ def _registered() -> tuple[dict[str, list[EntryPoint]], dict[str, list[EntryPoin
     """Our commands and those of other packages: name → entry points, more than one where packages clash."""
     ours: dict[str, list[EntryPoint]] = {}
     others: dict[str, list[EntryPoint]] = {}
-    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+    for point in sorted(entry_points(COMMANDS), key=lambda point: point.name):
         table = ours if identity(point.dist)[0] == OURS else others
         table.setdefault(point.name, []).append(point)
     return ours, others

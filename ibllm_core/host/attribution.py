@@ -146,10 +146,10 @@ def naming(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        told = explained(error, recipe)
-        if told is error:
+        shown = explained(error, recipe)
+        if shown is error:
             raise
-        raise told from error
+        raise shown from error
 
 
 def explained(error: BaseException, recipe: Recipe) -> BaseException:
@@ -164,9 +164,9 @@ def explained(error: BaseException, recipe: Recipe) -> BaseException:
         problem = f"raised {type(error).__name__}: {error} ({place})"
     if key not in components:
         return error
-    told = ComponentFailed(components[key], key, problem)
-    told.__cause__ = error
-    return told
+    shown = ComponentFailed(components[key], key, problem)
+    shown.__cause__ = error
+    return shown
 
 
 def _came_from(error: BaseException, recipe: Recipe) -> tuple[str, str]:
@@ -176,7 +176,7 @@ def _came_from(error: BaseException, recipe: Recipe) -> tuple[str, str]:
         ((found, place) for module, place, _ in frames if (found := components_in(module, recipe))), ([], frames[0][1] if frames else "")
     )
     key = str(vars(error).get("ibllm_component", ""))
-    if key or not candidates:
+    if key in recipe.components() or not candidates:
         return key, place
     # Of components that share a module, the first whose factory, or whose object, the error passed through.
     passed = (key for *_, frame in frames for key, c in candidates if any(f"{n}.".startswith(f"{c.spec.factory}.") for n in _names(frame)))
@@ -192,11 +192,6 @@ def components_in(module: str, recipe: Recipe) -> list[tuple[str, Component]]:
         if found:
             return found
     return []
-
-
-def traceback_of(error: BaseException) -> str:
-    """The traceback with its causes, for whoever has to find the fault."""
-    return "".join(traceback.format_exception(error))
 
 
 def communicating(error: BaseException) -> bool:

@@ -6,9 +6,12 @@ import functools
 import importlib.util
 import os
 import re
+import sys
+from collections.abc import Iterable
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -34,6 +37,19 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.distribution}=={self.version}"
+
+
+def registered(group: str) -> Iterable[metadata.EntryPoint]:
+    """The entry points of a group; distributions are looked through again only where a folder of the path has changed."""
+    found: Iterable[metadata.EntryPoint] = _scanned(tuple((p, os.stat(p).st_mtime_ns) for p in sys.path if os.path.isdir(p))).select(
+        group=group
+    )
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _scanned(_: object) -> Any:
+    return metadata.entry_points()
 
 
 def origin_of(point: metadata.EntryPoint) -> Origin:

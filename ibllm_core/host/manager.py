@@ -17,7 +17,7 @@ import attrs
 
 from ..errors import UserError, nearest, suggestion
 from .attribution import Fault, PluginError, remedy, running
-from .entry_points import BLOCK, PLUGINS, Origin, blocked_names, file_of, origin_of, tools_by_name
+from .entry_points import BLOCK, PLUGINS, Origin, blocked_names, file_of, origin_of, registered, tools_by_name
 from .loading import Plugin, load
 from .spec import API, KINDS, OLDEST, ComponentSpec
 
@@ -71,7 +71,7 @@ class Row:
         return f"{self.kind}.{self.name}" if self.kind else f"plugin {self.plugin!r}"
 
     @property
-    def told(self) -> str:
+    def explanation(self) -> str:
         """Whose it is, what is wrong, and what helps."""
         return f"{self.distribution}=={self.version}: {self.error}; {self.remedy}"
 
@@ -90,7 +90,7 @@ class Manager:
         self._plugins: dict[str, Plugin] = {}
         self._components: dict[tuple[str, str], tuple[ComponentSpec, Origin]] = {}
         self._file = functools.cache(file_of)
-        self._load(metadata.entry_points(group=PLUGINS) if entry_points is None else entry_points)
+        self._load(registered(PLUGINS) if entry_points is None else entry_points)
 
     # What there is
 
@@ -131,12 +131,8 @@ class Manager:
         if name in self._plugins:
             return self._plugins[name]
         if name in self._failed("error"):
-            raise PluginError(f"the plugin {name!r} is broken: {self._failed('error')[name].told}")
+            raise PluginError(f"the plugin {name!r} is broken: {self._failed('error')[name].explanation}")
         raise PluginError(f"the plugin {name!r} is blocked" if name in self._failed("blocked") else f"no plugin is called {name!r}")
-
-    def hooked(self) -> tuple[str, ...]:
-        """The plugins that implement lifecycle hooks."""
-        return tuple(sorted(name for name, plugin in self._plugins.items() if plugin.hooks))
 
     def config_class(self, kind: str, name: str) -> type[Config]:
         """The component's options class, imported; raises `PluginError` with the cause where that fails, and as `get` does."""
@@ -179,7 +175,7 @@ class Manager:
         broken, blocked = self._failed("error"), self._failed("blocked")
         suspects = [name] if name in broken else [*broken] if len(broken) == 1 else []
         for plugin in suspects:
-            yield f"The plugin {plugin!r} might have it, but is broken: {broken[plugin].told}."
+            yield f"The plugin {plugin!r} might have it, but is broken: {broken[plugin].explanation}."
         others = sorted(broken.keys() - suspects)
         if others:
             yield f"Plugins that failed to load (see `ibllm plugins`): {', '.join(others)}."

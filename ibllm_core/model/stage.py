@@ -74,10 +74,10 @@ class StageTrainer:
         self.step += 1
 
     def look(self, micro: Sequence[Batch], watch: Watch) -> None:
-        """The present iteration without the optimizers' steps, for who wants to see what it computes."""
+        """The present iteration without the optimizers' steps, for who wants to see what it computes; by a procedure without a past."""
         before = self._played()
         try:
-            self.procedure.iterate(PlayedIteration(self, self._begin(micro), watch=watch))
+            build.build_procedure(self.recipe, self.stage).iterate(PlayedIteration(self, self._begin(micro), watch=watch))
         finally:
             self.go_to(self.step, before)
 

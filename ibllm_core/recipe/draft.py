@@ -89,13 +89,13 @@ class Draft:
             what = f"{show(use)} has the wrong type" if "use" in table else "missing"
             self.say((*path, "use"), what, f"the name of {article(kind)}: " + listing(self.manager.names(kind)))
             return None
-        beside = ("use", *own)
-        options = {key: value for key, value in table.items() if key not in beside}
+        known = ("use", *own)
+        options = {key: value for key, value in table.items() if key not in known}
         try:
             spec, origin = self.manager.get(kind, use), self.manager.origin(kind, use)
             config_class = self.manager.config_class(kind, use)
             with self.manager.blamed(kind, use, "the config"):
-                config = self.structure(config_class, options, path, beside, f"{kind}.{use} of {origin.distribution} {origin.version}")
+                config = self.structure(config_class, options, path, known, f"{kind}.{use} of {origin.distribution} {origin.version}")
                 if config is None:
                     return None
                 check_answers(config)

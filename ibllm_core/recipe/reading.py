@@ -64,7 +64,7 @@ def _check_plugins(draft: Draft, named: Plugins) -> None:
     for name in (name for name in draft.manager.unmatched_blocks() if name in named.block):
         near = nearest(name, {row.plugin for row in draft.manager.rows()})
         draft.say(("plugins", "block"), f'no plugin is called "{name}"', "names as `ibllm plugins` shows them", nearest=near)
-    known = draft.manager.hooked() if named.hooks else ()
+    known = sorted({row.plugin for row in draft.manager.rows() if row.hooks}) if named.hooks else ()
     for name in named.hooks:
         try:
             hooks, what, near = draft.manager.plugin(name).hooks, f"the plugin {name!r} implements no lifecycle hook", ""

@@ -77,12 +77,12 @@ def section(default: Any = None, help: str = "", **facts: Any) -> Any:
     return attrs.field(factory=dict, metadata=metadata) if default is dict else attrs.field(default=default, metadata=metadata)
 
 
-def beside(**arguments: Any) -> Any:
+def derived(**arguments: Any) -> Any:
     """Declares a field that no key of a recipe fills."""
     return attrs.field(metadata={"section": None}, **arguments)
 
 
-def but(declared: Any, **facts: Any) -> Any:
+def with_facts(declared: Any, **facts: Any) -> Any:
     """An option with more to say: ``written``, its type in a recipe where the field has another; ``unresolved``, it makes no difference to a run."""
     declared.metadata.update(facts)
     return declared
@@ -192,7 +192,9 @@ class LossEntry(Config):
 
     weight: Weight = option(1.0, help="a number, or a line over a stage's first steps; the stage's factor multiplies it")
     every: int = option(1, help="play it only on every n-th step of its player, n times as heavy", ge=1)
-    player: str | None = but(option(None, help="who plays it, for the reader; the loss must agree", choices=PLAYERS), unresolved=True)
+    player: str | None = with_facts(
+        option(None, help="who plays it, for the reader; the loss must agree", choices=PLAYERS), unresolved=True
+    )
     component: Component = section(help="the loss itself", kind="loss", spread=True)
 
 
@@ -216,7 +218,7 @@ class Plateau(Config):
 class Balance(Config):
     """``balance = { … }``: λ follows the validation, up while image → text lags behind text → image, down otherwise."""
 
-    loss: str = option("joint", help="name of the composite loss whose λ is steered")
+    loss: str = option("joint", help="name of the composite loss whose λ is changed")
     text: str = option(help="figure of the text module (text → image), higher is better")
     image: str = option(help="figure of the image module (image → text), higher is better")
     rate: float = option(0.5, help="log-change of λ for a full point of difference", gt=0)
@@ -225,7 +227,7 @@ class Balance(Config):
 
 @attrs.frozen(kw_only=True)
 class Validation(Config):
-    """``[stages.NAME.validate]``: how a stage is watched on held-out data, and what its result steers."""
+    """``[stages.NAME.validate]``: how a stage is watched on held-out data, and what follows from it."""
 
     every: int = option(100, help="steps between validations; 0 for none", ge=0)
     split: str = option("", help="the split to look at, never one that is reported; the data's own for it where none is named")
@@ -236,7 +238,7 @@ class Validation(Config):
     best: bool = option(True, help="go on from the weights of the best validation")
     patience: int = option(0, help="stop the stage after so many validations without improvement; 0 for never", ge=0)
     plateau: Plateau | None = option(None, help="lower the learning rate on a plateau")
-    balance: Balance | None = option(None, help="steer λ")
+    balance: Balance | None = option(None, help="let λ follow the validations")
 
 
 @attrs.frozen(kw_only=True)
@@ -260,9 +262,11 @@ class Stage(Config):
     stage's own values laid over.
     """
 
-    name: str = beside(default="")
+    name: str = derived(default="")
     steps: int = option(help="iterations; 0 skips the stage", ge=0)
-    train: tuple[str, ...] = but(option("all", help='parts that are trained, or "all"; others are frozen'), written=str | tuple[str, ...])
+    train: tuple[str, ...] = with_facts(
+        option("all", help='parts that are trained, or "all"; others are frozen'), written=str | tuple[str, ...]
+    )
     losses: Mapping[str, Weight] = option(help="loss → factor on its own weight")
     lr: float = option(1.0, help="factor on every learning rate", ge=0)
     schedule: Component = section(help="of the learning rate over this stage", kind="schedule")
@@ -270,7 +274,7 @@ class Stage(Config):
     training: Training = section(spread=True)
     validate: Validation | None = option(None, help="how the stage is watched on held-out data")
     init: Init | None = option(None, help="start from another run's weights")
-    place: Place = beside(default=None, eq=False)
+    place: Place = derived(default=None, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -333,8 +337,8 @@ class Recipe(Config):
     stages: Mapping[str, Stage] = section(dict, "what is trained, one after the other", required=True, removable=True)
     compute: Compute = section(Compute(), "where and how precisely")
     evaluation: EvaluationPlan = section(EvaluationPlan(), "what is measured at the end, and after each stage")
-    source: str = beside(default="")
-    place: Place = beside(default=None, eq=False)
+    source: str = derived(default="")
+    place: Place = derived(default=None, eq=False)
 
     @property
     def parts(self) -> Mapping[str, Component]:
@@ -355,9 +359,9 @@ class Recipe(Config):
         return {name: c.config.names() if isinstance(c.config, MetricConfig) else () for name, c in self.metrics.items()}
 
     def validated(self, plan: Validation) -> tuple[str, ...]:
-        """The metrics that a validation computes: those it names, and those that give the figures it steers by."""
-        steered = {plan.figure} | ({plan.balance.text, plan.balance.image} if plan.balance else set())
-        return tuple(name for name, figures in self.figures().items() if name in plan.metrics or steered & set(figures))
+        """The metrics that a validation computes: those it names, and those that give the figures it decides by."""
+        watched = {plan.figure} | ({plan.balance.text, plan.balance.image} if plan.balance else set())
+        return tuple(name for name, figures in self.figures().items() if name in plan.metrics or watched & set(figures))
 
     def latent_width(self, part: str) -> int:
         """d, the width of the latents that an encoder gives."""

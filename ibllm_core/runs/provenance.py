@@ -93,9 +93,9 @@ def _compare(entries: Iterable[_Entry], now: Mapping[str, Mapping[str, str]], wh
 def _require(what: str, missing: Iterable[tuple[_Entry, str]]) -> None:
     """Raises `UserError` where there are any; beside each, what is here instead."""
     if missing := list(missing):
-        told = dict.fromkeys(f"{e.path} = {e.component} of {e.wanted}" + (f" ({here})" if here else "") for e, here in missing)
+        listed = dict.fromkeys(f"{e.path} = {e.component} of {e.wanted}" + (f" ({here})" if here else "") for e, here in missing)
         install = _install(entry for entry, _ in missing)
-        raise UserError(f"{what} was made with what is not installed here: {'; '.join(told)}. To have it: {install}")
+        raise UserError(f"{what} was made with what is not installed here: {'; '.join(listed)}. To have it: {install}")
 
 
 def _install(entries: Iterable[_Entry]) -> str:

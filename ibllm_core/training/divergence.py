@@ -42,8 +42,8 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
                     trainer.look(feeder.make(step), _Search(session.recipe, caught))
             except _Found as found:
                 key, component, what = found.args
-                told = ComponentFailed(component, key, f"{what} in step {step + 1}'s batch, with {origin}")
-                return f"The first that is not: {told}"
+                failed = ComponentFailed(component, key, f"{what} in step {step + 1}'s batch, with {origin}")
+                return f"The first that is not: {failed}"
             if time.perf_counter() > deadline:
                 break
     return ""

@@ -182,14 +182,14 @@ class Bus:
     def __init__(self) -> None:
         self.clock = Clock()
         self._handlers: list[tuple[Listener, type, str, Handler]] = []
-        self._told: dict[str, Listener] = {}
+        self._by_name: dict[str, Listener] = {}
         self._errors: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
 
     def add(self, *listeners: Listener, first: bool = False) -> None:
         """Adds listeners: they are called after those that there are, or before them (`first`)."""
         added = [(listener, *handler) for listener in listeners for handler in listener.handlers()]
         self._handlers = added + self._handlers if first else self._handlers + added
-        self._told |= {listener.key.removeprefix("hooks/"): listener for listener in listeners}
+        self._by_name |= {listener.key.removeprefix("hooks/"): listener for listener in listeners}
 
     def listens(self, event: type) -> bool:
         """True where somebody wants such events."""
@@ -218,7 +218,7 @@ class Bus:
         """For run.json: who has hooks or has raised → where it is from, its hooks, and what raised."""
         return {
             name: {"distribution": one.distribution, "version": one.version, "hooks": list(one.hooks), "errors": self._errors[name]}
-            for name, one in self._told.items()
+            for name, one in self._by_name.items()
             if one.hooks or self._errors[name]
         }
 

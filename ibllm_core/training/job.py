@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import attrs
@@ -15,7 +16,7 @@ import torch
 
 from ..contracts import Report, check
 from ..errors import UserError
-from ..host.attribution import communicating, explained, traceback_of
+from ..host.attribution import communicating, explained
 from ..interfaces.batch import frozen
 from ..model.evaluation import records
 from ..recipe.schema import Recipe, Stage
@@ -190,7 +191,7 @@ class Job:
 
     def _fail(self, session: Session, error: BaseException) -> None:
         """Writes down what there is so far. The error that ends the run is worth more than one of writing it."""
-        stopped, traceback, rank = isinstance(error, Interrupted | KeyboardInterrupt), traceback_of(error), session.ranks.rank
+        stopped, traceback, rank = isinstance(error, Interrupted | KeyboardInterrupt), "".join(format_exception(error)), session.ranks.rank
         with contextlib.suppress(OSError):
             if session.ranks.first:
                 said, status = f"{type(error).__name__}: {error}", "interrupted" if stopped else "failed"

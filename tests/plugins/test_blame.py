@@ -75,6 +75,36 @@ def test_an_error_in_a_library_is_the_part_whose_step_was_computed() -> None:
     assert "model.image_encoder = cnn (provided by ibllm" in str(explained(caught.value, recipe))
 
 
+LOSS = """
+import attrs
+from ibllm.plugin import ComponentSpec, Loss, LossConfig, hookimpl
+
+@attrs.frozen(kw_only=True)
+class Options(LossConfig):
+    def needs(self):
+        return frozenset({"text_encoder"})
+
+class Once(Loss):
+    def __init__(self, config, context):
+        super().__init__()
+
+    def forward(self, cycle):
+        return cycle.once("once_plugin.thing", lambda: cycle.z_x.pooled.mean() * (1 / 0))
+
+@hookimpl
+def ibllm_components():
+    return [ComponentSpec(kind="loss", name="once", factory=f"{__name__}:Once", config=f"{__name__}:Options", summary="fails in a step of its own")]
+"""
+
+
+def test_an_error_in_a_plugins_own_step_is_the_plugins(site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    site.install("once", {"once": "once_plugin"}, {"once_plugin": LOSS}, version="0.3")
+    monkeypatch.setattr(plugins, "_manager", plugins._manager.__wrapped__)
+    sets = ("losses.mine={use='once'}", "stages.text.losses={image_nll=1.0, mine=1.0}", "stages.image.steps=0", "stages.joint.steps=0")
+    with pytest.raises(ComponentFailed, match=r"losses\.mine = once \(provided by once 0\.3\).*ZeroDivisionError"):
+        Job(load(TINY, (*SETS, *sets)), tmp_path / "run").run()
+
+
 def test_a_module_belongs_to_the_component_nearest_to_it() -> None:
     recipe = load(TINY)
     assert components_in("ibllm_transformer.text_decoder", recipe)[0][0] == "model.text_decoder"

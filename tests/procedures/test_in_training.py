@@ -10,6 +10,7 @@ import torch
 
 from ibllm_core.contracts import check
 from ibllm_core.errors import UserError
+from ibllm_core.model.cycle import Watch
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training import checkpoints
@@ -101,3 +102,23 @@ def test_what_a_procedure_cannot_follow_is_refused_before_anything_is_spent() ->
     pytest.importorskip("schedulefree")
     with pytest.raises(UserError, match=r"procedure = lookahead .*expected another optimizer"):
         check(tiny("procedure={use='lookahead'}", "optimizer={use='schedule_free'}"))
+
+
+@pytest.mark.parametrize("procedure", ["{use='alternate'}", "{use='extragradient'}", "{use='lookahead', every=2}"])
+def test_looking_at_an_iteration_leaves_no_trace_whatever_was_played_before(procedure: str, tmp_path: Path) -> None:
+    """Who looks for a fault puts sound weights into the model: a procedure's past, slow weights say, must not come back."""
+    session, trainer = opened(tiny(f"procedure={procedure}"), tmp_path, "image")
+    run(session, trainer, 3)
+    with torch.no_grad():
+        for p in session.model.parameters():
+            p.fill_(0.01)
+    before, steps = weights(session), {player.name: player.steps for player in trainer.players}
+    feeder = session.feeder(trainer.stage, trainer.step)
+    try:
+        for _, batch in zip(range(6), feeder, strict=False):
+            trainer.look(batch, Watch())
+    finally:
+        feeder.close()
+    after = weights(session)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert {player.name: player.steps for player in trainer.players} == steps
