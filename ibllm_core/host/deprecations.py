@@ -26,10 +26,6 @@ def retires(what: str, instead: str, api: int) -> PluginDeprecationWarning:
 def check_api(spec: ComponentSpec, function: Callable[..., Any]) -> None:
     """Warns where a spec, given by `function`, was written for a version of the interface that is accepted for a while only."""
     if OLDEST <= spec.api < API:
-        said, code = (
-            f"{spec.kind}.{spec.name} was written for version {spec.api} of the plugin interface",
-            inspect.unwrap(function).__code__,
-        )
-        warnings.warn_explicit(
-            f"{said}, which is still accepted; write it for {API}", PluginDeprecationWarning, code.co_filename, code.co_firstlineno
-        )
+        told = f"{spec.kind}.{spec.name} was written for version {spec.api} of the plugin interface, which is still accepted; write it for {API}"
+        code = inspect.unwrap(function).__code__
+        warnings.warn_explicit(told, PluginDeprecationWarning, code.co_filename, code.co_firstlineno)

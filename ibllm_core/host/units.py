@@ -1,7 +1,5 @@
 """Numbers of parameters, operations and bytes as people read them. Torch-free."""
 
-from __future__ import annotations
-
 
 def readable(count: float | None) -> str:
     """Three digits and a unit, ``—`` for None: 1234567 → ``1.23 M``."""
