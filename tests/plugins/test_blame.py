@@ -89,7 +89,8 @@ class Once(Loss):
         super().__init__()
 
     def forward(self, cycle):
-        return cycle.once("once_plugin.thing", lambda: cycle.z_x.pooled.mean() * (1 / 0))
+        z = cycle.z_x.pooled  # on the meta device all is well: the contracts find nothing
+        return cycle.once("once_plugin.thing", lambda: z.mean() * (1 / int(z.is_meta)))
 
 @hookimpl
 def ibllm_components():
