@@ -36,7 +36,7 @@ def configuration() -> str:
     rooms = [f"ibllm_core.{room}" for room in ROOMS]
     sections = [
         f"[importlinter]\nroot_packages = {_list(['ibllm', 'ibllm_core', *plugins()])}\nexclude_type_checking_imports = True\n",
-        _contract("the rooms of the core", "layers", layers=["ibllm_core.api", *rooms, "ibllm_core.errors"]),
+        _contract("the rooms of the core", "layers", layers=[*rooms, "ibllm_core.errors"]),
         _contract("the core imports no plugin", "forbidden", source_modules=["ibllm_core"], forbidden_modules=plugins()),
         _contract("parts never import each other", "independence", modules=parts()),
         _contract("parts know no tools", "forbidden", source_modules=parts(), forbidden_modules=TOOLS),

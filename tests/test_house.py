@@ -34,7 +34,7 @@ def test_a_module_is_read_in_one_sitting(path):
 
 
 def test_nothing_lies_loose_in_the_core():
-    assert {path.name for path in CORE.glob("*.py")} == {"__init__.py", "api.py", "errors.py"}
+    assert {path.name for path in CORE.glob("*.py")} == {"__init__.py", "errors.py"}
     assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
 
 

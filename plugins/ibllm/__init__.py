@@ -1,6 +1,6 @@
 """The short name: ``import ibllm; ibllm.recipe("recipes/joint.toml").run()``, ``ibllm.open("runs/joint")``. Torch-free to import."""
 
-from ibllm_core.api import LoadedRecipe, open, recipe
+from ibllm.api import LoadedRecipe, open, recipe
 
 __all__ = ["LoadedRecipe", "open", "recipe"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..errors import UserError, suggestion
-from ..host.options import DatasetConfig
+from ibllm_core.errors import UserError, suggestion
+from ibllm_core.host.options import DatasetConfig
 
 
 @click.command(name="evaluate")
@@ -18,7 +18,7 @@ from ..host.options import DatasetConfig
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON table instead.")
 def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | None, as_json: bool) -> int:
     """Measure the trained model of RUN on held-out data. Nothing in RUN is changed."""
-    from ..runs.directory import Run
+    from ibllm_core.runs.directory import Run
 
     opened = Run(run)
     plan = opened.recipe.evaluation
@@ -26,12 +26,12 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     for split in splits:
         if split not in known:
             raise UserError(f"no split {split!r} in {opened.recipe.data.use}; {suggestion(split, known)}")
-    from ..host.attribution import naming
-    from ..host.output import stdout_to_stderr
-    from ..model.build import build_metrics
-    from ..model.evaluation import evaluate, records
-    from ..runs.glossary import Glossary
-    from ..runs.results import described
+    from ibllm_core.host.attribution import naming
+    from ibllm_core.host.output import stdout_to_stderr
+    from ibllm_core.model.build import build_metrics
+    from ibllm_core.model.evaluation import evaluate, records
+    from ibllm_core.runs.glossary import Glossary
+    from ibllm_core.runs.results import described
 
     measured: dict[str, str] = {}
     results: dict[str, float] = {}
@@ -58,7 +58,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     else:
         from rich.console import Console
 
-        from .results_table import records_table, results_table
+        from ibllm_core.cli.results_table import records_table, results_table
 
         Console().print(results_table(results, Glossary.of(opened.recipe)), records_table(measured))
     return 0

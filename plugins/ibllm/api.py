@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .recipe.schema import Recipe
-    from .runs.directory import Run
-    from .training.events import Listener
+    from ibllm_core.recipe.schema import Recipe
+    from ibllm_core.runs.directory import Run
+    from ibllm_core.training.events import Listener
 
 __all__ = ["LoadedRecipe", "open", "recipe"]
 
@@ -23,7 +23,7 @@ class LoadedRecipe:
 
     def check(self) -> object:
         """Builds it on the meta device (`ibllm_core.contracts.Report`)."""
-        from .contracts import check
+        from ibllm_core.contracts import check
 
         return check(self.resolved)
 
@@ -38,7 +38,7 @@ class LoadedRecipe:
         Raises:
             UserError: what the command line exits with 2 for.
         """
-        from .training.job import Job
+        from ibllm_core.training.job import Job
 
         job = Job(self.resolved, Path(run_dir) if run_dir is not None else None, listeners)
         job.run(resume)
@@ -56,13 +56,13 @@ def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int |
     Raises:
         UserError: with every mistake in it.
     """
-    from .recipe import load
+    from ibllm_core.recipe import load
 
     return LoadedRecipe(load(Path(path), tuple(set), seed))
 
 
 def open(path: str | os.PathLike[str]) -> Run:
     """Opens a run directory."""
-    from .runs.directory import Run
+    from ibllm_core.runs.directory import Run
 
     return Run(path)
