@@ -43,6 +43,7 @@ def option(
     key: str | None = None,
     factory: Callable[[], Any] | None = None,
     unit: str = "",
+    path: str = "",
 ) -> Any:
     """Declares one option. `default` omitted: the recipe must give it.
 
@@ -53,6 +54,8 @@ def option(
         key: the name in a recipe where it is no Python name (``lambda``).
         factory: makes the default, where it is mutable.
         unit: ``steps`` for a number of a stage's steps: a study that scales the stages scales it too.
+        path: it names a ``file``, a ``folder``, a ``file or folder``, a ``run``, or a ``name``, which is a folder only where there is one. Relative paths
+            are those of the file that says them, and before a run is started there has to be something.
     """
     allowed = tuple(choices) if choices is not None else None
     bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", ge), (">", gt), ("<=", le), ("<", lt)) if bound is not None]
@@ -73,7 +76,7 @@ def option(
         if not inside(value):
             raise OptionError(attribute.metadata.get("key") or attribute.name, value, expected)
 
-    metadata = {"help": help, "range": expected, "key": key, "unit": unit}
+    metadata = {"help": help, "range": expected, "key": key, "unit": unit, "path": path}
     default = attrs.Factory(factory) if factory else default
     return attrs.field(default=default, validator=check if expected else None, metadata=metadata)
 
@@ -93,6 +96,13 @@ class Config:
     def needs(self) -> frozenset[str]:
         """What it asks of others: ``"image_decoder"`` (a part is there), ``"image_decoder.differentiable_draw"`` (it can do that), ``"data.pairs"``."""
         return frozenset()
+
+    def check(self) -> Iterable[OptionError]:
+        """What is wrong with what the options name outside the recipe (files, packages), each named by its option; empty where all is well.
+
+        Asked before a run is started, and never where a run is opened or goes on.
+        """
+        return ()
 
 
 @attrs.frozen(kw_only=True)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..errors import nearest
+from ..errors import UserError, nearest
 from ..host.options import DatasetConfig
 from .draft import Draft, needs, parts_reached, players_of, switches, terms_of, ways
 from .schema import PARTS, READS, UNPAIRED, Component, Init, Validation
-from .words import listing
+from .words import listing, written
 
 
 def check_all(draft: Draft) -> None:
@@ -158,6 +158,21 @@ def _validations(draft: Draft) -> Iterator[tuple[tuple[str, ...], Validation]]:
             yield ("stages", name, "validate"), stage.validate
 
 
+def named_files_are_there(draft: Draft) -> None:
+    """Files, folders and runs that options name are there, and what components find out about them is well; a run's record is not asked."""
+    for found in draft.dependencies() if not draft.recorded else ():
+        if lacks := found.lacks():
+            draft.say(found.path, lacks[0], lacks[1], nearest=lacks[2])
+    for key, component in draft.recipe.components().items() if not draft.recorded else ():
+        try:
+            with draft.manager.blamed(component.kind, component.use, "the check of its options"):
+                for wrong in component.config.check():
+                    what = f"{written(wrong.value)} is refused"
+                    draft.say((*key.split("."), wrong.name), what, wrong.expected, provider=component.provider)
+        except UserError as error:
+            draft.say((*key.split("."), "use"), str(error))
+
+
 def unpaired_data_fit(draft: Draft) -> None:
     """A table gives what it is there for, and its images are of the main data's shape."""
     for name, component in draft.recipe.unpaired.items():
@@ -285,6 +300,7 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     figures_are_there,
     own_losses_can_be_watched,
     inits_name_parts,
+    named_files_are_there,
     unpaired_data_fit,
     stages_name_the_losses,
     losses_are_played_by_whom_they_name,

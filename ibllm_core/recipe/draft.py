@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os.path
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
 
 from ..errors import UserError, nearest
+from ..host import packaged
 from ..host.manager import Manager, UnknownComponent
 from ..host.options import Config, LossConfig, MetricConfig
 from ..host.spec import KINDS
 from .answers import check_answers
+from .dependencies import Dependency
 from .document import Document
 from .locate import Path
 from .mistakes import Mistakes
@@ -26,13 +30,15 @@ C = TypeVar("C", bound=Config)
 @attrs.define(kw_only=True)
 class Draft:
     """`recipe` as far as it could be read. What is missing there and stands in `document` has its mistake already, and `unread` names the
-    sections, or top-level keys, that are at their defaults for that reason."""
+    sections, or top-level keys, that are at their defaults for that reason. `recorded`: it is a run's own."""
 
     document: Document
     manager: Manager
     mistakes: Mistakes
     recipe: Recipe = Recipe(order=())
     unread: set[str] = attrs.field(factory=set)
+    recorded: bool = False
+    _named: dict[Path, Dependency] = attrs.field(factory=dict, init=False)
 
     def names(self, *path: str) -> tuple[str, ...]:
         """The names that a table of the document has, whether they could be read or not."""
@@ -77,10 +83,30 @@ class Draft:
 
     def structure(self, cls: type[C], table: Mapping[str, Any], path: Path, also: Iterable[str] = (), provider: str = "") -> C | None:
         """An instance of `cls`, or None once its mistakes are noted."""
-        done = structure(cls, table, also)
+        done = structure(cls, table, also, lambda inside, written, kind: self._located((*path, *inside), written, kind))
         for flaw in done if isinstance(done, list) else ():
             self.say((*path, *flaw.path), flaw.what, flaw.expected, nearest=flaw.nearest, provider=provider)
         return None if isinstance(done, list) else done
+
+    def _located(self, path: Path, written: str, kind: str) -> str:
+        """Where a file is that an option names: a relative path is one of the file that says it, and of the working directory where that is no file
+        of the user's (an override, a packaged recipe, a run's record) and below ``runs/``, where runs are made."""
+        place, of_packages = self.place(*path), [str(file.path) for file in packaged.everything("recipes")]
+        here = self.recorded or not place.line or place.file in of_packages or pathlib.PurePath(written).parts[:1] == ("runs",)
+        found = os.path.abspath(os.path.join("" if here else os.path.dirname(place.file), os.path.expanduser(written)))
+        if not written or (kind == "name" and not os.path.exists(found)):
+            return written
+        holds: Any = self.document.data
+        for step in path[:-1]:
+            holds = holds[step]
+        self._named[path] = Dependency(path, kind, pathlib.Path(found), holds.get("weights", "best") if kind == "run" else "", place)
+        holds[path[-1]] = found
+        return found
+
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """What the options read so far name; stages that are not played need nothing."""
+        idle = [("stages", name) for name, stage in self.recipe.stages.items() if not stage.steps]
+        return tuple(one for path, one in self._named.items() if path[:2] not in idle)
 
     def component(self, kind: str, path: tuple[str, ...], table: Mapping[str, Any], own: Iterable[str] = ()) -> Component | None:
         """The component that a table names beside `own` keys of the recipe; None once the mistakes are noted."""

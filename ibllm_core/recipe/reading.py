@@ -30,6 +30,7 @@ def load(
     seed: int | None = None,
     manager: plugins.Manager | None = None,
     over: Iterable[Document] = (),
+    recorded: bool = False,
 ) -> Recipe:
     """Reads a recipe with all that it extends.
 
@@ -38,6 +39,7 @@ def load(
         sets: overrides, ``KEY=VALUE``.
         seed: instead of the recipe's, for every purpose.
         over: documents laid over the file, one after the other, below the overrides.
+        recorded: it is what a run wrote down: the files that it names need not be there any more.
         manager: where components are looked up; the process's own without the plugins that the recipe blocks.
 
     Raises:
@@ -47,7 +49,7 @@ def load(
     overrides = (*sets, *(() if seed is None else (f"seed={seed}",)))
     document = read(path, overrides, mistakes, over)
     document.data.setdefault("name", pathlib.Path(document.file).stem)
-    draft = Draft(document=document, manager=manager or plugins.manager(), mistakes=mistakes)
+    draft = Draft(document=document, manager=manager or plugins.manager(), mistakes=mistakes, recorded=recorded)
     named = _read_entry(draft, Plugins, ("plugins",)) or Plugins()
     if manager is None and named.block:
         draft.manager = plugins.manager(named.block)
@@ -57,7 +59,8 @@ def load(
         _read_sections(draft)
         check_all(draft)
     mistakes.throw()
-    return attrs.evolve(draft.recipe, source=to_toml(document.data), place=Place(file=document.file, line=1, key=""))
+    place = Place(file=document.file, line=1, key="")
+    return attrs.evolve(draft.recipe, source=to_toml(document.data), place=place, dependencies=draft.dependencies())
 
 
 def _check_plugins(draft: Draft, named: Plugins) -> None:

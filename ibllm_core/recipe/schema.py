@@ -16,6 +16,7 @@ import attrs
 
 from ..host.options import Config, MetricConfig, option
 from ..host.spec import ComponentSpec
+from .dependencies import Dependency
 from .words import is_mapping, keys, types_of
 
 #: The recipe format this core reads.
@@ -156,7 +157,7 @@ class Component:
 class Init(Config):
     """``init = { run = "runs/joint", parts = ["text_encoder"] }``: start from another run's weights."""
 
-    run: str = option(help="the run directory to take weights from")
+    run: str = option(help="the run directory to take weights from", path="run")
     parts: tuple[str, ...] = option((), help="which parts; empty for all that both have (in a part's own table: that part)")
     weights: str = option("best", help="which of the run's weights", choices=("best", "raw"))
 
@@ -314,7 +315,8 @@ class Plugins(Config):
 
 @attrs.frozen(kw_only=True)
 class Recipe(Config):
-    """A recipe: keys of its own, and tables. `source` is the resolved TOML text that reads back to the same recipe."""
+    """A recipe: keys of its own, and tables. `source` is the resolved TOML text that reads back to the same recipe; `dependencies` are
+    the files, folders and runs that it names."""
 
     format: int = option(FORMAT, help="version of the recipe format; some file of the chain must say it", ge=1)
     name: str = option("", help="name of the run; the file's name when left out")
@@ -339,6 +341,7 @@ class Recipe(Config):
     evaluation: EvaluationPlan = section(EvaluationPlan(), "what is measured at the end, and after each stage")
     source: str = derived(default="")
     place: Place = derived(default=None, eq=False)
+    dependencies: tuple[Dependency, ...] = derived(default=(), eq=False)
 
     @property
     def parts(self) -> Mapping[str, Component]:

