@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -11,7 +15,9 @@ from ..interfaces.image import DrawingDecoder
 from ..interfaces.noise import leave_uncompiled
 from ..interfaces.text import TextDecoder
 from ..recipe.schema import Compute
-from .model import Model
+
+if TYPE_CHECKING:
+    from .model import Model
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -36,6 +42,39 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if wanted == "bf16" else None
 
 
+def precision_of(model: Model) -> str:
+    """What a model computes in on its device: ``bf16``, ``tf32`` or ``fp32``."""
+    if model.autocast is not None:
+        return "bf16"
+    return "tf32" if model.tf32 and model.device.type == "cuda" else "fp32"
+
+
+@contextmanager
+def arithmetic(tf32: bool) -> Iterator[None]:
+    """How this process computes with float32: the one place that says so, for training, measuring and using a model.
+
+    Within, products of matrices, convolutions and recurrent layers are IEEE's, or with `tf32` TF32's on devices that have it, and subnormal numbers
+    are zero. Afterwards this and the number of threads are as before: the process may be somebody's notebook.
+    """
+    backends = cast(Any, torch.backends)  # whose types are not told
+    cudnn, cpu = backends.cudnn, backends.mkldnn
+    kinds = (backends.cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn)
+    before, threads, smallest = [kind.fp32_precision for kind in kinds], torch.get_num_threads(), sys.float_info.min
+    flushed = smallest / 2 == 0
+    # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
+    # the setting when they are made, so it comes before the first operation that makes them.
+    torch.set_flush_denormal(True)
+    for kind in kinds:
+        kind.fp32_precision = "tf32" if tf32 else "ieee"
+    try:
+        yield
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.fp32_precision = value
+        torch.set_flush_denormal(flushed)
+        torch.set_num_threads(threads)
+
+
 def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -47,9 +86,8 @@ def prepare(model: Model, compute: Compute) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)
-        torch.backends.cuda.matmul.allow_tf32 = True
     model.to(device)
-    model.autocast = choose_precision(compute.precision, device)
+    model.autocast, model.tf32 = choose_precision(compute.precision, device), compute.precision == "tf32"
     if compute.compile:
         compile_parts(model)
     return device

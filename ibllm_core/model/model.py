@@ -19,6 +19,7 @@ from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
 from ..interfaces.text import TextDecoder, TextEncoder
 from ..interfaces.tokenizer import Tokenizer
+from .compute import arithmetic
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -38,6 +39,7 @@ class Model(nn.Module):
         self.tokenizers = dict(tokenizers)
         self.image_shape = image_shape
         self.autocast: torch.dtype | None = None
+        self.tf32 = False
         self.beams, self.length_exponent = 1, 0.0
 
     @property
@@ -71,7 +73,7 @@ class Model(nn.Module):
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            with torch.no_grad(), self.precision():
+            with torch.no_grad(), arithmetic(self.tf32), self.precision():
                 yield
         finally:
             for module, mode in modes:

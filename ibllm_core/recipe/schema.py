@@ -283,7 +283,11 @@ class Compute(Config):
     """``[compute]``: where and how precisely."""
 
     device: str = option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N")
-    precision: str = option("auto", help="auto: bf16 on CUDA that has it, fp32 elsewhere", choices=("auto", "fp32", "bf16"))
+    precision: str = option(
+        "auto",
+        help="auto: bf16 on CUDA that has it, fp32 elsewhere; fp32 is exact float32 everywhere; tf32: float32 whose products CUDA rounds to 10 bits",
+        choices=("auto", "fp32", "tf32", "bf16"),
+    )
     threads: int = option(0, help="CPU threads; 0 for the number of cores this process may use", ge=0)
     compile: bool = option(False, help="torch.compile each part's passes (the critic stays eager: its penalties differentiate twice)")
 

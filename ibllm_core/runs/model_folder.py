@@ -56,7 +56,7 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     if missing or unexpected:
         raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
     chosen = choose_device(device or recipe.compute.device)
-    model.autocast = choose_precision(recipe.compute.precision, chosen)
+    model.autocast, model.tf32 = choose_precision(recipe.compute.precision, chosen), recipe.compute.precision == "tf32"
     return model.to(chosen).eval()
 
 

@@ -18,6 +18,7 @@ from ..contracts import Report, check
 from ..errors import UserError
 from ..host.attribution import communicating, explained
 from ..interfaces.batch import frozen
+from ..model.compute import arithmetic, precision_of
 from ..model.evaluation import records
 from ..recipe.schema import Recipe, Stage
 from ..runs.directory import RunDirectory, write_json, write_text
@@ -77,11 +78,13 @@ class Job:
         if not resume:
             self.directory.require_new()
         bus, hooks, session, started = Bus(), [], None, False
+        process = contextlib.ExitStack()
         if first_process():
             hooks = listeners.plugin_hooks(self.recipe, self.directory.path)
             standing, self.blocked = listeners.standing(self.recipe)
             bus.add(*self._listeners, *hooks, *standing)
         try:
+            process.enter_context(arithmetic(self.recipe.compute.precision == "tf32"))
             bus.emit(RunStarted(self.recipe, self.directory.path))
             found = checkpoints.newest(self.directory.checkpoints) if resume else None
             # A run that starts where another one left it has no record of its own yet.
@@ -112,6 +115,7 @@ class Job:
                 raise
             raise shown from error
         finally:
+            process.close()
             leave()
 
     def _begin(self, session: Session, resume: bool, found: Checkpoint | None, report: Report | None) -> None:
@@ -216,7 +220,7 @@ class Job:
             "command": self._command,
             "seed": attrs.asdict(recipe.seed),
             "versions": {"ibllm": version("ibllm"), "python": platform.python_version(), "torch": torch.__version__},
-            "hardware": hardware(session.model.device),
+            "hardware": hardware(session.model.device) | {"precision": precision_of(session.model)},
             "provenance": provenance(recipe),
             **Glossary.of(recipe).record(),
             "hooks": session.bus.record(),

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import UserError
@@ -52,9 +51,6 @@ class Session:
         stopping: Callable[[], bool] = lambda: False,
         resume: bool = False,
     ) -> None:
-        # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
-        # the setting when they are made, so it comes before the first operation that makes them.
-        torch.set_flush_denormal(True)
         self.recipe, self.directory, self.bus, self.stopping = recipe, directory, bus or Bus(), stopping
         self.dataset, self.unpaired = build.build_dataset(recipe), build.build_unpaired(recipe)
         texts = [self.dataset, *(other for name, other in self.unpaired.items() if name == "text")]

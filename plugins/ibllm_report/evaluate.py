@@ -29,13 +29,14 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     from ibllm_core.host.attribution import naming
     from ibllm_core.host.output import stdout_to_stderr
     from ibllm_core.model.build import build_metrics
+    from ibllm_core.model.compute import arithmetic
     from ibllm_core.model.evaluation import evaluate, records
     from ibllm_core.runs.glossary import Glossary
     from ibllm_core.runs.results import described
 
     measured: dict[str, str] = {}
     results: dict[str, float] = {}
-    with naming(opened.recipe), stdout_to_stderr():
+    with naming(opened.recipe), stdout_to_stderr(), arithmetic(opened.recipe.compute.precision == "tf32"):
         metrics = build_metrics(opened.recipe)
         for split in splits or plan.splits:
             figures, evaluation = evaluate(

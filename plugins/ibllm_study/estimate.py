@@ -31,18 +31,13 @@ def probe(recipe: Recipe) -> Mapping[str, float]:
     Raises:
         UserError: the recipe cannot be built.
     """
-    import torch
-
+    from ibllm_core.model.compute import arithmetic
     from ibllm_core.runs.directory import RunDirectory
     from ibllm_core.training.session import Session
 
-    threads = torch.get_num_threads()
-    try:
-        with tempfile.TemporaryDirectory(prefix="ibllm-probe-") as folder:
-            session = Session(recipe, RunDirectory(Path(folder)))
-            return {stage.name: _seconds(session, stage, session.trainer(stage)) for stage in recipe.running()}
-    finally:
-        torch.set_num_threads(threads)
+    with arithmetic(recipe.compute.precision == "tf32"), tempfile.TemporaryDirectory(prefix="ibllm-probe-") as folder:
+        session = Session(recipe, RunDirectory(Path(folder)))
+        return {stage.name: _seconds(session, stage, session.trainer(stage)) for stage in recipe.running()}
 
 
 def _seconds(session: Session, stage: Stage, trainer: StageTrainer) -> float:

@@ -53,15 +53,13 @@ def best_device() -> Iterator[torch.device]:
     """CUDA where there is one: what can run there is tested there, without TF32, whose 10 bits would need other tolerances."""
     import torch
 
+    from ibllm_core.model.compute import arithmetic
+
     if not torch.cuda.is_available():
         yield torch.device("cpu")
         return
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
+    with arithmetic(tf32=False):
         yield torch.device("cuda")
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 @pytest.fixture(scope="session")
