@@ -14,6 +14,7 @@ ROOMS = ("cli", "training", "contracts", "runs", "model", "recipe", "interfaces"
 #: Tool plugins, which bring commands and use the core's rooms, and the other tools that each may use.
 TOOLS = {
     "ibllm_author": ("ibllm_inspect", "ibllm_testing"),
+    "ibllm_diagnose": (),
     "ibllm_inspect": (),
     "ibllm_report": (),
     "ibllm_study": ("ibllm_inspect", "ibllm_report"),

@@ -1,7 +1,7 @@
 """What happens in a run, and the bus that takes it to whoever listens. Torch-free.
 
 The display, trackers, metrics.jsonl, plugins' lifecycle hooks and the report are listeners; training knows none of them. A listener looks on: events
-hold no model, their figures are read-only, and one that raises is named, left out, and changes nothing.
+hold no model (but `NotFinite`, which ends the run), their figures are read-only, and one that raises is named, left out, and changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..model.stage import StageTrainer
     from ..recipe.schema import Recipe, Stage
+    from .session import Session
 
 
 Handler = Callable[[Any], None]
@@ -100,6 +102,19 @@ class Measuring:
 
 
 @attrs.frozen
+class NotFinite:
+    """A loss or a gradient is no finite number any more, and the run is about to fail: listeners append what they find out.
+
+    They may play iterations again and change the weights, which nobody uses afterwards.
+    """
+
+    stage: Stage
+    session: Session
+    trainer: StageTrainer
+    findings: list[str] = attrs.field(factory=list)
+
+
+@attrs.frozen
 class StageEnded:
     """A stage is done and its checkpoint written; `figures` are ``SPLIT/FIGURE`` → value, `note` says how it ended if not after its last step."""
 
@@ -145,7 +160,7 @@ class RunClosed:
 EVENTS: Mapping[str, type] = {
     "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower(): event
     for event in (
-        RunStarted, ModelBuilt, StageStarted, Stepped, Logged, Validated, Measuring, StageEnded, Sampled, RunEnded, Failed, RunClosed,
+        RunStarted, ModelBuilt, StageStarted, Stepped, Logged, Validated, Measuring, NotFinite, StageEnded, Sampled, RunEnded, Failed, RunClosed,
     )
 }  # fmt: skip
 

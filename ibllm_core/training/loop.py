@@ -14,8 +14,7 @@ from ..model.cycle import Cycle
 from ..model.players import MODEL
 from ..model.stage import StageTrainer
 from ..recipe.schema import Stage, Validation
-from .divergence import first_wrong
-from .events import Logged, Stepped, Validated
+from .events import Logged, NotFinite, Stepped, Validated
 from .session import Session
 
 
@@ -66,12 +65,11 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
     means = trainer.read()
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
     if wrong:
-        named = first_wrong(session, stage, trainer)
+        session.bus.emit(looked := NotFinite(stage, session, trainer))
+        session.ranks.wait()  # one that fails ends all, and the first process looks for the cause
+        found = "; ".join(looked.findings) or "What gave the first one was not looked for"
         hint = "a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"
-        raise Diverged(
-            f"stage {stage.name}, step {trainer.step}: {', '.join(wrong)} is no longer a finite number. "
-            + (f"{named}. If it is sound, {hint}" if named else f"Every part and loss gives numbers where training stood before; {hint}")
-        )
+        raise Diverged(f"stage {stage.name}, step {trainer.step}: {', '.join(wrong)} is no longer a finite number. {found}; {hint}")
     # A window may be shorter than log_every at a stage's end or after a restart.
     steps = trainer.step % stage.training.log_every or stage.training.log_every
     means["samples_per_second"] = steps * stage.training.batch / (time.perf_counter() - since)

@@ -14,14 +14,24 @@ import attrs
 import torch
 from torch import Tensor
 
-from ..host.attribution import ComponentFailed, components_in
-from ..model import build
-from ..model.cycle import Watch
-from ..model.players import Player
-from ..model.stage import StageTrainer
-from ..recipe.schema import Recipe, Stage
-from . import checkpoints
-from .session import Session
+from ibllm_core.host.attribution import ComponentFailed, components_in
+from ibllm_core.model import build
+from ibllm_core.model.cycle import Watch
+from ibllm_core.model.players import Player
+from ibllm_core.model.stage import StageTrainer
+from ibllm_core.recipe.schema import Recipe, Stage
+from ibllm_core.training import checkpoints
+from ibllm_core.training.events import Listener, NotFinite
+from ibllm_core.training.session import Session
+
+
+class Divergence(Listener):
+    """Says which component it was, where there is one."""
+
+    def on_not_finite(self, event: NotFinite) -> None:
+        found = first_wrong(event.session, event.stage, event.trainer)
+        nobody = "Every part and loss gives numbers where training stood before"
+        event.findings.append(f"{found}. If it is sound" if found else nobody)
 
 
 def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
