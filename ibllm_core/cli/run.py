@@ -28,7 +28,8 @@ INTERRUPTED = 130
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's seed (of weights, data and evaluation alike).")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. stages.joint.steps=40; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint. RECIPE may be the run directory.")
-def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> int:
+@click.option("--accept-code", is_flag=True, help="Resume although source code, or a run that weights are taken from, has changed since.")
+def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool, accept_code: bool) -> int:
     """Train RECIPE's stages, measure the result and write a report.
 
     Ctrl-C stops at the next step with a checkpoint.
@@ -47,7 +48,7 @@ def command(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[st
                 stages = ", ".join(f"{stage.name} {stage.steps}" for stage in resolved.running())
                 screen.say(f"{resolved.name}: {stages} steps → {directory}")
             with interruptible(job):
-                results = job.run(resume)
+                results = job.run(resume, accept_code)
     except Interrupted as stopped:
         click.echo(f"{stopped}; go on with: ibllm run {shlex.quote(str(directory))} --resume", err=True)
         return INTERRUPTED

@@ -78,7 +78,7 @@ class RunDirectory:
         """The recipe as it was resolved, with overrides. Raises `UserError`, with what to install, where a plugin of the run is not there."""
         from .provenance import load_recorded
 
-        return load_recorded(self.recipe, self.info().get("provenance"), str(self.path), sets)
+        return load_recorded(self.recipe, self.info(), str(self.path), sets)
 
     def info(self) -> dict[str, Any]:
         """What run.json says; empty where there is none."""

@@ -50,7 +50,7 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     """A model folder's model, ready to use. Raises `UserError` where something is missing or damaged."""
     weights = read_weights(folder / WEIGHTS)
     if recipe is None:
-        recipe = load_recorded(folder / "recipe.toml", (read_json(folder / "model.json") or {}).get("provenance"), str(folder))
+        recipe = load_recorded(folder / "recipe.toml", read_json(folder / "model.json") or {}, str(folder))
     model = build.build_model(recipe, build.build_tokenizers(recipe, saved=folder), build.image_shape(recipe))
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if missing or unexpected:

@@ -14,6 +14,7 @@ from ..errors import Notice, UserError
 from ..host.entry_points import UNKNOWN, plain
 from ..host.manager import manager
 from ..recipe.schema import Recipe
+from .sources import changed, code
 
 
 @attrs.frozen
@@ -47,17 +48,17 @@ def provenance(recipe: Recipe) -> dict[str, dict[str, str]]:
     return found
 
 
-def load_recorded(file: Path, record: object, what: str, sets: Sequence[str] = ()) -> Recipe:
-    """Reads the recipe of the run `what`, with overrides, and compares its `record`, as `provenance` gave it, with what is installed.
+def load_recorded(file: Path, info: Mapping[str, Any], what: str, sets: Sequence[str] = ()) -> Recipe:
+    """Reads the recipe of the run `what`, with overrides, and compares its record (run.json or model.json) with what is installed.
 
-    A package of another version, or another one that offers the component now, is warned of.
+    A package of another version or with other source, or another one that offers the component now, is warned of.
 
     Raises:
         UserError: a component is not here, or only another package's, or the recipe cannot be read with the versions that are. Says what to install.
     """
     from ..recipe import load
 
-    entries = _entries(record)
+    entries = _entries(info.get("provenance"))
     _require(what, [(entry, entry.installed and f"{entry.installed} is installed") for entry in entries if not _offered(entry)])
     try:
         recipe = load(file, sets, recorded=True)
@@ -68,13 +69,14 @@ def load_recorded(file: Path, record: object, what: str, sets: Sequence[str] = (
         made_with = dict.fromkeys(f"{e.wanted} ({f'here: {e.installed}' if e.installed else 'not installed here'})" for e in others)
         install = f"{what} was made with {', '.join(made_with)}. To have what it was made with: {_install(others)}"
         raise UserError(f"{error}\n\n{install}") from error
-    _compare(entries, provenance(recipe), what)
+    edited = changed(info.get("sources", {}), code(recipe))
+    _compare(entries, provenance(recipe), what, [f"another state of {', '.join(edited)}"] if edited else [])
     return recipe
 
 
-def _compare(entries: Iterable[_Entry], now: Mapping[str, Mapping[str, str]], what: str) -> None:
-    """Raises `UserError` and warns as `load_recorded` does; a component that was overridden is nothing to compare."""
-    replaced, others = [], []
+def _compare(entries: Iterable[_Entry], now: Mapping[str, Mapping[str, str]], what: str, others: list[str]) -> None:
+    """Raises `UserError` and warns (of `others` too) as `load_recorded` does; a component that was overridden is nothing to compare."""
+    replaced = []
     for entry in entries:
         here = _Entry(path=entry.path, **now[entry.path]) if entry.path in now else None
         if here is None or here.component != entry.component:

@@ -25,6 +25,7 @@ from ..runs.directory import RunDirectory, write_json, write_text
 from ..runs.glossary import Glossary
 from ..runs.model_folder import save_model
 from ..runs.provenance import provenance
+from ..runs.sources import goes_on
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, leave
@@ -68,8 +69,11 @@ class Job:
         """Asks the run to stop at the next step boundary; `run` then raises `Interrupted`."""
         self.stopping = True
 
-    def run(self, resume: bool = False) -> dict[str, float]:
+    def run(self, resume: bool = False, accept_code: bool = False) -> dict[str, float]:
         """Trains, or goes on from the newest whole checkpoint; returns the flat table of figures.
+
+        Args:
+            accept_code: goes on although the source of a package, or a run that weights are taken from, has changed.
 
         Raises:
             UserError: the recipe cannot be built, or the directory holds a run already.
@@ -77,6 +81,7 @@ class Job:
         """
         if not resume:
             self.directory.require_new()
+        self._sources = goes_on(self.directory.info(), self.recipe, str(self.directory.path), accept_code)
         bus, hooks, session, started = Bus(), [], None, False
         process = contextlib.ExitStack()
         if first_process():
@@ -135,7 +140,7 @@ class Job:
                 for name, tokenizer in session.tokenizers.items():
                     write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
             record = self._record(session, report) if report is not None else Glossary.of(self.recipe).record()
-            self.directory.update(**record, status="running", **({"error": "", "traceback": ""} if resume else {}))
+            self.directory.update(**record, **self._sources, status="running", **({"error": "", "traceback": ""} if resume else {}))
         session.ranks.wait()
 
     def _stage(self, session: Session, number: int, found: Checkpoint | None) -> None:
@@ -168,7 +173,7 @@ class Job:
         """Measures the run on every reported split and writes all that it leaves behind; returns the flat table."""
         info, clock = self.directory.info(), session.bus.clock
         with clock.timed("evaluation"):
-            record = {name: info[name] for name in ("provenance", "attribution", "versions")}
+            record = {name: info[name] for name in ("provenance", "attribution", "versions")} | {"sources": self._sources["sources"]}
             weights = {name: session.average.get(name, tensor) for name, tensor in session.model.state_dict().items()}
             save_model(self.directory.model, self.recipe, session.model, weights, session.tokenizers, record)
             results, measured = _measure(session)

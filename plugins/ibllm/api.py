@@ -27,12 +27,20 @@ class LoadedRecipe:
 
         return check(self.resolved)
 
-    def run(self, run_dir: str | os.PathLike[str] | None = None, *, resume: bool = False, listeners: Iterable[Listener] = ()) -> Run:
+    def run(
+        self,
+        run_dir: str | os.PathLike[str] | None = None,
+        *,
+        resume: bool = False,
+        accept_code: bool = False,
+        listeners: Iterable[Listener] = (),
+    ) -> Run:
         """Trains it and gives the run, opened.
 
         Args:
             run_dir: by default ``runs/<name>``.
             resume: go on from the newest good checkpoint.
+            accept_code: go on although the source of a package, or a run that weights are taken from, has changed since.
             listeners: objects that look on (`ibllm_core.training.events.Listener`).
 
         Raises:
@@ -41,7 +49,7 @@ class LoadedRecipe:
         from ibllm_core.training.job import Job
 
         job = Job(self.resolved, Path(run_dir) if run_dir is not None else None, listeners)
-        job.run(resume)
+        job.run(resume, accept_code)
         return open(job.directory.path)
 
 

@@ -19,13 +19,24 @@ def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
     """Show what really differs between A and B: recipes, or the directories of runs.
 
     Both are resolved first: what they extend is laid over, defaults and followed widths are filled in, and how a recipe is
-    spread over files makes no difference. To see what an override does: ibllm diff R R --set KEY=VALUE.
+    spread over files makes no difference. Of runs, the state of the source code and of the runs that weights were taken from is compared too.
+    To see what an override does: ibllm diff R R --set KEY=VALUE.
     """
     from ibllm_inspect.differences import differences
 
     before, after = _load(first), _load(second, sets)
-    lines = differences(before, after)
+    lines = [*_sources(first, second, after), *differences(before, after)]
     click.echo("\n".join(lines) if lines else "no difference once resolved")
+
+
+def _sources(first: Path, second: Path, after: Recipe) -> list[str]:
+    """What two runs were made with another state of; of a recipe, the state that is here now. Nothing where A is no run, or does not say."""
+    from ibllm_core.runs.directory import RunDirectory
+    from ibllm_core.runs.sources import changed, sources
+
+    old, directory = RunDirectory(first).info().get("sources") or {}, RunDirectory(second)
+    new = directory.info().get("sources") or {} if directory.recipe.is_file() else sources(after)
+    return [f"source of {name}: {old[name]} → {new[name]}" for name in changed(old, new)]
 
 
 def _load(path: Path, sets: tuple[str, ...] = ()) -> Recipe:

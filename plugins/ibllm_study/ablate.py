@@ -30,6 +30,7 @@ INTERRUPTED = 130
 @click.option("--report", "only_report", is_flag=True, help="Write the tables and the page again from what is there; train nothing.")
 @click.option("--verify", is_flag=True, help="Run a finished cell, chosen at random, once more and compare its figures bit for bit.")
 @click.option("--retry", is_flag=True, help="Try the runs that failed again.")
+@click.option("--accept-code", is_flag=True, help="Keep and go on with the runs here, although source code or a run to start from has changed.")
 def command(
     study: Path,
     study_dir: Path | None,
@@ -41,6 +42,7 @@ def command(
     only_report: bool,
     verify: bool,
     retry: bool,
+    accept_code: bool,
 ) -> int:
     """Run the ablation study of the file STUDY and write its tables.
 
@@ -55,7 +57,8 @@ def command(
 
     read = read_study(study, scale=scale, seeds=seeds)
     directory = StudyDirectory(study_dir or Path("studies") / read.name)
-    plan = make_plan(read)
+    plan = make_plan(directory.accept(read, accept_code))
+    _tell(plan, directory, accept_code)
     if read.table.design == "search":
         from .trials import plan_from_storage
 
@@ -68,10 +71,20 @@ def command(
     if only_report or verify:
         directory.check_held(plan)
         return _report(plan, directory) if only_report else _verify(plan, directory)
-    return _run(plan, directory, jobs, choose_devices(devices), retry)
+    return _run(plan, directory, jobs, choose_devices(devices), retry, accept_code)
 
 
-def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[str], retry: bool) -> int:
+def _tell(plan: Plan, directory: StudyDirectory, accepted: bool) -> None:
+    """Says where the source, or a run to start from, is not what the runs that are here were made with."""
+    edited, what = directory.changed(plan), f"note: the runs in {directory.path}"
+    if plan.sources is None and plan.here:
+        click.echo(f"{what} do not say with which state of {', '.join(plan.here)} they were made; they are kept", err=True)
+    elif edited:
+        happens = "they are kept (--accept-code)" if accepted else "others are made, and these are kept beside them; --accept-code goes on with these"
+        click.echo(f"{what} were made with another state of {', '.join(edited)}: {happens}", err=True)
+
+
+def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[str], retry: bool, accept_code: bool) -> int:
     from ibllm_core.host.output import stdout_to_stderr
 
     from . import display as study_display
@@ -89,7 +102,7 @@ def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[s
 
             trials.retry(plan, directory)
     screen = study_display.choose(plan)
-    runner = Runner(plan, directory, jobs or choose_jobs(places, study.table.threads), places, screen)
+    runner = Runner(plan, directory, jobs or choose_jobs(places, study.table.threads), places, screen, accept_code)
     try:
         with _interruptible(runner):
             if study.table.design == "search":

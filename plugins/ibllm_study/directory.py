@@ -11,8 +11,10 @@ import attrs
 
 from ibllm_core.errors import UserError
 from ibllm_core.runs.directory import RunDirectory, write_json, write_text
+from ibllm_core.runs.sources import changed
 
 from .plan import Cell, Plan, plain
+from .schema import Study
 from .sharing import Shelf
 
 #: What may have become of a cell.
@@ -61,6 +63,18 @@ class StudyDirectory:
     def lock(self, name: str) -> Path:
         return self / "locks" / f"{name}.lock"
 
+    def accept(self, study: Study, accept: bool) -> Study:
+        """The study with keys of the source that its runs here were made with, if that is accepted, or if they do not say which it was."""
+        held = _read(self / "plan.json")
+        if not held or held.get("name") != study.name:
+            return study
+        known = held.get("sources")
+        return attrs.evolve(study, accepted=None if known is None else known if accept else {})
+
+    def changed(self, plan: Plan) -> list[str]:
+        """Packages, and runs that weights are taken from, whose state is another one than when the runs here were made."""
+        return changed(_read(self / "plan.json").get("sources") or {}, plan.here)
+
     def prepare(self, plan: Plan) -> None:
         """Makes the directory, or goes on with one of the same study. Raises `UserError` where it is something else's."""
         held = self._held()
@@ -85,10 +99,14 @@ class StudyDirectory:
         others = self.others(plan)
         if others and not any((self / "runs" / cell.id).is_dir() for cell in plan.cells):
             before = " ".join(map(str, _read(self / "plan.json").get("options", []))) or "none"
-            raise UserError(
-                f"{self.path} holds {len(others)} runs, none of them of this study as it stands: its file, its base or a package has changed, or it "
-                f"was run with other options ({before})"
+            edited = self.changed(plan)
+            why = (
+                f"the source or the weights of {', '.join(edited)} have changed (--accept-code takes the runs as they are)"
+                if edited
+                else f"its file, its base or the version of a package has changed, or it was run with other options ({before}: give the same)"
             )
+            ways = "put it back as it was, make the runs anew (the same command without --report or --verify), or name another place (--study-dir DIR)"
+            raise UserError(f"{self.path} holds {len(others)} runs, none of them of this study as it stands: {why}; {ways}")
 
     def outcome(self, cell: Cell) -> Outcome:
         """What became of a cell, as far as its files say; one that is being run counts as waiting."""

@@ -19,6 +19,7 @@ from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing
 from ibllm_core.runs.glossary import Glossary
+from ibllm_core.runs.sources import sources
 from ibllm_inspect.differences import differences
 
 from .budget import meet
@@ -79,6 +80,17 @@ class Plan:
         return differences(self.base, self.cell(arm.name, self.study.seeds[0]).recipe)
 
     @cached_property
+    def sources(self) -> dict[str, str] | None:
+        """The source and the runs to start from that the keys are made with, package or run → hash; None for keys that do without."""
+        accepted, here = self.study.accepted, self.here
+        return None if accepted is None else {name: accepted.get(name, here[name]) for name in sorted(here)}
+
+    @cached_property
+    def here(self) -> dict[str, str]:
+        """The same as they are here now."""
+        return {name: value for cell in self.cells for name, value in sources(cell.recipe).items()}
+
+    @cached_property
     def primary(self) -> Figure:
         """What the figure is by which the study decides."""
         return Glossary.of(self.base).figure(self.study.table.primary.partition("/")[2])
@@ -128,8 +140,8 @@ def extend_plan(study: Study, chosen: Sequence[Arm]) -> Plan:
     mistakes.throw()
     if study.table.design == "grid":
         # The point of the grid at which every axis has the base's value is the base; a second one would be a mistake.
-        same = run_key(first[BASE])
-        point = next((arm for arm in chosen if arm.name != BASE and run_key(first[arm.name]) == same), None)
+        same = run_key(first[BASE], study.accepted)
+        point = next((arm for arm in chosen if arm.name != BASE and run_key(first[arm.name], study.accepted) == same), None)
         chosen = [arm for arm in chosen if arm is not point]
     _check_primary(study, chosen, first, mistakes)
     _check_same(study, chosen, first, mistakes)
@@ -137,7 +149,8 @@ def extend_plan(study: Study, chosen: Sequence[Arm]) -> Plan:
     cells = []
     for seed in study.seeds:
         for arm in chosen:
-            cells.append(_cell(arm, seed, first[arm.name] if seed == study.seeds[0] else _recipe(study, arm, seed, knobs.get(arm.name))))
+            recipe = first[arm.name] if seed == study.seeds[0] else _recipe(study, arm, seed, knobs.get(arm.name))
+            cells.append(_cell(study, arm, seed, recipe))
     return Plan(study=study, arms=tuple(chosen), cells=tuple(cells), knobs=knobs)
 
 
@@ -152,11 +165,11 @@ def arm_cells(study: Study, arm: Arm, knob: tuple[int, float] | None = None) -> 
     """
     if knob is None and study.table.budget is not None:
         knob = _turn(study, arm)
-    return tuple(_cell(arm, seed, _recipe(study, arm, seed, knob)) for seed in study.seeds), knob
+    return tuple(_cell(study, arm, seed, _recipe(study, arm, seed, knob)) for seed in study.seeds), knob
 
 
-def _cell(arm: Arm, seed: int, recipe: Recipe) -> Cell:
-    return Cell(arm=arm, seed=seed, recipe=recipe, key=run_key(recipe), prefixes=prefixes(recipe))
+def _cell(study: Study, arm: Arm, seed: int, recipe: Recipe) -> Cell:
+    return Cell(arm=arm, seed=seed, recipe=recipe, key=run_key(recipe, study.accepted), prefixes=prefixes(recipe, study.accepted))
 
 
 def _first_seed(study: Study, chosen: Iterable[Arm], mistakes: Mistakes) -> tuple[dict[str, Recipe], dict[str, tuple[int, float]]]:
@@ -239,7 +252,7 @@ def _check_same(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Recip
     """Two runs that are the same would be counted as two."""
     seen: dict[str, str] = {}
     for arm in chosen:
-        other = seen.setdefault(run_key(recipes[arm.name]), arm.name)
+        other = seen.setdefault(run_key(recipes[arm.name], study.accepted), arm.name)
         if other == BASE and arm.name != BASE:
             mistakes.add(arm.place, f"{arm.name!r} changes nothing: it is the base, once resolved", expected="something else than the base")
         elif other != arm.name:
@@ -260,6 +273,7 @@ def plain(plan: Plan) -> dict[str, Any]:
         "seeds": list(plan.study.seeds),
         "scale": plan.study.table.scale,
         "options": list(plan.study.options),
+        "sources": plan.sources,
         "arms": [{"name": arm.name, "changes": json.loads(json.dumps(arm.changes)), "differs": plan.differs(arm)} for arm in plan.arms],
         "cells": [{"id": cell.id, "arm": cell.arm.name, "seed": cell.seed, "key": cell.key} for cell in plan.cells],
         "knobs": {name: {"value": value, "cost": cost} for name, (value, cost) in plan.knobs.items()},

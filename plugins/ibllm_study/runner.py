@@ -70,10 +70,19 @@ class Runner:
     Args:
         jobs: workers at a time.
         devices: ``cpu``, ``cuda:0``, …; workers are spread over them.
+        accept_code: workers go on although source code, or a run to start from, is not what the plan was made with.
     """
 
-    def __init__(self, plan: Plan, directory: StudyDirectory, jobs: int, devices: Sequence[str], watcher: Watcher | None = None) -> None:
-        self.plan, self.directory, self.jobs, self.devices = plan, directory, jobs, list(devices)
+    def __init__(
+        self,
+        plan: Plan,
+        directory: StudyDirectory,
+        jobs: int,
+        devices: Sequence[str],
+        watcher: Watcher | None = None,
+        accept_code: bool = False,
+    ) -> None:
+        self.plan, self.directory, self.jobs, self.devices, self.accept_code = plan, directory, jobs, list(devices), accept_code
         self.watcher = watcher or Watcher()
         self.outcomes: dict[str, Outcome] = {cell.id: directory.outcome(cell) for cell in plan.cells}
         self._workers: dict[str, _Worker] = {}
@@ -179,6 +188,7 @@ class Runner:
                 "locks": str(directory / "locks"),
                 "prefixes": [attrs.asdict(prefix) for prefix in cell.prefixes],
                 "command": command,
+                "sources": None if self.accept_code else self.plan.here,
             },
         )
         device = min(self.devices, key=lambda name: sum(worker.device == name for worker in self._workers.values()))

@@ -134,6 +134,7 @@ class Study:
         common: what every arm has: the study's threads and its ``[set]``.
         variants, axes: what arms are made of (`ibllm_study.study_file.arms`).
         options: what the command line said instead of the file: ``--scale 0.1``.
+        accepted: source and runs that the keys are made with, in place of what is here (`ibllm_study.sharing.Accepted`).
         document: the file, for the places of its keys.
     """
 
@@ -146,6 +147,7 @@ class Study:
     variants: tuple[Arm, ...]
     axes: tuple[Axis, ...]
     options: tuple[str, ...] = ()
+    accepted: Mapping[str, str] | None = attrs.field(factory=dict)
     document: Document = attrs.field(eq=False)
 
     def place(self, *path: str) -> Place:

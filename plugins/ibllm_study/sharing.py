@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -18,6 +19,7 @@ from ibllm_core.host.options import LossConfig
 from ibllm_core.recipe.resolve import resolved
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.runs.sources import code, sources, starts
 
 
 @attrs.frozen(kw_only=True)
@@ -35,47 +37,57 @@ class Prefix:
     key: str
 
 
-def run_key(recipe: Recipe) -> str:
-    """Equal for two runs that train and measure the same, seed and versions included; the recipe's name makes no difference."""
+#: Package or run → the hash that a key is made with instead of what is here now; None for keys that do without, as those of ibllm 0.1.0.
+Accepted = Mapping[str, str] | None
+NOTHING_ACCEPTED: Accepted = MappingProxyType({})
+
+
+def run_key(recipe: Recipe, accepted: Accepted = NOTHING_ACCEPTED) -> str:
+    """Equal for two runs that train and measure the same: seed, versions, source and the weights they start from included, the recipe's name not."""
     tables = resolved(recipe)
     del tables["name"], tables["trackers"]
-    return _digest([_versions(recipe), tables])
+    return _digest([_versions(recipe, sources(recipe), accepted), tables])
 
 
-def prefixes(recipe: Recipe) -> tuple[Prefix, ...]:
+def prefixes(recipe: Recipe, accepted: Accepted = NOTHING_ACCEPTED) -> tuple[Prefix, ...]:
     """The run's prefixes, one a stage; the last is the whole training, with which a longer run may begin."""
     found, step = [], 0
     for number, stage in enumerate(recipe.running(), 1):
         step += stage.steps
-        found.append(Prefix(stage=stage.name, step=step, key=_digest(_so_far(recipe, number), ordered=True)))
+        found.append(Prefix(stage=stage.name, step=step, key=_digest(_so_far(recipe, number, accepted), ordered=True)))
     return tuple(found)
 
 
-def _so_far(recipe: Recipe, count: int) -> list[Any]:
+def _so_far(recipe: Recipe, count: int, accepted: Accepted) -> list[Any]:
     """Everything that the first `count` stages depend on.
 
     The whole model is among it: a part that is trained later has weights in the checkpoint too. Losses of later stages are not: each has its
-    own stream of first weights, and a run that starts from a checkpoint makes those that the checkpoint lacks. Data, pretrained weights and runs to start
-    from are named, not looked into, and so is the code: by its version.
+    own stream of first weights, and a run that starts from a checkpoint makes those that the checkpoint lacks. Data and pretrained weights are named,
+    not looked into.
     """
     tables = resolved(recipe)
-    stages = [stage.name for stage in recipe.running()[:count]]
+    running = recipe.running()
+    stages = [stage.name for stage in running[:count]]
     used = {loss for name in stages for loss in recipe.stages[name].losses}
     used |= {term for name in used if isinstance(config := recipe.losses[name].component.config, LossConfig) for term in config.terms()}
     same = ("seed", "init", "plugins", "data", "unpaired", "tokenizers", "model", "metrics", "players", "compute", "evaluation")
+    later = {f"losses.{name}" for name in recipe.losses if name not in used}
+    later |= {path for stage in running[count:] for path in recipe.components() if path.startswith(f"stages.{stage.name}.")}
+    here = code(recipe, later) | starts(recipe, running[:count])
     return [
-        _versions(recipe),
+        _versions(recipe, here, accepted),
         {name: tables[name] for name in same},
         {name: tables["losses"][name] for name in sorted(used)},
         [(name, tables["stages"][name]) for name in stages],
-        any(stage.training.ema > 0 for stage in recipe.running()),
+        any(stage.training.ema > 0 for stage in running),
     ]
 
 
-def _versions(recipe: Recipe) -> Mapping[str, Any]:
-    """Versions of what the results depend on."""
+def _versions(recipe: Recipe, here: Mapping[str, str], accepted: Accepted) -> Mapping[str, Any]:
+    """Versions of what the results depend on, and what is `here` of what has none."""
     packages = {component.distribution: component.version for component in recipe.components().values()}
-    return {"ibllm": version("ibllm"), "torch": version("torch"), "python": platform.python_version(), **packages}
+    named = {"ibllm": version("ibllm"), "torch": version("torch"), "python": platform.python_version(), **packages}
+    return named if accepted is None or not here else {**named, "sources": {name: accepted.get(name, here[name]) for name in sorted(here)}}
 
 
 def _digest(value: Any, ordered: bool = False) -> str:
@@ -122,7 +134,7 @@ class Shelf:
         for path in held.glob("tokenizer-*.json"):
             shutil.copyfile(path, run.checkpoints / path.name)
         shutil.copyfile(held / "metrics.jsonl", run / "metrics.jsonl")
-        run.update(shared={"stage": prefix.stage, "key": prefix.key})
+        run.update(shared={"stage": prefix.stage, "key": prefix.key}, sources=RunDirectory(held).info().get("sources", {}))
         _link(held / end_of(prefix), run.checkpoints / end_of(prefix))
 
 

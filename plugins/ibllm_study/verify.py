@@ -22,7 +22,7 @@ from .plan import Plan
 from .runner import launch, why_ended
 
 #: What of a run's record may explain a difference. Memory does not.
-RECORDED = ("versions", "hardware", "provenance")
+RECORDED = ("versions", "hardware", "provenance", "sources")
 IRRELEVANT = ("hardware.memory_gib", "hardware.cores")
 WEIGHTS = "weights.safetensors"
 
@@ -112,6 +112,7 @@ def _again(run: RunDirectory, folder: Path, device: str, threads: int) -> str:
             "locks": str(folder / "locks"),
             "prefixes": [],
             "command": str(run.info().get("command", "")),
+            "sources": None,
         },
     )
     process = launch(task, folder / "log.txt", device, threads)

@@ -187,9 +187,9 @@ def _listed(unit: Unit, lines: list[Line]) -> str:
 
 
 def mismatches(found: Findings) -> list[str]:
-    """Arms whose primary split was measured otherwise than the base's at the same seed (other items, another extractor): not to be compared."""
+    """What makes runs hard to compare: other source; and arms whose primary split was measured otherwise (other items, another extractor) than the base's."""
     split = split_of(found.primary)[0]
-    out = []
+    out = _mixed(found)
     for arm in found.arms[1:]:
         pairs = [(found.base.runs[seed], run) for seed, run in arm.runs.items() if seed in found.base.runs]
         found_otherwise = dict.fromkeys(difference for base, run in pairs for difference in _measured_otherwise(base, run, split))
@@ -198,6 +198,16 @@ def mismatches(found: Findings) -> list[str]:
                 f"{arm.name}: measured otherwise than “{found.base.name}”, so not to be compared: {'; '.join(list(found_otherwise)[:3])}."
             )
     return out
+
+
+def _mixed(found: Findings) -> list[str]:
+    """What the finished runs were not all made with the same state of."""
+    states: dict[str, set[str]] = {}
+    for _, run in found.runs:
+        for name, value in (run.info.get("sources") or {}).items() if run.done else ():
+            states.setdefault(name, set()).add(value)
+    mixed = sorted(name for name, known in states.items() if len(known) > 1)
+    return [f"The runs were not all made with the same source or weights of {', '.join(mixed)}."] if mixed else []
 
 
 def _measured_otherwise(base: FoundRun, run: FoundRun, split: str) -> list[str]:

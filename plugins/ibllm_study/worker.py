@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibllm_core.errors import UserError
 from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.runs.sources import changed, sources
 
 from .sharing import Prefix, Shelf, end_of
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Timeout:
             return BUSY
         try:
-            return _train(Path(task["recipe"]), run, shelf, chain, claims, str(task["command"]))
+            return _train(run, shelf, chain, claims, task)
         except UserError as error:
             print(f"error: {error}", flush=True)
             return FAILED
@@ -98,14 +99,16 @@ def _step(run: RunDirectory) -> int:
     return max((int(name.split("-")[1]) for name in names), default=0)
 
 
-def _train(recipe_file: Path, run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Mapping[str, Any], command: str) -> int:
+def _train(run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Mapping[str, Any], task: Mapping[str, Any]) -> int:
     from ibllm_core.cli.display import Display
     from ibllm_core.cli.run import interruptible
     from ibllm_core.recipe import load
     from ibllm_core.training.events import Listener, StageEnded
     from ibllm_core.training.job import Interrupted, Job
 
-    recipe = load(recipe_file)
+    recipe, planned = load(Path(task["recipe"])), task["sources"]
+    if planned is not None and (others := changed(planned, sources(recipe))):
+        raise UserError(f"{', '.join(others)} changed while the study ran: start it again, which plans with what is here, or with --accept-code")
     resume = _place(recipe, run, shelf, chain)
 
     class Publishing(Listener):
@@ -118,10 +121,10 @@ def _train(recipe_file: Path, run: RunDirectory, shelf: Shelf, chain: Sequence[P
                     if prefix.stage in claims:
                         claims[prefix.stage].release()
 
-    job = Job(recipe, run.path, (Display(), Publishing()), command)
+    job = Job(recipe, run.path, (Display(), Publishing()), str(task["command"]))
     try:
         with interruptible(job):
-            job.run(resume)
+            job.run(resume, accept_code=planned is None)
     except Interrupted:
         return STOPPED
     return 0
