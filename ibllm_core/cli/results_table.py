@@ -37,14 +37,6 @@ def results_table(results: Mapping[str, Any], glossary: Glossary) -> Table:
     return out
 
 
-def records_table(records: Mapping[str, str]) -> Table:
-    """How figures came about: metric → what `described` says of it."""
-    out = Table(title="How they were measured", title_justify="left", show_header=False)
-    for name, how in records.items():
-        out.add_row(Text(name), Text(how, style="dim"))
-    return out
-
-
 def _shown(cell: Cell | None) -> Text:
     if cell is None:
         return Text("—", style="dim")

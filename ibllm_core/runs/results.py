@@ -15,11 +15,6 @@ from .glossary import Glossary
 ITEMS = "items"
 
 
-def described(record: Mapping[str, Any]) -> str:
-    """How a figure came about, as one line: ``n 512, extractor random, features 64``."""
-    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in record.items())
-
-
 def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 

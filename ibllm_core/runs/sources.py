@@ -1,38 +1,44 @@
-"""What a run depends on that no version says: the source of packages that are no installed wheels, and the weights of other runs. Torch-free."""
+"""What a run depends on that no version says: the source of packages that are no installed wheels, and other runs' weights. Torch-free."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import re
 import sys
 import warnings
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import Notice, UserError
+from ..host.entry_points import file_of
 from ..host.manager import manager
-from ..recipe.schema import Init, Recipe, Stage
+from ..recipe.dependencies import Dependency
+from ..recipe.schema import Recipe
 
 #: Folders whose packages are installed: their version says what they are.
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _IMPORT = re.compile(r"^[ \t]*(?:import[ \t]+(\w+)|from[ \t]+(\w+)[\w.]*[ \t]+import\b)", re.MULTILINE)
 
 
-def sources(recipe: Recipe) -> dict[str, str]:
-    """What run.json keeps: import package, or run that weights are taken from → hash."""
-    return code(recipe) | starts(recipe, recipe.running())
+def sources(recipe: Recipe, but: Container[str] = ()) -> dict[str, str]:
+    """What run.json keeps: import package, or run or file (of data none) that is read, → hash.
+
+    Args:
+        but: tables of the recipe, ``losses.cycle``, whose own needs are left out.
+    """
+    named = [one for one in recipe.dependencies if one.path[0] not in ("data", "unpaired") and ".".join(one.path[:2]) not in but]
+    return code(recipe, but) | {str(one.where): hashed for one in named if (hashed := _contents(one))}
 
 
 def code(recipe: Recipe, but: Container[str] = ()) -> dict[str, str]:
     """Import package → hash of its ``*.py`` files, tests and documentation left out.
 
-    Of the packages that the core, the recipe's components (but for trackers, and for those at the key paths `but`) and its hooks are in or import, those
-    that are edited where they lie: editable installations, folders on the path.
+    Of the packages that the core, the recipe's components (but for trackers) and its hooks are in or import, those that are edited where they lie:
+    editable installations, folders on the path.
     """
-    specs = [c.spec for path, c in recipe.components().items() if c.kind != "tracker" and path not in but]
+    specs = [c.spec for path, c in recipe.components().items() if c.kind != "tracker" and ".".join(path.split(".")[:2]) not in but]
     left = [__name__, *(path for spec in specs for path in (spec.factory, spec.config))]
     left += [manager(recipe.plugins.block).plugin(name).origin.value for name in recipe.plugins.hooks]
     found: dict[str, str] = {}
@@ -42,12 +48,6 @@ def code(recipe: Recipe, but: Container[str] = ()) -> dict[str, str]:
             found[name], imported = _package(name)
             left += imported
     return {name: found[name] for name in sorted(found) if found[name]}
-
-
-def starts(recipe: Recipe, stages: Iterable[Stage]) -> dict[str, str]:
-    """Run → hash of the weights that the recipe, its parts and the stages take from it."""
-    inits = [recipe.init, *(part.init for part in recipe.model.parts.values()), *(stage.init for stage in stages)]
-    return {init.run: _weights(init) for init in inits if init}
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -75,32 +75,21 @@ def goes_on(info: Mapping[str, Any], recipe: Recipe, what: str, accept: bool) ->
 @functools.cache
 def _package(name: str) -> tuple[str, tuple[str, ...]]:
     """A top-level package's hash and what it imports; nothing of one that is installed. Read once a process, which imports it once too."""
-    if name in sys.stdlib_module_names:
+    found = Path("" if name in sys.stdlib_module_names else file_of(name))
+    if found.suffix != ".py" or _INSTALLED.intersection(found.parts):
         return "", ()
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py") or _INSTALLED.intersection(Path(spec.origin).parts):
-        return "", ()
-    root = Path(spec.origin).parent
-    files = sorted(root.rglob("*.py")) if spec.submodule_search_locations else [Path(spec.origin)]
-    digest, imported = hashlib.sha256(), dict[str, None]()
-    for file in files:
-        place = file.relative_to(root)
-        if not {"tests", "docs"}.intersection(place.parts):
-            text = file.read_bytes()
-            digest.update(f"{place.as_posix()}\0{len(text)}\0".encode() + text)
-            imported |= dict.fromkeys(one or other for one, other in _IMPORT.findall(text.decode(errors="replace")))
-    return digest.hexdigest()[:16], tuple(imported)
+    files = found.parent.rglob("*.py") if found.name == "__init__.py" else [found]
+    places = [place for file in files if not {"tests", "docs"}.intersection((place := file.relative_to(found.parent)).parts)]
+    texts = [(place.as_posix(), (found.parent / place).read_bytes()) for place in sorted(places)]
+    digest = hashlib.sha256(b"".join(f"{place}\0{len(text)}\0".encode() + text for place, text in texts)).hexdigest()[:16]
+    return digest, tuple({one or other for _, text in texts for one, other in _IMPORT.findall(text.decode(errors="replace"))})
 
 
-def _weights(init: Init) -> str:
-    """The hash of what is taken from a run: of its model, or of the record of its newest checkpoint, which has hashes itself."""
-    folder = Path(init.run)
-    files = sorted(folder.glob("checkpoints/step-*/hashes.json"))[-1:] if init.weights == "raw" else [folder / "model" / "weights.safetensors"]
-    try:
-        with files[0].open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except (OSError, IndexError):
-        return "missing"
+def _contents(one: Dependency) -> str:
+    """The hash of a file, or of what is taken from a run: its model, or (raw) the record of its newest checkpoint, which has hashes itself."""
+    raw = sorted(one.where.glob("checkpoints/step-*/hashes.json"))[-1:] if one.weights == "raw" else []
+    path = raw[0] if raw else one.where / "model" / "weights.safetensors" if one.kind == "run" else one.where
+    if not path.is_file():
+        return "missing" if one.kind == "run" else ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

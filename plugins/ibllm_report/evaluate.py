@@ -32,7 +32,8 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     from ibllm_core.model.compute import arithmetic
     from ibllm_core.model.evaluation import evaluate, records
     from ibllm_core.runs.glossary import Glossary
-    from ibllm_core.runs.results import described
+
+    from .files import described
 
     measured: dict[str, str] = {}
     results: dict[str, float] = {}
@@ -58,8 +59,13 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
         click.echo(json.dumps(results, indent=2))
     else:
         from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
 
-        from ibllm_core.cli.results_table import records_table, results_table
+        from ibllm_core.cli.results_table import results_table
 
-        Console().print(results_table(results, Glossary.of(opened.recipe)), records_table(measured))
+        how = Table(title="How they were measured", title_justify="left", show_header=False)
+        for name, said in measured.items():
+            how.add_row(Text(name), Text(said, style="dim"))
+        Console().print(results_table(results, Glossary.of(opened.recipe)), how)
     return 0

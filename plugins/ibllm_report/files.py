@@ -19,6 +19,11 @@ from ibllm_core.runs.results import is_number
 Object = Mapping[str, Any]
 
 
+def described(record: Mapping[str, Any]) -> str:
+    """How a figure came about, as one line: ``n 512, extractor random, features 64``."""
+    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in record.items())
+
+
 @attrs.frozen(kw_only=True)
 class Picture:
     """A PNG as a data URI, with the size it has in pixels."""

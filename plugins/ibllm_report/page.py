@@ -13,10 +13,10 @@ import attrs
 
 from ibllm_core.host.units import readable, readable_bytes
 from ibllm_core.runs.glossary import Glossary
-from ibllm_core.runs.results import Cell, ResultsTable, Row, described, is_number, table
+from ibllm_core.runs.results import Cell, ResultsTable, Row, is_number, table
 
 from . import charts, sample_cards
-from .files import Object, RunFiles, objects, read
+from .files import Object, RunFiles, described, objects, read
 from .highlight import coloured
 
 _ROLES = {

@@ -30,7 +30,9 @@ INTERRUPTED = 130
 @click.option("--report", "only_report", is_flag=True, help="Write the tables and the page again from what is there; train nothing.")
 @click.option("--verify", is_flag=True, help="Run a finished cell, chosen at random, once more and compare its figures bit for bit.")
 @click.option("--retry", is_flag=True, help="Try the runs that failed again.")
-@click.option("--accept-code", is_flag=True, help="Keep and go on with the runs here, although source code or a run to start from has changed.")
+@click.option(
+    "--accept-code", is_flag=True, help="Keep and go on with the runs here, although source code or a run to start from has changed."
+)
 def command(
     study: Path,
     study_dir: Path | None,
@@ -80,7 +82,11 @@ def _tell(plan: Plan, directory: StudyDirectory, accepted: bool) -> None:
     if plan.sources is None and plan.here:
         click.echo(f"{what} do not say with which state of {', '.join(plan.here)} they were made; they are kept", err=True)
     elif edited:
-        happens = "they are kept (--accept-code)" if accepted else "others are made, and these are kept beside them; --accept-code goes on with these"
+        happens = (
+            "they are kept (--accept-code)"
+            if accepted
+            else "others are made, and these are kept beside them; --accept-code goes on with these"
+        )
         click.echo(f"{what} were made with another state of {', '.join(edited)}: {happens}", err=True)
 
 

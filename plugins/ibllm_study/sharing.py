@@ -19,7 +19,7 @@ from ibllm_core.host.options import LossConfig
 from ibllm_core.recipe.resolve import resolved
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.runs.sources import code, sources, starts
+from ibllm_core.runs.sources import sources
 
 
 @attrs.frozen(kw_only=True)
@@ -71,11 +71,9 @@ def _so_far(recipe: Recipe, count: int, accepted: Accepted) -> list[Any]:
     used = {loss for name in stages for loss in recipe.stages[name].losses}
     used |= {term for name in used if isinstance(config := recipe.losses[name].component.config, LossConfig) for term in config.terms()}
     same = ("seed", "init", "plugins", "data", "unpaired", "tokenizers", "model", "metrics", "players", "compute", "evaluation")
-    later = {f"losses.{name}" for name in recipe.losses if name not in used}
-    later |= {path for stage in running[count:] for path in recipe.components() if path.startswith(f"stages.{stage.name}.")}
-    here = code(recipe, later) | starts(recipe, running[:count])
+    later = {f"losses.{name}" for name in recipe.losses if name not in used} | {f"stages.{stage.name}" for stage in running[count:]}
     return [
-        _versions(recipe, here, accepted),
+        _versions(recipe, sources(recipe, later), accepted),
         {name: tables[name] for name in same},
         {name: tables["losses"][name] for name in sorted(used)},
         [(name, tables["stages"][name]) for name in stages],

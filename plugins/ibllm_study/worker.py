@@ -108,7 +108,9 @@ def _train(run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Map
 
     recipe, planned = load(Path(task["recipe"])), task["sources"]
     if planned is not None and (others := changed(planned, sources(recipe))):
-        raise UserError(f"{', '.join(others)} changed while the study ran: start it again, which plans with what is here, or with --accept-code")
+        raise UserError(
+            f"{', '.join(others)} changed while the study ran: start it again, which plans with what is here, or with --accept-code"
+        )
     resume = _place(recipe, run, shelf, chain)
 
     class Publishing(Listener):
