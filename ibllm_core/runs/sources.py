@@ -28,7 +28,7 @@ def sources(recipe: Recipe, but: Container[str] = ()) -> dict[str, str]:
     Args:
         but: tables of the recipe, ``losses.cycle``, whose own needs are left out.
     """
-    named = [one for one in recipe.dependencies if one.path[0] not in ("data", "unpaired") and ".".join(one.path[:2]) not in but]
+    named = [one for one in recipe.dependencies if one.path[0] not in ("data", "unpaired") and ".".join(map(str, one.path[:2])) not in but]
     return code(recipe, but) | {str(one.where): hashed for one in named if (hashed := _contents(one))}
 
 
