@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -67,67 +67,53 @@ def find(what: str, address: str) -> Packaged:
     """The file that an address names; `what` is a key of `HOLDS`.
 
     Raises:
-        NotPackaged: there is no such package, it brings no such folder, or there is no such file in it.
+        NotPackaged: no installed package brings such a file.
     """
     package, name = split(address) or ("", "")
     if not package:
         raise NotPackaged(f"{address!r} is no address of a {HOLDS[what][0]}", "PACKAGE:NAME")
-    try:
-        files = of(what, package)
-        named = [file for file in files if file.name == name]
-        if named:
-            return named[0]
-        names = ", ".join(file.name for file in files)
-        raise NotPackaged(f"{files[0].source} has no {HOLDS[what][0]} {name!r}", f"one of {names}")
-    except NotPackaged as error:
-        guess = nearest(address, [file.address for file in everything(what)])
-        raise NotPackaged(error.what, error.expected, guess) from None
+    files = everything(what)
+    brought = [file for file in files if plain(file.distribution) == plain(package)]
+    named = [file for file in brought if file.name == name]
+    if named:
+        return named[0]
+    guess = nearest(address, [file.address for file in files])
+    if brought:
+        names = ", ".join(file.name for file in brought)
+        raise NotPackaged(f"{brought[0].source} has no {HOLDS[what][0]} {name!r}", f"one of {names}", guess)
+    known = ", ".join(dict.fromkeys(file.distribution for file in files)) or "none is installed"
+    raise NotPackaged("; ".join(nothing_of(what, package)), f"a package that brings {what}: {known}", guess)
 
 
-def of(what: str, distribution: str) -> list[Packaged]:
-    """What one distribution brings, by name; never nothing.
-
-    Raises:
-        NotPackaged: it is not installed, brings no such folder, or the folder is missing or empty.
-    """
-    own = [point for point in _points() if plain(identity(point.dist)[0]) == plain(distribution)]
-    found = _files(what, own)
-    if found:
-        return found
+def nothing_of(what: str, package: str) -> list[str]:
+    """Why a package brings nothing: it is not installed, or its entry points (of all packages, if it is empty) name no folder that is there."""
+    own = [point for point in _points() if not package or plain(identity(point.dist)[0]) == plain(package)]
+    wrong = []
     for point in own:
-        if point.name == what:
-            where = f"{' '.join(identity(point.dist))} says that its {what} are in {point.value}"
-            raise NotPackaged(f"{where}, but there is no {HOLDS[what][1]} file")
-    known = list(dict.fromkeys(file.distribution for file in everything(what)))
+        who = " ".join(identity(point.dist))
+        if point.name not in HOLDS:
+            wrong.append(f"{who} registers {point.name!r} in {FOLDERS}, expected one of {', '.join(HOLDS)}")
+        elif point.name == what and package:
+            wrong.append(f"{who} says that its {what} are in {point.value}, but there is no {HOLDS[what][1]} file")
     try:
-        there = metadata.distribution(distribution)
-        wrong = "; ".join([f"{there.name} {there.version} brings no {what}", *(strays(own) if own else ())])
+        return wrong or ([f"{package} {metadata.version(package)} brings no {what}"] if package else [])
     except (metadata.PackageNotFoundError, ValueError):
-        wrong = f"no package {distribution!r} is installed"
-    raise NotPackaged(wrong, f"a package that brings {what}: {', '.join(known) or 'none is installed'}", nearest(distribution, known))
+        return [f"no package {package!r} is installed"]
 
 
 def everything(what: str) -> list[Packaged]:
     """What all installed distributions bring, by distribution and name; those that cannot be found are left out."""
-    return _files(what, _points())
-
-
-def strays(points: Iterable[metadata.EntryPoint] = ()) -> list[str]:
-    """A sentence for each entry point, of `points` or of all, whose name says nothing: probably misspelt."""
-    wrong = [point for point in points or _points() if point.name not in HOLDS]
-    known = ", ".join(HOLDS)
-    return [f"{' '.join(identity(point.dist))} registers {point.name!r} in {FOLDERS}, expected one of {known}" for point in wrong]
+    found = []
+    for point in _points():
+        folder = next(iter(_folders(point.value)), None) if point.name == what else None
+        for path in folder.rglob(f"*{HOLDS[what][1]}") if folder else ():
+            if path.is_file():
+                found.append(Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path))
+    return sorted(found, key=lambda file: (file.distribution, file.name))
 
 
 def _points() -> list[metadata.EntryPoint]:
     return [point for point in metadata.entry_points(group=FOLDERS) if identity(point.dist)[0] != UNKNOWN]
-
-
-def _files(what: str, points: Iterable[metadata.EntryPoint]) -> list[Packaged]:
-    own = [(identity(point.dist), folder) for point in points if point.name == what for folder in _folders(point.value)[:1]]
-    paths = [(said, folder, path) for said, folder in own for path in folder.rglob(f"*{HOLDS[what][1]}") if path.is_file()]
-    found = [Packaged(*said, path.relative_to(folder).with_suffix("").as_posix(), path) for said, folder, path in paths]
-    return sorted(found, key=lambda file: (file.distribution, file.name))
 
 
 def _folders(dotted: str) -> list[Path]:

@@ -25,11 +25,19 @@ def list_files(what: str, package: str | None, as_json: bool) -> None:
 
     import attrs
 
+    from ibllm_core.errors import nearest
     from ibllm_core.host import packaged
+    from ibllm_core.host.entry_points import plain
 
     from .about import summary
 
-    found = packaged.everything(what) if package is None else packaged.of(what, package)
+    found = packaged.everything(what)
+    if package is not None:
+        everybody, found = found, [file for file in found if plain(file.distribution) == plain(package)]
+        if not found:
+            known = list(dict.fromkeys(file.distribution for file in everybody))
+            expected = f"a package that brings {what}: {', '.join(known) or 'none is installed'}"
+            raise packaged.NotPackaged("; ".join(packaged.nothing_of(what, package)), expected, nearest(package, known))
     if as_json:
         rows = [attrs.asdict(file) | {"address": file.address, "summary": summary(file.path), "path": str(file.path)} for file in found]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -40,7 +48,7 @@ def list_files(what: str, package: str | None, as_json: bool) -> None:
             click.echo(f"{file.address:<{width}}  {shorten(summary(file.path), room):<{room}}  {file.source}")
     else:
         click.echo(f"no installed package brings {what}")
-    for text in packaged.strays():
+    for text in packaged.nothing_of(what, ""):
         click.echo(f"note: {text}", err=True)
 
 
