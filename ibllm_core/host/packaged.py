@@ -104,11 +104,10 @@ def nothing_of(what: str, package: str) -> list[str]:
 def everything(what: str) -> list[Packaged]:
     """What all installed distributions bring, by distribution and name; those that cannot be found are left out."""
     found = []
-    for point in _points():
-        folder = next(iter(_folders(point.value)), None) if point.name == what else None
-        for path in folder.rglob(f"*{HOLDS[what][1]}") if folder else ():
-            if path.is_file():
-                found.append(Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path))
+    for point in (point for point in _points() if point.name == what):
+        for folder in _folders(point.value)[:1]:
+            paths = (path for path in folder.rglob(f"*{HOLDS[what][1]}") if path.is_file())
+            found += [Packaged(*identity(point.dist), path.relative_to(folder).with_suffix("").as_posix(), path) for path in paths]
     return sorted(found, key=lambda file: (file.distribution, file.name))
 
 
