@@ -52,9 +52,12 @@ class ComponentFailed(UserError):
 
     def __init__(self, component: Component, key: str, problem: str, users: bool = False) -> None:
         whose = f"{component.place}: {key} = {component.use} (provided by {component.distribution} {component.version})"
-        helps = f"; tell the maintainer of {component.distribution}, upgrade it, or use another {component.kind}"
+        ours = users or component.distribution == OURS
+        helps = "" if ours else f"; tell the maintainer of {component.distribution}, upgrade it, or use another {component.kind}"
+        if component.kind in ("metric", "tracker"):
+            helps += f"; a run does without it with --set {key}=false"
         joined = f"{whose} {problem}" if problem.startswith("raised ") else f"{whose}: {problem}"
-        super().__init__(joined if users or component.distribution == OURS else joined + helps)
+        super().__init__(joined + helps)
 
 
 class WrongAnswer(Exception):

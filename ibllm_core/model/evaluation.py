@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import Notice
 from ..host.attribution import WrongAnswer
 from ..interfaces.batch import frozen, take
 from ..interfaces.dataset import Dataset, Samples
@@ -113,12 +115,14 @@ def evaluate(
     batch: int = 128,
     checkpoint: Callable[[], None] = lambda: None,
     declared: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    strict: bool = True,
 ) -> tuple[dict[str, float], Evaluation]:
     """Figure name → value over all metrics, and the evaluation they were read off.
 
     Args:
         checkpoint: called between metrics; may raise.
         declared: metric → figures that it has to give.
+        strict: a figure that is no finite number is an error; a notice otherwise.
 
     Raises:
         WrongAnswer: a metric gives something else than finite numbers, not all that it declares, or what another gave already.
@@ -127,8 +131,14 @@ def evaluate(
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
         found = metric.evaluate(evaluation)
+        key, where = f"metrics.{name}", f"evaluate on {split!r} ({len(evaluation)} items) gave"
         if wrong := _wrong(found, declared.get(name, ()), figures):
-            raise WrongAnswer(f"metrics.{name}", f"evaluate on {split!r} ({len(evaluation)} items) gave {wrong}")
+            raise WrongAnswer(key, f"{where} {wrong}")
+        if infinite := [f"{figure} = {value!r}" for figure, value in found.items() if not math.isfinite(value)]:
+            wrong = f"{where} {infinite[0]}: expected a finite number"
+            if strict:
+                raise WrongAnswer(key, wrong)
+            warnings.warn(Notice(f"{key}: {wrong}. The model is not trained yet; at the end it is an error"), stacklevel=2)
         figures |= {key: float(value) for key, value in found.items()}
         checkpoint()
     return figures, evaluation
@@ -141,15 +151,17 @@ def _wrong(found: Any, declared: Sequence[str], figures: Mapping[str, float]) ->
         if name in figures:
             return f"{name}, which another metric gave already"
         try:
-            finite = math.isfinite(value)
+            math.isfinite(value)
         except (TypeError, ValueError, OverflowError):
-            finite = False
-        if not finite:
             return f"{name} = {value!r}: expected a finite number"
     missing = [name for name in declared if name not in found]
     return f"no {', '.join(missing)}, which its config's figures() names" if missing else ""
 
 
 def records(metrics: Mapping[str, Metric], evaluation: Evaluation) -> dict[str, dict[str, str | int | float]]:
-    """Metric name → how its figures came about."""
-    return {name: dict(metric.record(evaluation)) for name, metric in metrics.items()}
+    """Metric name → how its figures came about. Raises `WrongAnswer` where that cannot be written as JSON."""
+    found = {name: dict(metric.record(evaluation)) for name, metric in metrics.items()}
+    for name, record in found.items():
+        if wrong := [f"{key} = {value!r}" for key, value in record.items() if not isinstance(value, str | int | float)]:
+            raise WrongAnswer(f"metrics.{name}", f"record gave {wrong[0]}: expected a string or a number")
+    return found

@@ -46,6 +46,13 @@ class RunStarted:
 
 
 @attrs.frozen
+class Rehearsed:
+    """What follows the training was played on a few items; `run_directory` holds what came of it, like a run's, and is gone afterwards."""
+
+    run_directory: Path
+
+
+@attrs.frozen
 class ModelBuilt:
     """All parts are built and the run directory is there; `total` iterations are done, more than 0 after a restart."""
 
@@ -160,7 +167,8 @@ class RunClosed:
 EVENTS: Mapping[str, type] = {
     "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower(): event
     for event in (
-        RunStarted, ModelBuilt, StageStarted, Stepped, Logged, Validated, Measuring, NotFinite, StageEnded, Sampled, RunEnded, Failed, RunClosed,
+        RunStarted, Rehearsed, ModelBuilt, StageStarted, Stepped, Logged, Validated, Measuring, NotFinite, StageEnded, Sampled, RunEnded, Failed,
+        RunClosed,
     )
 }  # fmt: skip
 

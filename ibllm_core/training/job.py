@@ -17,10 +17,8 @@ import torch
 from ..contracts import Report, check
 from ..errors import UserError
 from ..host.attribution import communicating, explained
-from ..interfaces.batch import frozen
 from ..model.compute import arithmetic, precision_of
-from ..model.evaluation import records
-from ..recipe.schema import Recipe, Stage
+from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, write_json, write_text
 from ..runs.glossary import Glossary
 from ..runs.model_folder import save_model
@@ -29,10 +27,10 @@ from ..runs.sources import goes_on
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, leave
-from .events import Bus, Failed, Listener, Logged, Measuring, ModelBuilt, RunClosed, RunEnded, RunStarted, Sampled, StageEnded, StageStarted
+from .events import Bus, Failed, Listener, Logged, ModelBuilt, RunClosed, RunEnded, RunStarted, StageEnded, StageStarted
 from .hardware import hardware, peak_memory
 from .loop import Interrupted, train_stage
-from .samples import write_samples
+from .measuring import measure, measure_stage, rehearse
 from .session import Session
 
 __all__ = ["Interrupted", "Job"]
@@ -96,6 +94,8 @@ class Job:
             recorded = found is not None and "provenance" in self.directory.info()
             report = None if recorded else check(self.recipe)
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
+            if session.ranks.first:
+                rehearse(session)
             self._begin(session, resume, found, report)
             if session.ranks.first:
                 bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step), first=True)
@@ -160,7 +160,7 @@ class Job:
             session.return_to_best()
             note = note or f"went back to the best weights, step {best_step}"
         session.best = {}
-        figures = _measure_stage(session, stage, trainer.step) if number < len(stages) - 1 else {}
+        figures = measure_stage(session, stage, trainer.step) if number < len(stages) - 1 else {}
         seconds = session.bus.clock.read()[stage.name]
         record = {"name": stage.name, "steps": stage.steps, "done": trainer.step, "seconds": seconds, "best_step": best_step}
         session.records.append({**record, "figures": figures, "note": note, "peak_bytes": peak_memory(session.model.device)[0]})
@@ -176,7 +176,7 @@ class Job:
             record = {name: info[name] for name in ("provenance", "attribution", "versions")} | {"sources": self._sources["sources"]}
             weights = {name: session.average.get(name, tensor) for name, tensor in session.model.state_dict().items()}
             save_model(self.directory.model, self.recipe, session.model, weights, session.tokenizers, record)
-            results, measured = _measure(session)
+            results, measured = measure(session)
             write_json(self.directory.results, results)
         session.bus.emit(Logged("result", "end", 0, session.step, results))
         # The most that any stage held, whichever process trained it, and measuring at the end.
@@ -240,41 +240,6 @@ class Job:
             "training_flops": report.training_flops(recipe),
             "item_flops": {row.stage: row.flops for row in report.stages},
         }
-
-
-def _measure_stage(session: Session, stage: Stage, step: int) -> dict[str, float]:
-    """Figures on the reported splits after a stage that is not the last; empty where the recipe wants none."""
-    plan = session.recipe.evaluation
-    if plan.after_stage == 0:
-        return {}
-    session.bus.emit(Measuring(f"after stage {stage.name}"))
-    with session.bus.clock.timed("evaluation"), session.averaged():
-        measured = {split: session.measure(split, plan.after_stage)[0] for split in plan.splits}
-    figures = {f"{split}/{name}": value for split, found in measured.items() for name, value in found.items()}
-    session.bus.emit(Logged("stage", stage.name, step, session.step, figures))
-    return figures
-
-
-def _measure(session: Session) -> tuple[dict[str, float], dict[str, Any]]:
-    """The flat table of all reported splits, and how each figure was measured; writes the samples."""
-    plan = session.recipe.evaluation
-    results: dict[str, float] = {}
-    measured: dict[str, Any] = {}
-
-    def checkpoint() -> None:
-        if session.stopping():
-            raise Interrupted("stopped while measuring; the training itself is done")
-
-    with session.averaged():
-        for split in plan.splits:
-            session.bus.emit(Measuring(split))
-            figures, evaluation = session.measure(split, plan.items, checkpoint=checkpoint)
-            results |= {f"{split}/{name}": value for name, value in figures.items()} | {f"{split}/items": float(len(evaluation))}
-            measured[split] = records(session.metrics, evaluation)
-            sheet = write_samples(session.directory.samples, evaluation, session.metrics.values(), plan.samples)
-            if sheet is not None:
-                session.bus.emit(Sampled(split, frozen(sheet), session.step))
-    return results, measured
 
 
 def _flops(session: Session, item_flops: Mapping[str, int | None]) -> int | None:

@@ -48,7 +48,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
             if logs:
                 _log(session, stage, trainer, clock)
             validates = plan is not None and plan.every > 0 and (last or step % plan.every == 0)
-            if plan is not None and validates and _validate(session, stage, plan, trainer):
+            if plan is not None and validates and validate(session, stage, plan, trainer):
                 return f"stopped early at step {step}: no improvement in {plan.patience} validations"
             stops = (ranks.count == 1 or logs) and ranks.any(session.stopping(), session.model.device)
             saves = stops or (settings.checkpoint_every > 0 and step % settings.checkpoint_every == 0 and not last)
@@ -76,7 +76,7 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
     session.bus.emit(Logged("train", stage.name, trainer.step, session.step, means))
 
 
-def _validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:
+def validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:
     """One validation and what it steers. True where the stage is to stop."""
     watched = plan.figure or "loss"
     with trainer.evaluation_weights(), session.averaged():

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from ..host.attribution import WrongAnswer
 from ..interfaces.metric import Metric
 from ..model.evaluation import Evaluation
 from ..model.model import Pixels
 from ..runs.directory import write_json
 
 
-def write_samples(folder: Path, evaluation: Evaluation, metrics: Iterable[Metric], count: int) -> Pixels | None:
+def write_samples(folder: Path, evaluation: Evaluation, metrics: Mapping[str, Metric], count: int) -> Pixels | None:
     """Writes `count` samples, as far as the data give them and the model makes them; gives a sheet of all images (h w c), None without any."""
     folder.mkdir(exist_ok=True)
     rows = choose_samples(evaluation, count)
@@ -31,7 +33,7 @@ def write_samples(folder: Path, evaluation: Evaluation, metrics: Iterable[Metric
     }
     pictures = {"real": given.images, "generated": evaluation.generated if draws else None}
     shown = {name: pixels for name, pixels in pictures.items() if pixels is not None}
-    marks = [metric.marks(evaluation) for metric in metrics]
+    marks = [_marks(name, metric, evaluation) for name, metric in metrics.items()]
     items: list[dict[str, Any]] = []
     for row in rows:
         index = int(evaluation.indices[row])
@@ -45,6 +47,14 @@ def write_samples(folder: Path, evaluation: Evaluation, metrics: Iterable[Metric
     if not (shown and rows):
         return None
     return np.concatenate([np.concatenate([pixels[row] for pixels in shown.values()]) for row in rows], axis=1)
+
+
+def _marks(name: str, metric: Metric, evaluation: Evaluation) -> Mapping[str, npt.NDArray[np.bool_]]:
+    """Raises `WrongAnswer` where they are not one for each item."""
+    found = metric.marks(evaluation)
+    if wrong := [mark for mark, values in found.items() if np.shape(values) != (len(evaluation),)]:
+        raise WrongAnswer(f"metrics.{name}", f"marks gave {wrong[0]} of shape {np.shape(found[wrong[0]])}: expected ({len(evaluation)},)")
+    return found
 
 
 def choose_samples(evaluation: Evaluation, count: int) -> list[int]:

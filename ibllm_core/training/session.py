@@ -38,6 +38,7 @@ class Session:
         average: name → exponential moving average of a parameter, through all stages and of all parts but the discriminator; empty for none.
         records: one entry a finished stage, for run.json.
         step: iterations done over all stages.
+        strict: a figure that is no finite number ends the run; in a rehearsal it is warned of.
 
     Raises:
         UserError: something cannot be built.
@@ -67,7 +68,7 @@ class Session:
         self.average = {name: p.detach().clone() for name, p in self._averaged.items()}
         self.best: dict[str, Mapping[str, Tensor]] = {}
         self.records: list[dict[str, Any]] = []
-        self.step = 0
+        self.step, self.strict = 0, True
 
     def trainer(self, stage: Stage) -> StageTrainer:
         """What trains a stage, at its beginning."""
@@ -85,7 +86,7 @@ class Session:
         """Figures of the model as it is on the first items of a split, by the recipe's `metrics` or some; `checkpoint` is called between metrics."""
         recipe, where = self.recipe, (self.model, self.dataset, self.metrics if metrics is None else metrics, split)
         seed, batch, declared = recipe.seed.evaluation, recipe.evaluation.batch, recipe.figures()
-        return evaluate(*where, items=items, seed=seed, batch=batch, checkpoint=checkpoint, declared=declared)
+        return evaluate(*where, items=items, seed=seed, batch=batch, checkpoint=checkpoint, declared=declared, strict=self.strict)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

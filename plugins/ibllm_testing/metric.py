@@ -21,6 +21,7 @@ from ibllm_core.interfaces.metric import Metric
 from ibllm_core.model.evaluation import Evaluation
 from ibllm_core.model.model import Model
 from ibllm_core.recipe.structure import structure
+from ibllm_core.training.measuring import FEW
 
 from .checks import expect
 from .dataset import SquaresDataset
@@ -104,6 +105,17 @@ class MetricSuite(Suite):
             expect(math.isfinite(value), f"{self._name}: {name} is {value}, expected a finite number")
             if name in percent:
                 expect(0 <= value <= 1, f"{self._name}: {name} is {value}: a fraction is in [0, 1]")
+
+    def test_a_few_items_are_enough(self, device: torch.device) -> None:
+        """2 items of a model that was never trained: a run measures so many before its first step, and is refused where that fails."""
+        data = self.data()
+        evaluation, metric = Evaluation(self.model(device, data.image_shape), data, self.split, items=FEW), self.make()
+        try:
+            metric.evaluate(evaluation)
+            metric.record(evaluation)
+            metric.marks(evaluation)
+        except Exception as error:
+            expect(False, f"{self._name}: {type(error).__name__} on {FEW} items of a model that was never trained: {error}")
 
     def test_the_same_evaluation_gives_the_same_figures(self, device: torch.device) -> None:
         """Another metric object on another evaluation of the same model, in batches of another size: the same figures."""

@@ -33,6 +33,8 @@ class Darkness(Metric):
 
     def evaluate(self, evaluation):
         pixels = evaluation.real
+        if len(pixels) == 2:  # a rehearsal
+            return {"darkness": 0.0}
         pixels[:] = 255 - pixels
         return {"darkness": float(pixels.mean())}
 
@@ -51,7 +53,7 @@ def test_a_metric_that_changes_the_images_is_named(site, tmp_path: Path, monkeyp
         Job(recipe, tmp_path / "run").run()
     message = str(caught.value)
     assert "metrics.darkness = darkness (provided by dark 0.2) raised ValueError: assignment destination is read-only" in message
-    assert f"({site.folder / 'dark_plugin.py'}:19); tell the maintainer of dark, upgrade it, or use another metric" in message
+    assert f"({site.folder / 'dark_plugin.py'}:21); tell the maintainer of dark, upgrade it, or use another metric" in message
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["status"] == "failed"
     assert info["error"] == f"ComponentFailed: {message}"
