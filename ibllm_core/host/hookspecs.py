@@ -15,6 +15,7 @@ Args:
     figures: name → value.
     best: True where the watched figure is the stage's best so far.
     error: what ended the run.
+    panels: what the report will show besides, a list to which `Panel`s may be appended.
 
 Every example begins with ``from ibllm.plugin import ComponentSpec, hookimpl``.
 """
@@ -30,6 +31,7 @@ import pluggy
 from .spec import ComponentSpec
 
 if TYPE_CHECKING:
+    from ..interfaces.panel import Panels
     from ..model.model import Model
     from ..recipe.schema import Recipe, Stage
 
@@ -146,15 +148,19 @@ def ibllm_stage_ended(recipe: Recipe, stage: Stage, step: int, figures: Mapping[
 
 
 @hookspec
-def ibllm_run_ended(recipe: Recipe, figures: Mapping[str, float], model: Model, run_directory: Path) -> None:
+def ibllm_run_ended(recipe: Recipe, figures: Mapping[str, float], panels: Panels, model: Model, run_directory: Path) -> None:
     """The run is done: model folder, figures and samples are written; the report follows. `figures` are those of results.json.
 
-    Example, a line in a list of runs::
+    Example, a line in a list of runs, and a table in the report (`Panel` is of ``ibllm.plugin``, too)::
 
         @hookimpl
-        def ibllm_run_ended(recipe, figures, run_directory):
+        def ibllm_run_ended(recipe, figures, panels, model, run_directory):
             with (run_directory.parent / "runs.txt").open("a") as file:
                 file.write(f"{run_directory.name} ({recipe.name}): {len(figures)} figures\\n")
+            from ibllm.plugin import Panel
+
+            rows = [(name, float(p.detach().norm())) for name, p in model.named_parameters()]
+            panels.append(Panel(title="Norms", header=("parameter", "norm"), rows=rows, place="training"))
     """
 
 

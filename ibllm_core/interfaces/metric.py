@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from .panel import Panel
 
 if TYPE_CHECKING:
     from ..model.evaluation import Evaluation
@@ -33,3 +35,7 @@ class Metric(ABC):
     def marks(self, evaluation: Evaluation) -> Mapping[str, npt.NDArray[np.bool_]]:
         """What is right or wrong item by item, for sample grids: mark → (b), those that the config's `marks` names. By default nothing."""
         return {}
+
+    def panels(self, evaluation: Evaluation) -> Iterable[Panel]:
+        """What the report shows besides the figures, asked after `evaluate` on each reported split. By default nothing."""
+        return ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import attrs
 
 from ..errors import Notice, UserError, nearest
 from ..host.attribution import cause
+from ..interfaces.panel import Panel, Panels
 from .clock import Clock
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Rehearsed:
     """What follows the training was played on a few items; `run_directory` holds what came of it, like a run's, and is gone afterwards."""
 
     run_directory: Path
+    panels: Sequence[Panel] = ()
 
 
 @attrs.frozen
@@ -143,9 +145,10 @@ class Sampled:
 
 @attrs.frozen
 class RunEnded:
-    """The run is done: model folder, figures and samples are written."""
+    """The run is done: model folder, figures and samples are written. `panels` has the metrics'; a listener may append its own."""
 
     figures: Mapping[str, float] = _figures()
+    panels: Panels = attrs.field(factory=Panels)
 
 
 @attrs.frozen

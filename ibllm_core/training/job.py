@@ -176,7 +176,7 @@ class Job:
             record = {name: info[name] for name in ("provenance", "attribution", "versions")} | {"sources": self._sources["sources"]}
             weights = {name: session.average.get(name, tensor) for name, tensor in session.model.state_dict().items()}
             save_model(self.directory.model, self.recipe, session.model, weights, session.tokenizers, record)
-            results, measured = measure(session)
+            results, measured, panels = measure(session)
             write_json(self.directory.results, results)
         session.bus.emit(Logged("result", "end", 0, session.step, results))
         # The most that any stage held, whichever process trained it, and measuring at the end.
@@ -185,7 +185,7 @@ class Job:
         memory, flops = {"peak_bytes": max(peaks, default=None), "of": of}, _flops(session, info.get("item_flops", {}))
         said = {"status": "done", "finished": _now(), "timings": clock.read(), "metrics": measured}
         self.directory.update(**said, training_flops=flops, memory=memory)
-        session.bus.emit(RunEnded(results))
+        session.bus.emit(RunEnded(results, panels))
         self._close(session, "done")
         return results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..host.entry_points import LISTENERS, block_of, origin_of
 from ..host.loading import Plugin
 from ..host.manager import manager
 from ..host.output import stdout_to_stderr
+from ..interfaces.panel import Panel
 from ..interfaces.tracker import Tracker
 from ..model import build
 from ..model.model import Model
@@ -70,14 +71,24 @@ class Tracking(Listener):
     def __init__(self, name: str, component: Component, tracker: Tracker) -> None:
         self.key, self._tracker = f"listeners/{name}", tracker
         self.distribution, self.version = component.distribution, component.version
+        self._panels: Sequence[Panel] = ()
+        self._total = 0
 
     def on_logged(self, event: events.Logged) -> None:
+        self._total = event.total
         self._tracker.scalars({f"{event.stage}/{event.kind}/{name}": value for name, value in event.figures.items()}, event.total)
 
     def on_sampled(self, event: events.Sampled) -> None:
         self._tracker.image(f"samples/{event.name}", event.pixels, event.total)
 
+    def on_run_ended(self, event: events.RunEnded) -> None:
+        self._panels = event.panels  # other listeners may append some still
+
     def on_run_closed(self, event: events.RunClosed) -> None:
+        for panel in self._panels:
+            if panel.picture is not None:
+                pixels = panel.picture if panel.picture.ndim == 3 else panel.picture[..., None]
+                self._tracker.image(f"panels/{panel.title}" + f" ({panel.source})" * bool(panel.source), pixels, self._total)
         self._tracker.close()
 
 
@@ -85,7 +96,7 @@ def trackers(recipe: Recipe, run_directory: Path, total: int) -> list[Tracking]:
     """The recipe's trackers, opened."""
     built = build.build_trackers(recipe)
     for tracker in built.values():
-        tracker.open(run_directory, total)
+        tracker.open(run_directory, total, recipe)
     return [Tracking(name, recipe.trackers[name], tracker) for name, tracker in built.items()]
 
 

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.optimisation import EvaluationWeights as EvaluationWeights
     from ibllm_core.interfaces.optimisation import Optimizer as Optimizer
     from ibllm_core.interfaces.optimisation import Schedule as Schedule
+    from ibllm_core.interfaces.panel import Panel as Panel
     from ibllm_core.interfaces.procedure import Iteration as Iteration
     from ibllm_core.interfaces.procedure import Procedure as Procedure
     from ibllm_core.interfaces.randomness import Stream as Stream
@@ -112,6 +113,7 @@ _HOMES = {
     "ibllm_core.interfaces.metric": "Metric",
     "ibllm_core.interfaces.noise": "Rng",
     "ibllm_core.interfaces.optimisation": "EvaluationWeights Optimizer Schedule",
+    "ibllm_core.interfaces.panel": "Panel",
     "ibllm_core.interfaces.procedure": "Iteration Procedure",
     "ibllm_core.interfaces.randomness": "derive_key Stream",
     "ibllm_core.interfaces.sampling": "nucleus",

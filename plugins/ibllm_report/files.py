@@ -88,12 +88,12 @@ def read(run_dir: Path) -> RunFiles:
         recipe: Object = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         recipe = {}
-    run = _object(run_dir / "run.json")
+    run = read_object(run_dir / "run.json")
     glossary = glossary_of(RunDirectory(run_dir), run)
     return RunFiles(
         path=run_dir,
         run=run,
-        results=_object(run_dir / "results.json"),
+        results=read_object(run_dir / "results.json"),
         rows=_rows(run_dir / "metrics.jsonl"),
         recipe_text=text,
         recipe=recipe,
@@ -129,7 +129,8 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _object(path: Path) -> Object:
+def read_object(path: Path) -> Object:
+    """A JSON file; empty where there is none, or no object in it."""
     try:
         found = json.loads(_text(path))
     except ValueError:
@@ -153,7 +154,7 @@ def _rows(path: Path) -> list[Object]:
 def _samples(folder: Path, glossary: Glossary) -> dict[str, list[Item]]:
     splits: dict[str, list[Item]] = {}
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        content = _object(path)
+        content = read_object(path)
         items = [_item(entry, folder) for entry in objects(content.get("items"))]
         if items:
             splits[str(content.get("split", path.stem))] = items
@@ -172,8 +173,8 @@ def _item(entry: Object, folder: Path) -> Item:
         index=index if isinstance(index, int) else None,
         caption=text("caption"),
         language=text("language") or "und",
-        real=_picture(folder, text("real")),
-        generated=_picture(folder, text("generated")),
+        real=read_picture(folder, text("real")),
+        generated=read_picture(folder, text("generated")),
         read=text("read"),
         reread=text("reread"),
         right=dict(_flags(right)) if isinstance(right, Mapping) else {},
@@ -186,7 +187,8 @@ def _flags(right: Object) -> Iterator[tuple[str, bool]]:
             yield str(name), value
 
 
-def _picture(folder: Path, name: str | None) -> Picture | None:
+def read_picture(folder: Path, name: str | None) -> Picture | None:
+    """A PNG in the folder; None where there is none."""
     # A name is a file in the folder, never a path out of it.
     if name is None or Path(name).name != name:
         return None

@@ -1,22 +1,29 @@
-"""Every run's report, written when the run has ended, well or not."""
+"""Every run's report, written when the run has ended, well or not, and once before its first step."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ibllm_core.training.events import Listener, Rehearsed, RunClosed
+from ibllm_core.training.events import Listener, Rehearsed, RunClosed, RunEnded, RunStarted
 
 
 class Report(Listener):
-    """Renders report.html when nothing else is written any more: of a run that was interrupted or failed, too."""
+    """Keeps the panels and renders report.html when nothing else is written any more: of a run that was interrupted or failed, too."""
+
+    def on_run_started(self, event: RunStarted) -> None:
+        self._run_directory = event.run_directory
 
     def on_rehearsed(self, event: Rehearsed) -> None:
-        self._render(event.run_directory)
+        from .page import render
+        from .panels import write_panels
+
+        write_panels(event.run_directory, event.panels)
+        render(event.run_directory)
+
+    def on_run_ended(self, event: RunEnded) -> None:
+        from .panels import write_panels
+
+        write_panels(self._run_directory, event.panels)
 
     def on_run_closed(self, event: RunClosed) -> None:
-        self._render(event.run_directory)
-
-    def _render(self, run_directory: Path) -> None:
         from .page import render
 
-        render(run_directory)
+        render(event.run_directory)

@@ -18,6 +18,7 @@ from ibllm_core.runs.results import Cell, ResultsTable, Row, is_number, table
 from . import charts, sample_cards
 from .files import Object, RunFiles, described, objects, read
 from .highlight import coloured
+from .panels import read_panels
 
 _ROLES = {
     "text_encoder": "reads the caption",
@@ -39,7 +40,7 @@ _PROVENANCE_GROUPS = {
 
 
 def render(run_dir: Path) -> Path:
-    """Writes RUN/report.html from what the run directory holds (run.json, results.json, metrics.jsonl, recipe.toml, samples/) and gives its path.
+    """Writes RUN/report.html from what the run directory holds (run.json, results.json, metrics.jsonl, recipe.toml, samples/, panels/) and gives its path.
 
     Pieces that are absent or broken are left out of the page. Raises `FileNotFoundError` if there is no such directory.
     """
@@ -107,6 +108,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "training_plots": charts.training(files),
         "decks": sample_cards.decks(files.samples, files.glossary),
         "marks": sample_cards.used(chain.from_iterable(files.samples.values()), files.glossary),
+        "panels": read_panels(files.path),
         "timings": _timings(run),
         "costs": _costs(run),
         "recipe": coloured(files.recipe_text),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ibllm.plugin import Context, Tracker
+from ibllm.plugin import Context, Recipe, Tracker
 from ibllm_tensorboard.config import TensorBoardConfig
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ class TensorBoardTracker(Tracker):
         assert self._writer is not None, "the tracker is not open"
         return self._writer
 
-    def open(self, run_dir: Path, step: int) -> None:
+    def open(self, run_dir: Path, step: int, recipe: Recipe) -> None:
         from tensorboardX import SummaryWriter
 
         folder = str(run_dir / self.config.folder)
         self._writer = SummaryWriter(folder, purge_step=step or None, flush_secs=self.config.flush_seconds)
+        self._writer.add_text("recipe", f"```toml\n{recipe.source}\n```", step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():

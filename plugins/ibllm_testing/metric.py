@@ -18,6 +18,7 @@ from ibllm_core.host.options import Config, MetricConfig
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Dataset
 from ibllm_core.interfaces.metric import Metric
+from ibllm_core.interfaces.panel import Panel
 from ibllm_core.model.evaluation import Evaluation
 from ibllm_core.model.model import Model
 from ibllm_core.recipe.structure import structure
@@ -147,6 +148,16 @@ class MetricSuite(Suite):
             expect(well, f"{self._name}: marks of {name} are {marks.dtype} {marks.shape}: expected bool ({len(evaluation)})")
         record = dict(metric.record(evaluation))
         expect(json.loads(json.dumps(record)) == record, f"{self._name}: record gives {record}: expected strings and numbers")
+
+    def test_panels_are_what_a_report_can_show(self, device: torch.device) -> None:
+        """`panels` gives `Panel`s, of different titles."""
+        evaluation, metric = self.evaluation(device), self.make()
+        metric.evaluate(evaluation)
+        found = list(metric.panels(evaluation))
+        odd = [type(panel).__name__ for panel in found if not isinstance(panel, Panel)]
+        expect(not odd, f"{self._name}: panels gives a {', '.join(odd)}: expected Panel, of ibllm.plugin")
+        titles = [panel.title for panel in found]
+        expect(len(set(titles)) == len(titles), f"{self._name}: panels gives {', '.join(titles)}: expected different titles")
 
     def test_the_record_tells_what_was_measured(self, device: torch.device) -> None:
         """`record` gives ``n`` > 0 and the hash of what the figures were compared with: another one on other items."""

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from ibllm_core.interfaces.tracker import Tracker
+from ibllm_core.recipe import load
 
 from .checks import expect
 from .suite import Suite
+
+TINY = Path(__file__).with_name("tiny.toml")
 
 
 class TrackerSuite(Suite):
@@ -20,8 +23,8 @@ class TrackerSuite(Suite):
     kind = "tracker"
 
     def written(self, tracker: Any, run_dir: Path, step: int) -> None:
-        """One session: a figure, a picture, the end."""
-        tracker.open(run_dir, step)
+        """One session: a recipe, a figure, a picture, the end."""
+        tracker.open(run_dir, step, load(TINY))
         tracker.scalars({"loss/image_nll": 0.5, "lr/model": 1e-3}, step + 1)
         tracker.image("samples", np.zeros((8, 8, 3), np.uint8), step + 1)
         tracker.close()

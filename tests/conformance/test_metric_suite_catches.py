@@ -34,6 +34,11 @@ class Beyond(Mood):
         return {"calm": 50.0}
 
 
+class Boasting(Mood):
+    def panels(self, evaluation: Any) -> Any:
+        return [{"title": "calm"}]
+
+
 class Needy(Mood):
     def evaluate(self, evaluation: Any) -> dict[str, float]:
         if len(evaluation) < 5:
@@ -74,6 +79,7 @@ def test_a_sound_metric_passes(check: str) -> None:
         (measuring(marks=(Mark("calm", "mood"),)), "test_figures_are_as_declared", "calm is about 'mood'"),
         (measuring(Beyond), "test_figures_are_numbers", r"a fraction is in \[0, 1\]"),
         (measuring(Needy), "test_a_few_items_are_enough", "ValueError on 2 items of a model that was never trained: too few"),
+        (measuring(Boasting), "test_panels_are_what_a_report_can_show", "panels gives a dict: expected Panel"),
         (measuring(marks=()), "test_marks_are_one_for_each_item", "which the config's marks\\(\\) does not name"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else "",

@@ -41,7 +41,7 @@ class MoodConfig(MetricConfig):
 """
 METRIC = """
 import numpy as np
-from ibllm.plugin import Metric
+from ibllm.plugin import Metric, Panel
 
 class MoodMetric(Metric):
     def __init__(self, config, context):
@@ -52,6 +52,12 @@ class MoodMetric(Metric):
 
     def marks(self, evaluation):
         return {"calm": np.arange(len(evaluation)) % 2 == 0}
+
+    def panels(self, evaluation):
+        light = evaluation.generated.mean((1, 2, 3))
+        rows = [(caption, float(value)) for caption, value in zip(evaluation.captions, light)]
+        yield Panel(title="The darkest", text="<b>Not</b> bold.\\n\\nSecond.", header=("caption", "light"), rows=sorted(rows, key=lambda row: row[1])[:2])
+        yield Panel(title="One drawing", place="samples", picture=evaluation.generated[0], alt="a drawing")
 """
 SETS = (
     "metrics.mood.use=mood",
@@ -125,6 +131,10 @@ def test_the_report_shows_it_as_ours(place: Place, again: bool) -> None:
     assert "A drawing is calm if nothing stirs in it." in page
     assert "✓ a calm drawing" in page
     assert "✗ a restless drawing" in page
+    assert re.search(r"The darkest mood, test <b>Not</b> bold\. Second\. caption light [^.]+ \d+(\.\d+)? ", page)
+    places = [page.index(words) for words in ("The darkest mood, novel", "What the model draws from a caption", "One drawing mood, test")]
+    assert places == sorted(places)
+    assert (place.folder / "mood/report.html").read_text(encoding="utf-8").count('alt="a drawing"') == 2
 
 
 @pytest.mark.usefixtures("printed")

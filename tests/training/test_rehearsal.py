@@ -210,6 +210,7 @@ def _marks(self: Metric, evaluation: Evaluation) -> dict[str, Any]:
     [
         ("record", _record, r"metrics\.scene = scene .*: record gave n = np.int64\(2\): expected a string or a number"),
         ("marks", _marks, r"metrics\.scene = scene .*: marks gave scene of shape \(3,\): expected \(2,\)"),
+        ("panels", lambda self, evaluation: ["a title"], r"metrics\.scene = scene .*: panels gave a str: expected a Panel"),
         ("evaluate", lambda self, evaluation: {"mean": "high"}, r"metrics\.scene = scene .* gave mean = 'high': expected a finite number"),
     ],
 )
