@@ -15,6 +15,7 @@ from torch import Tensor
 from ..host.attribution import WrongAnswer
 from .dataset import Dataset, Samples
 from .latent import Tokens
+from .noise import on_device
 from .tokenizer import Tokenizer
 
 
@@ -48,7 +49,8 @@ class Batch:
         if device.type == "cpu":
             return self
         held = attrs.asdict(self, recurse=False).items()
-        moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in held if isinstance(value, Tensor | Tokens)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in held if isinstance(value, Tokens)}
+        moved |= {name: on_device(value, device) for name, value in held if isinstance(value, Tensor)}
         return attrs.evolve(self, **moved)
 
 

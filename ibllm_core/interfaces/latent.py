@@ -9,6 +9,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from .noise import on_device
+
 
 @attrs.define(eq=False, slots=False)
 class Tokens:
@@ -25,8 +27,8 @@ class Tokens:
     def __len__(self) -> int:
         return self.ids.shape[0]
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> Tokens:
-        return Tokens(self.ids.to(device, non_blocking=non_blocking), self.mask.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device) -> Tokens:
+        return Tokens(on_device(self.ids, device), on_device(self.mask, device))
 
     def lengths(self) -> Tensor:
         """(b) number of tokens, beginning and end included."""

@@ -1,15 +1,52 @@
-"""Keyed randomness as tensors: what `ibllm_core.interfaces.randomness` gives, on the device where it is used."""
+"""Keyed randomness as tensors: the integers of `ibllm_core.interfaces.randomness`, made on the device that uses them."""
 
 from __future__ import annotations
 
+import copy
 import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .randomness import Stream
+from .randomness import GOLDEN, M1, M2, derive_key
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the CPU's on a device, which is not waited for: copied from pinned memory where it is an accelerator."""
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is not None and accelerator.type == device.type:
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def _signed(word: int) -> int:
+    """A word of 64 bits as int64, whose sums and products wrap around to the same bits."""
+    return word - 2**64 if word >= 2**63 else word
+
+
+_GOLDEN, _M1, _M2 = (_signed(int(word)) for word in (GOLDEN, M1, M2))
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Shifted to the right with zeros coming in; int64's own shift repeats the sign."""
+    return (z >> bits) & (2 ** (64 - bits) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shifted(z, 30)) * _M1
+    z = (z ^ _shifted(z, 27)) * _M2
+    return z ^ _shifted(z, 31)
+
+
+#: The generator of the pass that is under way, and the numbers of the calls in it.
+_PASS: ContextVar[tuple[Rng, Iterator[int]] | None] = ContextVar("pass", default=None)
 
 
 class Rng:
@@ -18,40 +55,109 @@ class Rng:
     Args:
         key: words that name the purpose, e.g. ``(seed, "draw", step)``.
         samples: (b) the samples' own numbers; equal numbers give equal draws.
-        device: where the tensors go.
-
-    The numbers are made on the CPU, so that a job draws the same ones on every device.
+        device: where the tensors are made; their integers are the same on every device.
     """
 
     def __init__(self, key: tuple[int | str, ...], samples: npt.ArrayLike, device: torch.device | str = "cpu") -> None:
-        self._key, self._samples, self.device = key, np.asarray(samples), torch.device(device)
-        self._stream = Stream(key, self._samples)
+        self._key, self.device, self._position = key, torch.device(device), 0
+        numbers = np.atleast_1d(np.asarray(samples)).astype(np.int64)
+        self._samples = _mix(on_device(torch.from_numpy(numbers), self.device) * _GOLDEN + _M1)
+
+        self._first = int(numbers[0]) if len(numbers) else 0
 
     def __len__(self) -> int:
-        return len(self._stream)
+        return len(self._samples)
+
+    @staticmethod
+    def of_pass(rows: int, device: torch.device) -> Rng:
+        """For dropout and the like: a generator for a batch of so many rows that goes through a part; each call gives an independent one.
+
+        In a cycle it is keyed by seed, step, part, call and sample. Elsewhere there is no such thing: torch's global generator decides.
+        """
+        under_way = _PASS.get()
+        if under_way is None:
+            return Rng(("pass", int(torch.randint(2**62, (), device="cpu"))), np.arange(rows), device)
+        rng, calls = under_way
+        return rng.fold(next(calls))._rows(rows)
 
     def fold(self, *words: int | str) -> Rng:
         """An independent generator for the same samples."""
-        return Rng((*self._key, *words), self._samples, self.device)
+        other = copy.copy(self)
+        other._key, other._position = (*self._key, *words), 0
+        return other
+
+    def seed(self) -> int:
+        """A seed for a whole batch, of the key and the first sample."""
+        return derive_key(*self._key, self._first)
+
+    def _rows(self, count: int) -> Rng:
+        """For a batch of so many rows, which are the samples again and again where there are more."""
+        if count == len(self):
+            return self
+        other, place = copy.copy(self), torch.arange(count, device=self.device)
+        other._samples = _mix(self._samples[place % len(self)] + place // len(self))
+        return other
 
     def normal(self, *shape: int) -> Tensor:
         """(b *shape) float32, standard normal."""
-        return self._tensor(self._stream.normal(*shape).astype(np.float32))
+        u = _shifted(self._bits(2, *shape), 11).to(torch.float64) * 2.0**-53
+        return ((-2.0 * (-u[:, 0]).log1p()).sqrt() * (2.0 * math.pi * u[:, 1]).cos()).to(torch.float32)
 
     def uniform(self, *shape: int) -> Tensor:
         """(b *shape) float32 in [0, 1), of 24 bits, so that none is rounded up to 1."""
-        return self._tensor((self._stream.bits(*shape) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
+        return _shifted(self._bits(*shape), 40).to(torch.float32) * 2.0**-24
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """(b *shape) int64 in [0, high)."""
-        return self._tensor(self._stream.integers(high, *shape))
+        return (_shifted(self._bits(*shape), 11).to(torch.float64) * 2.0**-53 * high).floor().long()
 
-    def _tensor(self, values: npt.NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(values).to(self.device, non_blocking=True)
+    def kept(self, dropout: float, *shape: int) -> Tensor:
+        """(b *shape) bool, False with probability `dropout`, of 16 bits."""
+        count = math.prod(shape)
+        shorts = self._bits(-(-count // 4)).view(torch.int16)[:, :count]
+        return (shorts >= round(dropout * 2**16) - 2**15).reshape(len(self), *shape)
+
+    def _bits(self, *shape: int) -> Tensor:
+        """(b *shape) int64 of any bits, the next ones."""
+        count = math.prod(shape)
+        offsets = torch.arange(self._position + 1, self._position + 1 + count, device=self.device) * _GOLDEN
+        self._position += count
+        return _mix(_mix(self._samples + _signed(derive_key(*self._key)))[:, None] + offsets).view(len(self), *shape)
+
+
+@contextmanager
+def drawing_from(rng: Rng) -> Iterator[Callable[[], bool]]:
+    """Within, `Rng.of_pass` draws from `rng`, and torch's global generators start from its key and first sample, for what libraries draw from them.
+
+    Gives a function that says whether something was drawn from these by then.
+    """
+    token = _PASS.set((rng, itertools.count()))
+    try:
+        with seeded(rng.seed(), rng.device) as generators:
+            start = [generator.get_state() for generator in generators]
+            yield lambda: not all(torch.equal(state, generator.get_state()) for state, generator in zip(start, generators, strict=True))
+    finally:
+        _PASS.reset(token)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[Sequence[torch.Generator]]:
+    """Within, torch's global generators of the CPU and of a device start from a seed; afterwards they are where they were."""
+    generators = [torch.default_generator]
+    if torch.device(device).type == "cuda":
+        generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
+        yield generators
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 @functools.cache
 def leave_uncompiled() -> None:
-    """Has `torch.compile` step around the making of numbers: it cannot trace numpy's unsigned integers, and would gain nothing."""
-    for name in ("fold", "normal", "uniform", "integers"):
+    """Has `torch.compile` step around the making of numbers, whose keys are new in every step."""
+    for name in ("fold", "of_pass", "normal", "uniform", "integers", "kept"):
         setattr(Rng, name, torch.compiler.disable(getattr(Rng, name)))  # type: ignore[no-untyped-call]

@@ -19,9 +19,9 @@ U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_M1 = np.uint64(0xBF58476D1CE4E5B9)
-_M2 = np.uint64(0x94D049BB133111EB)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+M1 = np.uint64(0xBF58476D1CE4E5B9)
+M2 = np.uint64(0x94D049BB133111EB)
 
 
 def derive_key(*words: int | str) -> int:
@@ -34,8 +34,8 @@ def derive_key(*words: int | str) -> int:
 
 
 def _mix(z: U64) -> U64:
-    z = (z ^ (z >> np.uint64(30))) * _M1
-    z = (z ^ (z >> np.uint64(27))) * _M2
+    z = (z ^ (z >> np.uint64(30))) * M1
+    z = (z ^ (z >> np.uint64(27))) * M2
     return z ^ (z >> np.uint64(31))
 
 
@@ -53,7 +53,7 @@ class Stream:
     def __init__(self, key: tuple[int | str, ...], samples: npt.ArrayLike) -> None:
         numbers = np.atleast_1d(np.asarray(samples)).astype(np.uint64)
         with np.errstate(over="ignore"):
-            self._base: U64 = _mix(np.uint64(derive_key(*key)) + _mix(numbers * _GOLDEN + _M1))
+            self._base: U64 = _mix(np.uint64(derive_key(*key)) + _mix(numbers * GOLDEN + M1))
         self._position = 0
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class Stream:
         offsets = np.arange(self._position + 1, self._position + 1 + count, dtype=np.uint64)
         self._position += count
         with np.errstate(over="ignore"):
-            out = _mix(self._base[:, None] + offsets[None, :] * _GOLDEN)
+            out = _mix(self._base[:, None] + offsets[None, :] * GOLDEN)
         return out.reshape(len(self._base), *shape)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> F64:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from torch import nn
 
 from ..host.attribution import ComponentFailed, building, naming
@@ -17,6 +16,7 @@ from ..interfaces.dataset import Dataset
 from ..interfaces.image_tokenizer import ImageTokenizer
 from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.metric import Metric
+from ..interfaces.noise import seeded
 from ..interfaces.optimisation import Optimizer, Schedule
 from ..interfaces.procedure import Procedure
 from ..interfaces.randomness import derive_key
@@ -99,8 +99,7 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
             image_tokens=image_tokens,
             vocabularies={part: tokenizer.size for part, tokenizer in used.items()},
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_key(recipe.seed.init, "init", name))
+        with seeded(derive_key(recipe.seed.init, "init", name)):
             parts[name] = part = make(recipe, component, context, nn.Module, f"model.{name}")
         if isinstance(part, ImageTokenizer):
             rows, columns = part.grid
@@ -121,8 +120,7 @@ def build_losses(recipe: Recipe, names: Sequence[str], model: Model) -> dict[str
     )
     losses: dict[str, Loss | CriticLoss] = {}
     for name in names:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_key(recipe.seed.init, "loss", name))
+        with seeded(derive_key(recipe.seed.init, "loss", name)):
             made = make(recipe, recipe.losses[name].component, context, nn.Module, f"losses.{name}")
         if not isinstance(made, Loss | CriticLoss):
             raise ComponentFailed(recipe.losses[name].component, f"losses.{name}", "its factory gave no loss")

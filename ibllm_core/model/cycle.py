@@ -6,7 +6,9 @@ Shapes: b batch, c h w image, n latent places, d latent width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -22,7 +24,7 @@ from ..interfaces.image import DrawingDecoder, TokenDecoder
 from ..interfaces.image_tokenizer import Reconstruction
 from ..interfaces.latent import Latent, Tokens
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Scale, Value
-from ..interfaces.noise import Rng
+from ..interfaces.noise import Rng, drawing_from
 
 if TYPE_CHECKING:
     from .model import Model
@@ -90,14 +92,33 @@ class Cycle:
         self._added: dict[str, Any] = {}
         self._values: dict[str, Tensor] = {}
         self._seen: dict[tuple[int, bool], tuple[Tensor, Any]] = {}
+        self._passes = Counter[tuple[str, str]]()
         self._watch.started(self)
 
     def __len__(self) -> int:
         return len(self.batch)
 
+    @cached_property
+    def _rng(self) -> Rng:
+        return Rng(self._key, self.batch.numbers, self.model.device)
+
     def rng(self, purpose: str) -> Rng:
         """A generator for this batch's items, keyed by seed, step and purpose."""
-        return Rng((*self._key, purpose), self.batch.numbers, self.model.device)
+        return self._rng.fold(purpose)
+
+    @contextmanager
+    def drawing(self, place: str, name: str = "") -> Iterator[None]:
+        """Within, dropout has numbers of its own, the same whenever this batch's are computed again, whatever else is asked of it.
+
+        Args:
+            place: in the recipe, of what is computed.
+            name: what is asked of it.
+        """
+        self._passes[place, name] += 1
+        with drawing_from(self._rng.fold("dropout", place, name, self._passes[place, name])) as drew:
+            yield
+            if drew():
+                self.model.unkeyed.add(place)
 
     # Steps that plugins add.
 
@@ -127,7 +148,7 @@ class Cycle:
             compute: makes the pass.
             inputs: what it is handed that is no step of the cycle; the part is not to blame for what was wrong before.
         """
-        with within(f"model.{part}"):
+        with within(f"model.{part}"), self.drawing(f"model.{part}", name):
             value = compute()
         self._watch.computed(name, part, value, inputs)
         return value
@@ -264,6 +285,7 @@ class Cycle:
     def begin_play(self) -> None:
         """Forgets what the critic saw: from one player's turn to the next its weights change."""
         self._seen = {}
+        self._passes.clear()
 
     def score_twice_differentiable(self, y: Tensor, z: Latent) -> Tensor:
         """As `score`, for penalties: fused attention has no second derivative on a CPU, so the plain kernel is used."""
@@ -283,14 +305,16 @@ class Cycle:
             return value
 
         if name not in self._values:
-            self._values[name] = self._watch.loss(name, compute)
+            with self.drawing(f"losses.{name}"):
+                self._values[name] = self._watch.loss(name, compute)
         return self._values[name]
 
     def critic_value(self, name: str) -> Tensor:
         """The value () of the critic's loss `name`, computed anew."""
         loss = self._losses[name]
         assert isinstance(loss, CriticLoss | AdversarialLoss), f"{name} is no loss of the critic"
-        return self._watch.loss(name, lambda: self._share(name, loss.critic(self)))
+        with self.drawing(f"losses.{name}"):
+            return self._watch.loss(name, lambda: self._share(name, loss.critic(self)))
 
     def _share(self, name: str, value: Value) -> Tensor:
         """A loss's value as this process's share: the mean of all shares is the mean over all items."""

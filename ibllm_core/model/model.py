@@ -40,6 +40,8 @@ class Model(nn.Module):
         self.image_shape = image_shape
         self.autocast: torch.dtype | None = None
         self.tf32 = False
+        #: Where in the recipe torch's global generators were drawn from in training: such numbers depend on how a batch is shared.
+        self.unkeyed = set[str]()
         self.beams, self.length_exponent = 1, 0.0
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..interfaces.batch import Batch
 from ..interfaces.loss import CriticLoss, Loss, Scale
+from ..interfaces.noise import seeded
 from ..interfaces.optimisation import EvaluationWeights
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage
@@ -64,7 +65,8 @@ class StageTrainer:
         batches = self._begin(micro)
         rate = self._schedule.factor(self.step, self.stage.steps) * self.validation.lr_factor
         before = self._played().get(MODEL, 0)
-        self.procedure.iterate(PlayedIteration(self, batches, rate))
+        with self._seeded():
+            self.procedure.iterate(PlayedIteration(self, batches, rate))
         steps = self._played().get(MODEL, 0)
         if self._averages and steps > before:
             # Early on a long average would remember the first weights: the decay grows as (1 + t) / (10 + t) up to its value.
@@ -77,7 +79,8 @@ class StageTrainer:
         """The present iteration without the optimizers' steps, for who wants to see what it computes; by a procedure without a past."""
         before = self._played()
         try:
-            build.build_procedure(self.recipe, self.stage).iterate(PlayedIteration(self, self._begin(micro), watch=watch))
+            with self._seeded():
+                build.build_procedure(self.recipe, self.stage).iterate(PlayedIteration(self, self._begin(micro), watch=watch))
         finally:
             self.go_to(self.step, before)
 
@@ -120,8 +123,11 @@ class StageTrainer:
         return Scale(shares, self.stage.training.batch, counts)
 
     def _begin(self, micro: Sequence[Batch]) -> list[Batch]:
-        torch.manual_seed(derive_key(self.recipe.seed.data, "dropout", self.stage.name, self.step, self.ranks.rank))
         return [batch.to(self.model.device) for batch in micro]
+
+    def _seeded(self) -> AbstractContextManager[Any]:
+        """For what draws from torch's global generators outside the parts' passes."""
+        return seeded(derive_key(self.recipe.seed.data, "global", self.stage.name, self.step, self.ranks.rank), self.model.device)
 
     def _played(self) -> dict[str, int]:
         return {player.name: player.steps for player in self.players}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ibllm.blocks.guidance import concatenate_latents as concatenate_latents
     from ibllm.blocks.guidance import drop_condition as drop_condition
     from ibllm.blocks.guidance import guided as guided
+    from ibllm.blocks.layers import Dropout as Dropout
     from ibllm.blocks.layers import FeedForward as FeedForward
     from ibllm.blocks.layers import Residual as Residual
     from ibllm.blocks.layers import position_embedding as position_embedding
@@ -123,7 +124,7 @@ _HOMES = {
     "ibllm.blocks.attention": "Attention causal_mask rotary_embedding",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
-    "ibllm.blocks.layers": "FeedForward position_embedding Residual word_dropout",
+    "ibllm.blocks.layers": "Dropout FeedForward position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",
     "ibllm_core.model.cycle": "Cycle",
     "ibllm_core.model.evaluation": "Evaluation",

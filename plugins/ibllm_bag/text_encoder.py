@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
+from ibllm.plugin import Context, Latent, Rng, TextEncoder, masked_mean
 from ibllm_bag.config import BagTextEncoderConfig
 
 
@@ -25,6 +24,6 @@ class BagTextEncoder(TextEncoder):
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
         kept = mask
         if self.training and self.word_dropout:
-            kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.word_dropout)
+            kept = mask & Rng.of_pass(len(mask), mask.device).kept(self.word_dropout, mask.shape[1])
         x = embeddings * kept.unsqueeze(-1)
         return Latent(x, mask, masked_mean(x, kept))

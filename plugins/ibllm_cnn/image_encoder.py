@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, ImageEncoder, Latent, position_embedding
+from ibllm.plugin import Context, Dropout, ImageEncoder, Latent, position_embedding
 from ibllm_cnn.config import CNNImageEncoderConfig
 from ibllm_cnn.layers import residual_block
 
@@ -53,7 +53,7 @@ class CNNImageEncoder(ImageEncoder):
         )
         self.positions = position_embedding((2 if config.factored else 1) * height * width, self.width)
         self.norm = nn.LayerNorm(self.width)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
 
     def forward(self, y: Tensor) -> Latent:
         seen = local_contrast(y) if self.factored else y

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, ImageEncoder, Latent, position_embedding
+from ibllm.plugin import Context, Dropout, ImageEncoder, Latent, position_embedding
 from ibllm_cnn.config import ResNetImageEncoderConfig
 
 
@@ -61,7 +61,7 @@ class ResNetImageEncoder(ImageEncoder):
         self.project = nn.Linear(before, self.width)
         self.positions = position_embedding(height * width, self.width)
         self.norm = nn.LayerNorm(self.width)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
 
     def forward(self, y: Tensor) -> Latent:
         # Convolutions run faster on CPUs and GPUs alike with the channels last.

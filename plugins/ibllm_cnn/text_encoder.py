@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
+from ibllm.plugin import Context, Dropout, Latent, TextEncoder, masked_mean
 from ibllm_cnn.config import CNNTextEncoderConfig
 
 
@@ -20,7 +20,7 @@ class ConvLayer(nn.Module):
         out = 2 * width if self.gated else width
         self.convolution = nn.Conv1d(width, out, config.kernel, padding=config.kernel // 2 * dilation, dilation=dilation)
         self.out = nn.Linear(width, width)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (b t d), mask (b t 1) → (b t d)."""

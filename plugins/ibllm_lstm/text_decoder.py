@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextDecoder, word_dropout
+from ibllm.plugin import Context, Dropout, Latent, TextDecoder, word_dropout
 from ibllm_lstm.config import LSTMTextDecoderConfig
 
 #: hidden (b l d), cell (b l d), keys (b n d), latent tokens (b n m), latent mask (b n).
@@ -51,7 +51,7 @@ class LSTMTextDecoder(TextDecoder):
         self.embedding = nn.Embedding(self.vocabulary, embed)
         self.start = nn.Linear(latent, 2 * config.layers * width)
         self.layers = nn.ModuleList(nn.LSTM(given, width, batch_first=True) for given in [embed, *[width] * (config.layers - 1)])
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.attention = Attention(width, latent, config.attention == "additive") if config.attention != "none" else None
         self.combine = nn.Linear(width + latent, width) if self.attention is not None else None
         self.head = nn.Linear(width, self.vocabulary)

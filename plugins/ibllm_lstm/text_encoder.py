@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextEncoder, masked_mean
+from ibllm.plugin import Context, Dropout, Latent, TextEncoder, masked_mean
 from ibllm_lstm.config import LSTMTextEncoderConfig, check_even
 
 
@@ -50,7 +50,7 @@ class LSTMTextEncoder(TextEncoder):
         self.embedding = nn.Embedding(context.tokenizer.size, embed)
         inputs = [embed, *[self.width] * (config.layers - 1)]
         self.layers = nn.ModuleList(LSTMLayer(given, self.width, config.bidirectional) for given in inputs)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
 
     def embed(self, ids: Tensor) -> Tensor:
         embeddings: Tensor = self.embedding(ids)

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ibllm.plugin import Rng
+
 #: Below this a code's moving average of uses counts as none.
 UNUSED = 1e-6
 #: How far (of one level) the outermost levels lie inside the range that tanh can reach: FSQ's ε.
@@ -90,7 +92,9 @@ class Codebook(Quantiser):
         """Moves the codes towards z (n d), whose codes are ids (n) at squared distances error (n)."""
         chosen = torch.zeros_like(self.uses).index_add_(0, ids, torch.ones_like(error))
         total = torch.zeros_like(self.codes).index_add_(0, ids, z)
-        places = z[torch.multinomial(error + UNUSED, self.vocabulary, replacement=True)]
+        share = (error + UNUSED).double().cumsum(0)
+        chance = Rng.of_pass(1, z.device).uniform(self.vocabulary)[0]
+        places = z[torch.searchsorted(share, chance * share[-1]).clamp(max=len(z) - 1)]
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(chosen)
             dist.all_reduce(total)

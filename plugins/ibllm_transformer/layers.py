@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, FeedForward, Latent, position_embedding
+from ibllm.plugin import Attention, Dropout, FeedForward, Latent, position_embedding
 
 
 class EncoderLayer(nn.Module):
@@ -19,13 +19,13 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width, heads)
         self.hidden_norm, self.hidden = nn.LayerNorm(width), FeedForward(width, ratio)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None) -> Tensor:
-        """x (b t d), mask (b t) or (b t t), rotary (2 t e/2) → (b t d)."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None, start: int = 0) -> Tensor:
+        """x (b t d), mask (b t) or (b t t), rotary (2 t e/2) → (b t d). As many places as `start` come from a text, whose length follows the batch."""
         normed = self.attention_norm(x)
-        x = x + self.drop(self.attention(normed, *self.attention.keys_values(normed, rotary), mask, rotary=rotary))
-        return x + self.drop(self.hidden(self.hidden_norm(x)))
+        x = x + self.drop(self.attention(normed, *self.attention.keys_values(normed, rotary), mask, rotary=rotary), start)
+        return x + self.drop(self.hidden(self.hidden_norm(x)), start)
 
     def cached(self, x: Tensor, keys: Tensor, values: Tensor, start: int, mask: Tensor) -> Tensor:
         """The same for the places start … start + t alone, without dropout; writes their keys and values into the cache (b h s e) in place.
@@ -47,7 +47,7 @@ class DecoderLayer(nn.Module):
         self.own_norm, self.own = nn.LayerNorm(width), Attention(width, heads)
         self.latent_norm, self.latent = nn.LayerNorm(width), Attention(width, heads, latent)
         self.hidden_norm, self.hidden = nn.LayerNorm(width), FeedForward(width, ratio)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def after_self_attention(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Cross-attention and feed-forward: x (b t d), the latent's keys and values (b h n e), mask (b n) → (b t d)."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextEncoder, causal_mask, masked_mean, position_embedding, rotary_embedding
+from ibllm.plugin import Context, Latent, Rng, TextEncoder, causal_mask, masked_mean, position_embedding, rotary_embedding
 from ibllm_transformer.config import TransformerTextEncoderConfig
 from ibllm_transformer.layers import EncoderLayer
 
@@ -32,7 +31,7 @@ class TransformerTextEncoder(TextEncoder):
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
         if self.training and self.word_dropout:
-            kept = torch.rand(mask.shape, device=mask.device) >= self.word_dropout
+            kept = Rng.of_pass(len(mask), mask.device).kept(self.word_dropout, mask.shape[1])
             embeddings = embeddings * kept.unsqueeze(-1)
         places = embeddings.shape[1]
         x = embeddings if self.positions is None else embeddings + self.positions[:places]

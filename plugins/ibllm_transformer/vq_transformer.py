@@ -77,9 +77,9 @@ class VQTransformer(TokenDecoder):
     def _read(self, ids: Tensor, z: Latent, read: Tensor) -> tuple[Tensor, Tensor]:
         """ids (b m), read (b n) → the last layer's output at the latent's places (b n d) and at the image's (b m d)."""
         x, mask = self._sequence(ids[:, :-1], z), self._mask(z.mask, read, self.places)
-        for layer in self._layers():
-            x = layer(x, mask)
         n = z.tokens.shape[1]
+        for layer in self._layers():
+            x = layer(x, mask, start=n)
         return self.norm(x[:, :n]), self.norm(x[:, n:])
 
     def _condition_mask(self, z: Latent, rng: Rng) -> Tensor:

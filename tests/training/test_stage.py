@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -85,11 +87,12 @@ def test_the_model_and_the_critic_have_steps_of_their_own(tiny, tmp_path: Path) 
 
 
 def test_micro_batches_give_the_same_gradients(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """Captions differ in length, so a mean of means would not do."""
+    """Captions differ in length, so a mean of means would not do; and an item has its dropout whoever it shares a micro-batch with."""
     sets = (
         "losses.adversarial.mismatched=0.0",  # which captions mismatch depends on who else is in the micro-batch
-        "model.text_encoder.dropout=0.0",
-        "model.image_encoder.dropout=0.0",
+        "model.text_encoder.dropout=0.3",
+        "model.text_decoder.word_dropout=0.3",
+        "model.image_encoder.dropout=0.3",
         "training.clip=0.0",
         "optimizer={use='sgd', lr=0.1}",
         "players.critic.optimizer={use='sgd', lr=0.1}",
@@ -103,6 +106,26 @@ def test_micro_batches_give_the_same_gradients(tiny, tmp_path: Path) -> None:  #
     whole, parts = results
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-6)
+
+
+def test_training_leaves_the_generators_of_the_process_as_they_are(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Also where a part or an optimizer draws from torch's own; then each step starts it from a seed, and which part it was is known."""
+    session = opened(tiny("compute.device=cpu"), tmp_path)
+    trainer, encoder = trainer_of(session, "joint"), session.model.parts["text_encoder"]
+    drawn: list[float] = []
+    encoder.register_forward_hook(lambda *_: drawn.append(float(torch.rand(()))))
+    trainer.players[1].optimizer.register_step_pre_hook(lambda *_: drawn.append(float(torch.rand(()))))
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
+        trainer.go_to(0, {"critic": 0, "model": 0})
+        run(session, trainer, 2)
+        assert (random.getstate(), repr(np.random.get_state())) == before[:2] and torch.equal(torch.get_rng_state(), before[2])
+        found.append(tuple(drawn))
+        drawn.clear()
+    assert found[0] == found[1] and len(set(found[0])) == len(found[0]) > 2
+    assert session.model.unkeyed == {"model.text_encoder"}
 
 
 def test_the_average_is_an_exponential_one(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, UNK
 
 
@@ -25,6 +26,28 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
 
+class Dropout(nn.Module):
+    """Drops each number with probability `p` in training; the others grow by 1/(1 − p) (Srivastava et al. 2014).
+
+    Which ones is keyed by seed, step, part, call and sample, so that it does not depend on how a batch is shared nor on who else draws.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """(b …) → (b …).
+
+        An axis whose length follows the batch, such as the words of a text, has to be the second. Where it is the part before `start` whose length
+        follows it, that draws last.
+        """
+        if not (self.training and self.p):
+            return x
+        kept = Rng.of_pass(len(x), x.device).kept(self.p, *x.shape[1:])
+        return x * (kept.roll(start, 1) if start else kept) * (1 / (1 - self.p))
+
+
 def position_embedding(places: int, width: int) -> nn.Parameter:
     """(places d) a learned vector for each place, about as large as token embeddings."""
     return nn.Parameter(torch.randn(places, width) * 0.5)
@@ -32,5 +55,5 @@ def position_embedding(places: int, width: int) -> nn.Parameter:
 
 def word_dropout(ids: Tensor, probability: float) -> Tensor:
     """ids (b t) with each token but the beginning replaced by <unk> with `probability` (Bowman et al. 2016, section 3.2)."""
-    dropped = torch.rand(ids.shape, device=ids.device) < probability
-    return torch.where(dropped & (ids != BOS), UNK, ids)
+    kept = Rng.of_pass(len(ids), ids.device).kept(probability, ids.shape[1])
+    return torch.where(kept | (ids == BOS), ids, UNK)
