@@ -36,7 +36,8 @@ _GOLDEN, _M1, _M2 = (_signed(int(word)) for word in (GOLDEN, M1, M2))
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
     """Shifted to the right with zeros coming in; int64's own shift repeats the sign."""
-    return (z >> bits) & (2 ** (64 - bits) - 1)
+    moved: Tensor = (z >> bits) & (2 ** (64 - bits) - 1)
+    return moved
 
 
 def _mix(z: Tensor) -> Tensor:
