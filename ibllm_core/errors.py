@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator
 
-__all__ = ["Notice", "UserError", "nearest", "suggestion"]
+__all__ = ["Notice", "UserError", "nearest", "suggestion", "system_error", "writing"]
+
+#: What the system says → what helps.
+_REMEDIES = {
+    errno.ENOSPC: "make room on that file system",
+    errno.EDQUOT: "make room, or ask for a larger quota",
+    errno.EFBIG: "allow larger files (ulimit -f), or choose another file system",
+    errno.EROFS: "choose a place that can be written to",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another place",
+    errno.EISDIR: "a folder stands where a file is needed; choose another place",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "close other programs: the whole system has too many files open",
+    errno.ENOMEM: "close other programs, or use a machine with more memory",
+    errno.EIO: "look after the device that it is on, or choose another place",
+}
 
 
 class UserError(ValueError):
@@ -18,6 +38,25 @@ class UserError(ValueError):
     def __init__(self, message: str, place: object = None) -> None:
         super().__init__(message if place is None else f"{place}: {message}")
         self.message, self.place = message, place
+
+
+def system_error(error: BaseException) -> UserError | None:
+    """What the operating system refused, as the user's error with path and remedy; None for any other error."""
+    if not isinstance(error, OSError) or (error.errno not in _REMEDIES and error.filename is None):
+        return None
+    path = "" if error.filename is None else f"{os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename}: "
+    helps = _REMEDIES.get(error.errno or 0)
+    return UserError(f"{path}{error.strerror or error}" + (f"; {helps}" if helps else ""))
+
+
+@contextlib.contextmanager
+def writing(path: object) -> Iterator[None]:
+    """`path` is written within: where the system refuses, its error names it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 class Notice(UserWarning):

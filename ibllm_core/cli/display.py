@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import IO, Any
 
 import click
 
-from ..training.events import Listener, Logged, Measuring, StageEnded, StageStarted, Stepped, Validated
+from ..host.output import shown
+from ..training.events import Listener, Logged, Measuring, RunStarted, StageEnded, StageStarted, Stepped, Validated
 
 #: Seconds between plain lines.
 QUIET = 10.0
@@ -40,6 +42,10 @@ class Display(Listener):
         self._file, self._said = file, 0.0
         self._steps, self._begun, self._since = 0, 0, 0.0  # of the stage: all, those done when it was started, and when that was
 
+    def on_run_started(self, event: RunStarted) -> None:
+        stages = ", ".join(f"{stage.name} {stage.steps}" for stage in event.recipe.running())
+        self.say(f"{event.recipe.name}: {stages} steps → {event.run_directory}")
+
     def on_stage_started(self, event: StageStarted) -> None:
         self._steps, self._begun, self._since = event.stage.steps, event.step, time.perf_counter()
         more = f", going on at {event.step}" if event.step else ""
@@ -65,10 +71,17 @@ class Display(Listener):
 
     def say(self, text: str) -> None:
         self._said = time.perf_counter()
-        click.echo(text, file=self._file)
+        click.echo(shown(text), file=self._file)
 
     def close(self) -> None:
         """Nothing is left on the screen that moves."""
+
+
+def display(file: IO[str], first: bool) -> Display:
+    """A live display for the first process on a terminal, where it can be had; else lines."""
+    with contextlib.suppress(Exception):
+        return LiveDisplay(file) if first and file.isatty() else Display(file)
+    return Display(file)
 
 
 class LiveDisplay(Display):
@@ -80,7 +93,7 @@ class LiveDisplay(Display):
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}", style="bold", markup=False), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns, TextColumn("left"), TimeRemainingColumn(), auto_refresh=False)
         self._task: Any = None
         self._screen = Live(self._progress, console=Console(file=file), refresh_per_second=4)
@@ -88,7 +101,7 @@ class LiveDisplay(Display):
 
     def on_stage_started(self, event: StageStarted) -> None:
         self._steps, name = event.stage.steps, f"stage {event.number}/{event.count} {event.stage.name}"
-        self._task = self._progress.add_task(name, total=event.stage.steps, completed=event.step)
+        self._task = self._progress.add_task(shown(name), total=event.stage.steps, completed=event.step)
         self._below("")
 
     def on_stepped(self, event: Stepped) -> None:
@@ -107,14 +120,15 @@ class LiveDisplay(Display):
         super().on_stage_ended(event)
 
     def say(self, text: str) -> None:
-        self._screen.console.print(text, highlight=False, soft_wrap=True)
+        self._screen.console.print(shown(text), highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def close(self) -> None:
-        self._below("")
-        self._screen.stop()
+        with contextlib.suppress(Exception):  # a display that has failed was told of
+            self._below("")
+            self._screen.stop()
 
     def _below(self, text: str) -> None:
         from rich.console import Group
         from rich.text import Text
 
-        self._screen.update(Group(self._progress, Text(text, style="dim", overflow="ellipsis", no_wrap=True)))
+        self._screen.update(Group(self._progress, Text(shown(text), style="dim", overflow="ellipsis", no_wrap=True)))

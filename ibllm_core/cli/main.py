@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
+import re
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
@@ -16,13 +16,14 @@ from typing import Any
 
 import click
 
-from ..errors import Notice, UserError, suggestion
+from ..errors import Notice, UserError, suggestion, system_error
 from ..host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, identity, origin_of, summary_of
 from ..host.entry_points import registered as entry_points
+from ..host.output import endure, lost, shown
 
 #: Where a context keeps the `Origin` of the command that it is for.
 _ORIGIN = "ibllm_core.cli.main.origin"
-#: Environment variable: any value but an empty one shows tracebacks.
+#: Environment variable: any value but an empty one, 0, no and false shows tracebacks.
 TRACEBACK = "IBLLM_TRACEBACK"
 
 
@@ -48,7 +49,7 @@ class Commands(click.Group):
             raise
         except Exception as error:
             origin = ctx.meta.get(_ORIGIN)
-            if origin is None or origin.distribution == OURS or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            if origin is None or origin.distribution == OURS or system_error(error) is not None:
                 raise
             from ..host.attribution import cause
 
@@ -121,28 +122,45 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; every error ends here."""
+    endure()
     warnings.formatwarning = _one_line
+    warnings.simplefilter("always", Notice)
+    code = _run(args)
+    if (why := lost.pop("standard output", "")) and why != os.strerror(errno.EPIPE):  # a reader that has gone (``| head``) wants no more
+        click.echo(f"error: standard output: {why}; what was to be said there is lost", err=True)
+        return code or 2
+    return code
+
+
+def _run(args: Sequence[str] | None) -> int:
     try:
+        check_environment()
         code = cli.main(args, prog_name="ibllm", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
+        error.message = shown(error.message, lines=True)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.EPIPE:
-            # The reader has gone (``ibllm plugins | head``); what is left in the buffer must not be flushed into the closed pipe at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
         return _report(error)
 
 
 def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
     """A notice as a line; other warnings with the place that they are about."""
     place = "" if issubclass(category, Notice) else f"{filename}:{lineno}: "
-    return f"warning: {place}{message}\n"
+    return f"warning: {shown(f'{place}{message}', lines=True)}\n"
+
+
+def check_environment() -> None:
+    """Warns of environment variables that say nothing that can be used; a width that no terminal has is left out of account."""
+    for name in (name for name in os.environ if name.startswith("IBLLM_") and name not in (BLOCK, TRACEBACK)):
+        warnings.warn(Notice(f"the environment has {name}, which ibllm does not know; {suggestion(name, (BLOCK, TRACEBACK))}"), stacklevel=2)
+    for name in ("COLUMNS", "LINES"):
+        if not re.fullmatch(r"|[1-9][0-9]{0,3}", os.environ.get(name, "")):
+            warnings.warn(Notice(f"{name}={os.environ.pop(name)!r} is no size of a terminal and is left out of account"), stacklevel=2)
 
 
 def _report(error: Exception) -> int:
@@ -150,14 +168,22 @@ def _report(error: Exception) -> int:
     import tempfile
     import traceback
 
-    shown, ours = bool(os.environ.get(TRACEBACK)), not isinstance(error, UserError)
-    if shown:
+    # A file system whose encoding lacks a name's characters raises this, and no OSError.
+    users = UserError(f"{error}; let the locale have UTF-8 (LC_ALL=C.UTF-8)") if isinstance(error, UnicodeEncodeError) else system_error(error)
+    users = error if isinstance(error, UserError) else users
+    wants = os.environ.get(TRACEBACK, "").lower() not in ("", "0", "no", "false")
+    if wants:
         traceback.print_exc()
-    if not ours:
-        click.echo(f"error: {error}", err=True)
-    elif not shown:
-        with tempfile.NamedTemporaryFile("w", prefix="ibllm-", suffix=".txt", delete=False, encoding="utf-8") as file:
-            traceback.print_exc(file=file)
-        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        click.echo(f"internal error: {text}\nThe traceback is in {file.name} (or set {TRACEBACK}=1 to see it here).", err=True)
-    return 1 if ours else 2
+    if users is not None:
+        click.echo(f"error: {shown(users, lines=True)}", err=True)
+        return 2
+    if not wants:
+        text = shown(f"{type(error).__name__}: {error}".strip().splitlines()[0])
+        try:
+            with tempfile.NamedTemporaryFile("w", prefix="ibllm-", suffix=".txt", delete=False, encoding="utf-8") as file:
+                traceback.print_exc(file=file)
+            place = f"The traceback is in {file.name} (or set {TRACEBACK}=1 to see it here)."
+        except OSError:
+            place = traceback.format_exc()
+        click.echo(f"internal error: {text}\n{place}", err=True)
+    return 1

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import UserError, system_error
 from .entry_points import BLOCK, OURS, PLUGINS, Origin
 from .output import stdout_to_stderr
 
@@ -117,8 +117,8 @@ def waiting(imported: str) -> Iterator[None]:
 
 def cause(error: BaseException) -> str:
     """One line: the exception's type, its message, and the line of the plugin that raised it."""
-    if isinstance(error, UserError):
-        return str(error)
+    if (users := error if isinstance(error, UserError) else system_error(error)) is not None:
+        return str(users)
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     places = [place for module, place, _ in _frames(error) if not f"{module}.".startswith(_PASSED)]
     return text if isinstance(error, SyntaxError) or not places else f"{text} ({places[0]})"
@@ -156,7 +156,9 @@ def naming(recipe: Recipe) -> Iterator[None]:
 
 
 def explained(error: BaseException, recipe: Recipe) -> BaseException:
-    """The error as a user should see it: one that a component raised names the component; any other one is as it was."""
+    """The error as a user should see it: one that a component raised names the component; what the system refuses is nobody's; any other is as it was."""
+    if (refused := system_error(error)) is not None:
+        return refused
     components = recipe.components()
     if isinstance(error, WrongAnswer):
         key, problem = error.key, error.problem

@@ -4,35 +4,60 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
 import torch
 
-from ..errors import UserError
+from ..errors import Notice, UserError
 from ..interfaces.image import DrawingDecoder
 from ..interfaces.noise import leave_uncompiled
 from ..interfaces.text import TextDecoder
-from ..recipe.schema import Compute
+from ..recipe.schema import Compute, Recipe
 
 if TYPE_CHECKING:
     from .model import Model
 
 
-def choose_device(wanted: str) -> torch.device:
-    """``auto``: CUDA where there is one. Raises `UserError` for a device that is not there."""
+def devices() -> tuple[str, ...]:
+    """What there is to compute on: ``cpu``, then every device of this machine's accelerator (``cuda:0``, …)."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return ("cpu", *(f"{found.type}:{number}" for number in range(torch.accelerator.device_count()))) if found is not None else ("cpu",)
+
+
+def choose_device(wanted: str, local: int = 0, or_auto: bool = False) -> torch.device:
+    """A device that is here, with its number unless it is the CPU.
+
+    Args:
+        wanted: ``auto`` (CUDA where there is one), ``cpu``, or a device with or without its number.
+        local: the number where `wanted` has none: of this process among those of this machine.
+        or_auto: where it is not here, what ``auto`` gives is used. Who asks for it says so.
+
+    Raises:
+        UserError: a device that is not here; says which are.
+    """
+    there, (kind, _, number) = devices(), wanted.partition(":")
     if wanted == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise UserError(f"compute.device = {wanted!r}: expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"compute.device = {wanted!r}: this machine has {torch.cuda.device_count()} CUDA devices")
-    return device
+        kind = "cuda" if any(name.startswith("cuda:") for name in there) else "cpu"
+    name = kind if kind == "cpu" else f"{kind}:{number or local}"
+    if name in there:
+        return torch.device(name)
+    if or_auto:
+        return choose_device("auto", local)
+    why = f" (CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r})" if "CUDA_VISIBLE_DEVICES" in os.environ else ""
+    several = f"; this is process {local} of this machine (LOCAL_RANK): start as many as it has devices" if local and not number else ""
+    raise UserError(f"device {wanted!r}: there is no {name} here{why}; there are: auto, {', '.join(there)}{several}")
+
+
+def on_device(recipe: Recipe, device: str | None) -> Recipe:
+    """The recipe with another device, where one is given; its source keeps what it says. Raises `UserError` for one that is not here."""
+    if device is None:
+        return recipe
+    choose_device(device)
+    return attrs.evolve(recipe, compute=attrs.evolve(recipe.compute, device=device))
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype | None:
@@ -79,18 +104,36 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare(model: Model, compute: Compute) -> torch.device:
-    """Moves the model to its device, sets threads and precision, compiles the parts' passes if asked."""
-    device = choose_device(compute.device)
-    torch.set_num_threads(compute.threads or available_cores())
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.cuda.reset_peak_memory_stats(device)
+def prepare(model: Model, compute: Compute, local: int = 0, recorded: bool = False) -> torch.device:
+    """Moves the model to its device, sets threads and precision, compiles the parts' passes if asked.
+
+    Args:
+        local: this process among those of this machine.
+        recorded: another machine's run goes on here: its device is a wish.
+    """
+    device = choose_device(compute.device, local, or_auto=recorded)
+    _set_threads(compute.threads)
+    if device.type != "cpu":
+        torch.accelerator.set_device_index(device.index)
+        getattr(torch.get_device_module(device.type), "reset_peak_memory_stats", lambda _: None)(device)
     model.to(device)
     model.autocast, model.tf32 = choose_precision(compute.precision, device), compute.precision == "tf32"
     if compute.compile:
         compile_parts(model)
     return device
+
+
+def _set_threads(wanted: int) -> None:
+    """The recipe's number of threads, else that of OMP_NUM_THREADS, which torch has read, else one a core."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    number = said.partition(",")[0].strip()
+    valid = number.isdecimal() and int(number) > 0
+    if said and not valid:
+        warnings.warn(Notice(f"OMP_NUM_THREADS={said!r} is no number of threads; {wanted or available_cores()} are used"), stacklevel=2)
+    elif wanted and said and int(number) != wanted:
+        warnings.warn(Notice(f"compute.threads = {wanted} is used, not OMP_NUM_THREADS={said}"), stacklevel=2)
+    if wanted or not valid:
+        torch.set_num_threads(wanted or available_cores())
 
 
 def compile_parts(model: Model) -> None:

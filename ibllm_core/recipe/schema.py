@@ -282,17 +282,17 @@ class Stage(Config):
 class Compute(Config):
     """``[compute]``: where and how precisely."""
 
-    device: str = option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N")
+    device: str = option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N; also xpu and mps")
     precision: str = option(
         "auto",
         help="auto: bf16 on CUDA that has it, fp32 elsewhere; fp32 is exact float32 everywhere; tf32: float32 whose products CUDA rounds to 10 bits",
         choices=("auto", "fp32", "tf32", "bf16"),
     )
-    threads: int = option(0, help="CPU threads; 0 for the number of cores this process may use", ge=0)
+    threads: int = option(0, help="CPU threads; 0 for OMP_NUM_THREADS, or the cores this process may use", ge=0)
     compile: bool = option(False, help="torch.compile each part's passes (the critic stays eager: its penalties differentiate twice)")
 
     def __attrs_post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+        if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps)(:\d+)?", self.device):
             raise ValueError(f'device = "{self.device}": expected auto, cpu, cuda or cuda:N')
 
 

@@ -99,13 +99,16 @@ class RunDirectory:
 class Run:
     """A finished (or unfinished) run, opened.
 
+    Args:
+        device: where its model goes; by default where it was trained, if there is such a device here.
+
     Example:
         >>> run = ibllm.open("runs/joint")                        # doctest: +SKIP
         >>> images = run.model.generate(["a small red circle at the top left"])   # doctest: +SKIP
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.directory = RunDirectory(Path(path))
+    def __init__(self, path: str | os.PathLike[str], device: str | None = None) -> None:
+        self.directory, self.device = RunDirectory(Path(path)), device
         if not self.directory.recipe.is_file():
             raise UserError(f"{path} is no run directory: it holds no recipe.toml")
 
@@ -138,7 +141,7 @@ class Run:
 
     @cached_property
     def model(self) -> Model:
-        """The trained model, on the CPU or on CUDA where there is one."""
+        """The trained model, on its device."""
         from .model_folder import open_model
 
-        return open_model(self.directory.model, self.recipe)
+        return open_model(self.directory.model, self.recipe, self.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import Notice, UserError
 from ..interfaces.tokenizer import Tokenizer
 from ..model import build
 from ..model.compute import choose_device, choose_precision
@@ -47,7 +48,11 @@ def save_model(
 
 
 def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:
-    """A model folder's model, ready to use. Raises `UserError` where something is missing or damaged."""
+    """A model folder's model, ready to use, on `device`, else on the recipe's, else on one that is here.
+
+    Raises:
+        UserError: something is missing or damaged, or `device` is not here.
+    """
     weights = read_weights(folder / WEIGHTS)
     if recipe is None:
         recipe = load_recorded(folder / "recipe.toml", read_json(folder / "model.json") or {}, str(folder))
@@ -55,7 +60,9 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if missing or unexpected:
         raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
-    chosen = choose_device(device or recipe.compute.device)
+    chosen, wish = choose_device(device or recipe.compute.device, or_auto=device is None), recipe.compute.device.partition(":")[0]
+    if device is None and wish not in ("auto", chosen.type):
+        warnings.warn(Notice(f"{folder} was made for the device {recipe.compute.device}, which is not here; {chosen} is used"), stacklevel=2)
     model.autocast, model.tf32 = choose_precision(recipe.compute.precision, chosen), recipe.compute.precision == "tf32"
     return model.to(chosen).eval()
 

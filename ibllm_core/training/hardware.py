@@ -16,9 +16,10 @@ from ..model.compute import available_cores
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """What the run used, for its record."""
+    name = getattr(torch.get_device_module(device.type), "get_device_name", None)
     pages = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": device.type if name is None else name(device),
         "cpu": _proc("cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
@@ -28,8 +29,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 def peak_memory(device: torch.device) -> tuple[int | None, str]:
     """The most bytes that this process has held so far, and of what: allocated on a GPU, resident of the process elsewhere; None where unknown."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device), "device (allocated)"
+    if (most := getattr(torch.get_device_module(device.type), "max_memory_allocated", None)) is not None:
+        return most(device), "device (allocated)"
     # Not ru_maxrss where there is better: on Linux a process starts with that of the one it was started by.
     peak = int(resident.split()[0]) * 1024 if (resident := _proc("self/status", "VmHWM")) else None
     if peak is None and sys.platform != "win32":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import platform
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ import attrs
 import torch
 
 from ..contracts import Report, check
-from ..errors import UserError
+from ..errors import Notice, UserError
 from ..host.attribution import communicating, explained
 from ..model.compute import arithmetic, precision_of
 from ..recipe.schema import Recipe
@@ -26,7 +27,7 @@ from ..runs.provenance import provenance
 from ..runs.sources import goes_on
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
-from .distributed import first_process, leave
+from .distributed import first_process, leave, who_is_gone
 from .events import Bus, Failed, Listener, Logged, ModelBuilt, RunClosed, RunEnded, RunStarted, StageEnded, StageStarted
 from .hardware import hardware, peak_memory
 from .loop import Interrupted, train_stage
@@ -132,6 +133,7 @@ class Job:
                 session.start_from(init, parts)
         if session.ranks.first:
             if resume:
+                self._moved(hardware(session.model.device))
                 session.bus.take_over(self.directory.info().get("hooks", {}))
                 for path in self.directory.path.glob(_RANKS):
                     path.unlink(missing_ok=True)
@@ -142,6 +144,15 @@ class Job:
             record = self._record(session, report) if report is not None else Glossary.of(self.recipe).record()
             self.directory.update(**record, **self._sources, status="running", **({"error": "", "traceback": ""} if resume else {}))
         session.ranks.wait()
+
+    def _moved(self, now: Mapping[str, Any]) -> None:
+        """Records the hardware that the run goes on on, where that is another, and says so where it is another device."""
+        before = self.directory.info().get("hardware", now)
+        if before.get("device") != now["device"]:
+            text = f"{self.directory.path} was trained on {before.get('device')} so far and goes on on {now['device']}; figures may differ"
+            warnings.warn(Notice(text), stacklevel=2)
+        if before != now:
+            self.directory.update(hardware=now, hardware_before=[*self.directory.info().get("hardware_before", []), before])
 
     def _stage(self, session: Session, number: int, found: Checkpoint | None) -> None:
         """Trains a stage, from its beginning or from where `found` left it, and measures it, unless it is the last: the run's results are its figures."""
@@ -194,7 +205,7 @@ class Job:
         if not isinstance(error, Exception) or not communicating(error):
             return explained(error, self.recipe)
         said = [path.read_text(encoding="utf-8").partition("\n")[0] for path in sorted(self.directory.path.glob(_RANKS))]
-        failed = PeerFailed(said[0] if said else "another process of this run is gone; what it wrote says why")
+        failed = PeerFailed(said[0] if said else who_is_gone())
         failed.__cause__ = error
         return failed
 

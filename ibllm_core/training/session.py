@@ -19,7 +19,7 @@ from ..recipe.schema import Init, Recipe, Stage
 from ..runs.directory import RunDirectory
 from ..runs.model_folder import WEIGHTS, read_weights
 from . import checkpoints
-from .distributed import join
+from .distributed import described, join
 from .events import Bus
 from .feeding import Feeder
 
@@ -57,7 +57,7 @@ class Session:
         texts = [self.dataset, *(other for name, other in self.unpaired.items() if name == "text")]
         self.tokenizers = build.build_tokenizers(recipe, texts, directory.checkpoints if resume else None)
         self.model = build.build_model(recipe, self.tokenizers, self.dataset.image_shape)
-        device = prepare(self.model, recipe.compute)
+        device = prepare(self.model, recipe.compute, described()[2], recorded=resume)
         self.ranks = join(device)
         named = dict.fromkeys(loss for stage in recipe.running() for loss in build.losses_with_terms(recipe, tuple(stage.losses)))
         self.losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named), self.model).items()}

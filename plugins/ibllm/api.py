@@ -34,6 +34,7 @@ class LoadedRecipe:
         resume: bool = False,
         accept_code: bool = False,
         listeners: Iterable[Listener] = (),
+        device: str | None = None,
     ) -> Run:
         """Trains it and gives the run, opened.
 
@@ -42,15 +43,17 @@ class LoadedRecipe:
             resume: go on from the newest good checkpoint.
             accept_code: go on although the source of a package, or a run that weights are taken from, has changed since.
             listeners: objects that look on (`ibllm_core.training.events.Listener`).
+            device: instead of the recipe's ``compute.device``.
 
         Raises:
             UserError: what the command line exits with 2 for.
         """
+        from ibllm_core.model.compute import on_device
         from ibllm_core.training.job import Job
 
-        job = Job(self.resolved, Path(run_dir) if run_dir is not None else None, listeners)
+        job = Job(on_device(self.resolved, device), Path(run_dir) if run_dir is not None else None, listeners)
         job.run(resume, accept_code)
-        return open(job.directory.path)
+        return open(job.directory.path, device=device)
 
 
 def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int | None = None) -> LoadedRecipe:
@@ -69,8 +72,8 @@ def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int |
     return LoadedRecipe(load(Path(path), tuple(set), seed))
 
 
-def open(path: str | os.PathLike[str]) -> Run:
-    """Opens a run directory."""
+def open(path: str | os.PathLike[str], *, device: str | None = None) -> Run:
+    """Opens a run directory; its model goes to `device`, by default to the one that it was trained on, if there is such a one here."""
     from ibllm_core.runs.directory import Run
 
-    return Run(path)
+    return Run(path, device)

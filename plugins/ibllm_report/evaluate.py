@@ -15,12 +15,13 @@ from ibllm_core.host.options import DatasetConfig
 @click.option("--split", "splits", multiple=True, metavar="S", help="Split to measure on, by default those of the recipe; may be repeated.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise; by default the recipe's.")
 @click.option("--items", type=click.IntRange(min=1), help="Items of each split; by default the recipe's.")
+@click.option("--device", help="Where to measure, e.g. cpu or cuda:1; by default where it was trained, if there is such a device here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON table instead.")
-def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | None, as_json: bool) -> int:
+def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | None, device: str | None, as_json: bool) -> int:
     """Measure the trained model of RUN on held-out data. Nothing in RUN is changed."""
     from ibllm_core.runs.directory import Run
 
-    opened = Run(run)
+    opened = Run(run, device)
     plan = opened.recipe.evaluation
     known = opened.recipe.data.config.splits() if isinstance(opened.recipe.data.config, DatasetConfig) else splits
     for split in splits:
