@@ -1,1 +1,1 @@
-"""What is installed and how recipes differ: ``ibllm plugins``, ``ibllm recipes``, ``ibllm diff``. Torch-free."""
+"""What recipes are and what is installed: ``ibllm check``, ``ibllm plugins``, ``ibllm recipes``, ``ibllm diff``. Torch-free to import."""

@@ -180,7 +180,7 @@ def test_widths_and_latents_are_filled_in(read):
 
 def test_reading_recipes_imports_no_torch():
     script = (
-        "import sys; from ibllm_core.recipe import load; import ibllm_core.cli.check, ibllm_inspect.diff; assert 'torch' not in sys.modules"
+        "import sys; from ibllm_core.recipe import load; import ibllm_inspect.check, ibllm_inspect.diff; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

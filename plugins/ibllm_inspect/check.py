@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ..contracts import Report
-    from ..recipe.schema import Recipe
+    from ibllm_core.contracts import Report
+    from ibllm_core.recipe.schema import Recipe
 
 
 @click.command()
@@ -22,12 +22,12 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
 
     All mistakes of the recipe are shown at once, each with its file and line, and the exit code is then 2.
     """
-    from ..recipe import load
+    from ibllm_core.recipe import load
 
     resolved = load(recipe, sets, seed)
-    from ..contracts import check
-    from ..host.attribution import naming
-    from ..host.output import stdout_to_stderr
+    from ibllm_core.contracts import check
+    from ibllm_core.host.attribution import naming
+    from ibllm_core.host.output import stdout_to_stderr
 
     with naming(resolved), stdout_to_stderr():
         report = check(resolved)
@@ -35,7 +35,7 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
 
 
 def _page(recipe: Recipe, report: Report) -> str:
-    from ..host.units import readable, readable_bytes
+    from ibllm_core.host.units import readable, readable_bytes
 
     numbers = [(row.parameters, row.flops, row.weights, row.state) for row in report.parts]
     named = [(row.part, str(row.component), f"{row.component.distribution} {row.component.version}") for row in report.parts]
