@@ -16,6 +16,7 @@ TOOLS = {
     "ibllm_author": ("ibllm_inspect", "ibllm_testing"),
     "ibllm_diagnose": (),
     "ibllm_inspect": (),
+    "ibllm_live": (),
     "ibllm_report": (),
     "ibllm_study": ("ibllm_inspect", "ibllm_report"),
     "ibllm_testing": ("ibllm_inspect",),

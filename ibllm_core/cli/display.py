@@ -1,16 +1,18 @@
-"""How a run looks while it runs: a live display on a terminal, plain lines elsewhere. Rich is imported when a run starts."""
+"""How a run looks while it runs: plain lines, or on a terminal a display that a tool brings (``ibllm.displays``)."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Mapping
-from typing import IO, Any
+from importlib.metadata import entry_points
+from typing import IO
 
 import click
 
+from ..host.entry_points import DISPLAYS, OURS, block_of, identity
 from ..host.output import shown
-from ..training.events import Listener, Logged, Measuring, RunStarted, StageEnded, StageStarted, Stepped, Validated
+from ..training.events import Listener, Logged, Measuring, RunStarted, StageEnded, StageStarted, Validated
 
 #: Seconds between plain lines.
 QUIET = 10.0
@@ -78,57 +80,10 @@ class Display(Listener):
 
 
 def display(file: IO[str], first: bool) -> Display:
-    """A live display for the first process on a terminal, where it can be had; else lines."""
-    with contextlib.suppress(Exception):
-        return LiveDisplay(file) if first and file.isatty() else Display(file)
+    """The display that a tool of ours brings for a terminal, where there is one and it can be had; else lines. Only the first process has a terminal."""
+    for point in entry_points(group=DISPLAYS) if first and file.isatty() else ():
+        if identity(point.dist)[0] == OURS and not block_of(point):
+            with contextlib.suppress(Exception):
+                found: Display = point.load()(file)
+                return found
     return Display(file)
-
-
-class LiveDisplay(Display):
-    """A bar a stage with step and time left, its losses and throughput below; what is done stays above as lines."""
-
-    def __init__(self, file: IO[str]) -> None:
-        super().__init__(file)
-        from rich.console import Console
-        from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}", style="bold", markup=False), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, TextColumn("left"), TimeRemainingColumn(), auto_refresh=False)
-        self._task: Any = None
-        self._screen = Live(self._progress, console=Console(file=file), refresh_per_second=4)
-        self._screen.start()
-
-    def on_stage_started(self, event: StageStarted) -> None:
-        self._steps, name = event.stage.steps, f"stage {event.number}/{event.count} {event.stage.name}"
-        self._task = self._progress.add_task(shown(name), total=event.stage.steps, completed=event.step)
-        self._below("")
-
-    def on_stepped(self, event: Stepped) -> None:
-        self._progress.update(self._task, completed=event.step)
-
-    def on_logged(self, event: Logged) -> None:
-        if event.kind == "train":
-            self._below(f"{losses(event.figures)}  {event.figures.get('samples_per_second', 0):.0f} items/s")
-
-    def on_measuring(self, event: Measuring) -> None:
-        self._below(f"measuring {event.what}")
-
-    def on_stage_ended(self, event: StageEnded) -> None:
-        self._progress.remove_task(self._task)
-        self._below("")
-        super().on_stage_ended(event)
-
-    def say(self, text: str) -> None:
-        self._screen.console.print(shown(text), highlight=False, soft_wrap=True, markup=False, emoji=False)
-
-    def close(self) -> None:
-        with contextlib.suppress(Exception):  # a display that has failed was told of
-            self._below("")
-            self._screen.stop()
-
-    def _below(self, text: str) -> None:
-        from rich.console import Group
-        from rich.text import Text
-
-        self._screen.update(Group(self._progress, Text(shown(text), style="dim", overflow="ellipsis", no_wrap=True)))

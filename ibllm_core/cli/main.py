@@ -157,7 +157,9 @@ def _one_line(message: Warning | str, category: type[Warning], filename: str, li
 def check_environment() -> None:
     """Warns of environment variables that say nothing that can be used; a width that no terminal has is left out of account."""
     for name in (name for name in os.environ if name.startswith("IBLLM_") and name not in (BLOCK, TRACEBACK)):
-        warnings.warn(Notice(f"the environment has {name}, which ibllm does not know; {suggestion(name, (BLOCK, TRACEBACK))}"), stacklevel=2)
+        warnings.warn(
+            Notice(f"the environment has {name}, which ibllm does not know; {suggestion(name, (BLOCK, TRACEBACK))}"), stacklevel=2
+        )
     for name in ("COLUMNS", "LINES"):
         if not re.fullmatch(r"|[1-9][0-9]{0,3}", os.environ.get(name, "")):
             warnings.warn(Notice(f"{name}={os.environ.pop(name)!r} is no size of a terminal and is left out of account"), stacklevel=2)
@@ -169,7 +171,9 @@ def _report(error: Exception) -> int:
     import traceback
 
     # A file system whose encoding lacks a name's characters raises this, and no OSError.
-    users = UserError(f"{error}; let the locale have UTF-8 (LC_ALL=C.UTF-8)") if isinstance(error, UnicodeEncodeError) else system_error(error)
+    users = (
+        UserError(f"{error}; let the locale have UTF-8 (LC_ALL=C.UTF-8)") if isinstance(error, UnicodeEncodeError) else system_error(error)
+    )
     users = error if isinstance(error, UserError) else users
     wants = os.environ.get(TRACEBACK, "").lower() not in ("", "0", "no", "false")
     if wants:

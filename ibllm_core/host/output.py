@@ -59,7 +59,7 @@ def endure() -> None:
 
 def is_shown(character: str) -> bool:
     """False for what steers a terminal or the direction of writing instead of being seen; joiners within emoji and words are seen."""
-    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in "\u200c\u200d" or "\U000e0020" <= character
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in "\u200c\u200d" or character >= "\U000e0020"
 
 
 def shown(text: object, lines: bool = False) -> str:

@@ -42,7 +42,7 @@ def choose_device(wanted: str, local: int = 0, or_auto: bool = False) -> torch.d
     there, (kind, _, number) = devices(), wanted.partition(":")
     if wanted == "auto":
         kind = "cuda" if any(name.startswith("cuda:") for name in there) else "cpu"
-    name = kind if kind == "cpu" else f"{kind}:{number or local}"
+    name = "cpu" if kind == "cpu" and not number else f"{kind}:{number or local}"
     if name in there:
         return torch.device(name)
     if or_auto:

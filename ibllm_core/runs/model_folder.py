@@ -62,7 +62,9 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
         raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
     chosen, wish = choose_device(device or recipe.compute.device, or_auto=device is None), recipe.compute.device.partition(":")[0]
     if device is None and wish not in ("auto", chosen.type):
-        warnings.warn(Notice(f"{folder} was made for the device {recipe.compute.device}, which is not here; {chosen} is used"), stacklevel=2)
+        warnings.warn(
+            Notice(f"{folder} was made for the device {recipe.compute.device}, which is not here; {chosen} is used"), stacklevel=2
+        )
     model.autocast, model.tf32 = choose_precision(recipe.compute.precision, chosen), recipe.compute.precision == "tf32"
     return model.to(chosen).eval()
 

@@ -78,10 +78,12 @@ def who_is_gone() -> str:
         time.sleep(0.05)
     if not gone:
         machines = ", ".join(sorted({host for host, _ in _peers} - {here}))
-        return "another process of this run does not answer" + (f"; the others are on {machines}: what they wrote says why" if machines else "")
+        return "another process of this run does not answer" + (
+            f"; the others are on {machines}: what they wrote says why" if machines else ""
+        )
     named = " and ".join(f"rank {rank} (process {_peers[rank][1]})" for rank in gone)
-    how = "it said what it had to itself, or it was killed" if 0 in gone else "it left no word, as one that is killed"
-    return f"{named} of this run is gone: {how}, by somebody or by the system for want of memory (its log, or dmesg, says which)"
+    killed = "it was killed, by somebody or by the system for want of memory (dmesg says so)"
+    return f"{named} of this run is gone; where its own output does not say why, {killed}; the run goes on with --resume"
 
 
 def _alive(process: int) -> bool:
