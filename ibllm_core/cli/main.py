@@ -138,7 +138,6 @@ def _run(args: Sequence[str] | None) -> int:
         code = cli.main(args, prog_name="ibllm", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.message = shown(error.message, lines=True)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
