@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from ..model import build
+from ..recipe.draft import needs
 from ..recipe.schema import Recipe
 from .inputs import META, fabricate
 from .meter import Meter
@@ -20,6 +21,12 @@ class Report:
 
     parts: tuple[PartRow, ...]
     stages: tuple[StageRow, ...]
+    idle: tuple[str, ...] = ()
+
+    def notes(self) -> list[str]:
+        """What is built or trained to no purpose, a line each."""
+        idle = [f"model.{name} is there, but no stage trains it, and no loss and no metric says that it uses it" for name in self.idle]
+        return [*(str(left) for row in self.stages for left in row.unreached), *idle]
 
     @property
     def parameters(self) -> int:
@@ -47,4 +54,6 @@ def check(recipe: Recipe) -> Report:
         build.build_optimizer(recipe, player)
     build.build_metrics(recipe)
     build.build_trackers(recipe)
-    return Report(rows, stages)
+    used = {part for stage in recipe.running() for part in stage.train}
+    used |= {need.partition(".")[0] for component in recipe.components().values() for need in needs(component.config)}
+    return Report(rows, stages, tuple(name for name in model.parts if name not in used))

@@ -96,6 +96,8 @@ def _walk(recipe: Recipe, model: Model, batch: Batch, name: str, z: Latent) -> N
         case "discriminator":
             scores = part(batch.y, z)
             expect_shape("scores", scores, "b p" if isinstance(scores, Tensor) and scores.dim() == 2 else "b", sizes)
+            judged = part.judge(part.look(batch.y), z)  # what the cycle asks
+            expect(judged.shape == scores.shape, f"judge(look(y), z) has shape {tuple(judged.shape)}, forward {tuple(scores.shape)}")
         case "image_tokenizer":
             sizes["m"] = math.prod(part.grid)
             found = part(batch.y)

@@ -40,6 +40,22 @@ class StageRow:
     trained: int
     saved: int
     flops: int | None
+    unreached: tuple[Unreached, ...] = ()
+
+
+@attrs.frozen
+class Unreached:
+    """Parameters of a part or of a loss, `owner`, that a stage trains and that no loss of it reaches: their names, and how many numbers they are."""
+
+    stage: str
+    owner: str
+    names: tuple[str, ...]
+    numbers: int
+
+    def __str__(self) -> str:
+        count, shown = len(self.names), ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")
+        some = f"{count} parameter{'s' * (count > 1)} ({self.numbers:,} number{'s' * (self.numbers > 1)})"
+        return f"stage {self.stage} trains {some} of {self.owner} that no loss reaches: {shown}"
 
 
 def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> StageRow:
@@ -61,9 +77,47 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
         with meter:
             trainer.look([batch], walk)
         counted += kind.count * (meter.flops - before)
+    unreached = _unreached(stage, model, trainer, walk)
     trained = sum(p.numel() for player in trainer.players for p in player.parameters.values())
     flops = round(counted / sum(kind.count for kind in kinds) / size) if walk.countable else None
-    return StageRow(stage.name, tuple(stage.losses), trained, walk.saved, flops)
+    return StageRow(stage.name, tuple(stage.losses), trained, walk.saved, flops, unreached)
+
+
+def _unreached(stage: Stage, model: Model, trainer: StageTrainer, walk: _Walk) -> tuple[Unreached, ...]:
+    """What no loss reaches. Raises `UserError` for a part that the stage names, and for a loss that reaches nothing that is trained.
+
+    ``train = "all"`` is whatever its losses reach: parts that none does are left out.
+    """
+    trained = {p for player in trainer.players for p in player.parameters.values()}
+    for name in (name for name in stage.losses if not walk.reached.get(name, set()) & trained):
+        raise walk.reaches_nothing(name)
+    owners = {f"model.{name}": model.parts[name] for name in stage.train} | {
+        f"losses.{name}": loss for name, loss in trainer.losses.items()
+    }
+    found = []
+    for owner, module in owners.items():
+        own = dict(module.named_parameters())
+        left = {name: p for name, p in own.items() if p not in set().union(*walk.reached.values())}
+        if left and len(left) == len(own) and owner.startswith("model."):
+            if not stage.trains_all:
+                part = owner.removeprefix("model.")
+                what = f"{part} is trained, but no loss of the stage reaches it; expected a loss that does, or {part} left out"
+                raise UserError(f"stages.{stage.name}.train: {what}", stage.place)
+        elif left:
+            found.append(Unreached(stage.name, owner, tuple(left), sum(p.numel() for p in left.values())))
+    return tuple(found)
+
+
+def _leaves(value: Tensor) -> set[Tensor]:
+    """The parameters that the gradient of a value reaches."""
+    found, seen, waiting = set(), set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            found |= {node.variable} if hasattr(node, "variable") else set()
+            waiting += [before for before, _ in node.next_functions]
+    return found
 
 
 class _Walk(Watch):
@@ -71,6 +125,7 @@ class _Walk(Watch):
 
     Attributes:
         saved: most bytes kept for one.
+        reached: loss → parameters that its gradient reaches.
         countable: False once the meta device lacked an operation of one.
     """
 
@@ -79,6 +134,7 @@ class _Walk(Watch):
         self._kept: weakref.WeakSet[Callable[[], Tensor]] = weakref.WeakSet()  # an element is gone once its graph is
         self._handed = Handed()
         self.saved, self.countable = 0, True
+        self.reached: dict[str, set[Tensor]] = {}
 
     def started(self, cycle: Cycle) -> None:
         self._handed = Handed(**attrs.asdict(cycle.batch, recurse=False))
@@ -93,7 +149,13 @@ class _Walk(Watch):
                 value = compute()
             expect_shape("value", value, "", {})
             self._handed.check()
+        if name in self._stage.losses and not value.requires_grad:
+            raise self.reaches_nothing(name)
+        self.reached.setdefault(name, set()).update(_leaves(value))
         return value
+
+    def reaches_nothing(self, name: str) -> UserError:
+        return UserError(f"stages.{self._stage.name}.losses.{name}: it reaches nothing that the stage trains", self._stage.place)
 
     def _keep(self, tensor: Tensor) -> Callable[[], Tensor]:
         self._kept.add(kept := lambda: tensor)

@@ -60,7 +60,13 @@ class DrawingDecoder(ImageDecoder):
     def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
         """(b) −log p(y | drawn) up to a constant, summed over the image: the reconstruction likelihood."""
 
+    @property
+    def nll_is_of_a_drawing(self) -> bool:
+        """True where `nll` is what it is here: the cycle then takes the likelihood of the drawing that other losses see, and draws once."""
+        return type(self).nll is DrawingDecoder.nll and type(self).forward is ImageDecoder.forward
+
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
+        """(b) the likelihood of one drawing. A decoder with another one, a bound with a posterior over its noise say, overrides it."""
         return self.likelihood(y, self.draw(z, self.noise(rng)))
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -25,6 +25,7 @@ from ..interfaces.image_tokenizer import Reconstruction
 from ..interfaces.latent import Latent, Tokens
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Scale, Value
 from ..interfaces.noise import Rng, drawing_from
+from ..interfaces.terms import log, logging
 
 if TYPE_CHECKING:
     from .model import Model
@@ -93,6 +94,7 @@ class Cycle:
         self._values: dict[str, Tensor] = {}
         self._seen: dict[tuple[int, bool], tuple[Tensor, Any]] = {}
         self._passes = Counter[tuple[str, str]]()
+        self._logged: dict[str, list[Tensor]] = {}
         self._watch.started(self)
 
     def __len__(self) -> int:
@@ -107,15 +109,17 @@ class Cycle:
         return self._rng.fold(purpose)
 
     @contextmanager
-    def drawing(self, place: str, name: str = "") -> Iterator[None]:
+    def drawing(self, place: str, name: str = "", logged: str = "") -> Iterator[None]:
         """Within, dropout has numbers of its own, the same whenever this batch's are computed again, whatever else is asked of it.
 
         Args:
             place: in the recipe, of what is computed.
             name: what is asked of it.
+            logged: whose is what is logged meanwhile; whose it was before, where it is not said.
         """
         self._passes[place, name] += 1
-        with drawing_from(self._rng.fold("dropout", place, name, self._passes[place, name])) as drew:
+        noting = logging(self._logged, logged, self.model.device) if logged else nullcontext()
+        with drawing_from(self._rng.fold("dropout", place, name, self._passes[place, name])) as drew, noting:
             yield
             if drew():
                 self.model.unkeyed.add(place)
@@ -148,10 +152,19 @@ class Cycle:
             compute: makes the pass.
             inputs: what it is handed that is no step of the cycle; the part is not to blame for what was wrong before.
         """
-        with within(f"model.{part}"), self.drawing(f"model.{part}", name):
+        with within(f"model.{part}"), self.drawing(f"model.{part}", name, part and f"part/{part}"):
             value = compute()
         self._watch.computed(name, part, value, inputs)
         return value
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Logs a number of the loss that is computed now, as ``loss/LOSS/NAME``; a part, which has no cycle, calls `ibllm_core.interfaces.terms.log`."""
+        log(name, value)
+
+    def take_logged(self) -> dict[str, Tensor]:
+        """What was logged since this was last asked: name → mean ()."""
+        found, self._logged = self._logged, {}
+        return {name: torch.stack(values).mean() for name, values in found.items()}
 
     # What the data bring.
 
@@ -224,9 +237,9 @@ class Cycle:
 
     @step("image_decoder")
     def image_nll(self) -> Tensor:
-        """(b) −log p(y|x). A drawing decoder's likelihood is taken of y_fake, so that the image is drawn once."""
+        """(b) −log p(y|x), the decoder's `nll`. Where that is the likelihood of a drawing it is taken of y_fake, so that the image is drawn once."""
         decoder = self.model.part("image_decoder")
-        if isinstance(decoder, DrawingDecoder):
+        if isinstance(decoder, DrawingDecoder) and decoder.nll_is_of_a_drawing:
             return decoder.likelihood(self.y, self.y_fake)
         y = self.image_ids if isinstance(decoder, TokenDecoder) else self.y
         return cast(Tensor, decoder(y, self.z_x, self.rng("image_nll")))
@@ -305,7 +318,7 @@ class Cycle:
             return value
 
         if name not in self._values:
-            with self.drawing(f"losses.{name}"):
+            with self.drawing(f"losses.{name}", logged=f"loss/{name}"):
                 self._values[name] = self._watch.loss(name, compute)
         return self._values[name]
 
@@ -313,7 +326,7 @@ class Cycle:
         """The value () of the critic's loss `name`, computed anew."""
         loss = self._losses[name]
         assert isinstance(loss, CriticLoss | AdversarialLoss), f"{name} is no loss of the critic"
-        with self.drawing(f"losses.{name}"):
+        with self.drawing(f"losses.{name}", logged=f"loss/critic/{name}"):
             return self._watch.loss(name, lambda: self._share(name, loss.critic(self)))
 
     def _share(self, name: str, value: Value) -> Tensor:

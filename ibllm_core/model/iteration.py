@@ -45,16 +45,23 @@ class PlayedIteration(Iteration):
         player.optimizer.zero_grad(set_to_none=True)
         others = [other for other in self.players if other is not player] if player.name == MODEL else []
         totals: dict[str, Tensor] = {}
+        logged: dict[str, Tensor] = {}
         with player.alone(others):
             for batch in self._batches:
+                cycle = self._cycle(batch)
                 with trainer.model.precision():
-                    loss, values = player.loss(self._cycle(batch), self.step)
+                    loss, values = player.loss(cycle, self.step)
+                share = len(batch) * trainer.ranks.count / trainer.stage.training.batch
+                for name, value in cycle.take_logged().items():
+                    logged[name] = logged.get(name, 0) + value * share
                 (self._watch or Watch()).backward(player, loss / count)
                 for name, value in values.items():
                     totals[name] = totals.get(name, 0) + value / count
         if self._watch is None:
             for name, value in totals.items():
                 trainer.record(f"loss/{name}" if player.name == MODEL else f"loss/{player.name}/{name}", value)
+            for name, value in logged.items():
+                trainer.record(name, value)
             trainer.ranks.average_gradients(player.parameters.values())
             clip = trainer.stage.training.clip
             if clip > 0:

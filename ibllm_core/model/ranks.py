@@ -47,6 +47,13 @@ class Ranks:
             dist.all_reduce(value)
         return value
 
+    def union(self, names: Iterable[str]) -> list[str]:
+        """The names that any process has, in one order."""
+        found: list[list[str]] = [[*names]] * self.count
+        if self.count > 1:
+            dist.all_gather_object(found, found[0])
+        return list(dict.fromkeys(name for some in found for name in some))
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """True where it is true in any process."""
         if self.count == 1:

@@ -139,11 +139,14 @@ class StageTrainer:
 
     def read(self) -> dict[str, float]:
         """Means since the last reading. Synchronises the device."""
-        if not self._sums:
+        names = self.ranks.union(self._sums)  # a loss may log a term in one process alone
+        if not names:
             return {}
-        stacked = torch.stack([value.float() for value in self._sums.values()])
-        values = self.ranks.total(stacked).div_(self.ranks.count).tolist()
-        means = {name: value / self._counts[name] for name, value in zip(self._sums, values, strict=True)}
+        nothing = torch.zeros((), device=self.model.device)
+        sums = torch.stack([self._sums.get(name, nothing).float() for name in names])
+        counts = torch.tensor([float(self._counts.get(name, 0)) for name in names], device=sums.device)
+        values, over = self.ranks.total(torch.stack([sums, counts])).tolist()
+        means = {name: value / count for name, value, count in zip(names, values, over, strict=True)}
         self._sums, self._counts = {}, {}
         for player in self.players:
             means[f"lr/{player.name}"] = player.optimizer.param_groups[0]["lr"]

@@ -192,7 +192,7 @@ def _stages(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[st
     found = {}
     for name, stage in _read(draft, section, path).items():
         train: str | tuple[str, ...] = stage.train
-        if train == "all":
+        if trains_all := train == "all":
             critic = any("critic" in players_of(draft, loss) for loss in stage.losses)
             tokens = any("image_tokenizer" in parts_reached(draft, loss) for loss in stage.losses)
             played = {"discriminator": critic, "image_tokenizer": tokens}
@@ -200,7 +200,7 @@ def _stages(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[st
         if isinstance(train, str):
             draft.say(("stages", name, "train"), f"{show(train)} has the wrong type", '"all" or an array of parts')
         else:
-            found[name] = attrs.evolve(stage, name=name, train=train, place=draft.place(section.name, name))
+            found[name] = attrs.evolve(stage, name=name, train=train, trains_all=trains_all, place=draft.place(section.name, name))
     return found
 
 

@@ -259,8 +259,8 @@ class Training(Config):
 class Stage(Config):
     """``[stages.NAME]`` beside its schedule, its procedure and its values for ``[training]``.
 
-    Once read, `train` are the names of the parts, `schedule` and `procedure` the stage's own or the recipe's, and `training` is the recipe's with the
-    stage's own values laid over.
+    Once read, `train` are the names of the parts (`trains_all`: it was "all"), `schedule` and `procedure` the stage's own or the recipe's, and
+    `training` is the recipe's with the stage's own values laid over.
     """
 
     name: str = derived(default="")
@@ -276,6 +276,7 @@ class Stage(Config):
     validate: Validation | None = option(None, help="how the stage is watched on held-out data")
     init: Init | None = option(None, help="start from another run's weights")
     place: Place = derived(default=None, eq=False)
+    trains_all: bool = derived(default=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -94,6 +94,8 @@ class Job:
             # A run that starts where another one left it has no record of its own yet.
             recorded = found is not None and "provenance" in self.directory.info()
             report = None if recorded else check(self.recipe)
+            for note in report.notes() if report is not None and first_process() else ():
+                warnings.warn(Notice(note), stacklevel=2)
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
             if session.ranks.first:
                 rehearse(session)
@@ -249,6 +251,7 @@ class Job:
             "timings": {},
             # What the training costs if all its steps are done.
             "training_flops": report.training_flops(recipe),
+            "notes": report.notes(),
             "item_flops": {row.stage: row.flops for row in report.stages},
         }
 

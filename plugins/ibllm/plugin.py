@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.randomness import Stream as Stream
     from ibllm_core.interfaces.randomness import derive_key as derive_key
     from ibllm_core.interfaces.sampling import nucleus as nucleus
+    from ibllm_core.interfaces.terms import log as log
     from ibllm_core.interfaces.text import TextDecoder as TextDecoder
     from ibllm_core.interfaces.text import TextEncoder as TextEncoder
     from ibllm_core.interfaces.tokenizer import BOS as BOS
@@ -118,6 +119,7 @@ _HOMES = {
     "ibllm_core.interfaces.procedure": "Iteration Procedure",
     "ibllm_core.interfaces.randomness": "derive_key Stream",
     "ibllm_core.interfaces.sampling": "nucleus",
+    "ibllm_core.interfaces.terms": "log",
     "ibllm_core.interfaces.text": "TextDecoder TextEncoder",
     "ibllm_core.interfaces.tokenizer": "BOS EOS PAD SPECIAL Tokenizer UNK",
     "ibllm_core.interfaces.tracker": "Tracker",

@@ -48,6 +48,7 @@ def _page(recipe: Recipe, report: Report) -> str:
         (stage.name, str(stage.steps), ", ".join(stage.losses), readable(row.trained), readable(row.flops), readable_bytes(row.saved))
         for stage, row in zip(recipe.running(), report.stages, strict=True)
     ]
+    notes = "".join(f"\n\nnote: {note}" for note in report.notes())
     return f"""{recipe.name}: no mistakes; the parts fit
 
 {_columns("<<<>>>>", ("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), *parts)}
@@ -57,7 +58,7 @@ def _page(recipe: Recipe, report: Report) -> str:
 The whole training: {readable(report.training_flops(recipe))} FLOPs, the sum over stages of steps × batch × FLOPs an item. \
 An item's are those of one iteration, forward and backward, for all players; texts have their full length.
 
-Training state is gradients and the optimizer's moments; what is kept for the backward pass is for one micro-batch. Nothing was trained."""
+Training state is gradients and the optimizer's moments; what is kept for the backward pass is for one micro-batch. Nothing was trained.{notes}"""
 
 
 def _columns(sides: str, heads: Sequence[str], *rows: Sequence[str]) -> str:
