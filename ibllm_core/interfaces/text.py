@@ -63,7 +63,7 @@ class TextDecoder(nn.Module, ABC):
 
     @abstractmethod
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """ids (b) → logits (b v) of the next token, and the state after it."""
+        """ids (b) → logits (b v) of the next token, and the state after it; the state before may be written over (a cache in place)."""
 
     def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
         """(b) −log p(tokens | z, prefix) in nats, summed over the text (its end token included).
@@ -148,4 +148,4 @@ def _join(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
 
 def _where(keep: Tensor, new: Any, old: Any) -> Any:
     """`new` where `keep` (b), else `old`, each (b …) or no tensor."""
-    return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old) if isinstance(new, Tensor) else new
+    return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old) if isinstance(new, Tensor) and new is not old else new

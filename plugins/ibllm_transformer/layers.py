@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ibllm.plugin import Attention, Dropout, FeedForward, Latent, position_embedding
+from ibllm_transformer.cache import KeyValueCache
 
 
 class EncoderLayer(nn.Module):
@@ -27,15 +28,9 @@ class EncoderLayer(nn.Module):
         x = x + self.drop(self.attention(normed, *self.attention.keys_values(normed, rotary), mask, rotary=rotary), start)
         return x + self.drop(self.hidden(self.hidden_norm(x)), start)
 
-    def cached(self, x: Tensor, keys: Tensor, values: Tensor, start: int, mask: Tensor) -> Tensor:
-        """The same for the places start … start + t alone, without dropout; writes their keys and values into the cache (b h s e) in place.
-
-        x (b t d), mask (b start+t) or (b t start+t) → (b t d).
-        """
-        end = start + x.shape[1]
-        normed = self.attention_norm(x)
-        keys[:, :, start:end], values[:, :, start:end] = self.attention.keys_values(normed)
-        x = x + self.attention(normed, keys[:, :, :end], values[:, :, :end], mask)
+    def cached(self, x: Tensor, cache: KeyValueCache, layer: int, start: int, mask: Tensor) -> Tensor:
+        """The same for the places start … start + t alone, without dropout: x (b t d), mask (b start+t) or (b t start+t) → (b t d)."""
+        x = x + cache.attend(self.attention, layer, self.attention_norm(x), start, mask)
         return x + self.hidden(self.hidden_norm(x))
 
 
@@ -48,6 +43,13 @@ class DecoderLayer(nn.Module):
         self.latent_norm, self.latent = nn.LayerNorm(width), Attention(width, heads, latent)
         self.hidden_norm, self.hidden = nn.LayerNorm(width), FeedForward(width, ratio)
         self.drop = Dropout(dropout)
+
+    def cached(
+        self, x: Tensor, cache: KeyValueCache, layer: int, place: Tensor, mask: Tensor, keys: Tensor, values: Tensor, z_mask: Tensor
+    ) -> Tensor:
+        """The place (b) of each row alone, without dropout: x (b 1 d), mask (b s), the latent's keys and values (b h n e), its mask (b n) → (b 1 d)."""
+        x = x + cache.attend(self.own, layer, self.own_norm(x), place, mask)
+        return self.after_self_attention(x, keys, values, z_mask)
 
     def after_self_attention(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Cross-attention and feed-forward: x (b t d), the latent's keys and values (b h n e), mask (b n) → (b t d)."""

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ibllm.plugin import Context, Latent, TextDecoder, position_embedding, word_dropout
+from ibllm_transformer.cache import KeyValueCache
 from ibllm_transformer.config import TransformerTextDecoderConfig
 from ibllm_transformer.layers import DecoderLayer
 
-#: keys (b l h t e), values (b l h t e), latent keys (b l h n e), latent values (b l h n e), latent mask (b n), tokens so far (b).
-State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+#: Cache, latent keys (b l h n e), latent values (b l h n e), latent mask (b n), tokens so far (b).
+State = tuple[KeyValueCache, Tensor, Tensor, Tensor, Tensor]
 
 
 class TransformerTextDecoder(TextDecoder):
@@ -49,22 +50,14 @@ class TransformerTextDecoder(TextDecoder):
     def begin(self, z: Latent) -> State:
         pairs = [layer.latent.keys_values(z.tokens) for layer in self._layers()]
         latent_keys, latent_values = (torch.stack(kept, 1) for kept in zip(*pairs, strict=True))
-        b, depth, heads, _, e = latent_keys.shape
-        empty = latent_keys.new_zeros(b, depth, heads, len(self.positions), e)
-        return empty, empty.clone(), latent_keys, latent_values, z.mask, z.mask.new_zeros(b, dtype=torch.long)
+        cache = KeyValueCache.empty(pairs[0][0], len(pairs), len(self.positions))
+        return cache, latent_keys, latent_values, z.mask, z.mask.new_zeros(len(z), dtype=torch.long)
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        keys, values, latent_keys, latent_values, mask, length = state
-        place = torch.arange(keys.shape[3], device=ids.device)
-        here, attended = (place == length[:, None])[:, None, :, None], place <= length[:, None]
+        cache, latent_keys, latent_values, mask, length = state
+        attended = torch.arange(cache.keys.shape[3], device=ids.device) <= length[:, None]
         x = (self.embedding(ids) + self.positions[length]).unsqueeze(1)
-        kept_keys, kept_values = [], []
         for number, layer in enumerate(self._layers()):
-            normed = layer.own_norm(x)
-            key, value = layer.own.keys_values(normed)
-            kept_keys.append(torch.where(here, key, keys[:, number]))
-            kept_values.append(torch.where(here, value, values[:, number]))
-            x = x + layer.own(normed, kept_keys[-1], kept_values[-1], attended)
-            x = layer.after_self_attention(x, latent_keys[:, number], latent_values[:, number], mask)
+            x = layer.cached(x, cache, number, length, attended, latent_keys[:, number], latent_values[:, number], mask)
         logits: Tensor = self.head(self.norm(x[:, 0]))
-        return logits, (torch.stack(kept_keys, 1), torch.stack(kept_values, 1), latent_keys, latent_values, mask, length + 1)
+        return logits, (cache, latent_keys, latent_values, mask, length + 1)

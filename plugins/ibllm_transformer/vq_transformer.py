@@ -13,22 +13,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import Context, Latent, Rng, TokenDecoder, Tokens, causal_mask, concatenate_latents, drop_condition, guided, nucleus
+from ibllm_transformer.cache import KeyValueCache
 from ibllm_transformer.config import VQTransformerConfig
 from ibllm_transformer.layers import EncoderLayer, GridPositions, null_condition
 
 
 @attrs.define(eq=False)
-class KeyValueCache:
-    """Keys and values of the places read so far.
+class Reading:
+    """What was read so far.
 
     Attributes:
-        keys, values: (l b h n+m e), allocated whole and written in place.
+        cache: keys and values of n + m places.
         mask: (b n+m) bool, the places that the image's places attend to.
         length: places read.
     """
 
-    keys: Tensor
-    values: Tensor
+    cache: KeyValueCache
     mask: Tensor
     length: int = 0
 
@@ -109,24 +109,24 @@ class VQTransformer(TokenDecoder):
         losses = F.cross_entropy(self.words(text[:, :-1]).transpose(1, 2).float(), tokens.ids[:, 1:], reduction="none")
         return (losses * tokens.mask[:, 1:]).sum(1), self._image_nll(image, y)
 
-    def begin(self, z: Latent) -> tuple[Tensor, KeyValueCache]:
-        """Reads the latent: the logits (b v) of the first token, and the cache. Without gradients."""
+    def begin(self, z: Latent) -> tuple[Tensor, Reading]:
+        """Reads the latent: the logits (b v) of the first token, and what was read. Without gradients."""
         x, mask = self._sequence(z.tokens.new_empty(len(z), 0, dtype=torch.long), z), self._mask(z.mask, z.mask, 1)
         key, _ = next(self._layers()).attention.keys_values(x[:, :1])  # under autocast, of its type
-        keys = key.new_zeros(len(self.layers), len(z), key.shape[1], z.tokens.shape[1] + self.places, key.shape[-1])
-        cache = KeyValueCache(keys, keys.clone(), F.pad(z.mask, (0, self.places), value=True))
-        return self._advance(x, mask, cache), cache
+        cache = KeyValueCache.empty(key, len(self.layers), z.tokens.shape[1] + self.places)
+        read = Reading(cache, F.pad(z.mask, (0, self.places), value=True))
+        return self._advance(x, mask, read), read
 
-    def step(self, ids: Tensor, cache: KeyValueCache) -> Tensor:
+    def step(self, ids: Tensor, read: Reading) -> Tensor:
         """ids (b) → the logits (b v) of the token after it. Without gradients."""
-        place = cache.length + 1 - (cache.mask.shape[1] - self.places)
+        place = read.length + 1 - (read.mask.shape[1] - self.places)
         x = (self.embedding(ids) + self.positions()[place - 1]).unsqueeze(1)
-        return self._advance(x, cache.mask[:, : cache.length + 1], cache)
+        return self._advance(x, read.mask[:, : read.length + 1], read)
 
-    def _advance(self, x: Tensor, mask: Tensor, cache: KeyValueCache) -> Tensor:
+    def _advance(self, x: Tensor, mask: Tensor, read: Reading) -> Tensor:
         for number, layer in enumerate(self._layers()):
-            x = layer.cached(x, cache.keys[number], cache.values[number], cache.length, mask)
-        cache.length += x.shape[1]
+            x = layer.cached(x, read.cache, number, read.length, mask)
+        read.length += x.shape[1]
         logits: Tensor = self.head(self.norm(x[:, -1]))
         return logits
 
@@ -134,11 +134,11 @@ class VQTransformer(TokenDecoder):
     def sample(self, z: Latent, rng: Rng) -> Tensor:
         config, uniform = self.config, rng.uniform(self.places)
         guide = config.guidance != 1
-        logits, cache = self.begin(concatenate_latents(z, null_condition(z)) if guide else z)
+        logits, read = self.begin(concatenate_latents(z, null_condition(z)) if guide else z)
         written: list[Tensor] = []
         for place in range(self.places):
             if place:
-                logits = self.step(written[-1].repeat(2) if guide else written[-1], cache)
+                logits = self.step(written[-1].repeat(2) if guide else written[-1], read)
             logits = guided(logits, config.guidance) if guide else logits
             written.append(nucleus(logits, uniform[:, place], config.temperature, config.top_p))
         return torch.stack(written, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from ibllm_transformer.config import TransformerTextDecoderConfig, TransformerTe
 from ibllm_transformer.image_encoder import ViTImageEncoder
 from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder
+from torch import Tensor
 
 from ibllm.blocks.attention import apply_rotary, rotary_embedding
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, Tokenizer
 
 WIDTH, LATENT = 16, 12
@@ -47,9 +50,9 @@ def encoder(**options: object) -> TransformerTextEncoder:
     return TransformerTextEncoder(TransformerTextEncoderConfig(**options), context())
 
 
-def decoder(**options: object) -> TransformerTextDecoder:
+def decoder(kind: type[TransformerTextDecoder] = TransformerTextDecoder, **options: object) -> TransformerTextDecoder:
     torch.manual_seed(0)
-    return TransformerTextDecoder(TransformerTextDecoderConfig(**options), context())
+    return kind(TransformerTextDecoderConfig(**options), context())
 
 
 def tokens(lengths: Sequence[int], places: int) -> Tokens:
@@ -118,6 +121,41 @@ def test_decoder_steps_as_it_reads() -> None:
     for place in range(8):
         logits, state = part.step(x.ids[:, place], state)
         torch.testing.assert_close(logits, whole[:, place], atol=1e-5, rtol=0)
+
+
+class ReadsAnew(TransformerTextDecoder):
+    """Without a cache: at every token, all that was written is read again."""
+
+    def begin(self, z: Latent) -> Any:
+        none = torch.zeros(len(z), len(self.positions), dtype=torch.long)
+        return none, none[:, 0], z.tokens, z.mask, z.pooled
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        written, length, *z = state
+        written = written.scatter(1, length[:, None], ids[:, None])
+        logits = self.logits(written, written > -1, Latent(*z))
+        return logits[torch.arange(len(ids)), length], (written, length + 1, *z)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("how", [{}, {"beams": 3}, {"temperature": 1.0}])
+def test_writing_with_the_cache_is_writing_without(how: dict[str, float], asked: bool) -> None:
+    """Greedily, by search (whose beams are put into another order) and by chance, also after prefixes of unequal lengths."""
+    part, plain, z = decoder().eval(), decoder(ReadsAnew).eval(), latent(3)
+    plain.load_state_dict(part.state_dict())
+    prefix = tokens([3, 6, 4], 6) if asked else None
+    found, wanted = (one.sample(z, Rng((1,), range(3)), prefix=prefix, **how).ids for one in (part, plain))
+    assert torch.equal(found, wanted)
+
+
+@torch.no_grad()
+def test_a_step_writes_into_the_cache_and_copies_none() -> None:
+    part, z = decoder().eval(), latent(2)
+    state = part.begin(z)
+    cache, (_, after) = state[0], part.step(torch.tensor([5, 6]), state)
+    assert after[0].keys is cache.keys and after[0].values is cache.values
+    assert bool(cache.keys[:, :, :, 0].any()) and not bool(cache.keys[:, :, :, 1:].any())
 
 
 def test_decoder_rows_may_stand_at_different_places() -> None:
