@@ -111,7 +111,7 @@ def as_json(found: Review) -> str:
     ]
     top = {"distribution": about.distribution, "version": about.version, "plugins": about.plugins, "passed": found.passed}
     rest = {"faults": about.faults, "components": components, "import": attrs.asdict(found.cost), "undocumented": found.missing[""]}
-    return json.dumps({**top, **rest}, indent=2, ensure_ascii=False, default=str)
+    return json.dumps({**top, **rest}, indent=2, default=str)
 
 
 def as_text(found: Review) -> str:

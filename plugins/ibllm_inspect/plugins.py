@@ -36,7 +36,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps([attrs.asdict(row) for row in found.rows()], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([attrs.asdict(row) for row in found.rows()], indent=2))
     else:
         click.echo(_table(found.rows()))
     for name in found.unmatched_blocks():

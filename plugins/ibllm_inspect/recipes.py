@@ -40,7 +40,7 @@ def list_files(what: str, package: str | None, as_json: bool) -> None:
             raise packaged.NotPackaged("; ".join(packaged.nothing_of(what, package)), expected, nearest(package, known))
     if as_json:
         rows = [attrs.asdict(file) | {"address": file.address, "summary": summary(file.path), "path": str(file.path)} for file in found]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(rows, indent=2))
     elif found:
         width, source = max(len(file.address) for file in found), max(len(file.source) for file in found)
         room = max(20, shutil.get_terminal_size((120, 24)).columns - width - source - 4)
