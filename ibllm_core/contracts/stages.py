@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..host.attribution import building
 from ..model import build
+from ..model.average import Average
 from ..model.cycle import Cycle, Watch
 from ..model.model import Model
 from ..model.players import Player
@@ -62,7 +63,7 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
     """Plays every kind of iteration that a stage has once, but for the optimizers' steps."""
     with META:
         losses = build.build_losses(recipe, build.losses_with_terms(recipe, tuple(stage.losses)), model)
-    trainer = StageTrainer(recipe, stage, model, losses, {}, Ranks())
+    trainer = StageTrainer(recipe, stage, model, losses, Average(), Ranks())
     size = max(2, stage.training.batch // stage.training.accumulate)
     batch = as_given(recipe, fabricate(model, size, META))
     with building(stage.procedure, f"stages.{stage.name}.procedure", users=True):

@@ -18,6 +18,7 @@ from ..interfaces.optimisation import EvaluationWeights
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage
 from . import build
+from .average import Average
 from .cycle import Cycle, Watch
 from .iteration import IterationKind, PlayedIteration, Rehearsal, Turns
 from .model import Model
@@ -33,7 +34,7 @@ class StageTrainer:
     Args:
         recipe, stage: what to do.
         model, losses: shared by all stages.
-        average: name → averaged weight, updated in place; empty for none.
+        average: of the run, which goes on in this stage.
         ranks: this process among all.
     """
 
@@ -43,22 +44,21 @@ class StageTrainer:
         stage: Stage,
         model: Model,
         losses: Mapping[str, Loss | CriticLoss],
-        average: Mapping[str, Tensor],
+        average: Average,
         ranks: Ranks,
     ) -> None:
-        self.recipe, self.stage, self.model, self.losses, self.ranks = recipe, stage, model, losses, ranks
+        self.recipe, self.stage, self.model, self.losses, self.average, self.ranks = recipe, stage, model, losses, average, ranks
         set_trainable(model, stage.train)
         self.players = make_players(recipe, stage, model, losses)
         self.procedure = build.build_procedure(recipe, stage)
         self.validation = ValidationState()
         self.step = 0
         self._schedule = build.build_schedule(recipe, stage)
-        named = dict(model.named_parameters())
-        trained = [name for name, p in named.items() if p.requires_grad and name in average]
-        self._averages: list[Tensor] = [average[name] for name in trained]
-        self._averaged: list[Tensor] = [named[name] for name in trained]
+        used = build.losses_with_terms(recipe, tuple(stage.losses))
+        self._trained = [*(f"parts.{part}" for part in stage.train), *(f"losses.{loss}" for loss in used)]
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self.apply_balance()
 
     def iterate(self, micro: Sequence[Batch]) -> None:
         """One iteration, as the stage's procedure plays it; then the averaged weights follow, where the model has made a step."""
@@ -67,12 +67,8 @@ class StageTrainer:
         before = self._played().get(MODEL, 0)
         with self._seeded():
             self.procedure.iterate(PlayedIteration(self, batches, rate))
-        steps = self._played().get(MODEL, 0)
-        if self._averages and steps > before:
-            # Early on a long average would remember the first weights: the decay grows as (1 + t) / (10 + t) up to its value.
-            decay = min(self.stage.training.ema, (1 + steps) / (10 + steps))
-            with torch.no_grad():
-                torch._foreach_lerp_(self._averages, self._averaged, 1 - decay)
+        if self._played().get(MODEL, 0) > before:
+            self.average.follow(self._trained, self.stage.training.ema)
         self.step += 1
 
     def look(self, micro: Sequence[Batch], watch: Watch) -> None:
@@ -167,12 +163,12 @@ class StageTrainer:
                 player.optimizer.eval()
 
     def apply_balance(self) -> None:
-        """Hands the composite the factor on its λ that validations have led to."""
+        """Hands the composite the factor on its λ that this stage's validations have led to; other losses have 1, whatever an earlier stage left."""
         plan = self.stage.validate
-        if plan is not None and plan.balance is not None:
-            loss = self.losses[plan.balance.loss]
-            assert isinstance(loss, Loss)
-            loss.balance = self.validation.balance
+        balanced = plan.balance.loss if plan is not None and plan.balance is not None else None
+        for name, loss in self.losses.items():
+            if isinstance(loss, Loss):
+                loss.balance = self.validation.balance if name == balanced else 1.0
 
     def state(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """Counters and what validations decided as JSON; optimizer moments and the procedure's state as tensors."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from ..interfaces.dataset import Dataset
     from ..model.model import Model
     from ..recipe.schema import Recipe
+
+#: The file that is locked while a process trains in a run directory.
+LOCK = ".lock"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,13 +40,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is no such file. Raises `UserError` where it is damaged."""
+    """The object in a JSON file; None where there is no such file. Raises `UserError` where it is damaged or cannot be read."""
     try:
-        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it holds {type(found).__name__}, not a JSON object")
+    return found
+
+
+class Held(UserError):
+    """Another process trains in the directory."""
 
 
 class RunDirectory:
@@ -48,20 +61,56 @@ class RunDirectory:
 
     ``recipe.toml`` (resolved), ``run.json`` (status, versions, provenance, hardware, seeds), ``results.json`` (one flat table),
     ``metrics.jsonl``, ``checkpoints/``, ``model/``, ``samples/``, ``tensorboard/``, ``report.html``; where another process than the first failed,
-    ``error-rank-N.txt``.
+    ``error-rank-N.txt``; ``.lock`` and, while a process trains in it, ``.lock.json``, which says which.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.recipe, self.results, self.report = path / "recipe.toml", path / "results.json", path / "report.html"
         self.checkpoints, self.model, self.samples = path / "checkpoints", path / "model", path / "samples"
+        self._holder = path / f"{LOCK}.json"
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, no other process trains in the directory, which is made where there is none; the lock goes with this process, however it ends.
+
+        Raises:
+            Held: another process does; says which.
+            UserError: the directory cannot be written, or its file system has no locks.
+        """
+        from filelock import FileLock, Timeout
+
+        who = "another process"
+        lock, now = FileLock(self / LOCK, timeout=0, is_singleton=True), datetime.now().astimezone()  # who holds it may take it once more
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            write_json(self._holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat(timespec="seconds")})
+        except Timeout:
+            with suppress(UserError, KeyError):
+                holder = read_json(self._holder) or {}
+                who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+            raise Held(f"{self.path} is being trained in by {who}; wait for it, stop it, or choose another place (--run-dir DIR)") from None
+        except (OSError, NotImplementedError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"cannot write or lock the run directory {self.path}: {why}; choose another place (--run-dir DIR)") from error
+        try:
+            yield
+        finally:
+            if lock.lock_counter == 1:
+                self._holder.unlink(missing_ok=True)
+            lock.release()
+
+    def content(self) -> list[Path]:
+        """What lies in the directory beside its lock."""
+        return [path for path in self.path.iterdir() if not path.name.startswith(LOCK)] if self.path.is_dir() else []
+
     def require_new(self) -> None:
         """Raises `UserError` where the directory holds something already: a run is never overwritten."""
-        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+        if self.path.is_file() or self.content():
             way = "go on with it (--resume), or choose another place (--run-dir DIR)"
             raise UserError(f"{self.path} exists already and is left as it is; {way}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from ..recipe.schema import Recipe
 from .directory import read_json, write_json, write_text
 from .provenance import load_recorded
 
-WEIGHTS = "weights.safetensors"
+#: The model's weights, and those of losses that have their own.
+WEIGHTS, LOSSES = "weights.safetensors", "losses.safetensors"
 
 
 def save_model(
@@ -29,6 +30,7 @@ def save_model(
     recipe: Recipe,
     model: Model,
     weights: Mapping[str, Tensor],
+    losses: Mapping[str, Tensor],
     tokenizers: Mapping[str, Tokenizer],
     record: Mapping[str, Any],
 ) -> None:
@@ -36,7 +38,9 @@ def save_model(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_weights(partial / WEIGHTS, weights)
+    for name, tensors in ((WEIGHTS, weights), (LOSSES, losses)):
+        if tensors:
+            write_weights(partial / name, tensors)
     for name, tokenizer in tokenizers.items():
         write_text(partial / f"tokenizer-{name}.json", tokenizer.state())
     write_text(partial / "recipe.toml", recipe.source)
@@ -60,6 +64,8 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if missing or unexpected:
         raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    if flaws := not_finite(weights, {name for name, _ in model.named_buffers()}):
+        raise UserError(f"{folder / WEIGHTS}: not finite: {', '.join(flaws[:3])}; the training diverged")
     chosen, wish = choose_device(device or recipe.compute.device, or_auto=device is None), recipe.compute.device.partition(":")[0]
     if device is None and wish not in ("auto", chosen.type):
         warnings.warn(
@@ -72,6 +78,12 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Writes tensors as safetensors, each with memory of its own."""
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
+
+
+def not_finite(tensors: Mapping[str, Tensor], infinite: Collection[str] = ()) -> list[str]:
+    """Names of the tensors that hold what is no finite number; those among `infinite` may be infinite, but not NaN."""
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    return [name for name, t in floats.items() if t.isnan().any() or (name not in infinite and t.isinf().any())]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

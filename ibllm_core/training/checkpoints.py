@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..errors import UserError
 from ..runs.model_folder import write_weights
 
+Tensors = Mapping[str, Mapping[str, Tensor]]
+
 _STATE, _HASHES = "state.json", "hashes.json"
+#: What every checkpoint's state says.
+_KEYS = {"global_step", "records", "seconds", "stage", "step"}
 
 
 @attrs.frozen(eq=False)
@@ -30,7 +35,7 @@ class Checkpoint:
     """
 
     state: dict[str, Any]
-    tensors: Mapping[str, Mapping[str, Tensor]]
+    tensors: Tensors
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -51,16 +56,21 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     return folder
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """The checkpoint of a folder, or None where it is damaged."""
+def load(folder: Path) -> Checkpoint:
+    """The checkpoint of a folder. Raises `UserError`, which says what is wrong with it, where it is damaged."""
     try:
-        hashes = json.loads((folder / _HASHES).read_text(encoding="utf-8"))
-        if any(_sha256(folder / name) != digest for name, digest in hashes.items()):
-            return None
-        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        hashes, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (_HASHES, _STATE))
+        if not isinstance(hashes, dict) or not {_STATE, "weights.safetensors"} <= hashes.keys():
+            raise UserError(f"{_HASHES} does not name the files of a checkpoint")
+        if changed := [name for name, digest in hashes.items() if _sha256(folder / name) != digest]:
+            raise UserError(f"{', '.join(changed)} is not as it was written")
+        if not isinstance(state, dict) or not state.keys() >= _KEYS:
+            raise UserError(f"{_STATE} does not hold {', '.join(sorted(_KEYS))}")
         return Checkpoint(state, {Path(name).stem: load_file(folder / name) for name in hashes if name.endswith(".safetensors")})
-    except (OSError, ValueError, SafetensorError):
-        return None
+    except OSError as error:
+        raise UserError(f"{Path(error.filename or folder).name}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise UserError(f"cannot be read: {error}") from error
 
 
 def all_in(folder: Path) -> list[Path]:
@@ -68,9 +78,25 @@ def all_in(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
 
 
-def newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole, or None."""
-    return next((found for path in all_in(folder) if (found := load(path)) is not None), None)
+def newest(folder: Path, flaws: Callable[[Tensors], str] = lambda groups: "") -> tuple[Checkpoint | None, dict[str, str]]:
+    """The newest checkpoint that is whole and whose tensors have no `flaws`, or None; and those that are passed over: name → why."""
+    passed: dict[str, str] = {}
+    for path in all_in(folder):
+        try:
+            found = load(path)
+            if not (said := flaws(found.tensors)):
+                return found, passed
+            passed[path.name] = said
+        except UserError as error:
+            passed[path.name] = error.message
+    return None, passed
+
+
+def set_aside(folder: Path, names: Iterable[str]) -> None:
+    """Renames checkpoints that are damaged, so that they take no whole one's place."""
+    for name in names:
+        shutil.rmtree(folder / f"damaged-{name}", ignore_errors=True)
+        (folder / name).rename(folder / f"damaged-{name}")
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -38,6 +38,8 @@ __all__ = ["Interrupted", "Job"]
 
 #: What processes beside the first leave when they fail.
 _RANKS = "error-rank-*.txt"
+#: What the end of a run takes from its record.
+_RECORD = {"provenance", "attribution", "versions"}
 
 
 class PeerFailed(UserError):
@@ -62,20 +64,20 @@ class Job:
         self.recipe, self.directory = recipe, RunDirectory(run_dir or Path("runs") / recipe.name)
         self.blocked: list[str] = []
         self.stopping = False
-        self._listeners, self._command = tuple(listeners), command
+        self._listeners, self._command, self._held = tuple(listeners), command, contextlib.ExitStack()
 
     def stop(self) -> None:
         """Asks the run to stop at the next step boundary; `run` then raises `Interrupted`."""
         self.stopping = True
 
     def run(self, resume: bool = False, accept_code: bool = False) -> dict[str, float]:
-        """Trains, or goes on from the newest whole checkpoint; returns the flat table of figures.
+        """Trains, or goes on from the newest checkpoint that is whole; returns the flat table of figures.
 
         Args:
             accept_code: goes on although the source of a package, or a run that weights are taken from, has changed.
 
         Raises:
-            UserError: the recipe cannot be built, or the directory holds a run already.
+            UserError: the recipe cannot be built, the directory holds a run already or is another process's, or there is no checkpoint to go on from.
             Interrupted: `stop` was called; the directory holds a checkpoint to go on from.
         """
         if not resume:
@@ -88,15 +90,17 @@ class Job:
             standing, self.blocked = listeners.standing(self.recipe)
             bus.add(*self._listeners, *hooks, *standing)
         try:
+            if resume and first_process():
+                self._held.enter_context(self.directory.held())
             process.enter_context(arithmetic(self.recipe.compute.precision == "tf32"))
             bus.emit(RunStarted(self.recipe, self.directory.path))
-            found = checkpoints.newest(self.directory.checkpoints) if resume else None
             # A run that starts where another one left it has no record of its own yet.
-            recorded = found is not None and "provenance" in self.directory.info()
+            recorded = resume and checkpoints.all_in(self.directory.checkpoints) and self.directory.info().keys() >= _RECORD
             report = None if recorded else check(self.recipe)
             for note in report.notes() if report is not None and first_process() else ():
                 warnings.warn(Notice(note), stacklevel=2)
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
+            found = session.go_on() if resume else None
             if session.ranks.first:
                 rehearse(session)
             self._begin(session, resume, found, report)
@@ -125,12 +129,11 @@ class Job:
         finally:
             process.close()
             leave()
+            self._held.close()
 
     def _begin(self, session: Session, resume: bool, found: Checkpoint | None, report: Report | None) -> None:
         """The weights to start from, the run directory, and its record: of what the contracts report, or (None) the one that is there."""
-        if found is not None:
-            session.restore(found)
-        else:
+        if found is None:
             for init, parts in ((self.recipe.init, ()), *((part.init, (name,)) for name, part in self.recipe.model.parts.items())):
                 session.start_from(init, parts)
         if session.ranks.first:
@@ -140,11 +143,13 @@ class Job:
                 for path in self.directory.path.glob(_RANKS):
                     path.unlink(missing_ok=True)
             else:
+                self._held.enter_context(self.directory.held())
                 self.directory.create(self.recipe)
                 for name, tokenizer in session.tokenizers.items():
                     write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
             record = self._record(session, report) if report is not None else Glossary.of(self.recipe).record()
-            self.directory.update(**record, **self._sources, status="running", **({"error": "", "traceback": ""} if resume else {}))
+            record |= {**self._sources, "status": "running", "stages": session.records, "notices": session.notices}
+            self.directory.update(**record, **({"error": "", "traceback": ""} if resume else {}))
         session.ranks.wait()
 
     def _moved(self, now: Mapping[str, Any]) -> None:
@@ -177,18 +182,21 @@ class Job:
         seconds = session.bus.clock.read()[stage.name]
         record = {"name": stage.name, "steps": stage.steps, "done": trainer.step, "seconds": seconds, "best_step": best_step}
         session.records.append({**record, "figures": figures, "note": note, "peak_bytes": peak_memory(session.model.device)[0]})
+        session.save(number + 1)
         if session.ranks.first:
             self.directory.update(stages=session.records, hooks=session.bus.record())
-        session.save(number + 1)
         session.bus.emit(StageEnded(stage, trainer.step, seconds, figures, note))
 
     def _finish(self, session: Session) -> dict[str, float]:
         """Measures the run on every reported split and writes all that it leaves behind; returns the flat table."""
         info, clock = self.directory.info(), session.bus.clock
         with clock.timed("evaluation"):
-            record = {name: info[name] for name in ("provenance", "attribution", "versions")} | {"sources": self._sources["sources"]}
-            weights = {name: session.average.get(name, tensor) for name, tensor in session.model.state_dict().items()}
-            save_model(self.directory.model, self.recipe, session.model, weights, session.tokenizers, record)
+            record = {name: info[name] for name in sorted(_RECORD)} | {"sources": self._sources["sources"]}
+            with session.average.used():
+                shared = session.shared()
+                save_model(
+                    self.directory.model, self.recipe, session.model, shared["weights"], shared["losses"], session.tokenizers, record
+                )
             results, measured, panels = measure(session)
             write_json(self.directory.results, results)
         session.bus.emit(Logged("result", "end", 0, session.step, results))
@@ -225,7 +233,7 @@ class Job:
 
     def _close(self, session: Session, status: str) -> None:
         """The last event: it comes when run.json has the timings and errors of all listeners; those of the last event itself follow."""
-        self.directory.update(timings=session.bus.clock.read(), hooks=session.bus.record())
+        self.directory.update(timings=session.bus.clock.read(), hooks=session.bus.record(), notices=session.notices)
         session.bus.emit(RunClosed(self.directory.path, status))
         self.directory.update(timings=session.bus.clock.read(), hooks=session.bus.record())
 
@@ -247,7 +255,6 @@ class Job:
                 for name, part in session.model.parts.items()
             ],
             "attribution": "\n\n".join(dict.fromkeys(credit for credit in credits if credit)) or None,
-            "stages": session.records,
             "timings": {},
             # What the training costs if all its steps are done.
             "training_flops": report.training_flops(recipe),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
 
     Raises:
         Interrupted: a checkpoint is written.
-        Diverged: a figure is not finite; the last checkpoint is from before.
+        Diverged: a figure, or what a checkpoint would hold, is not finite; the last checkpoint is from before.
     """
     settings, plan, ranks = stage.training, stage.validate, session.ranks
     listened = session.bus.listens(Stepped)
@@ -48,10 +48,12 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
             if logs:
                 _log(session, stage, trainer, clock)
             validates = plan is not None and plan.every > 0 and (last or step % plan.every == 0)
-            if plan is not None and validates and validate(session, stage, plan, trainer):
-                return f"stopped early at step {step}: no improvement in {plan.patience} validations"
             stops = (ranks.count == 1 or logs) and ranks.any(session.stopping(), session.model.device)
             saves = stops or (settings.checkpoint_every > 0 and step % settings.checkpoint_every == 0 and not last)
+            if (last or validates or saves) and ranks.any(bool(flaws := session.flaws(session.groups(trainer))), session.model.device):
+                raise _diverged(session, stage, trainer, flaws)
+            if plan is not None and validates and validate(session, stage, plan, trainer):
+                return f"stopped early at step {step}: no improvement in {plan.patience} validations"
             if saves:
                 session.save(number, trainer)
             if stops:
@@ -65,21 +67,26 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
     means = trainer.read()
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
     if wrong:
-        session.bus.emit(looked := NotFinite(stage, session, trainer))
-        session.ranks.wait()  # one that fails ends all, and the first process looks for the cause
-        found = "; ".join(looked.findings) or "What gave the first one was not looked for"
-        hint = "a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"
-        raise Diverged(f"stage {stage.name}, step {trainer.step}: {', '.join(wrong)} is no longer a finite number. {found}; {hint}")
+        raise _diverged(session, stage, trainer, f"{', '.join(wrong)} is no longer a finite number")
     # A window may be shorter than log_every at a stage's end or after a restart.
     steps = trainer.step % stage.training.log_every or stage.training.log_every
     means["samples_per_second"] = steps * stage.training.batch / (time.perf_counter() - since)
     session.bus.emit(Logged("train", stage.name, trainer.step, session.step, means))
 
 
+def _diverged(session: Session, stage: Stage, trainer: StageTrainer, what: str) -> Diverged:
+    step = trainer.step  # the search for the cause goes back to earlier ones
+    session.bus.emit(looked := NotFinite(stage, session, trainer))
+    session.ranks.wait()  # one that fails ends all, and the first process looks for the cause
+    found = "; ".join(looked.findings) or "What gave the first one was not looked for"
+    hint = "a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"
+    return Diverged(f"stage {stage.name}, step {step}: {what}. {found}; {hint}")
+
+
 def validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:
     """One validation and what it steers. True where the stage is to stop."""
     watched = plan.figure or "loss"
-    with trainer.evaluation_weights(), session.averaged():
+    with trainer.evaluation_weights(), session.average.used():
         metrics = {name: session.metrics[name] for name in session.recipe.validated(plan)}
         figures, _ = session.measure(plan.split, plan.items, metrics)
         if watched == "loss":
@@ -103,7 +110,10 @@ def _held_out_loss(session: Session, plan: Validation, trainer: StageTrainer) ->
     count = min(plan.items, session.dataset.sizes()[plan.split])
     total = 0.0
     others = {name: (other, other.sizes().get(plan.split, 0)) for name, other in session.unpaired.items()}
-    with model.inference():
+    with model.inference(), ExitStack() as afterwards:
+        for loss in session.losses.values():
+            afterwards.callback(loss.train, loss.training)
+            loss.eval()
         for start in range(0, count, size):
             indices = np.arange(start, min(start + size, count))
             found = {name: take(other, plan.split, indices % items, f"unpaired.{name}") for name, (other, items) in others.items() if items}

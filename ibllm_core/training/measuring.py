@@ -43,7 +43,7 @@ def measure_stage(session: Session, stage: Stage, step: int) -> dict[str, float]
     if plan.after_stage == 0:
         return {}
     session.bus.emit(Measuring(f"after stage {stage.name}"))
-    with session.bus.clock.timed("evaluation"), session.averaged():
+    with session.bus.clock.timed("evaluation"), session.average.used():
         measured = {split: session.measure(split, plan.after_stage)[0] for split in plan.splits}
     figures = {f"{split}/{name}": value for split, found in measured.items() for name, value in found.items()}
     session.bus.emit(Logged("stage", stage.name, step, session.step, figures))
@@ -61,7 +61,7 @@ def measure(session: Session) -> tuple[dict[str, float], dict[str, Any], Panels]
         if session.stopping():
             raise Interrupted("stopped while measuring; the training itself is done")
 
-    with session.averaged():
+    with session.average.used():
         for split in plan.splits:
             session.bus.emit(Measuring(split))
             figures, evaluation = session.measure(split, plan.items, checkpoint=checkpoint)

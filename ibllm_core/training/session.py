@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Parameter
 
-from ..errors import UserError
+from ..errors import Notice, UserError
+from ..interfaces.loss import CriticLoss
 from ..interfaces.metric import Metric
 from ..model import build
+from ..model.average import Average
 from ..model.compute import prepare
 from ..model.evaluation import Evaluation, evaluate
+from ..model.players import MODEL
 from ..model.stage import StageTrainer
 from ..recipe.schema import Init, Recipe, Stage
 from ..runs.directory import RunDirectory
-from ..runs.model_folder import WEIGHTS, read_weights
+from ..runs.model_folder import LOSSES, WEIGHTS, not_finite, read_weights
 from . import checkpoints
 from .distributed import described, join
 from .events import Bus
@@ -34,9 +38,10 @@ class Session:
 
     Attributes:
         unpaired: ``text`` and ``images`` → further datasets, where the recipe names such.
-        best: the state of the model (``best-weights``) and its average (``best-average``) at the stage's best validation; empty before it.
-        average: name → exponential moving average of a parameter, through all stages and of all parts but the discriminator; empty for none.
+        best: what the stages share (`shared`) at the stage's best validation, its groups called ``best-GROUP``; empty before it.
+        average: of the parameters of all parts and losses but the critic's; of nothing where no stage wants one.
         records: one entry a finished stage, for run.json.
+        notices: what was told (`tell`).
         step: iterations done over all stages.
         strict: a figure that is no finite number ends the run; in a rehearsal it is warned of.
 
@@ -63,11 +68,10 @@ class Session:
         self.losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named), self.model).items()}
         self.ranks.same(t for module in (self.model, *self.losses.values()) for t in module.state_dict().values())
         self.metrics = build.build_metrics(recipe)
-        averaged = self.model.named_parameters() if any(stage.training.ema > 0 for stage in recipe.running()) else ()
-        self._averaged = {name: p for name, p in averaged if not name.startswith("parts.discriminator.")}
-        self.average = {name: p.detach().clone() for name, p in self._averaged.items()}
+        self.average = Average(self._averaged() if any(stage.training.ema > 0 for stage in recipe.running()) else {})
         self.best: dict[str, Mapping[str, Tensor]] = {}
         self.records: list[dict[str, Any]] = []
+        self.notices: list[str] = list(directory.info().get("notices", [])) if resume else []
         self.step, self.strict = 0, True
 
     def trainer(self, stage: Stage) -> StageTrainer:
@@ -88,83 +92,156 @@ class Session:
         seed, batch, declared = recipe.seed.evaluation, recipe.evaluation.batch, recipe.figures()
         return evaluate(*where, items=items, seed=seed, batch=batch, checkpoint=checkpoint, declared=declared, strict=self.strict)
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, the model has its averaged weights, where such are kept."""
-        self._swap()
+    def _averaged(self) -> dict[str, Parameter]:
+        models = {name: p for name, p in self.model.named_parameters() if not name.startswith("parts.discriminator.")}
+        owned = [(name, loss) for name, loss in self.losses.items() if not isinstance(loss, CriticLoss)]
+        return models | {f"losses.{name}.{key}": p for name, loss in owned for key, p in loss.named_parameters()}
+
+    def shared(self) -> dict[str, Mapping[str, Tensor]]:
+        """What goes from stage to stage, by group: the model's state (``weights``), the losses' (``losses``) and the average (``average``)."""
+        losses = {f"{name}.{key}": t for name, loss in self.losses.items() for key, t in loss.state_dict().items()}
+        return {"weights": self.model.state_dict(), "losses": losses, "average": self.average.state()}
+
+    def take(self, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any] | None = None) -> None:
+        """Model, losses and average take back what `shared` gave; of a checkpoint (by its `state`) the losses of the stages so far.
+
+        Those of later stages have their first weights still, and may be others than those of the run that the checkpoint is from. Raises `UserError` where
+        something does not fit.
+        """
+        running = self.recipe.running()[: None if state is None else state["stage"] + (state["step"] > 0)]
         try:
-            yield
-        finally:
-            self._swap()
-
-    def _swap(self) -> None:
-        for name, average in self.average.items():
-            parameter = self._averaged[name].data
-            held = parameter.clone()
-            parameter.copy_(average)
-            average.copy_(held)
-
-    def _set_average(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, average in self.average.items():
-            if name in tensors:
-                average.copy_(tensors[name])
+            self.model.load_state_dict(groups["weights"])
+            for name in build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses)):
+                self.losses[name].load_state_dict(_of(name, groups.get("losses", {})))
+            # In ibllm 0.1 the average began anew with every stage, and checkpoints do not say how many steps it has followed.
+            self.average.restore(groups.get("average", {}), (state or {}).get("players", {}).get(MODEL, 0))
+        except RuntimeError as error:
+            raise UserError(
+                f"what was saved does not fit what the recipe builds now (run.json has the versions that wrote it): {error}"
+            ) from error
 
     def remember_best(self) -> None:
-        """Keeps the model as it is now as the stage's best."""
-        for group, tensors in (("best-weights", self.model.state_dict()), ("best-average", self.average)):
-            self.best[group] = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        """Keeps what the stages share, as it is now, as the stage's best."""
+        shared = self.shared().items()
+        self.best = {f"best-{group}": {name: t.detach().clone() for name, t in tensors.items()} for group, tensors in shared}
 
     def return_to_best(self) -> None:
-        """The model and its average take the stage's best state."""
-        self.model.load_state_dict(self.best["best-weights"])
-        self._set_average(self.best.get("best-average", {}))
+        """Model, losses and average take the stage's best state."""
+        self.take(self.shared() | {group.removeprefix("best-"): tensors for group, tensors in self.best.items()})
 
     def start_from(self, init: Init | None, parts: tuple[str, ...] = ()) -> None:
-        """Takes the weights of another run, if there is one, into the model's parts and their average. Raises `UserError` where they do not fit."""
+        """Takes the weights of another run, if there is one, into the model's parts and, where it is not for some parts only, into the losses.
+
+        Their averages begin anew. Raises `UserError` where the weights do not fit or are no numbers.
+        """
         if init is None:
             return
-        folder, there = Path(init.run), self.model.parts
-        if init.weights == "raw":
-            found = checkpoints.newest(folder / "checkpoints")
-            if found is None:
-                raise UserError(f"init.run = {init.run!r}: no whole checkpoint in {folder / 'checkpoints'}")
-            weights = found.tensors["weights"]
-        else:
-            weights = read_weights(folder / "model" / WEIGHTS)
+        what, there, some = f"init.run = {init.run!r}", self.model.parts, parts or init.parts
+        weights, losses = self._weights_of(init)
         given = {name.split(".")[1] for name in weights}
-        for part in parts or init.parts or tuple(part for part in there if part in given):
+        for part in some or tuple(part for part in there if part in given):
             if part not in there or part not in given:
-                raise UserError(f"init.run = {init.run!r}: {part} is not in {'that run' if part in there else 'this model'}")
-            prefix = f"parts.{part}."
+                raise UserError(f"{what}: {part} is not in {'that run' if part in there else 'this model'}")
             try:
-                there[part].load_state_dict({name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)})
+                there[part].load_state_dict(_of(f"parts.{part}", weights))
             except RuntimeError as error:
-                raise UserError(f"init.run = {init.run!r}: the weights of {part} do not fit this recipe's {part}: {error}") from error
-        self._set_average({name: p.detach() for name, p in self._averaged.items()})
+                raise UserError(f"{what}: the weights of {part} do not fit this recipe's {part}: {error}") from error
+            self._restart(what, f"parts.{part}", part)
+        for name, loss in self.losses.items() if not some else ():
+            own = _of(name, losses)
+            if loss.state_dict() and {key: t.shape for key, t in own.items()} == {key: t.shape for key, t in loss.state_dict().items()}:
+                loss.load_state_dict(own)
+                self._restart(what, f"losses.{name}", f"the loss {name}")
+            elif loss.state_dict():
+                self.tell(f"{what}: it has no weights that fit the loss {name}, whose own parameters stay as they are")
+        if flaws := self.flaws(self.shared()):
+            raise UserError(f"{what}: {flaws}")
+
+    def _weights_of(self, init: Init) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """The model's and the losses' weights of another run."""
+        folder = Path(init.run)
+        if init.weights != "raw":
+            losses = folder / "model" / LOSSES
+            return read_weights(folder / "model" / WEIGHTS), read_weights(losses) if losses.exists() else {}
+        found, passed = checkpoints.newest(folder / "checkpoints", lambda groups: self.flaws({"weights": groups["weights"]}))
+        if found is None:
+            raise UserError(f"init.run = {init.run!r}: no whole checkpoint in {folder / 'checkpoints'}{_listed(passed)}")
+        if passed:
+            self.tell(f"init.run = {init.run!r}: its newest checkpoint is passed over{_listed(passed)}")
+        return found.tensors["weights"], found.tensors.get("losses", {})
+
+    def _restart(self, what: str, owner: str, shown: str) -> None:
+        if steps := self.average.restart(owner):
+            self.tell(f"{what}: the average of {shown}, over {steps} steps, begins anew at the weights that it is started from")
+
+    def flaws(self, groups: Mapping[str, Mapping[str, Tensor]]) -> str:
+        """Which tensors hold what is no finite number, in words; empty for none. Buffers may be infinite, as a mask is."""
+        modules = {"": self.model, **{f"{name}.": loss for name, loss in self.losses.items()}}
+        infinite = {f"{prefix}{name}" for prefix, module in modules.items() for name, _ in module.named_buffers()}
+        found = [f"{group} {name}" for group, tensors in groups.items() for name in not_finite(tensors, infinite)]
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return f"not finite: {found[0]}{more}" if found else ""
+
+    def tell(self, text: str) -> None:
+        """Says what a user should know and nothing stops for: once on the terminal, and in run.json (``notices``)."""
+        if self.ranks.first:
+            self.notices = [*(notice for notice in self.notices if notice != text), text]
+            warnings.warn(Notice(text), stacklevel=2)
+
+    def groups(self, trainer: StageTrainer | None = None) -> dict[str, Mapping[str, Tensor]]:
+        """The tensors of a checkpoint by group: what stages share, the stage's best so far, and what its trainer keeps."""
+        found = self.shared() | self.best | (trainer.state()[1] if trainer is not None else {})
+        return {name: tensors for name, tensors in found.items() if tensors}
 
     def save(self, number: int, trainer: StageTrainer | None = None) -> None:
         """Writes a checkpoint to go on from in stage `number`: in its midst where its trainer is given, else at its beginning."""
         if self.ranks.first:
-            state, tensors = trainer.state() if trainer is not None else ({"step": 0}, {})
+            state = trainer.state()[0] if trainer is not None else {"step": 0}
             state = {"global_step": self.step, "records": self.records, "seconds": self.bus.clock.read(), "stage": number, **state}
-            groups = {"weights": self.model.state_dict(), **tensors, "average": self.average, **self.best}
-            groups["losses"] = {f"{name}.{key}": t for name, loss in self.losses.items() for key, t in loss.state_dict().items()}
             name = f"step-{self.step:07d}" + ("" if trainer is not None else "-end")
-            whole = checkpoints.Checkpoint(state, {name: group for name, group in groups.items() if group})
-            checkpoints.save(self.directory.checkpoints / name, whole)
+            checkpoints.save(self.directory.checkpoints / name, checkpoints.Checkpoint(state, self.groups(trainer)))
             checkpoints.prune(self.directory.checkpoints, self.recipe.training.keep)
         self.ranks.wait()
+
+    def go_on(self) -> checkpoints.Checkpoint | None:
+        """Takes back, but for the stage's own state, the newest checkpoint that is whole and holds numbers; None where there is none yet.
+
+        Raises:
+            UserError: there are or were checkpoints, and none can be gone on from. Nothing has been changed.
+        """
+        folder, again = self.directory.checkpoints, f"start anew in another place: ibllm run {self.directory.recipe} --run-dir DIR"
+        found, passed = checkpoints.newest(folder, self.flaws)
+        self.ranks.wait()
+        if found is None and passed:
+            raise UserError(
+                f"{folder}: no checkpoint to go on from{_listed(passed)}. Nothing was changed; put a whole one back, or {again}"
+            )
+        if found is None and self.directory.info().get("stages"):
+            raise UserError(
+                f"{folder}: the checkpoints of a run that has ended a stage are gone. Nothing was changed; put one back, or {again}"
+            )
+        if found is None:
+            self.tell(f"{folder}: no checkpoint yet; the run starts from its first step")
+            return None
+        self.restore(found)
+        if passed:
+            self.tell(f"going on from step {self.step}: newer checkpoints are passed over, and kept as damaged-step-…{_listed(passed)}")
+            checkpoints.set_aside(folder, passed)
+        return found
 
     def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
         """Takes back what `save` wrote, but for the stage's own state."""
         state, groups = checkpoint.state, checkpoint.tensors
         self.step, self.records = state["global_step"], state["records"]
         self.bus.clock.add(state["seconds"])
-        self.model.load_state_dict(groups["weights"])
-        # Losses of later stages have their first weights still, and may be others than those of the run that the checkpoint is from.
-        running = self.recipe.running()[: state["stage"] + (state["step"] > 0)]
-        for name in build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses)):
-            own = {key.removeprefix(f"{name}."): t for key, t in groups.get("losses", {}).items() if key.startswith(f"{name}.")}
-            self.losses[name].load_state_dict(own)
-        self._set_average(groups.get("average", {}))
+        self.take(groups, state)
         self.best = {name: group for name, group in groups.items() if name.startswith("best-")}
+
+
+def _of(owner: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part or loss, by its own names."""
+    return {name.removeprefix(f"{owner}."): t for name, t in tensors.items() if name.startswith(f"{owner}.")}
+
+
+def _listed(passed: Mapping[str, str]) -> str:
+    return "".join(f"; {name}: {reason}" for name, reason in passed.items())

@@ -63,11 +63,10 @@ def _sound_weights(session: Session) -> str:
     """Puts weights that are numbers into model and losses; says which."""
     if all(_finite(t) for module in (session.model, *session.losses.values()) for t in module.state_dict().values()):
         return "the weights as they are"
-    for path in checkpoints.all_in(session.directory.checkpoints):
-        found = checkpoints.load(path)
-        if found is not None and all(map(_finite, found.tensors["weights"].values())):
-            session.model.load_state_dict(found.tensors["weights"])
-            return f"the weights of {path.name}"
+    found, _ = checkpoints.newest(session.directory.checkpoints, session.flaws)
+    if found is not None:
+        session.take(found.tensors, found.state)
+        return f"the weights of step {found.state['global_step']}"
     with torch.device("cpu"):
         model = build.build_model(session.recipe, session.tokenizers, session.dataset.image_shape)
         losses = build.build_losses(session.recipe, tuple(session.losses), model)

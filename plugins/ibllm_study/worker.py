@@ -12,12 +12,12 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibllm_core.errors import UserError
-from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.runs.directory import Held, RunDirectory
 from ibllm_core.runs.sources import changed, sources
 
 from .sharing import Prefix, Shelf, end_of
@@ -31,7 +31,7 @@ BUSY, STOPPED, FAILED = 75, 130, 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the task; its exit code says how it ended, its output is the run's log."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     (path,) = sys.argv[1:] if arguments is None else arguments
     task: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -41,13 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _follow_parent()
     with ExitStack() as held:
         try:
-            held.enter_context(FileLock(locks / f"{run.path.name}.lock", timeout=0))
+            held.enter_context(run.held())
             if run.finished():
                 return 0
             _publish_late(chain, shelf, run)
             claims = _claim(held, chain, shelf, locks, run)
-        except Timeout:
+        except (Held, Timeout):
             return BUSY
+        except UserError as error:
+            print(f"error: {error}", flush=True)
+            return FAILED
         try:
             return _train(run, shelf, chain, claims, task)
         except UserError as error:
@@ -76,7 +79,8 @@ def _publish_late(chain: Sequence[Prefix], shelf: Shelf, run: RunDirectory) -> N
     from ibllm_core.training.checkpoints import load
 
     for prefix in ends:
-        if load(run.checkpoints / end_of(prefix)) is not None:
+        with suppress(UserError):
+            load(run.checkpoints / end_of(prefix))
             shelf.keep(prefix, run)
 
 
@@ -139,17 +143,26 @@ def _place(recipe: Recipe, run: RunDirectory, shelf: Shelf, chain: Sequence[Pref
     for prefix in sorted((prefix for prefix in chain if prefix in shelf), key=lambda prefix: -prefix.step):
         if prefix.step <= _step(run):
             break
-        shutil.rmtree(run.path, ignore_errors=True)
+        _clear(run)
         shelf.start(prefix, recipe, run)
-        if newest(run.checkpoints) is not None:
+        if newest(run.checkpoints)[0] is not None:
             return True
         # Damaged: nobody else is to start from it.
         shelf.drop(prefix)
-        shutil.rmtree(run.path, ignore_errors=True)
-    if _step(run) > 0 and newest(run.checkpoints) is not None and _readable(run):
+        _clear(run)
+    if _step(run) > 0 and newest(run.checkpoints)[0] is not None and _readable(run):
         return True
-    shutil.rmtree(run.path, ignore_errors=True)
+    _clear(run)
     return False
+
+
+def _clear(run: RunDirectory) -> None:
+    """Removes what a run directory holds, but for the lock, which this process holds."""
+    for path in run.content():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _readable(run: RunDirectory) -> bool:

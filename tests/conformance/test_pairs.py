@@ -21,6 +21,7 @@ from ibllm_core.host.options import Config, LossConfig
 from ibllm_core.interfaces.batch import Batch, collate
 from ibllm_core.interfaces.tokenizer import Tokenizer
 from ibllm_core.model import build
+from ibllm_core.model.average import Average
 from ibllm_core.model.ranks import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load
@@ -169,7 +170,7 @@ def three_steps(recipe: Recipe, device: torch.device) -> list[dict[str, float]]:
     losses = build.build_losses(recipe, build.losses_with_terms(recipe, tuple(stage.losses)), model)
     for loss in losses.values():
         loss.to(device)
-    trainer = StageTrainer(recipe, stage, model, losses, {}, Ranks())
+    trainer = StageTrainer(recipe, stage, model, losses, Average(), Ranks())
     logged = []
     for batch in batches:
         trainer.iterate([batch])

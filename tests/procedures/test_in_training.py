@@ -41,7 +41,7 @@ def run(session: Any, trainer: Any, steps: int) -> None:
 
 def weights(session: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in session.model.named_parameters()} | {
-        f"average.{name}": p.clone() for name, p in session.average.items()
+        f"average.{name}": p.clone() for name, p in session.average.weights.items()
     }
 
 
@@ -64,7 +64,7 @@ def test_a_stopped_stage_goes_on_bit_for_bit(procedure: str, done: int, tmp_path
     whole, trainer = opened(recipe, tmp_path / "whole", "joint")
     run(whole, trainer, done)
     whole.save(2, trainer)
-    kept = checkpoints.newest(tmp_path / "whole" / "checkpoints")
+    kept, _ = checkpoints.newest(tmp_path / "whole" / "checkpoints")
     assert kept is not None
     run(whole, trainer, 7)
     again, resumed = opened(recipe, tmp_path / "again", "joint")

@@ -16,6 +16,7 @@ from ibllm_core.contracts import Report, check
 from ibllm_core.contracts.inputs import fabricate
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.model import build
+from ibllm_core.model.average import Average
 from ibllm_core.model.ranks import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import Recipe, load
@@ -63,7 +64,7 @@ def test_flops_are_those_of_the_training_itself(accumulate: int) -> None:
     counted = flops(recipe)
     for stage in recipe.running():
         losses = build.build_losses(recipe, build.losses_with_terms(recipe, tuple(stage.losses)), model)
-        trainer = StageTrainer(recipe, stage, model, losses, {}, Ranks())
+        trainer = StageTrainer(recipe, stage, model, losses, Average(), Ranks())
         micro = [fabricate(model, stage.training.batch // accumulate, torch.device("cpu"))] * accumulate
         steps = sum(kind.count for kind in trainer.kinds())
         counter: Any = FlopCounterMode(display=False)

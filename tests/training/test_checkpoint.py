@@ -12,43 +12,61 @@ from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
 from ibllm_core.training import checkpoints as checkpoints
 from ibllm_core.training.checkpoints import Checkpoint
 
+STATE = {"global_step": 1, "records": [], "seconds": {}, "stage": 0}
+
 
 def write(folder: Path, name: str, value: float) -> Path:
-    return checkpoints.save(folder / name, Checkpoint({"step": value}, {"weights": {"w": torch.full((3,), value)}}))
+    return checkpoints.save(folder / name, Checkpoint(STATE | {"step": value}, {"weights": {"w": torch.full((3,), value)}}))
 
 
 def test_the_newest_comes_back(tmp_path: Path) -> None:
     for step in (10, 200, 30):
         write(tmp_path, f"step-{step:07d}", step)
-    found = checkpoints.newest(tmp_path)
+    found, passed = checkpoints.newest(tmp_path)
     assert found is not None
-    assert found.state == {"step": 200}
+    assert found.state == STATE | {"step": 200}
+    assert passed == {}
     assert torch.equal(found.tensors["weights"]["w"], torch.full((3,), 200.0))
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "lose", "hashes"])
-def test_a_damaged_one_is_passed_over(tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("weights.safetensors", b"flip", "weights.safetensors is not as it was written"),
+        ("weights.safetensors", b"cut", "weights.safetensors is not as it was written"),
+        ("weights.safetensors", None, "weights.safetensors: No such file or directory"),
+        ("state.json", b"[]", "state.json is not as it was written"),
+        ("hashes.json", None, "hashes.json: No such file or directory"),
+        ("hashes.json", b"{", "cannot be read: Expecting property name"),
+        ("hashes.json", b"\xff", "cannot be read: 'utf-8' codec"),
+        *(("hashes.json", content, "hashes.json does not name the files") for content in (b"[]", b"3", b"null", b"{}", b'"x"')),
+        ("hashes.json", b'{"state.json": 3, "weights.safetensors": null}', "state.json, weights.safetensors is not as it was written"),
+    ],
+)
+def test_a_damaged_one_is_passed_over_and_why(tmp_path: Path, file: str, content: bytes | None, reason: str) -> None:
     write(tmp_path, "step-0000001", 1)
-    newest = write(tmp_path, "step-0000002", 2)
-    weights = newest / "weights.safetensors"
-    if harm == "flip":
-        content = bytearray(weights.read_bytes())
-        content[-1] ^= 1
-        weights.write_bytes(content)
-    elif harm == "cut":
-        weights.write_bytes(weights.read_bytes()[:-2])
-    elif harm == "lose":
-        weights.unlink()
+    path = write(tmp_path, "step-0000002", 2) / file
+    if content is None:
+        path.unlink()
     else:
-        (newest / "hashes.json").write_text("{")
-    found = checkpoints.newest(tmp_path)
+        held = path.read_bytes()
+        path.write_bytes({b"flip": held[:-1] + bytes([held[-1] ^ 1]), b"cut": held[:-2]}.get(content, content))
+    found, passed = checkpoints.newest(tmp_path)
     assert found is not None
-    assert found.state == {"step": 1}
+    assert found.state == STATE | {"step": 1}
+    assert list(passed) == ["step-0000002"]
+    assert passed["step-0000002"].startswith(reason)
+
+
+@pytest.mark.parametrize("state", [{}, [], {"step": 1}, None])
+def test_one_whose_state_lacks_something_is_passed_over(tmp_path: Path, state: object) -> None:
+    checkpoints.save(tmp_path / "step-0000001", Checkpoint(state, {"weights": {"w": torch.ones(1)}}))  # type: ignore[arg-type]
+    assert checkpoints.newest(tmp_path) == (None, {"step-0000001": "state.json does not hold global_step, records, seconds, stage, step"})
 
 
 def test_a_half_written_one_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / ".step-0000001.partial").mkdir()
-    assert checkpoints.newest(tmp_path) is None
+    assert checkpoints.newest(tmp_path) == (None, {})
 
 
 def test_pruning_keeps_the_newest_and_the_ends_of_stages(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ def test_it_still_starts_from_the_other_ones_weights(finished: Path, tmp_path: P
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for checkpoint in (tmp_path / "cut" / "checkpoints").glob("step-*"):
         shutil.rmtree(checkpoint)
+    record = tmp_path / "cut" / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"status": "interrupted", "stages": []}))
     assert Job(recipe, tmp_path / "cut").run(resume=True) == whole
 
     def losses(run: str) -> list[float]:

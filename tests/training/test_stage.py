@@ -137,9 +137,9 @@ def test_the_average_is_an_exponential_one(tiny, tmp_path: Path) -> None:  # typ
         run(session, trainer, 1)
         decay = min(0.15, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weights(session)[name]
-    torch.testing.assert_close(session.average[name], expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(session.average.weights[name], expected, rtol=1e-5, atol=1e-6)
     raw = weights(session)[name]
-    with session.averaged():
+    with session.average.used():
         torch.testing.assert_close(weights(session)[name], expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(weights(session)[name], raw)
 
