@@ -76,11 +76,11 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
         trainer.go_to(kind.step, kind.players)
         before = meter.flops
         with meter:
-            trainer.look([batch], walk)
+            trainer.look([batch] * stage.training.accumulate, walk)
         counted += kind.count * (meter.flops - before)
     unreached = _unreached(stage, model, trainer, walk)
     trained = sum(p.numel() for player in trainer.players for p in player.parameters.values())
-    flops = round(counted / sum(kind.count for kind in kinds) / size) if walk.countable else None
+    flops = round(counted / sum(kind.count for kind in kinds) / size / stage.training.accumulate) if walk.countable else None
     return StageRow(stage.name, tuple(stage.losses), trained, walk.saved, flops, unreached)
 
 

@@ -146,6 +146,10 @@ class LossConfig(Config):
         """Who minimises it: ``("model",)``, ``("critic",)``, or both for a loss with two sides."""
         return ("model",)
 
+    def undivided(self) -> bool:
+        """True where its value over ranks and micro-batches would be another one: where there are several, the recipe is refused."""
+        return False
+
     def terms(self) -> tuple[str, ...]:
         """The names of the recipe's other losses that this one is composed of; empty for a plain loss."""
         return ()

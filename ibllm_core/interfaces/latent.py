@@ -8,6 +8,7 @@ from __future__ import annotations
 import attrs
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from .noise import on_device
 
@@ -56,15 +57,28 @@ class Latent:
         return Latent(self.tokens.detach(), self.mask, self.pooled.detach())
 
     def roll(self, by: int = 1) -> Latent:
-        """The latents of other items of the batch: item i gets that of item i − by. For mismatched pairs."""
+        """The latents of other items: item i gets that of item i − by. For mismatched pairs of a whole batch (`Cycle.whole`)."""
         return Latent(self.tokens.roll(by, 0), self.mask.roll(by, 0), self.pooled.roll(by, 0))
+
+    def rows(self, which: Tensor | slice) -> Latent:
+        """The latents of some items."""
+        return Latent(self.tokens[which], self.mask[which], self.pooled[which])
 
     def repeat(self, times: int) -> Latent:
         """(b …) → (b·times …), each item `times` times in a row."""
         return Latent(*(t.repeat_interleave(times, 0) for t in (self.tokens, self.mask, self.pooled)))
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32, or as they are where they are wider: sums and softmaxes under autocast lose too much in bfloat16."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """(b n d), (b n) → (b d), the mean over the places that the mask keeps."""
     kept = mask.unsqueeze(-1).to(tokens.dtype)
     return (tokens * kept).sum(1) / kept.sum(1).clamp(min=1)
+
+
+pytree.register_pytree_node(Latent, lambda z: ([z.tokens, z.mask, z.pooled], None), lambda leaves, _: Latent(*leaves))
+pytree.register_pytree_node(Tokens, lambda x: ([x.ids, x.mask], None), lambda leaves, _: Tokens(*leaves))

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import attrs
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from ..model.cycle import Cycle
+    from .noise import Rng
 
 #: A mean (), or a sum and its count, so that ranks and accumulation average rightly.
 Value = Tensor | tuple[Tensor, Tensor]
 
 
-@attrs.frozen
-class Scale:
-    """How a loss's value becomes one share of the mean over all ranks and micro-batches, which may be unequal.
-
-    Attributes:
-        shares: ranks × micro-batches, over which gradients are averaged afterwards.
-        items: items over all of them; 0 where there is only one share.
-        counts: loss name → the count over all of them; empty where there is only one share.
-    """
-
-    shares: int = 1
-    items: int = 0
-    counts: Mapping[str, Tensor] = attrs.field(factory=dict)
-
-
 class Loss(nn.Module, ABC):
-    """A loss of the model player. Its own parameters (a temperature, a head) are trained by its player."""
+    """A loss of the model player. Its own parameters (a temperature, a head) are trained by its player.
+
+    A batch may be shared between ranks and micro-batches, and `forward` sees one share: what an item adds to the mean must not depend on the
+    other items. Where it does, the loss is a `WholeBatchLoss`; one that needs other items without their gradients asks `Cycle.whole`.
+    """
 
     #: A factor that a stage's validation steers; a composite multiplies its λ with it.
     balance: float = 1.0
@@ -49,6 +37,35 @@ class Loss(nn.Module, ABC):
         Asked of every micro-batch before the first forward pass, so that unequal shares weigh rightly.
         """
         return None
+
+
+class WholeBatchLoss(Loss):
+    """A loss that compares the items of the whole batch with each other: negatives, a softmax over the batch, a function of the batch's mean.
+
+    Shares of the batch are represented one by one, and the whole batch's representations are compared, so that neither the number of ranks nor that of
+    micro-batches changes the value or a gradient.
+    """
+
+    @abstractmethod
+    def represent(self, cycle: Cycle) -> Any:
+        """What is compared of one share: tensors (b …), latents and tokens, in tuples, lists or dicts.
+
+        It may go through parts and the loss's own parameters, and is asked twice where there are several micro-batches.
+        """
+
+    @abstractmethod
+    def compare(self, together: Any, rng: Rng) -> Tensor:
+        """The value (), the mean over the whole batch.
+
+        Args:
+            together: what `represent` gave, of all items (B …) in their order. Where shares differ in other axes, zeros (masks: False) fill up.
+            rng: for all items.
+
+        It computes with these and the loss's own parameters alone.
+        """
+
+    def forward(self, cycle: Cycle) -> Tensor:
+        return self.compare(self.represent(cycle), cycle.rng("compare"))
 
 
 class CriticLoss(nn.Module, ABC):

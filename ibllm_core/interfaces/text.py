@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from .latent import Latent, Tokens
+from .latent import Latent, Tokens, at_least_float32
 from .noise import Rng
 from .sampling import beam_search, choose
 from .tokenizer import BOS, EOS, PAD
@@ -74,7 +74,7 @@ class TextDecoder(nn.Module, ABC):
         if prefix is not None:
             ids, mask, counted = _join(prefix, tokens)
         logits = self.logits(ids[:, :-1], mask[:, :-1], z)
-        losses = F.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
+        losses = F.cross_entropy(at_least_float32(logits.transpose(1, 2)), ids[:, 1:], reduction="none")
         return (losses * counted).sum(1)
 
     def forward(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:

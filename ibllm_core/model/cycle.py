@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
 
 from ..errors import UserError
 from ..host.attribution import within
@@ -22,14 +23,15 @@ from ..interfaces.batch import Batch
 from ..interfaces.discriminator import Discriminator
 from ..interfaces.image import DrawingDecoder, TokenDecoder
 from ..interfaces.image_tokenizer import Reconstruction
-from ..interfaces.latent import Latent, Tokens
-from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Scale, Value
+from ..interfaces.latent import Latent, Tokens, at_least_float32
+from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value, WholeBatchLoss
 from ..interfaces.noise import Rng, drawing_from
 from ..interfaces.terms import log, logging
 
 if TYPE_CHECKING:
     from .model import Model
     from .players import Player
+    from .shares import Shares
 
 _T = TypeVar("_T")
 
@@ -74,8 +76,9 @@ class Cycle:
         losses: name → loss, so that a composite may ask for another's value.
         key: words that key this batch's noise (seed, step).
         step: iteration in the stage, for what changes over it.
-        scale: this process's share of the mean.
+        shares: what this batch is a share of; None where it is a whole one.
         watch: told what is computed.
+        number: which of this process's micro-batches it is.
     """
 
     def __init__(
@@ -85,11 +88,12 @@ class Cycle:
         losses: Mapping[str, Loss | CriticLoss] | None = None,
         key: tuple[int | str, ...] = (0,),
         step: int = 0,
-        scale: Scale | None = None,
+        shares: Shares | None = None,
         watch: Watch | None = None,
+        number: int = 0,
     ) -> None:
-        self.model, self.batch, self.step = model, batch, step
-        self._losses, self._key, self._scale, self._watch = losses or {}, key, scale or Scale(), watch or Watch()
+        self.model, self.batch, self.step, self.number = model, batch, step, number
+        self._losses, self._key, self._shares, self._watch = losses or {}, key, shares, watch or Watch()
         self._added: dict[str, Any] = {}
         self._values: dict[str, Tensor] = {}
         self._seen: dict[tuple[int, bool], tuple[Tensor, Any]] = {}
@@ -165,6 +169,20 @@ class Cycle:
         """What was logged since this was last asked: name → mean ()."""
         found, self._logged = self._logged, {}
         return {name: torch.stack(values).mean() for name, values in found.items()}
+
+    def whole(self, name: str, represent: Callable[[Cycle], _T]) -> tuple[_T, slice]:
+        """What `represent` gives of all items of the whole batch, over micro-batches and ranks, without its graph; and which rows are this cycle's items.
+
+        For what a loss needs to know of other items (a mismatched caption's latent); what it needs their gradients for is a `WholeBatchLoss`.
+
+        Args:
+            name: as for `once`.
+            represent: a share → tensors (b …), latents and tokens, in tuples, lists or dicts.
+        """
+        if self._shares is None:
+            return cast(_T, tree_map(Tensor.detach, represent(self))), slice(0, len(self))
+        together, own = self._shares.gather(name, represent, self)
+        return together, own[0]
 
     # What the data bring.
 
@@ -291,7 +309,7 @@ class Cycle:
             if key not in self._seen:
                 self._seen[key] = y, critic.look(y)  # with the image, so that no other one can have its id
             scores = critic.judge(self._seen[key][1], z)
-            return scores.to(torch.promote_types(scores.dtype, torch.float32))
+            return at_least_float32(scores)
 
         return self.through("discriminator", "score", compute, y, z)
 
@@ -311,6 +329,8 @@ class Cycle:
         assert isinstance(loss, Loss), f"{name} is no loss of the model"
 
         def compute() -> Tensor:
+            if isinstance(loss, WholeBatchLoss) and self._shares is not None:
+                return self._shares.compare(name, loss, self)
             value = loss(self)
             if not loss.composite:
                 return self._share(name, value)
@@ -331,12 +351,14 @@ class Cycle:
 
     def _share(self, name: str, value: Value) -> Tensor:
         """A loss's value as this process's share: the mean of all shares is the mean over all items."""
-        if isinstance(value, Tensor):
-            return value * (len(self) * self._scale.shares / self._scale.items) if self._scale.items else value
-        total, count = value
-        if name in self._scale.counts:
-            return total * (self._scale.shares / self._scale.counts[name])
-        return total / count
+        if self._shares is not None:
+            return self._shares.mean(name, value, len(self))
+        return value if isinstance(value, Tensor) else ratio(*value)
+
+
+def ratio(total: Tensor, count: Tensor) -> Tensor:
+    """total / count, and 0 where there was nothing to count."""
+    return total / count.masked_fill(count == 0, 1)
 
 
 def _there(found: _T | None, what: str) -> _T:

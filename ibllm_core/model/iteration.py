@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..interfaces.batch import Batch
-from ..interfaces.loss import Scale
 from ..interfaces.procedure import Iteration
-from .cycle import Cycle, Watch
+from .cycle import Watch
 from .players import MODEL, Player
+from .ranks import Ranks
 
 if TYPE_CHECKING:
     from .stage import StageTrainer
@@ -31,14 +31,13 @@ class PlayedIteration(Iteration):
         trainer: whose players play.
         batches: micro-batches, on the model's device.
         rate: factor on the learning rates.
-        watch: told what is computed; the players then get gradients and make no step.
+        watch: told what is computed; the players then get gradients and make no step, and all shares are in this process.
     """
 
     def __init__(self, trainer: StageTrainer, batches: Sequence[Batch], rate: float = 1.0, watch: Watch | None = None) -> None:
         super().__init__(trainer.players, trainer.step)
         self._trainer, self._batches, self._rate, self._watch = trainer, batches, rate, watch
-        self._scale = trainer.scale(batches) if watch is None else Scale()
-        self._keep, self._kept = len(batches) == trainer.stage.training.accumulate == 1, list[Cycle]()
+        self._shares = trainer.shares(batches, trainer.ranks if watch is None else Ranks(), watch=watch)
 
     def gradients(self, player: Player) -> None:
         trainer, count = self._trainer, len(self._batches)
@@ -47,16 +46,16 @@ class PlayedIteration(Iteration):
         totals: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
         with player.alone(others):
-            for batch in self._batches:
-                cycle = self._cycle(batch)
+            for cycle in self._shares.cycles():
                 with trainer.model.precision():
                     loss, values = player.loss(cycle, self.step)
-                share = len(batch) * trainer.ranks.count / trainer.stage.training.batch
+                share = len(cycle) * trainer.ranks.count / trainer.stage.training.batch
                 for name, value in cycle.take_logged().items():
                     logged[name] = logged.get(name, 0) + value * share
                 (self._watch or Watch()).backward(player, loss / count)
                 for name, value in values.items():
                     totals[name] = totals.get(name, 0) + value / count
+        self._shares.end_turn()
         if self._watch is None:
             for name, value in totals.items():
                 trainer.record(f"loss/{name}" if player.name == MODEL else f"loss/{player.name}/{name}", value)
@@ -69,20 +68,12 @@ class PlayedIteration(Iteration):
                 trainer.record(f"grad_norm/{player.name}", norm.detach())
 
     def forget(self) -> None:
-        self._kept = []
+        self._shares.forget()
 
     def move(self, player: Player) -> None:
         if self._watch is None:
             player.set_rate(self._rate)
             player.optimizer.step()
-
-    def _cycle(self, batch: Batch) -> Cycle:
-        if self._kept:
-            return self._kept[0]
-        cycle = self._trainer.cycle(batch, self._scale, self._watch)
-        if self._keep:
-            self._kept = [cycle]
-        return cycle
 
 
 class Rehearsal(Iteration):

@@ -5,7 +5,7 @@ Parts are called on demand and more than once, which one DistributedDataParallel
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 import torch
@@ -54,6 +54,21 @@ class Ranks:
             dist.all_gather_object(found, found[0])
         return list(dict.fromkeys(name for some in found for name in some))
 
+    def gather(self, rows: Tensor) -> tuple[Tensor, int]:
+        """The rows (n …) of all processes one after the other, without a graph, and the number of those before this one's own (`join_rows`)."""
+        if self.count == 1:
+            return rows, 0
+        shape = torch.tensor(rows.shape, device=rows.device)
+        shapes = [torch.empty_like(shape) for _ in range(self.count)]
+        dist.all_gather(shapes, shape)
+        sizes = torch.stack(shapes).tolist()
+        # As bytes, so that numbers of any kind arrive as they were.
+        sent = _grown(rows, [max(axis) for axis in zip(*sizes, strict=True)]).contiguous().view(torch.uint8)
+        found = [torch.empty_like(sent) for _ in range(self.count)]
+        dist.all_gather(found, sent)
+        kept = [one.view(rows.dtype)[: size[0]] for one, size in zip(found, sizes, strict=True)]
+        return torch.cat(kept), sum(size[0] for size in sizes[: self.rank])
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """True where it is true in any process."""
         if self.count == 1:
@@ -69,3 +84,15 @@ class Ranks:
     def wait(self) -> None:
         if self.count > 1:
             dist.barrier()
+
+
+def join_rows(pieces: Sequence[Tensor]) -> Tensor:
+    """(n …) each → their rows one after the other. Where they differ in other axes, zeros fill up."""
+    sizes = [max(axis) for axis in zip(*(piece.shape[1:] for piece in pieces), strict=True)]
+    return torch.cat([_grown(piece, [len(piece), *sizes]) for piece in pieces])
+
+
+def _grown(piece: Tensor, sizes: Sequence[int]) -> Tensor:
+    grown = piece.new_zeros(sizes)
+    grown[tuple(map(slice, piece.shape))] = piece
+    return grown

@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 from ..interfaces.batch import Batch
-from ..interfaces.loss import CriticLoss, Loss, Scale
+from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.noise import seeded
 from ..interfaces.optimisation import EvaluationWeights
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage
 from . import build
 from .average import Average
-from .cycle import Cycle, Watch
+from .cycle import Watch
 from .iteration import IterationKind, PlayedIteration, Rehearsal, Turns
 from .model import Model
 from .optimizer_state import pack_optimizer, unpack_optimizer
 from .players import MODEL, make_players, set_trainable
 from .ranks import Ranks
+from .shares import Shares
 from .validation_state import ValidationState
 
 
@@ -36,6 +37,9 @@ class StageTrainer:
         model, losses: shared by all stages.
         average: of the run, which goes on in this stage.
         ranks: this process among all.
+
+    Attributes:
+        statistics: numbers that trained parts keep of the batches that they see; None before the first iteration.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class StageTrainer:
         self._schedule = build.build_schedule(recipe, stage)
         used = build.losses_with_terms(recipe, tuple(stage.losses))
         self._trained = [*(f"parts.{part}" for part in stage.train), *(f"losses.{loss}" for loss in used)]
+        self.statistics: list[str] | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self.apply_balance()
@@ -65,8 +70,11 @@ class StageTrainer:
         batches = self._begin(micro)
         rate = self._schedule.factor(self.step, self.stage.steps) * self.validation.lr_factor
         before = self._played().get(MODEL, 0)
+        known = {} if self.statistics is not None else self._versions()
         with self._seeded():
             self.procedure.iterate(PlayedIteration(self, batches, rate))
+        if self.statistics is None:
+            self.statistics = [name for name, version in self._versions().items() if version != known[name]]
         if self._played().get(MODEL, 0) > before:
             self.average.follow(self._trained, self.stage.training.ema)
         self.step += 1
@@ -100,23 +108,13 @@ class StageTrainer:
         for player in self.players:
             player.steps = players[player.name]
 
-    def cycle(self, batch: Batch, scale: Scale | None = None, watch: Watch | None = None) -> Cycle:
-        """A batch of the present iteration, keyed by it."""
-        key = (self.recipe.seed.data, "train", self.stage.name, self.step)
-        return Cycle(self.model, batch, self.losses, key, self.step, scale, watch)
-
-    def scale(self, batches: Sequence[Batch]) -> Scale:
-        """Counts over all ranks and micro-batches, where there is more than one share."""
-        shares = self.ranks.count * len(batches)
-        if shares == 1:
-            return Scale()
-        counts: dict[str, Tensor] = {}
-        for name in build.losses_with_terms(self.recipe, tuple(self.stage.losses)):
-            loss = self.losses[name]
-            found = [loss.count(self.cycle(batch)) for batch in batches] if isinstance(loss, Loss) else []
-            if known := [count for count in found if count is not None]:
-                counts[name] = self.ranks.total(torch.stack(known).sum().float())
-        return Scale(shares, self.stage.training.batch, counts)
+    def shares(
+        self, batches: Sequence[Batch], ranks: Ranks, key: tuple[int | str, ...] | None = None, watch: Watch | None = None
+    ) -> Shares:
+        """A batch of the present iteration, keyed by it, as the micro-batches of this process."""
+        losses = {name: self.losses[name] for name in build.losses_with_terms(self.recipe, tuple(self.stage.losses))}
+        key = key or (self.recipe.seed.data, "train", self.stage.name, self.step)
+        return Shares(self.model, batches, losses, key, self.step, ranks, self.stage.training.batch, watch)
 
     def _begin(self, micro: Sequence[Batch]) -> list[Batch]:
         return [batch.to(self.model.device) for batch in micro]
@@ -124,6 +122,13 @@ class StageTrainer:
     def _seeded(self) -> AbstractContextManager[Any]:
         """For what draws from torch's global generators outside the parts' passes."""
         return seeded(derive_key(self.recipe.seed.data, "global", self.stage.name, self.step, self.ranks.rank), self.model.device)
+
+    def _versions(self) -> dict[str, int]:
+        """Number that a trained part keeps beside its parameters → how often it was changed in place."""
+        tensors = {
+            f"{part}.{name}": t for part in self.stage.train for name, t in self.model.parts[part].state_dict(keep_vars=True).items()
+        }
+        return {name: t._version for name, t in tensors.items() if not t.requires_grad and t.is_floating_point()}
 
     def _played(self) -> dict[str, int]:
         return {player.name: player.steps for player in self.players}

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..errors import UserError, nearest
-from ..host.options import DatasetConfig
+from ..host.options import DatasetConfig, LossConfig
 from .draft import Draft, needs, parts_reached, players_of, switches, terms_of, ways
-from .schema import PARTS, READS, UNPAIRED, Component, Init, Validation
+from .schema import PARTS, READS, UNPAIRED, Component, Init, Recipe, Stage, Validation
 from .words import listing, written
 
 
@@ -173,6 +173,30 @@ def named_files_are_there(draft: Draft) -> None:
             draft.say((*key.split("."), "use"), str(error))
 
 
+def batches_can_be_shared(draft: Draft) -> None:
+    """A stage's micro-batches have an item each, and its losses can do with them."""
+    for name, stage in draft.recipe.stages.items():
+        keys = [(*table, key) for table in (("stages", name), ("training",)) for key in ("batch", "accumulate")]
+        path = next((path for path in keys if draft.document.get(*path) is not None), ("stages", name))
+        for what, expected in unshared(draft.recipe, stage):
+            draft.say(path, what, expected)
+
+
+def unshared(recipe: Recipe, stage: Stage, ranks: int = 1) -> Iterator[tuple[str, str]]:
+    """What is wrong, and what would be right, where a stage's batch cannot be shared between so many ranks' micro-batches."""
+    batch, micro = stage.training.batch, stage.training.accumulate
+    shares = f"{ranks} processes × accumulate = {micro}" if ranks > 1 else f"accumulate = {micro}"
+    if batch < ranks * micro:
+        yield f"batch = {batch} has too few items for {shares}", f"batch >= {ranks * micro}, or fewer shares"
+    found = {name: recipe.losses[name].component for name in stage.losses if name in recipe.losses}
+    terms = [term for one in found.values() if isinstance(one.config, LossConfig) for term in one.config.terms()]
+    for name in dict.fromkeys([*found, *terms] if ranks * micro > 1 else ()):
+        component = found.get(name) or (recipe.losses[name].component if name in recipe.losses else None)
+        if component is not None and isinstance(component.config, LossConfig) and component.config.undivided():
+            what = f"losses.{name} ({component.provider}) depends on the whole batch and cannot be computed with {shares}"
+            yield what, "one process and accumulate = 1, or a loss that represents shares and compares them (WholeBatchLoss)"
+
+
 def unpaired_data_fit(draft: Draft) -> None:
     """A table gives what it is there for, and its images are of the main data's shape."""
     for name, component in draft.recipe.unpaired.items():
@@ -301,6 +325,7 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     own_losses_can_be_watched,
     inits_name_parts,
     named_files_are_there,
+    batches_can_be_shared,
     unpaired_data_fit,
     stages_name_the_losses,
     losses_are_played_by_whom_they_name,

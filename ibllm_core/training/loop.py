@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..interfaces.batch import collate, take
-from ..model.cycle import Cycle
 from ..model.players import MODEL
+from ..model.ranks import Ranks
 from ..model.stage import StageTrainer
 from ..recipe.schema import Stage, Validation
 from .events import Logged, NotFinite, Stepped, Validated
@@ -34,12 +34,15 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
         Diverged: a figure, or what a checkpoint would hold, is not finite; the last checkpoint is from before.
     """
     settings, plan, ranks = stage.training, stage.validate, session.ranks
-    listened = session.bus.listens(Stepped)
+    listened, begun = session.bus.listens(Stepped), session.step
     with session.bus.clock.timed(stage.name), closing(session.feeder(stage, trainer.step)) as feeder:
         batches = iter(feeder)
         clock = time.perf_counter()
         while trainer.step < stage.steps:
             trainer.iterate(next(batches))
+            if session.step == begun and trainer.statistics and ranks.count * settings.accumulate > 1:
+                what = f"{', '.join(trainer.statistics)} follow what is seen at once"
+                session.tell(f"stage {stage.name}: {what}: results depend on training.accumulate and the number of processes")
             session.step += 1
             step, last = trainer.step, trainer.step == stage.steps
             if listened:
@@ -104,22 +107,26 @@ def validate(session: Session, stage: Stage, plan: Validation, trainer: StageTra
 
 
 def _held_out_loss(session: Session, plan: Validation, trainer: StageTrainer) -> float:
-    """The model's weighted loss on the validation split; unpaired data that have none are left out, so that the pairs' own items are taken."""
-    model, size = session.model, session.recipe.evaluation.batch
+    """The model's weighted loss on the validation split; unpaired data that have none are left out, so that the pairs' own items are taken.
+
+    Items are taken together as in training: the losses that compare them depend on how many there are, and not on how many fit into a forward pass.
+    """
+    model, key = session.model, (session.recipe.seed.evaluation, "validation", plan.split)
     player = next(player for player in trainer.players if player.name == MODEL)
-    count = min(plan.items, session.dataset.sizes()[plan.split])
-    total = 0.0
+    count, total = min(plan.items, session.dataset.sizes()[plan.split]), 0.0
     others = {name: (other, other.sizes().get(plan.split, 0)) for name, other in session.unpaired.items()}
     with model.inference(), ExitStack() as afterwards:
         for loss in session.losses.values():
             afterwards.callback(loss.train, loss.training)
             loss.eval()
-        for start in range(0, count, size):
-            indices = np.arange(start, min(start + size, count))
-            found = {name: take(other, plan.split, indices % items, f"unpaired.{name}") for name, (other, items) in others.items() if items}
-            batch = collate(take(session.dataset, plan.split, indices), model.tokenizers, indices, found).to(model.device)
-            key = (session.recipe.seed.evaluation, "validation", plan.split)
-            cycle = Cycle(model, batch, session.losses, key, trainer.step)
-            values = [term.at(trainer.step) * cycle.value(term.name) for term in player.terms]
-            total += float(sum(value.item() for value in values)) * len(indices)
+        for items in np.array_split(np.arange(count), math.ceil(count / trainer.stage.training.batch)):
+            batches = []
+            for indices in np.array_split(items, math.ceil(len(items) / session.recipe.evaluation.batch)):
+                found = {
+                    name: take(other, plan.split, indices % size, f"unpaired.{name}") for name, (other, size) in others.items() if size
+                }
+                batches.append(collate(take(session.dataset, plan.split, indices), model.tokenizers, indices, found).to(model.device))
+            cycles = list(trainer.shares(batches, Ranks(), key).cycles())
+            values = [term.at(trainer.step) * cycle.value(term.name) for cycle in cycles for term in player.terms]
+            total += float(sum(value.item() for value in values)) / len(cycles) * len(items)
     return total / count

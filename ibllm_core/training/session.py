@@ -19,6 +19,7 @@ from ..model.compute import prepare
 from ..model.evaluation import Evaluation, evaluate
 from ..model.players import MODEL
 from ..model.stage import StageTrainer
+from ..recipe.checks import unshared
 from ..recipe.schema import Init, Recipe, Stage
 from ..runs.directory import RunDirectory
 from ..runs.model_folder import LOSSES, WEIGHTS, not_finite, read_weights
@@ -64,6 +65,9 @@ class Session:
         self.model = build.build_model(recipe, self.tokenizers, self.dataset.image_shape)
         device = prepare(self.model, recipe.compute, described()[2], recorded=resume)
         self.ranks = join(device)
+        for stage in recipe.running():
+            for what, expected in unshared(recipe, stage, self.ranks.count):
+                raise UserError(f"stages.{stage.name}: {what}; expected {expected}", stage.place)
         named = dict.fromkeys(loss for stage in recipe.running() for loss in build.losses_with_terms(recipe, tuple(stage.losses)))
         self.losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named), self.model).items()}
         self.ranks.same(t for module in (self.model, *self.losses.values()) for t in module.state_dict().values())

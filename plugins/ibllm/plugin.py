@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ibllm.blocks.layers import Dropout as Dropout
     from ibllm.blocks.layers import FeedForward as FeedForward
     from ibllm.blocks.layers import Residual as Residual
+    from ibllm.blocks.layers import dropout_off as dropout_off
     from ibllm.blocks.layers import position_embedding as position_embedding
     from ibllm.blocks.layers import word_dropout as word_dropout
     from ibllm.blocks.likelihood import generalised_normal as generalised_normal
@@ -59,12 +60,13 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.image_tokenizer import Reconstruction as Reconstruction
     from ibllm_core.interfaces.latent import Latent as Latent
     from ibllm_core.interfaces.latent import Tokens as Tokens
+    from ibllm_core.interfaces.latent import at_least_float32 as at_least_float32
     from ibllm_core.interfaces.latent import masked_mean as masked_mean
     from ibllm_core.interfaces.loss import AdversarialLoss as AdversarialLoss
     from ibllm_core.interfaces.loss import CriticLoss as CriticLoss
     from ibllm_core.interfaces.loss import Loss as Loss
-    from ibllm_core.interfaces.loss import Scale as Scale
     from ibllm_core.interfaces.loss import Value as Value
+    from ibllm_core.interfaces.loss import WholeBatchLoss as WholeBatchLoss
     from ibllm_core.interfaces.metric import Metric as Metric
     from ibllm_core.interfaces.noise import Rng as Rng
     from ibllm_core.interfaces.optimisation import EvaluationWeights as EvaluationWeights
@@ -110,8 +112,8 @@ _HOMES = {
     "ibllm_core.interfaces.discriminator": "Discriminator",
     "ibllm_core.interfaces.image": "DrawingDecoder ImageDecoder ImageEncoder TokenDecoder",
     "ibllm_core.interfaces.image_tokenizer": "ImageTokenizer Reconstruction",
-    "ibllm_core.interfaces.latent": "Latent masked_mean Tokens",
-    "ibllm_core.interfaces.loss": "AdversarialLoss CriticLoss Loss Scale Value",
+    "ibllm_core.interfaces.latent": "at_least_float32 Latent masked_mean Tokens",
+    "ibllm_core.interfaces.loss": "AdversarialLoss CriticLoss Loss Value WholeBatchLoss",
     "ibllm_core.interfaces.metric": "Metric",
     "ibllm_core.interfaces.noise": "Rng",
     "ibllm_core.interfaces.optimisation": "EvaluationWeights Optimizer Schedule",
@@ -126,7 +128,7 @@ _HOMES = {
     "ibllm.blocks.attention": "Attention causal_mask rotary_embedding",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
-    "ibllm.blocks.layers": "Dropout FeedForward position_embedding Residual word_dropout",
+    "ibllm.blocks.layers": "Dropout dropout_off FeedForward position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",
     "ibllm_core.model.cycle": "Cycle",
     "ibllm_core.model.evaluation": "Evaluation",

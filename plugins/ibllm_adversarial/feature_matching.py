@@ -7,7 +7,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
-from ibllm.plugin import Context, Cycle, Latent, Loss
+from ibllm.plugin import Context, Cycle, Latent, Loss, Rng, WholeBatchLoss, at_least_float32
 from ibllm_adversarial.config import FeatureMatchingConfig
 
 
@@ -19,31 +19,47 @@ class ShowsFeatures(Protocol):
         """y (b c h w) in [−1, 1], latent → each layer's output (b …), first layer first."""
 
 
-class FeatureMatching(Loss):
-    """The distance between the critic's features of the real and of the generated image, both with the caption's latent.
+def features(cycle: Cycle) -> list[tuple[Tensor, Tensor]]:
+    """What the critic sees of the real and of the generated images, each with the caption's latent: two tensors (b …) a layer."""
+    critic, z = cast(ShowsFeatures, cycle.model.part("discriminator")), cycle.z_x.detach()
 
-    `match` = image: Σ_layers E|f(y) − f(y_fake)|, the mean over the layer's numbers (pix2pixHD: Wang et al. 2018, eq. 4).
-    `match` = mean: Σ_layers ‖E f(y) − E f(y_fake)‖² over the layer's number of numbers, E the batch's mean (Salimans et al. 2016, section 3.1,
-    there with one layer and without the division, which keeps layers of different sizes comparable).
+    def seen(y: Tensor) -> tuple[Tensor, ...]:
+        return cycle.through("discriminator", "features", lambda: critic.features(y, z), y, z)
+
+    with torch.no_grad():  # nothing of the model is behind the real image's features
+        real = seen(cycle.y)
+    return list(zip(real, seen(cycle.y_fake), strict=True))
+
+
+class FeatureMatching(Loss):
+    """Σ_layers E|f(y) − f(y_fake)|, the mean over the layer's numbers (pix2pixHD: Wang et al. 2018, eq. 4): each image with its own real one."""
+
+    def __init__(self, config: FeatureMatchingConfig, context: Context) -> None:
+        super().__init__()
+
+    def forward(self, cycle: Cycle) -> Tensor:
+        return torch.stack([(real - drawn).abs().mean() for real, drawn in features(cycle)]).sum()
+
+
+class MeanFeatureMatching(WholeBatchLoss):
+    """Σ_layers ‖E f(y) − E f(y_fake)‖² over the layer's number of numbers, E the batch's mean (Salimans et al. 2016, section 3.1, there with one layer
+    and without the division, which keeps layers of different sizes comparable).
     """
 
     def __init__(self, config: FeatureMatchingConfig, context: Context) -> None:
         super().__init__()
-        self.match = config.match
 
-    def forward(self, cycle: Cycle) -> Tensor:
-        z = cycle.z_x.detach()
-        with torch.no_grad():  # nothing of the model is behind the real image's features
-            real = self._features(cycle, cycle.y, z)
-        drawn = self._features(cycle, cycle.y_fake, z)
-        return torch.stack([self.distance(r, d) for r, d in zip(real, drawn, strict=True)]).sum()
+    def represent(self, cycle: Cycle) -> tuple[list[Tensor], Tensor]:
+        """A share's Σ f(y) − f(y_fake) of each layer (1 …), and its number of items (1)."""
+        found = features(cycle)
+        sums = [at_least_float32(real - drawn).sum(0, keepdim=True) for real, drawn in found]
+        return sums, sums[0].new_full((1,), len(cycle))
 
-    def _features(self, cycle: Cycle, y: Tensor, z: Latent) -> tuple[Tensor, ...]:
-        critic = cast(ShowsFeatures, cycle.model.part("discriminator"))
-        return cycle.through("discriminator", "features", lambda: critic.features(y, z), y, z)
+    def compare(self, together: tuple[list[Tensor], Tensor], rng: Rng) -> Tensor:
+        sums, items = together
+        return torch.stack([(layer.sum(0) / items.sum()).square().mean() for layer in sums]).sum()
 
-    def distance(self, real: Tensor, drawn: Tensor) -> Tensor:
-        """() of one layer's features (b …)."""
-        if self.match == "mean":
-            return (real.mean(0) - drawn.mean(0)).square().mean()
-        return (real - drawn).abs().mean()
+
+def feature_matching(config: FeatureMatchingConfig, context: Context) -> Loss:
+    """Of images one by one, or of the batch's means."""
+    return (MeanFeatureMatching if config.match == "mean" else FeatureMatching)(config, context)

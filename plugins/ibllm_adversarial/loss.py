@@ -8,9 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ibllm.plugin import AdversarialLoss, Context, Cycle
+from ibllm.plugin import AdversarialLoss, Context, Cycle, Latent
 from ibllm_adversarial.config import HingeConfig, NonSaturatingConfig, RelativisticConfig, WGANGPConfig
 from ibllm_adversarial.penalty import score_gradients
+
+
+def mismatched_latent(cycle: Cycle) -> Latent:
+    """The latent of another caption of the whole batch for each item, the one before it; without its graph."""
+    together, own = cycle.whole("ibllm_adversarial.z_x", lambda share: share.z_x)
+    return together.roll().rows(own)
 
 
 class Relativistic(AdversarialLoss):
@@ -30,7 +36,7 @@ class Relativistic(AdversarialLoss):
         real = cycle.score(cycle.y, z)
         value = F.softplus(cycle.score(cycle.y_fake.detach(), z) - real).mean()
         if self.mismatched:
-            value = value + self.mismatched * F.softplus(cycle.score(cycle.y, z.roll()) - real).mean()
+            value = value + self.mismatched * F.softplus(cycle.score(cycle.y, mismatched_latent(cycle)) - real).mean()
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:
@@ -70,7 +76,7 @@ class _UnpairedScores(AdversarialLoss):
         if self.mismatched < 1:
             value = value + (1 - self.mismatched) * self.fake_loss(cycle.score(cycle.y_fake.detach(), z)).mean()
         if self.mismatched:
-            value = value + self.mismatched * self.fake_loss(cycle.score(cycle.y, z.roll())).mean()
+            value = value + self.mismatched * self.fake_loss(cycle.score(cycle.y, mismatched_latent(cycle))).mean()
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:

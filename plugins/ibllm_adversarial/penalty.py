@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ibllm.plugin import Context, CriticLoss, Cycle, Latent
+from ibllm.plugin import Context, CriticLoss, Cycle, Latent, at_least_float32
 from ibllm_adversarial.config import GradientPenaltyConfig, MatchingAwarePenaltyConfig
 
 
@@ -23,7 +23,7 @@ def score_gradients(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = (
     # No item's score depends on another's, so one backward pass gives every item its own gradient.
     total = scores.flatten(1).mean(1).sum() if scores.dim() > 1 else scores.sum()
     found = torch.autograd.grad(total, wanted, create_graph=True, allow_unused=bool(forms))
-    wide = [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found if gradient is not None]
+    wide = [at_least_float32(gradient) for gradient in found if gradient is not None]
     return torch.cat([gradient.flatten(1) for gradient in wide], 1)
 
 

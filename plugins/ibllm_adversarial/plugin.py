@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from ibllm.plugin import ComponentSpec, hookimpl
 
 
-def _spec(name: str, module: str, class_: str, summary: str) -> ComponentSpec:
-    factory, config = f"ibllm_adversarial.{module}:{class_}", f"ibllm_adversarial.config:{class_}Config"
+def _spec(name: str, module: str, class_: str, summary: str, make: str = "") -> ComponentSpec:
+    factory, config = f"ibllm_adversarial.{module}:{make or class_}", f"ibllm_adversarial.config:{class_}Config"
     return ComponentSpec(kind="loss", name=name, factory=factory, config=config, summary=summary)
 
 
@@ -26,6 +26,7 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             "feature_matching",
             "FeatureMatching",
             "the generated image looks to the critic like the real one, layer by layer",
+            make="feature_matching",
         ),
         _spec(
             "gradient_penalty",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Latent, Loss
+from ibllm.plugin import Context, Cycle, Latent, Rng, WholeBatchLoss, at_least_float32
 from ibllm_agreement.config import DAMSMConfig
 
 
@@ -30,7 +30,7 @@ def sentence_scores(words: Latent, regions: Latent) -> Tensor:
     return F.normalize(words.pooled, dim=-1) @ F.normalize(regions.pooled, dim=-1).T
 
 
-class DAMSM(Loss):
+class DAMSM(WholeBatchLoss):
     """L₁ʷ + L₂ʷ + L₁ˢ + L₂ˢ, the deep attentional multimodal similarity (Xu et al. 2018, eqs. 11–13), as means over the batch.
 
     A word is a token that the caption's mask keeps, a region a place of the image's latent. With ``images = "generated"`` the images are those
@@ -46,10 +46,13 @@ class DAMSM(Loss):
         self.text = nn.Linear(text, width, bias=False) if width else nn.Identity()
         self.image = nn.Linear(image, width, bias=False) if width else nn.Identity()
 
-    def forward(self, cycle: Cycle) -> Tensor:
-        words = _project(self.text, cycle.z_x)
-        regions = _project(self.image, cycle.z_y if self.config.images == "real" else cycle.z_fake)
-        own = torch.arange(len(cycle), device=words.pooled.device)
+    def represent(self, cycle: Cycle) -> tuple[Latent, Latent]:
+        """The words and regions in the common space."""
+        return _project(self.text, cycle.z_x), _project(self.image, cycle.z_y if self.config.images == "real" else cycle.z_fake)
+
+    def compare(self, together: tuple[Latent, Latent], rng: Rng) -> Tensor:
+        words, regions = together
+        own = torch.arange(len(words), device=words.pooled.device)
         by_word = word_scores(words, regions, self.config.word_sharpness, self.config.word_pooling)
         scaled = [self.config.scale * scores for scores in (by_word, sentence_scores(words, regions))]
         return torch.stack([F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own) for scores in scaled]).sum()
@@ -57,4 +60,4 @@ class DAMSM(Loss):
 
 def _project(by: nn.Module, z: Latent) -> Latent:
     """In full precision, and outside autocast's reach: what follows are softmaxes of products."""
-    return Latent(by(z.tokens).float(), z.mask, by(z.pooled).float())
+    return Latent(at_least_float32(by(z.tokens)), z.mask, at_least_float32(by(z.pooled)))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Latent, Loss, Rng
+from ibllm.plugin import Context, Cycle, Latent, Rng, Tokens, WholeBatchLoss, at_least_float32
 from ibllm_agreement.config import MatchingConfig
 
 
@@ -17,12 +17,7 @@ def sample_mismatch(logits: Tensor, excluded: Tensor, rng: Rng) -> Tensor:
     return (logits + gumbel).masked_fill(excluded, -torch.inf).argmax(1)
 
 
-def take_rows(z: Latent, rows: Tensor) -> Latent:
-    """The latents of other rows of the batch."""
-    return Latent(z.tokens[rows], z.mask[rows], z.pooled[rows])
-
-
-class Matching(Loss):
+class Matching(WholeBatchLoss):
     """E H(y, p(x, y)) over pairs and mismatches, H the binary cross-entropy: Li et al. 2021 (ALBEF), eq. 3; BLIP's image–text matching.
 
     For each image a caption and for each caption an image of the batch are drawn as mismatches, in proportion to the softmax of their
@@ -63,20 +58,24 @@ class Matching(Loss):
 
     def similarity(self, z_x: Latent, z_y: Latent) -> Tensor:
         """(b b) scaled cosines of every caption (row) with every image (column), in full precision; the latents get no gradient."""
-        x, y = self.similar_text(z_x.pooled.detach()).float(), self.similar_image(z_y.pooled.detach()).float()
+        x, y = at_least_float32(self.similar_text(z_x.pooled.detach())), at_least_float32(self.similar_image(z_y.pooled.detach()))
         return self.scale * (F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).T)
 
-    def forward(self, cycle: Cycle) -> Tensor:
-        z_x, z_y, rng = cycle.z_x, cycle.z_y, cycle.rng("matching")
-        own = torch.arange(len(cycle), device=z_x.pooled.device)
-        same = (cycle.x.ids[:, None] == cycle.x.ids).all(2)
+    def represent(self, cycle: Cycle) -> tuple[Latent, Latent, Tokens]:
+        """The latents of captions and images, and the captions themselves."""
+        return cycle.z_x, cycle.z_y, cycle.x
+
+    def compare(self, together: tuple[Latent, Latent, Tokens], rng: Rng) -> Tensor:
+        z_x, z_y, x = together
+        own = torch.arange(len(x), device=z_x.pooled.device)
+        same = (x.ids[:, None] == x.ids).all(2)
         similarity = self.similarity(z_x, z_y) if self.similar else z_x.pooled.new_zeros(same.shape)
         other_text = sample_mismatch(similarity.detach().T, same, rng.fold("text"))
         other_image = sample_mismatch(similarity.detach(), same, rng.fold("image"))
-        logits = self.match(take_rows(z_x, torch.cat([own, other_text, own])), take_rows(z_y, torch.cat([own, own, other_image]))).float()
+        logits = at_least_float32(self.match(z_x.rows(torch.cat([own, other_text, own])), z_y.rows(torch.cat([own, own, other_image]))))
         # Where all captions of the batch are the same words (one item, for instance) there is no mismatch.
         counted = (~same).any(1).to(logits)
-        labels, weights = (torch.cat([torch.ones_like(counted), x, x]) for x in (torch.zeros_like(counted), counted))
+        labels, weights = (torch.cat([torch.ones_like(counted), other, other]) for other in (torch.zeros_like(counted), counted))
         value = F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum") / weights.sum()
         if not self.similar:
             return value

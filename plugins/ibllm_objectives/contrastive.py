@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Loss
+from ibllm.plugin import Context, Cycle, Rng, WholeBatchLoss, at_least_float32
 from ibllm_objectives.config import ContrastiveConfig, ContrastiveSigmoidConfig
 
 
@@ -26,16 +26,17 @@ def pairwise_sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tenso
     return -F.logsigmoid(signs * logits).sum() / len(x)
 
 
-class _CommonSpace(Loss):
+class _CommonSpace(WholeBatchLoss):
     def __init__(self, width: int, scale: float, context: Context) -> None:
         super().__init__()
         self.text = nn.Linear(context.latents["text_encoder"], width, bias=False)
         self.image = nn.Linear(context.latents["image_encoder"], width, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
-    def _unit_vectors(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
+    def represent(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
         """The pooled latents of captions and images as unit vectors (b e) each, in full precision."""
-        return F.normalize(self.text(cycle.z_x.pooled).float(), dim=-1), F.normalize(self.image(cycle.z_y.pooled).float(), dim=-1)
+        x, y = at_least_float32(self.text(cycle.z_x.pooled)), at_least_float32(self.image(cycle.z_y.pooled))
+        return F.normalize(x, dim=-1), F.normalize(y, dim=-1)
 
 
 class Contrastive(_CommonSpace):
@@ -48,10 +49,10 @@ class Contrastive(_CommonSpace):
         super().__init__(config.width, config.scale, context)
         self.largest = math.log(config.largest_scale)
 
-    def forward(self, cycle: Cycle) -> Tensor:
+    def compare(self, together: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
         with torch.no_grad():  # the parameter itself, as CLIP does: a clamp in the graph would stop its gradient for good
             self.log_scale.clamp_(max=self.largest)
-        return info_nce(*self._unit_vectors(cycle), self.log_scale.exp())
+        return info_nce(*together, self.log_scale.exp())
 
 
 class ContrastiveSigmoid(_CommonSpace):
@@ -61,5 +62,5 @@ class ContrastiveSigmoid(_CommonSpace):
         super().__init__(config.width, config.scale, context)
         self.bias = nn.Parameter(torch.tensor(config.bias))
 
-    def forward(self, cycle: Cycle) -> Tensor:
-        return pairwise_sigmoid(*self._unit_vectors(cycle), self.log_scale.exp(), self.bias)
+    def compare(self, together: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
+        return pairwise_sigmoid(*together, self.log_scale.exp(), self.bias)

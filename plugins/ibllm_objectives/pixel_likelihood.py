@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ibllm.plugin import at_least_float32
+
 #: Levels of a channel; level i is the number 2·i / 255 − 1.
 LEVELS = 256
 #: Smallest log s of a component: e⁻⁷ is a quarter of a level (PixelCNN++ has the same bound).
@@ -16,13 +18,13 @@ SMALLEST_LOG_SCALE = -7.0
 
 def laplace_nll(y: Tensor, drawn: Tensor, scale: float) -> Tensor:
     """(b) Σ |y − drawn| / s + log 2s, the density of a Laplace distribution of scale s around the drawn image, in nats."""
-    error = (y - _at_least_float32(drawn)).abs() / scale
+    error = (y - at_least_float32(drawn)).abs() / scale
     return (error + math.log(2 * scale)).flatten(1).sum(1)
 
 
 def gaussian_nll(y: Tensor, drawn: Tensor, scale: float) -> Tensor:
     """(b) Σ ((y − drawn) / σ)² / 2 + log σ√(2π), the density of a Gaussian of deviation σ = `scale` around the drawn image, in nats."""
-    error = ((y - _at_least_float32(drawn)) / scale).square() / 2
+    error = ((y - at_least_float32(drawn)) / scale).square() / 2
     return (error + math.log(scale * math.sqrt(2 * math.pi))).flatten(1).sum(1)
 
 
@@ -52,8 +54,8 @@ class LogisticMixture(nn.Module):
     def forward(self, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture at a drawn image: log π, μ, log s, each (b k c h w)."""
         b, c, h, w = drawn.shape
-        weights, offsets, log_scales = _at_least_float32(self.head(drawn)).view(b, 3, self.components, c, h, w).unbind(1)
-        return weights.log_softmax(1), _at_least_float32(drawn)[:, None] + offsets, log_scales.clamp(min=SMALLEST_LOG_SCALE)
+        weights, offsets, log_scales = at_least_float32(self.head(drawn)).view(b, 3, self.components, c, h, w).unbind(1)
+        return weights.log_softmax(1), at_least_float32(drawn)[:, None] + offsets, log_scales.clamp(min=SMALLEST_LOG_SCALE)
 
     def nll(self, y: Tensor, drawn: Tensor) -> Tensor:
         """(b) −log P(y | drawn) in nats, of images y that hold levels."""
@@ -73,8 +75,3 @@ def log_discretised_logistic(y: Tensor, mean: Tensor, log_scale: Tensor) -> Tens
     up = F.logsigmoid(above).masked_fill(highest, 0)
     down = F.logsigmoid(-below).masked_fill(lowest, 0)
     return up + down + log_inside.masked_fill(lowest | highest, 0)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    """At least float32: likelihoods are summed over thousands of numbers."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -6,7 +6,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from ibllm.plugin import Context, Cycle, DrawingDecoder, Latent, Loss
+from ibllm.plugin import Context, Cycle, DrawingDecoder, Latent, Loss, Rng, WholeBatchLoss
 from ibllm_objectives.config import KLConfig, ModeSeekingConfig
 
 
@@ -38,7 +38,7 @@ class KL(Loss):
         return kl_to_normal(*cycle.once("ibllm_objectives.condition", lambda: decoder.gaussian(z), "image_decoder")).mean()
 
 
-class ModeSeeking(Loss):
+class ModeSeeking(WholeBatchLoss):
     """1 / (ratio + ε), ratio = E|y_fake − y_fake'| / E|noise − noise'|: two drawings of one caption must differ as their noise does.
 
     Mao et al. 2019 (MSGAN), section 3.2, as the inverse that the authors' code minimises; both means are over the whole batch, so that one pair
@@ -49,9 +49,13 @@ class ModeSeeking(Loss):
         super().__init__()
         self.epsilon = config.epsilon
 
-    def forward(self, cycle: Cycle) -> Tensor:
+    def represent(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
+        """(b) how far apart an item's two drawings are, (b) how far apart their noise is."""
         decoder, z = cast(DrawingDecoder, cycle.model.part("image_decoder")), cycle.z_x
         noise = decoder.noise(cycle.rng("mode_seeking"))
         drawn = cycle.once("ibllm_objectives.drawn_again", lambda: decoder.draw(z, noise), "image_decoder")
-        ratio = (drawn - cycle.y_fake).abs().mean() / (noise - cycle.noise).abs().mean()
-        return 1 / (ratio + self.epsilon)
+        return (drawn - cycle.y_fake).abs().flatten(1).mean(1), (noise - cycle.noise).abs().mean(1)
+
+    def compare(self, together: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
+        drawings, noises = together
+        return 1 / (drawings.mean() / noises.mean() + self.epsilon)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Latent, Loss, TextDecoder, TextEncoder, Tokens, UserError
+from ibllm.plugin import Context, Cycle, Latent, Loss, TextDecoder, TextEncoder, Tokens, UserError, dropout_off
 from ibllm_objectives.config import CycleImageConfig, CycleLatentConfig
 
 
@@ -55,10 +55,14 @@ class CycleImage(Loss):
         return encoder.encode(soft_embeddings(encoder, written.ids, logits), written.mask)
 
     def write_caption(self, cycle: Cycle) -> tuple[Tokens, Tensor]:
-        """The likeliest caption of each image word by word, and the logits (b t−1 v) of every token after the beginning, with their graph."""
+        """The likeliest caption of each image word by word, and the logits (b t−1 v) of every token after the beginning, with their graph.
+
+        Both without dropout: words are chosen by the distribution that they take their gradient from.
+        """
         decoder, z = cast(TextDecoder, cycle.model.part("text_decoder")), cycle.z_images
-        written = decoder.sample(z.detach())
-        return written, decoder.logits(written.ids[:, :-1], written.mask[:, :-1], z)
+        with dropout_off(decoder):
+            written = decoder.sample(z.detach())
+            return written, decoder.logits(written.ids[:, :-1], written.mask[:, :-1], z)
 
 
 class CycleLatent(Loss):

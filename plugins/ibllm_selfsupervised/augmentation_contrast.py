@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Loss, Rng, Tokens
+from ibllm.plugin import Context, Cycle, Rng, Tokens, WholeBatchLoss, at_least_float32
 from ibllm_selfsupervised.augmentation import jitter_brightness, random_crop, random_erase
 from ibllm_selfsupervised.config import AugmentationContrastConfig
 from ibllm_selfsupervised.word_masking import replace_words, word_mask
@@ -20,7 +20,7 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, number.roll(len(a)))
 
 
-class AugmentationContrast(Loss):
+class AugmentationContrast(WholeBatchLoss):
     """Each copy finds the other copy of its item among all 2b copies of the batch (`nt_xent`), past a head that is thrown away afterwards."""
 
     def __init__(self, config: AugmentationContrastConfig, context: Context) -> None:
@@ -39,7 +39,8 @@ class AugmentationContrast(Loss):
         """A copy of each text without some of its words."""
         return replace_words(tokens, word_mask(tokens) & (rng.uniform(tokens.ids.shape[1]) < self.config.word_dropout))
 
-    def forward(self, cycle: Cycle) -> Tensor:
+    def represent(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
+        """Each item's two copies as unit vectors (b e)."""
         rngs = [cycle.rng(f"augmentation_contrast {self.config.of}").fold(copy) for copy in range(2)]
         read: Tensor | Tokens
         if self.config.of == "image":
@@ -48,5 +49,8 @@ class AugmentationContrast(Loss):
             copies = [self.text(cycle.texts, rng) for rng in rngs]
             read = Tokens(torch.cat([copy.ids for copy in copies]), torch.cat([copy.mask for copy in copies]))
         z = cycle.model.part(self.part)(read)
-        a, b = F.normalize(self.head(z.pooled).float(), dim=-1).chunk(2)
-        return nt_xent(a, b, self.config.temperature)
+        a, b = F.normalize(at_least_float32(self.head(z.pooled)), dim=-1).chunk(2)
+        return a, b
+
+    def compare(self, together: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
+        return nt_xent(*together, self.config.temperature)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Loss, Rng, UserError
+from ibllm.plugin import Context, Cycle, Loss, Rng, UserError, at_least_float32
 from ibllm_selfsupervised.config import MaskedImageConfig
 
 
@@ -65,5 +65,5 @@ class MaskedImage(Loss):
         mask = masked.view(-1, 1, self.rows, self.columns).repeat_interleave(p, 2).repeat_interleave(p, 3)
         z = cycle.model.part("image_encoder")(torch.where(mask, self.colour.to(y.dtype)[:, None, None], y))
         wanted = F.unfold(y, p, stride=p).transpose(1, 2)
-        wrong = (self.draw(z.tokens).float() - wanted).abs().mean(2)
+        wrong = (at_least_float32(self.draw(z.tokens)) - wanted).abs().mean(2)
         return (wrong * masked).sum() / masked.sum()

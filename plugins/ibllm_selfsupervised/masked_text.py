@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import SPECIAL, Context, Cycle, Loss, Tokens, UserError, Value
+from ibllm.plugin import SPECIAL, Context, Cycle, Loss, Tokens, UserError, Value, at_least_float32
 from ibllm_selfsupervised.config import MaskedTextConfig
 from ibllm_selfsupervised.word_masking import replace_words, word_mask
 
@@ -43,7 +43,7 @@ class MaskedText(Loss):
         return replace_words(Tokens(torch.where(swapped, others, tokens.ids), tokens.mask), chosen & (kind < self.config.unknown))
 
     def count(self, cycle: Cycle) -> Tensor:
-        return self.chosen(cycle).sum().clamp(min=1)
+        return self.chosen(cycle).sum()
 
     def forward(self, cycle: Cycle) -> Value:
         chosen = self.chosen(cycle)
@@ -52,6 +52,6 @@ class MaskedText(Loss):
             raise UserError(
                 f"masked_text: the text encoder gives {z.tokens.shape[1]} latent places for {chosen.shape[1]} tokens, not one each"
             )
-        logits = self.head(z.tokens).float()
+        logits = at_least_float32(self.head(z.tokens))
         losses = F.cross_entropy(logits.transpose(1, 2), cycle.texts.ids, reduction="none")
-        return (losses * chosen).sum(), chosen.sum().clamp(min=1)
+        return (losses * chosen).sum(), chosen.sum()

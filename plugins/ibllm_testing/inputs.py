@@ -60,6 +60,11 @@ class Inputs:
         """Some of the items."""
         return self._mapped(lambda tensor: tensor[list(rows)], self.numbers[list(rows)])
 
+    def trimmed(self) -> Inputs:
+        """The same items, their texts as short as the longest of them lets them be."""
+        x, other = (Tokens(*(t[:, : int(text.mask.sum(1).max())] for t in (text.ids, text.mask))) for text in (self.x, self.other))
+        return attrs.evolve(self, x=x, other=other)
+
     def to(self, device: torch.device) -> Inputs:
         return self._mapped(lambda tensor: tensor.to(device), self.numbers)
 

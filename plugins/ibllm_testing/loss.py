@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,9 @@ from ibllm_core.interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
 from ibllm_core.interfaces.tokenizer import PAD, Tokenizer
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
-from ibllm_core.model.players import SIDES
+from ibllm_core.model.players import CRITIC, MODEL, SIDES
+from ibllm_core.model.ranks import Ranks
+from ibllm_core.model.shares import Shares
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.schema import PARTS
 
@@ -238,6 +240,38 @@ class LossSuite(Suite):
             total == float(counted),
             f"{self._name}: the counts of two micro-batches add up to {total}, the whole batch has {float(counted)}",
         )
+
+    def test_shares_of_a_batch_give_what_the_whole_gives(self, device: torch.device) -> None:
+        """Micro-batches of any sizes together have the whole batch's value and its gradients, for the model's parts, the critic's and the loss's own."""
+        config = self.config()
+        if isinstance(config, LossConfig) and config.undivided():
+            return
+        loss, model, m = self._ready(device)
+        found, wanted = self.played(loss, model, [m.take(0), m.take(1, 2)]), self.played(loss, model, [m])
+        remedy = "one that compares items derives from WholeBatchLoss, one that needs other items' values asks Cycle.whole"
+        same(found, wanted, f"{self._name}: in two micro-batches a batch must give what it gives as one; {remedy}")
+
+    def played(self, loss: Any, model: Model, batches: Sequence[Inputs], ranks: Ranks | None = None, items: int = 0) -> dict[str, Tensor]:
+        """Values and gradients of each player's side: of a batch of so many `items` of which this process has the micro-batches `batches`."""
+        terms = {name: Term(number) for number, name in enumerate(self._terms())}
+        shares = Shares(model, [some.trimmed().batch() for some in batches], {"loss": loss, **terms}, ranks=ranks, items=items)
+        named = dict([*model.named_parameters(), *((f"losses.{n}", p) for n, p in loss.named_parameters())])
+        found: dict[str, Tensor] = {}
+        for player in (player for player, side in SIDES.items() if isinstance(loss, side)):
+            for p in named.values():
+                p.grad = None
+            value = torch.zeros((), device=model.device)
+            for cycle in shares.cycles():
+                share = (cycle.value("loss") if player == MODEL else cycle.critic_value("loss")) / len(batches)
+                _backward(share)
+                value = value + share.detach()
+            shares.end_turn()
+            # Nobody plays with the other player's parameters.
+            mine = {n: p for n, p in named.items() if n.startswith("losses.") or (".discriminator." in n) == (player == CRITIC)}
+            (ranks or Ranks()).average_gradients(mine.values())
+            found |= {f"the {player}'s gradient of {n}": torch.zeros_like(p) if p.grad is None else p.grad for n, p in mine.items()}
+            found[f"the {player}'s value"] = (ranks or Ranks()).total(value) / (ranks or Ranks()).count
+        return found
 
     def test_the_same_key_gives_the_same_value(self, device: torch.device) -> None:
         """All randomness comes from the cycle's keyed generators: the same key gives the same value, whatever torch's generator holds."""

@@ -16,7 +16,7 @@ from ibllm_core.interfaces.context import ImageTokens
 from ibllm_core.interfaces.discriminator import Discriminator
 from ibllm_core.interfaces.image import DrawingDecoder, ImageEncoder, TokenDecoder
 from ibllm_core.interfaces.image_tokenizer import ImageTokenizer, Reconstruction
-from ibllm_core.interfaces.latent import Latent, Tokens, masked_mean
+from ibllm_core.interfaces.latent import Latent, Tokens, at_least_float32, masked_mean
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.text import TextDecoder, TextEncoder
 from ibllm_core.interfaces.tokenizer import SPECIAL, UNK, Tokenizer
@@ -101,7 +101,7 @@ class TinyDrawer(DrawingDecoder):
         return large(self.paint(seen).tanh().unflatten(-1, (-1, GRID, GRID)), self.shape)
 
     def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
-        return (y - drawn).float().square().flatten(1).sum(1) / 2
+        return at_least_float32(y - drawn).square().flatten(1).sum(1) / 2
 
 
 class TinyTokenDrawer(TokenDecoder):
@@ -116,7 +116,7 @@ class TinyTokenDrawer(TokenDecoder):
     def logits(self, z: Latent) -> Tensor:
         """(b m v)."""
         seen = torch.cat([z.pooled, masked_mean(z.tokens, z.mask)], -1)
-        return self.choose(seen).float().unflatten(-1, (self.places, self.ids))
+        return at_least_float32(self.choose(seen)).view(-1, self.places, self.ids)
 
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
         return F.cross_entropy(self.logits(z).transpose(1, 2), y, reduction="none").sum(1)
@@ -126,7 +126,7 @@ class TinyTokenDrawer(TokenDecoder):
         return passed.sum(-1).clamp(max=self.ids - 1)
 
     def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
-        logits = self.write(self.read(tokens.ids[:, :-1])).transpose(1, 2).float()
+        logits = at_least_float32(self.write(self.read(tokens.ids[:, :-1])).transpose(1, 2))
         text = F.cross_entropy(logits, tokens.ids[:, 1:], reduction="none") * tokens.mask[:, 1:]
         return text.sum(1), self.nll(y, z, rng)
 

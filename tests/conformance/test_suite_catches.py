@@ -38,7 +38,7 @@ from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Samples
 from ibllm_core.interfaces.image import DrawingDecoder
 from ibllm_core.interfaces.latent import Latent, Tokens
-from ibllm_core.interfaces.loss import AdversarialLoss, Loss, Value
+from ibllm_core.interfaces.loss import AdversarialLoss, Loss, Value, WholeBatchLoss
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.optimisation import Optimizer, Schedule
 from ibllm_core.interfaces.text import TextDecoder
@@ -473,6 +473,30 @@ class Padded(Loss):
         return cycle.text_nll.mean() / cycle.x_out.ids.shape[1]
 
 
+class Comparing(Loss):
+    """Its items are compared within what it is handed."""
+
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.softmax(0).square().sum()
+
+
+class Rolling(Attached):
+    """Another item's latent is one of the same share."""
+
+    def critic(self, cycle: Cycle) -> Value:
+        return cycle.score(cycle.y, cycle.z_x.detach().roll()).square().mean()
+
+
+class Forward(WholeBatchLoss):
+    """Shares are no items of a batch for it."""
+
+    def represent(self, cycle: Cycle) -> Tensor:
+        return cycle.text_nll / len(cycle)
+
+    def compare(self, together: Tensor, rng: Rng) -> Tensor:
+        return together.logsumexp(0)
+
+
 class Coarse(Loss):
     """Tells another value under bf16."""
 
@@ -491,6 +515,9 @@ class Coarse(Loss):
         (Dicing, Reads, "test_the_same_key_gives_the_same_value", "draw from cycle.rng"),
         (Useless, Reads, "test_its_own_parameters_are_reached", "its own scale"),
         (Padded, Reads, "test_padding_never_changes_a_value", "the model's value differs by"),
+        (Comparing, Reads, "test_shares_of_a_batch_give_what_the_whole_gives", "derives from WholeBatchLoss"),
+        (Rolling, Adversarial, "test_shares_of_a_batch_give_what_the_whole_gives", "the critic's gradient.*asks Cycle.whole"),
+        (Forward, Reads, "test_shares_of_a_batch_give_what_the_whole_gives", "in two micro-batches"),
         (Coarse, Reads, "test_bf16_gives_nearly_the_same", "the model's value is off by"),
         (Single, Reads, "test_values_are_finite_and_of_the_right_shape", "not finite for 1 items"),
     ],

@@ -16,7 +16,7 @@ from ibllm_adversarial.config import (
     RelativisticConfig,
     WGANGPConfig,
 )
-from ibllm_adversarial.feature_matching import FeatureMatching
+from ibllm_adversarial.feature_matching import feature_matching
 from ibllm_adversarial.loss import WGANGP, Hinge, NonSaturating, Relativistic
 from ibllm_adversarial.penalty import GradientPenalty, MatchingAwarePenalty
 from torch import Tensor, nn
@@ -157,9 +157,9 @@ def test_feature_matching_closed_forms(cycle: MakeCycle, model: Model) -> None:
         numbers = len(r[0])
         by_image += sum(abs(r[i][k] - f[i][k]) for i in range(3) for k in range(numbers)) / (3 * numbers)
         by_mean += sum((sum(r[i][k] - f[i][k] for i in range(3)) / 3) ** 2 for k in range(numbers)) / numbers
-    value = FeatureMatching(FeatureMatchingConfig(), Context())(made)
+    value = feature_matching(FeatureMatchingConfig(), Context())(made)
     assert value.item() == pytest.approx(by_image)
-    assert FeatureMatching(FeatureMatchingConfig(match="mean"), Context())(made).item() == pytest.approx(by_mean)
+    assert feature_matching(FeatureMatchingConfig(match="mean"), Context())(made).item() == pytest.approx(by_mean)
     value.backward()
     assert model.part("image_decoder").map.weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
     assert model.part("text_encoder").table.weight.grad is not None  # type: ignore[union-attr] # through the drawn image
@@ -170,7 +170,7 @@ def test_feature_matching_is_zero_for_the_real_image(cycle: MakeCycle, model: Mo
     model.parts["discriminator"] = Featured().double()
     made = cycle()
     made.y_fake = made.y.clone()
-    assert FeatureMatching(FeatureMatchingConfig(match=match), Context())(made).item() == 0
+    assert feature_matching(FeatureMatchingConfig(match=match), Context())(made).item() == 0
 
 
 @pytest.mark.parametrize(

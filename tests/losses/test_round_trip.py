@@ -9,9 +9,11 @@ import pytest
 import torch
 from ibllm_objectives.config import CycleImageConfig, CycleLatentConfig
 from ibllm_objectives.round_trip import CycleImage, CycleLatent, straight_through
+from ibllm_testing.stand_ins import LetterTokenizer
 from torch import Tensor
 
 from ibllm_core.errors import UserError
+from ibllm_core.host import manager as plugins
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image import TokenDecoder
@@ -165,3 +167,28 @@ def test_cycle_latent_projects_to_the_texts_width(cycle: MakeCycle) -> None:
     loss(made).backward()
     assert [tuple(p.shape) for p in loss.parameters()] == [(5, 4)]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in loss.parameters())
+
+
+@pytest.mark.parametrize("use", ["lstm", "transformer"])
+def test_words_are_chosen_by_the_distribution_that_their_gradient_is_of(use: str, cycle: MakeCycle, model: Model) -> None:
+    """Whatever of its words the captioner forgets in training; afterwards it forgets them as before."""
+    manager, tokenizer = plugins.manager(), LetterTokenizer(size=12, max_length=8)
+    options = {
+        "lstm": {"word_dropout": 0.5, "dropout": 0.5, "layers": 2},
+        "transformer": {"word_dropout": 0.5, "dropout": 0.5, "depth": 1, "heads": 1},
+    }
+    config = manager.config_class("text_decoder", use)(**options[use])
+    torch.manual_seed(0)
+    decoder = manager.factory("text_decoder", use)(config, Context(width=8, latent=5, tokenizer=tokenizer)).double().train()
+    model.parts["text_decoder"] = decoder
+    modes = {module: module.training for module in decoder.modules()}
+    torch.manual_seed(1)
+    written, logits = CycleImage(CycleImageConfig(), CONTEXT).write_caption(cycle())
+    allowed = logits.detach().clone()
+    allowed[..., :2] = -torch.inf  # no padding, no second beginning
+    counted = written.mask[:, 1:].clone()
+    counted[:, tokenizer.max_length - 2 :] = False  # the last place is an end by necessity
+    assert counted.sum() > 3
+    assert torch.equal(allowed.argmax(-1)[counted], written.ids[:, 1:][counted])
+    assert logits.requires_grad
+    assert {module: module.training for module in decoder.modules()} == modes

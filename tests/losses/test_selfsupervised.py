@@ -92,8 +92,11 @@ def test_what_is_hidden_depends_on_seed_step_and_item_alone(model: Model) -> Non
 
 
 def test_a_text_of_unknown_words_alone_counts_nothing(model: Model) -> None:
-    total, count = MaskedText(MaskedTextConfig(), CONTEXT).double()(many(model, [[1, 3, 2]]))
-    assert float(total.detach()) == 0 and int(count) == 1
+    loss, made = MaskedText(MaskedTextConfig(), CONTEXT).double(), many(model, [[1, 3, 2]])
+    total, count = loss(made)
+    assert float(total.detach()) == 0 and int(count) == 0
+    alone = Cycle(model, made.batch, {"masked": loss}).value("masked")
+    assert float(alone.detach()) == 0
 
 
 def test_unpaired_texts_are_read_where_there_are_such(model: Model, batch: Batch) -> None:

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 #: Dropout differs from rank to rank; rounding differs, which Adam's first steps would blow up, so plain SGD.
 SETS = (
-    "losses.adversarial.mismatched=0.0",  # which captions mismatch depends on who else is in the process's share
+    "losses.contrast={use='contrastive'}",
+    "stages.joint.losses.contrast=0.5",
     "compute.device=cpu",
     "compute.threads=1",
     "model.text_encoder.dropout=0.0",

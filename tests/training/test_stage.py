@@ -89,7 +89,9 @@ def test_the_model_and_the_critic_have_steps_of_their_own(tiny, tmp_path: Path) 
 def test_micro_batches_give_the_same_gradients(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Captions differ in length, so a mean of means would not do; and an item has its dropout whoever it shares a micro-batch with."""
     sets = (
-        "losses.adversarial.mismatched=0.0",  # which captions mismatch depends on who else is in the micro-batch
+        "losses.contrast={use='contrastive'}",
+        "losses.joint.image=contrast",  # a composite's term that compares the whole batch
+        "stages.joint.losses.text_nll=1.0",
         "model.text_encoder.dropout=0.3",
         "model.text_decoder.word_dropout=0.3",
         "model.image_encoder.dropout=0.3",

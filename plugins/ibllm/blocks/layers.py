@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +54,24 @@ class Dropout(nn.Module):
 def position_embedding(places: int, width: int) -> nn.Parameter:
     """(places d) a learned vector for each place, about as large as token embeddings."""
     return nn.Parameter(torch.randn(places, width) * 0.5)
+
+
+@contextmanager
+def dropout_off(part: nn.Module) -> Iterator[None]:
+    """Within, a part computes what it does in use. Its recurrent layers stay in train mode, without dropout: cuDNN has no other backward pass."""
+    modes = {module: module.training for module in part.modules()}
+    rates = {module: module.dropout for module in part.modules() if isinstance(module, nn.RNNBase)}
+    part.eval()
+    for layer in rates:
+        layer.train(modes[layer])
+        layer.dropout = 0.0
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for layer, rate in rates.items():
+            layer.dropout = rate
 
 
 def word_dropout(ids: Tensor, probability: float) -> Tensor:

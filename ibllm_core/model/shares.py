@@ -1,0 +1,146 @@
+"""A batch in shares: over ranks, and over the micro-batches of each. What losses give of the shares has the whole batch's value as its mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ..interfaces.batch import Batch
+from ..interfaces.latent import at_least_float32
+from ..interfaces.loss import CriticLoss, Loss, Value, WholeBatchLoss
+from ..interfaces.noise import Rng, drawing_from
+from ..interfaces.terms import logging
+from .cycle import Cycle, Watch, ratio
+from .model import Model
+from .ranks import Ranks, join_rows
+
+
+class Shares:
+    """This process's micro-batches among all shares of a batch.
+
+    A loss of the whole batch (`WholeBatchLoss`) is computed as by GradCache (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
+    Limited Setup"): all shares' representations without a graph, gathered over ranks; their comparison and its gradients, which every rank computes alike; then
+    each share represents its items again, and the gradients go on from there. No two micro-batches' graphs are held at once.
+
+    Args:
+        batches: micro-batches, on the model's device.
+        losses: name → loss: all that are played, and their terms.
+        key, step: as a cycle's.
+        ranks: between whom the batch is shared, which has so many `items` then.
+        watch: told what is computed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        batches: Sequence[Batch],
+        losses: Mapping[str, Loss | CriticLoss],
+        key: tuple[int | str, ...] = (0,),
+        step: int = 0,
+        ranks: Ranks | None = None,
+        items: int = 0,
+        watch: Watch | None = None,
+    ) -> None:
+        self._model, self._batches, self._losses, self._key, self._step = model, batches, losses, key, step
+        self._ranks, self._watch = ranks or Ranks(), watch or Watch()
+        numbers = np.concatenate([batch.numbers for batch in batches])
+        self._numbers = numbers if self._ranks.count == 1 else np.arange(items)
+        self.count, self._kept, self._counts = self._ranks.count * len(batches), list[Cycle](), dict[str, Tensor]()
+        for name, loss in losses.items() if self.count > 1 else ():
+            found = [loss.count(self._cycle(number)) for number in range(len(batches))] if isinstance(loss, Loss) else []
+            if known := [count for count in found if count is not None]:
+                self._counts[name] = self._ranks.total(torch.stack(known).sum().float())
+        self.end_turn()
+
+    def cycles(self) -> Iterator[Cycle]:
+        """A cycle of each micro-batch, the one after the other: of a single one always the same, of several new ones with the same noise."""
+        if len(self._batches) == 1:
+            self._kept = self._kept or [self._cycle(0)]
+        yield from self._kept or map(self._cycle, range(len(self._batches)))
+
+    def forget(self) -> None:
+        """What was computed of the batch is computed anew: weights were moved."""
+        self._kept = []
+
+    def end_turn(self) -> None:
+        """What was gathered and compared for a player's gradients is gone."""
+        self._gathered = dict[str, tuple[Any, list[tuple[slice, ...]]]]()
+        self._compared = dict[str, tuple[Tensor, list[Tensor | None], list[tuple[str, Tensor]]]]()
+
+    def mean(self, name: str, value: Value, items: int) -> Tensor:
+        """A value of one share with so many items, made so that the mean over all shares is that over all items."""
+        if isinstance(value, Tensor):
+            return value * (items * self.count / len(self._numbers))
+        return ratio(value[0] * self.count, self._counts[name]) if name in self._counts else ratio(*value)
+
+    def gather(self, name: str, represent: Callable[[Cycle], Any], cycle: Cycle) -> tuple[Any, tuple[slice, ...]]:
+        """What `represent` gives of every item, without its graph, and which rows of each of its tensors are the cycle's."""
+        if name not in self._gathered:
+            self._gathered[name] = self._gather(represent, cycle)
+        together, own = self._gathered[name]
+        return together, own[cycle.number]
+
+    def compare(self, name: str, loss: WholeBatchLoss, cycle: Cycle) -> Tensor:
+        """The whole batch's value (); its gradients are this share's: their mean over all shares is the whole batch's."""
+        together, own = self.gather(name, lambda share: _represented(name, loss, share), cycle)
+        parameters = list(loss.parameters())
+        if name not in self._compared:
+            self._compared[name] = self._compare(loss, together, parameters)
+        value, gradients, logged = self._compared[name]
+        for what, told in logged:
+            cycle.log(what, told)
+        live = tree_flatten(_represented(name, loss, cycle))[0]
+        pulled = value.new_zeros(())
+        for number, (tensor, gradient) in enumerate(zip([*live, *parameters], gradients, strict=True)):
+            if gradient is not None and tensor.requires_grad:
+                # Other shares' rows may be longer; rows are one share's alone, parameters all shares'.
+                mine = (gradient[own[number]], self.count) if number < len(live) else (gradient, 1)
+                pulled = pulled + mine[1] * (at_least_float32(tensor) * mine[0][tuple(map(slice, tensor.shape))]).sum()
+        return value + (pulled - pulled.detach())
+
+    def _compare(
+        self, loss: WholeBatchLoss, together: Any, parameters: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor | None], list[tuple[str, Tensor]]]:
+        """The value, its gradients by each representation and parameter, and what was logged; in every rank the same."""
+        rows, tree = tree_flatten(together)
+        rows = [row.clone().requires_grad_(row.is_floating_point() and torch.is_grad_enabled()) for row in rows]
+        rng = Rng((*self._key, "compare"), self._numbers, self._model.device)
+        logged: dict[str, list[Tensor]] = {}
+        with drawing_from(rng.fold("dropout")), logging(logged, "", self._model.device):
+            value = loss.compare(tree_unflatten(rows, tree), rng)
+        wanted = [tensor for tensor in (*rows, *parameters) if tensor.requires_grad and value.requires_grad]
+        found = iter(torch.autograd.grad(value, wanted, allow_unused=True) if wanted else ())
+        said = [(what.removeprefix("/"), number) for what, numbers in logged.items() for number in numbers]
+        return value.detach(), [next(found) if wanted and tensor.requires_grad else None for tensor in (*rows, *parameters)], said
+
+    def _gather(self, represent: Callable[[Cycle], Any], cycle: Cycle) -> tuple[Any, list[tuple[slice, ...]]]:
+        if self._kept:
+            trees = [represent(cycle)]
+        else:
+            with torch.no_grad():
+                trees = [represent(self._cycle(number)) for number in range(len(self._batches))]
+            torch.clear_autocast_cache()  # weights that were cast without a graph are not for the passes that have one
+        rows, own = [], []
+        for pieces in zip(*(tree_flatten(tree)[0] for tree in trees), strict=True):
+            every, start = self._ranks.gather(join_rows([piece.detach() for piece in pieces]))
+            rows.append(every)
+            own.append([slice(*ends) for ends in pairwise(accumulate(map(len, pieces), initial=start))])
+        return tree_unflatten(rows, tree_flatten(trees[0])[1]), list(zip(*own, strict=True))
+
+    def _cycle(self, number: int) -> Cycle:
+        shares = self if self.count > 1 else None
+        return Cycle(self._model, self._batches[number], self._losses, self._key, self._step, shares, self._watch, number)
+
+
+def _represented(name: str, loss: WholeBatchLoss, cycle: Cycle) -> Any:
+    def compute() -> Any:
+        with cycle.drawing(f"losses.{name}", "represent", f"loss/{name}"):
+            return loss.represent(cycle)
+
+    return cycle.once(f"losses.{name}.represent", compute)
