@@ -89,7 +89,7 @@ def _tell(job: Job, results: Mapping[str, float]) -> None:
 
 
 def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> tuple[Recipe, Path]:
-    """The recipe and its run directory; with `resume`, the recipe is the one that the run wrote down when it started."""
+    """The recipe and its run directory: of a directory that is resumed, the recipe that it holds, with `sets` laid over."""
     from ..recipe import load
 
     again = recipe.is_dir()
@@ -97,16 +97,11 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
         raise UserError(f"{recipe} is a directory; to go on with a run: {typed('ibllm', 'run', recipe, '--resume')}")
     resolved = None if again else load(recipe, sets, seed)
     directory = recipe if resolved is None else run_dir or Path("runs") / resolved.name
-    if resolved is not None and not resume:
-        return resolved, directory
-    if not (directory / "recipe.toml").is_file():
+    if resume and not (directory / "recipe.toml").is_file():
         raise UserError(f"nothing to resume: {directory} is no run directory")
-    if again and (run_dir is not None or seed is not None or sets):
-        raise UserError("a run goes on as it was started: --run-dir, --seed and --set do not go with resuming a run directory")
-    started = RunDirectory(directory).load()
-    if resolved is not None and started.source != resolved.source:
-        raise UserError(f"{directory} was started from another recipe; see: {typed('ibllm', 'diff', directory, recipe)}")
-    return started, directory
+    if again and (run_dir is not None or seed is not None):
+        raise UserError("a run goes on in its directory, with its seed: --run-dir and --seed do not go with resuming a run directory")
+    return RunDirectory(directory).load(sets) if resolved is None else resolved, directory
 
 
 def interruptible(job: Job) -> AbstractContextManager[None]:

@@ -56,6 +56,8 @@ class ComponentFailed(UserError):
         helps = "" if ours else f"; tell the maintainer of {component.distribution}, upgrade it, or use another {component.kind}"
         if component.kind in ("metric", "tracker"):
             helps += f"; a run does without it with --set {key}=false"
+        if component.kind == "metric":
+            helps += f", ibllm evaluate with --without {key.partition('.')[2]}"
         joined = f"{whose} {problem}" if problem.startswith("raised ") else f"{whose}: {problem}"
         super().__init__(joined + helps)
 

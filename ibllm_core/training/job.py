@@ -19,6 +19,7 @@ from ..contracts import Report, check
 from ..errors import Notice, UserError
 from ..host.attribution import communicating, explained
 from ..model.compute import arithmetic, precision_of
+from ..recipe.changes import changes
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, write_json, write_text
 from ..runs.glossary import Glossary
@@ -77,12 +78,16 @@ class Job:
             accept_code: goes on although the source of a package, or a run that weights are taken from, has changed.
 
         Raises:
-            UserError: the recipe cannot be built, the directory holds a run already or is another process's, or there is no checkpoint to go on from.
+            UserError: the recipe cannot be built, the directory holds a run already or is another process's, there is no checkpoint to go on from, or
+                what changed would change the training.
             Interrupted: `stop` was called; the directory holds a checkpoint to go on from.
         """
         if not resume:
             self.directory.require_new()
         self._sources = goes_on(self.directory.info(), self.recipe, str(self.directory.path), accept_code)
+        self._changes = changes(self.directory.recipe.read_text(encoding="utf-8"), self.recipe, str(self.directory.path)) if resume else []
+        if self._changes and first_process():
+            warnings.warn(Notice(f"{self.directory.path} goes on with changes: {'; '.join(self._changes)}"), stacklevel=2)
         bus, hooks, session, started = Bus(), [], None, False
         process = contextlib.ExitStack()
         if first_process():
@@ -148,9 +153,19 @@ class Job:
                 for name, tokenizer in session.tokenizers.items():
                     write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
             record = self._record(session, report) if report is not None else Glossary.of(self.recipe).record()
+            if self._changes:
+                record |= self._changed(session.step)
             record |= {**self._sources, "status": "running", "stages": session.records, "notices": session.notices}
             self.directory.update(**record, **({"error": "", "traceback": ""} if resume else {}))
         session.ranks.wait()
+
+    def _changed(self, step: int) -> dict[str, Any]:
+        """Writes the recipe that the run goes on with; for run.json, where its new components came from, and what changed when."""
+        write_text(self.directory.recipe, self.recipe.source)
+        now, info = provenance(self.recipe), self.directory.info()
+        kept = {key: entry for key, entry in info.get("provenance", {}).items() if entry["component"] == now.get(key, {}).get("component")}
+        said = {"time": _now(), "step": step, "changes": self._changes}
+        return {"provenance": now | kept, "resumed": [*info.get("resumed", []), said]}
 
     def _moved(self, now: Mapping[str, Any]) -> None:
         """Records the hardware that the run goes on on, where that is another, and says so where it is another device."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import click
 
 from ibllm_core.errors import UserError, suggestion
@@ -16,8 +17,11 @@ from ibllm_core.host.options import DatasetConfig
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise; by default the recipe's.")
 @click.option("--items", type=click.IntRange(min=1), help="Items of each split; by default the recipe's.")
 @click.option("--device", help="Where to measure, e.g. cpu or cuda:1; by default where it was trained, if there is such a device here.")
+@click.option("--without", "away", multiple=True, metavar="METRIC", help="Leave a metric of the recipe out; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one flat JSON table instead.")
-def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | None, device: str | None, as_json: bool) -> int:
+def command(
+    run: Path, splits: tuple[str, ...], seed: int | None, items: int | None, device: str | None, away: tuple[str, ...], as_json: bool
+) -> int:
     """Measure the trained model of RUN on held-out data. Nothing in RUN is changed."""
     from ibllm_core.runs.directory import Run
 
@@ -27,6 +31,10 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     for split in splits:
         if split not in known:
             raise UserError(f"no split {split!r} in {opened.recipe.data.use}; {suggestion(split, known)}")
+    for name in away:
+        if name not in opened.recipe.metrics:
+            raise UserError(f"--without {name}: the run has no such metric; {suggestion(name, opened.recipe.metrics)}")
+    recipe = attrs.evolve(opened.recipe, metrics={name: one for name, one in opened.recipe.metrics.items() if name not in away})
     from ibllm_core.host.attribution import naming
     from ibllm_core.host.output import stdout_to_stderr
     from ibllm_core.model.build import build_metrics
@@ -39,7 +47,7 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
     measured: dict[str, str] = {}
     results: dict[str, float] = {}
     with naming(opened.recipe), stdout_to_stderr(), arithmetic(opened.recipe.compute.precision == "tf32"):
-        metrics = build_metrics(opened.recipe)
+        metrics = build_metrics(recipe)
         for split in splits or plan.splits:
             figures, evaluation = evaluate(
                 opened.model,
@@ -54,6 +62,8 @@ def command(run: Path, splits: tuple[str, ...], seed: int | None, items: int | N
             results |= {f"{split}/{name}": value for name, value in figures.items()}
             results[f"{split}/items"] = float(len(evaluation))
             measured |= {f"{split} {name}": described(record) for name, record in records(metrics, evaluation).items()}
+    if away:
+        click.echo(f"left out: {', '.join(f'metrics.{name}' for name in dict.fromkeys(away))}", err=True)
     if as_json:
         import json
 

@@ -82,7 +82,7 @@ def test_a_metric_that_cannot_read_the_data_is_refused_before_the_first_step(
     said = capsys.readouterr().err
     assert "tiny.toml:56: metrics.caption_facts = caption_facts" in said
     assert "read the scenes of the dataset shapes" in said
-    assert said.rstrip().endswith("a run does without it with --set metrics.caption_facts=false")
+    assert said.rstrip().endswith("does without it with --set metrics.caption_facts=false, ibllm evaluate with --without caption_facts")
     assert not run.exists()
     assert main(["run", str(table), f"--run-dir={run}", *sets, "--set=metrics.caption_facts=false"]) == 0
 

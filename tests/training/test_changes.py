@@ -1,0 +1,114 @@
+"""A run may go on with other metrics, trackers and places to compute, never with another training; what changed is told and kept."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ibllm_core.cli.main import main
+from ibllm_core.errors import Notice, UserError
+from ibllm_core.recipe import load
+from ibllm_core.recipe.changes import changes
+from ibllm_core.training.job import Interrupted, Job
+
+from .conftest import TINY, invoke
+
+SHORT = (
+    "compute.device=cpu",
+    "compute.threads=1",
+    "stages.text.steps=2",
+    "stages.image.steps=1",
+    "stages.joint.steps=0",
+    "evaluation.samples=1",
+)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A run that was stopped after its first step."""
+    job = Job(load(TINY, SHORT), tmp_path / "run")
+    job.stop()
+    with pytest.raises(Interrupted):
+        job.run()
+    return tmp_path / "run"
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_without_a_metric_and_says_so(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = ["--set=metrics.scene=false", "--set=trackers.tensorboard=false", "--set=evaluation.items=4"]
+    with pytest.warns(Notice, match=r"goes on with changes: metrics\.scene: removed: "):
+        assert main(["run", str(stopped), "--resume", *taken]) == 0
+    results, info = (json.loads((stopped / name).read_text()) for name in ("results.json", "run.json"))
+    assert results["test/items"] == 4
+    assert "test/scene_exact" not in results and "test/caption_exact" in results
+    assert {"metrics.scene", "trackers.tensorboard"}.isdisjoint(info["provenance"])
+    assert "metrics.caption_facts" in info["provenance"]
+    (entry,) = info["resumed"]
+    assert entry["step"] == 1
+    assert [line.partition(" ")[0] for line in entry["changes"]] == ["metrics.scene:", "trackers.tensorboard:", "evaluation.items:"]
+    assert "scene" not in tomllib.loads((stopped / "recipe.toml").read_text())["metrics"]
+    capsys.readouterr()
+    assert main(["evaluate", str(stopped), "--without", "round_trip", "--split", "test", "--json"]) == 0
+    found = capsys.readouterr()
+    assert set(json.loads(found.out)) == {
+        "test/caption_exact", "test/caption_object_precision", "test/caption_object_recall", "test/items"
+    }  # fmt: skip
+    assert found.err == "left out: metrics.round_trip\n"
+    refused = invoke("evaluate", stopped, "--without", "round_trp").exception
+    assert isinstance(refused, UserError)
+    assert str(refused) == "--without round_trp: the run has no such metric; did you mean 'round_trip'?"
+
+
+@pytest.mark.slow
+def test_it_does_not_go_on_with_another_training(stopped: Path) -> None:
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    with pytest.raises(
+        UserError, match=r"run cannot go on with another training: stages\.text\.lr: added: 0\.5\. When a run goes on, only"
+    ):
+        invoke("run", stopped, "--resume", "--set", "stages.text.lr=0.5", "--set", "metrics.scene=false")
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "metrics.mine.use=bleu",
+        "metrics.scene=false",
+        "trackers.tensorboard.folder='events'",
+        "compute.threads=2",
+        "stages.image.validate.metrics=['scene', 'caption_facts']",
+        "evaluation.splits=['test']",
+    ],
+)
+def test_what_no_weight_depends_on_may_change(change: str) -> None:
+    (said,) = changes(load(TINY, SHORT).source, load(TINY, (*SHORT, change)), "runs/x")
+    assert said.startswith(change.partition("=")[0].removesuffix(".use"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("seed=1", "seed: added: 1"),
+        ("training.batch=4", "training.batch: 8 → 4"),
+        ("compute.precision='bf16'", 'compute.precision: added: "bf16"'),
+        ("evaluation.beams=2", "evaluation.beams: added: 2"),
+        ("stages.image.validate.items=4", "stages.image.validate.items: 8 → 4"),
+        ("losses.cycle.weight=2.0", "losses.cycle.weight: added: 2.0"),
+        ("stages.image.validate.figure='scene_exact'", "stages.image.validate.figure"),
+    ],
+)
+def test_what_weights_depend_on_may_not(change: str, reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        changes(load(TINY, SHORT).source, load(TINY, (*SHORT, change)), "runs/x")
+    assert f"runs/x cannot go on with another training: {reason}" in str(caught.value)
+
+
+def test_a_metric_that_decides_in_a_stage_stays_as_it_is() -> None:
+    watching = (*SHORT, "metrics.words.use=bleu", "stages.image.validate.figure='bleu'")
+    started = load(TINY, watching).source
+    assert changes(started, load(TINY, (*watching, "metrics.scene=false")), "runs/x")
+    with pytest.raises(UserError, match=r"metrics\.words\.order: added: 2 \(its figures decide in a stage\)"):
+        changes(started, load(TINY, (*watching, "metrics.words.order=2")), "runs/x")
