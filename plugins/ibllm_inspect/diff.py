@@ -34,6 +34,8 @@ def _sources(first: Path, second: Path, after: Recipe) -> list[str]:
     from ibllm_core.runs.directory import RunDirectory
     from ibllm_core.runs.sources import changed, sources
 
+    if not first.is_dir():
+        return []
     old, directory = RunDirectory(first).info().get("sources") or {}, RunDirectory(second)
     new = directory.info().get("sources") or {} if directory.recipe.is_file() else sources(after)
     return [f"source of {name}: {old[name]} → {new[name]}" for name in changed(old, new)]
