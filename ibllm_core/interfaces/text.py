@@ -5,19 +5,16 @@ Shapes: b batch, t tokens of a text, n latent places, d latent width, e embeddin
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from .latent import Latent, Tokens, at_least_float32
 from .noise import Rng
-from .sampling import beam_search, choose
-from .tokenizer import BOS, EOS, PAD
+from .tokenizer import EOS, PAD
 
 
 class TextEncoder(nn.Module, ABC):
@@ -41,7 +38,8 @@ class TextEncoder(nn.Module, ABC):
 class TextDecoder(nn.Module, ABC):
     """D_x, an autoregressive p(x|y): log p(x|y) = Σ_t log p(x_t | x_<t, y), exact.
 
-    Subclasses give teacher-forced `logits` and the stepwise pair `begin`, `step`; likelihood and search live here, once.
+    Subclasses give teacher-forced `logits` and the stepwise pair `begin`, `step`, from which the likelihood follows; how a text is written with
+    them is `ibllm.plugin.TextDecoder`'s, from which decoders derive.
     """
 
     #: v, number of ids.
@@ -80,7 +78,7 @@ class TextDecoder(nn.Module, ABC):
     def forward(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
         return self.nll(tokens, z, prefix)
 
-    @torch.no_grad()
+    @abstractmethod
     def sample(
         self,
         z: Latent,
@@ -97,38 +95,9 @@ class TextDecoder(nn.Module, ABC):
         `temperature` 0 takes the likeliest token, otherwise `rng` draws within the nucleus `top_p`; more `beams` than one search for the
         likeliest text.
         """
-        assert temperature == 0 or rng is not None, "drawing needs a generator"
-        assert beams == 1 or temperature == 0, "either drawing or searching"
-        state = self.begin(z)
-        logits, state = self.step(torch.full((len(z),), BOS, device=z.tokens.device), state)
-        if prefix is not None:
-            logits, state = self._read_prefix(prefix, logits, state)
-        if beams > 1:
-            return beam_search(self.step, logits, state, beams=beams, length_exponent=length_exponent, max_length=self.max_length)
-        written = [torch.full((len(z),), BOS, device=z.tokens.device)]
-        ended = torch.zeros(len(z), dtype=torch.bool, device=z.tokens.device)
-        for place in range(1, self.max_length):
-            ids = choose(logits, rng, temperature, top_p)
-            ids = torch.where(ended, PAD, EOS if place == self.max_length - 1 else ids)
-            written.append(ids)
-            ended = ended | (ids == EOS)
-            # Asking synchronises the device, so not at every token; on the meta device nobody knows.
-            if place % 4 == 0 and not ended.is_meta and bool(ended.all()):
-                break
-            logits, state = self.step(ids, state)
-        out = torch.stack(written, 1)
-        return Tokens(out, out != PAD)
-
-    def _read_prefix(self, prefix: Tokens, logits: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Feeds a prefix whose rows differ in length: rows that ended keep what they have."""
-        ids, mask = _body(prefix)
-        for place in range(ids.shape[1]):
-            keep, new = mask[:, place], tuple(self.step(ids[:, place], state))
-            logits, state = tree_map(functools.partial(_where, keep), new, (logits, state))
-        return logits, state
 
 
-def _body(prefix: Tokens) -> tuple[Tensor, Tensor]:
+def without_ends(prefix: Tokens) -> tuple[Tensor, Tensor]:
     """A prefix without its beginning and end tokens: ids (b t), mask (b t)."""
     ids = prefix.ids[:, 1:]
     return ids, prefix.mask[:, 1:] & (ids != EOS)
@@ -136,7 +105,7 @@ def _body(prefix: Tokens) -> tuple[Tensor, Tensor]:
 
 def _join(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
     """Beginning, prefix, text, end, packed to the left: ids (b t), mask (b t); and which of the places 1… are counted, (b t−1)."""
-    body, body_mask = _body(prefix)
+    body, body_mask = without_ends(prefix)
     ids = torch.cat([tokens.ids[:, :1], body, tokens.ids[:, 1:]], 1)
     mask = torch.cat([tokens.mask[:, :1], body_mask, tokens.mask[:, 1:]], 1)
     counted = mask.clone()
@@ -144,8 +113,3 @@ def _join(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
     ids = torch.where(mask, ids, PAD).gather(1, order)
     return ids, mask.gather(1, order), counted.gather(1, order)[:, 1:]
-
-
-def _where(keep: Tensor, new: Any, old: Any) -> Any:
-    """`new` where `keep` (b), else `old`, each (b …) or no tensor."""
-    return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old) if isinstance(new, Tensor) and new is not old else new

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ibllm.blocks.layers import position_embedding as position_embedding
     from ibllm.blocks.layers import word_dropout as word_dropout
     from ibllm.blocks.likelihood import generalised_normal as generalised_normal
+    from ibllm.blocks.sampling import nucleus as nucleus
+    from ibllm.blocks.writing import TextDecoder as TextDecoder
     from ibllm_core.errors import Notice as Notice
     from ibllm_core.errors import UserError as UserError
     from ibllm_core.errors import nearest as nearest
@@ -77,9 +79,7 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.procedure import Procedure as Procedure
     from ibllm_core.interfaces.randomness import Stream as Stream
     from ibllm_core.interfaces.randomness import derive_key as derive_key
-    from ibllm_core.interfaces.sampling import nucleus as nucleus
     from ibllm_core.interfaces.terms import log as log
-    from ibllm_core.interfaces.text import TextDecoder as TextDecoder
     from ibllm_core.interfaces.text import TextEncoder as TextEncoder
     from ibllm_core.interfaces.tokenizer import BOS as BOS
     from ibllm_core.interfaces.tokenizer import EOS as EOS
@@ -120,9 +120,8 @@ _HOMES = {
     "ibllm_core.interfaces.panel": "Panel",
     "ibllm_core.interfaces.procedure": "Iteration Procedure",
     "ibllm_core.interfaces.randomness": "derive_key Stream",
-    "ibllm_core.interfaces.sampling": "nucleus",
     "ibllm_core.interfaces.terms": "log",
-    "ibllm_core.interfaces.text": "TextDecoder TextEncoder",
+    "ibllm_core.interfaces.text": "TextEncoder",
     "ibllm_core.interfaces.tokenizer": "BOS EOS PAD SPECIAL Tokenizer UNK",
     "ibllm_core.interfaces.tracker": "Tracker",
     "ibllm.blocks.attention": "Attention causal_mask rotary_embedding",
@@ -130,6 +129,8 @@ _HOMES = {
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
     "ibllm.blocks.layers": "Dropout dropout_off FeedForward position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",
+    "ibllm.blocks.sampling": "nucleus",
+    "ibllm.blocks.writing": "TextDecoder",
     "ibllm_core.model.cycle": "Cycle",
     "ibllm_core.model.evaluation": "Evaluation",
     "ibllm_core.model.model": "Model",

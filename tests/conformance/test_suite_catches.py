@@ -33,6 +33,7 @@ from ibllm_testing import (
 from ibllm_testing.dataset import SquaresDataset
 from torch import Tensor, nn
 
+from ibllm.plugin import TextDecoder
 from ibllm_core.host.options import Config, DatasetConfig, LossConfig, option
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Samples
@@ -41,7 +42,6 @@ from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.loss import AdversarialLoss, Loss, Value, WholeBatchLoss
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.optimisation import Optimizer, Schedule
-from ibllm_core.interfaces.text import TextDecoder
 from ibllm_core.model.cycle import Cycle
 
 

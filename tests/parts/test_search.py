@@ -14,12 +14,13 @@ from ibllm_lstm.text_decoder import LSTMTextDecoder
 from ibllm_transformer.config import TransformerTextDecoderConfig
 from ibllm_transformer.text_decoder import TransformerTextDecoder
 
+from ibllm.blocks.sampling import choose
+from ibllm.plugin import TextDecoder
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image import ImageEncoder
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.noise import Rng
-from ibllm_core.interfaces.text import TextDecoder, choose
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, Tokenizer
 from ibllm_core.model.model import Model
 

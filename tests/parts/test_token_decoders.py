@@ -19,11 +19,11 @@ from ibllm_transformer.vq_transformer import VQTransformer
 from torch import Tensor
 
 from ibllm.blocks.guidance import concatenate_latents, guided
+from ibllm.plugin import nucleus
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.noise import Rng
-from ibllm_core.interfaces.sampling import nucleus
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model

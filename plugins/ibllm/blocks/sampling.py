@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from .latent import Tokens
-from .noise import Rng
-from .tokenizer import BOS, EOS, PAD
+from ibllm_core.interfaces.latent import Tokens
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
 
 
 def nucleus(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -> Tensor:

@@ -1,0 +1,72 @@
+"""How a text decoder writes: token by token, by chance or by search.
+
+Shapes: b batch, t tokens of a text, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from ibllm_core.interfaces import text
+from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
+
+from .sampling import beam_search, choose
+
+
+class TextDecoder(text.TextDecoder):
+    """The interface, with `sample`: subclasses give `logits`, `begin` and `step`."""
+
+    @torch.no_grad()
+    def sample(
+        self,
+        z: Latent,
+        rng: Rng | None = None,
+        *,
+        prefix: Tokens | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        beams: int = 1,
+        length_exponent: float = 0.0,
+    ) -> Tokens:
+        """As the interface says."""
+        assert temperature == 0 or rng is not None, "drawing needs a generator"
+        assert beams == 1 or temperature == 0, "either drawing or searching"
+        state = self.begin(z)
+        logits, state = self.step(torch.full((len(z),), BOS, device=z.tokens.device), state)
+        if prefix is not None:
+            logits, state = self._read_prefix(prefix, logits, state)
+        if beams > 1:
+            return beam_search(self.step, logits, state, beams=beams, length_exponent=length_exponent, max_length=self.max_length)
+        written = [torch.full((len(z),), BOS, device=z.tokens.device)]
+        ended = torch.zeros(len(z), dtype=torch.bool, device=z.tokens.device)
+        for place in range(1, self.max_length):
+            ids = choose(logits, rng, temperature, top_p)
+            ids = torch.where(ended, PAD, EOS if place == self.max_length - 1 else ids)
+            written.append(ids)
+            ended = ended | (ids == EOS)
+            # Asking synchronises the device, so not at every token; on the meta device nobody knows.
+            if place % 4 == 0 and not ended.is_meta and bool(ended.all()):
+                break
+            logits, state = self.step(ids, state)
+        out = torch.stack(written, 1)
+        return Tokens(out, out != PAD)
+
+    def _read_prefix(self, prefix: Tokens, logits: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Feeds a prefix whose rows differ in length: rows that ended keep what they have."""
+        ids, mask = text.without_ends(prefix)
+        for place in range(ids.shape[1]):
+            keep, new = mask[:, place], tuple(self.step(ids[:, place], state))
+            logits, state = tree_map(functools.partial(_where, keep), new, (logits, state))
+        return logits, state
+
+
+def _where(keep: Tensor, new: Any, old: Any) -> Any:
+    """`new` where `keep` (b), else `old`, each (b …) or no tensor."""
+    return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old) if isinstance(new, Tensor) and new is not old else new
