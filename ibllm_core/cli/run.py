@@ -69,18 +69,19 @@ def command(
 
 
 def _tell(job: Job, results: Mapping[str, float]) -> None:
-    """The table of figures, where everything is, and what to do next."""
+    """What listeners have to say (the table of figures), else the figures, a line each; where everything is, and what to do next."""
     from rich.console import Console
 
     from ..runs.glossary import Glossary
-    from .results_table import results_table
 
     recipe, path = job.recipe, job.directory.path
-    Console().print(results_table(results, Glossary.of(recipe)))
+    glossary = Glossary.of(recipe)
+    named = {key: (split, glossary.figure(name)) for key in results for split, _, name in [key.partition("/")]}
+    lines = [f"{split}  {figure.full_label}: {figure.shown(results[key])}" for key, (split, figure) in named.items()]
+    for said in job.closing or ["\n".join(lines)]:
+        Console().print(said, highlight=False, markup=False, soft_wrap=isinstance(said, str))
     for name in job.blocked:
         click.echo(f"no {name}: blocked")
-    if job.directory.report.is_file():
-        click.echo(f"report   {shown(job.directory.report)}")
     click.echo(f"figures  {shown(job.directory.results)}")
     click.echo(f"next     {typed('ibllm', 'evaluate', path, '--split', recipe.evaluation.splits[-1])}")
     other = next(place for number in itertools.count(2) if not (place := path.with_name(f"{path.name}-{number}")).exists())

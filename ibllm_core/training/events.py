@@ -160,10 +160,14 @@ class Failed:
 
 @attrs.frozen
 class RunClosed:
-    """The last event of a run whose model was built: its record is written. `status` is ``done``, ``interrupted`` or ``failed``."""
+    """The last event of a run whose model was built: its record is written. `status` is ``done``, ``interrupted`` or ``failed``.
+
+    What listeners append to `closing`, texts or what Rich renders, is shown in the terminal when the run is done.
+    """
 
     run_directory: Path
     status: str
+    closing: list[object] = attrs.field(factory=list)
 
 
 #: Name of a listener's method → the event it is called with.

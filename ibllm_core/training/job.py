@@ -58,12 +58,14 @@ class Job:
 
     Attributes:
         blocked: listeners that every run has, but for this one, in which they are blocked.
+        closing: what listeners have to say in the end (`RunClosed`).
         stopping: True once `stop` was called.
     """
 
     def __init__(self, recipe: Recipe, run_dir: Path | None = None, listeners: Iterable[Listener] = (), command: str = "") -> None:
         self.recipe, self.directory = recipe, RunDirectory(run_dir or Path("runs") / recipe.name)
         self.blocked: list[str] = []
+        self.closing: list[object] = []
         self.stopping = False
         self._listeners, self._command, self._held = tuple(listeners), command, contextlib.ExitStack()
 
@@ -249,7 +251,7 @@ class Job:
     def _close(self, session: Session, status: str) -> None:
         """The last event: it comes when run.json has the timings and errors of all listeners; those of the last event itself follow."""
         self.directory.update(timings=session.bus.clock.read(), hooks=session.bus.record(), notices=session.notices)
-        session.bus.emit(RunClosed(self.directory.path, status))
+        session.bus.emit(RunClosed(self.directory.path, status, self.closing))
         self.directory.update(timings=session.bus.clock.read(), hooks=session.bus.record())
 
     def _record(self, session: Session, report: Report) -> dict[str, Any]:

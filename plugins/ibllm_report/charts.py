@@ -8,10 +8,10 @@ import attrs
 
 from ibllm_core.host.figures import Figure
 from ibllm_core.runs.glossary import Glossary
-from ibllm_core.runs.results import ITEMS, is_number, split_of
 
 from .files import Object, RunFiles, objects
 from .plots import MARKERS, Band, Plot, Series, lines, stages
+from .results import ITEMS, is_number, split_of
 
 _ABOUT_A_ROW = frozenset({"step", "stage", "time", "kind"})
 _OF_A_STAGE = frozenset({"train", "validation", "stage"})

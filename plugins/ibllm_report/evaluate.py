@@ -73,7 +73,7 @@ def command(
         from rich.table import Table
         from rich.text import Text
 
-        from ibllm_core.cli.results_table import results_table
+        from .results_table import results_table
 
         how = Table(title="How they were measured", title_justify="left", show_header=False)
         for name, said in measured.items():

@@ -14,7 +14,8 @@ import attrs
 from ibllm_core.errors import UserError
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.runs.glossary import Glossary
-from ibllm_core.runs.results import is_number
+
+from .results import is_number
 
 Object = Mapping[str, Any]
 

@@ -1,7 +1,8 @@
-"""Every run's report, written when the run has ended, well or not, and once before its first step."""
+"""Every run's report and table of figures, written when the run has ended, well or not, and once before its first step."""
 
 from __future__ import annotations
 
+from ibllm_core.host.output import shown
 from ibllm_core.training.events import Listener, Rehearsed, RunClosed, RunEnded, RunStarted
 
 
@@ -24,6 +25,11 @@ class Report(Listener):
         write_panels(self._run_directory, event.panels)
 
     def on_run_closed(self, event: RunClosed) -> None:
+        from .files import read
         from .page import render
+        from .results_table import results_table
 
-        render(event.run_directory)
+        path = render(event.run_directory)
+        if event.status == "done":
+            files = read(event.run_directory)
+            event.closing.extend([results_table(files.results, files.glossary), f"report   {shown(path)}"])

@@ -13,12 +13,12 @@ import attrs
 
 from ibllm_core.host.units import readable, readable_bytes
 from ibllm_core.runs.glossary import Glossary
-from ibllm_core.runs.results import Cell, ResultsTable, Row, is_number, table
 
 from . import charts, sample_cards
 from .files import Object, RunFiles, described, objects, read
 from .highlight import coloured
 from .panels import read_panels
+from .results import Cell, ResultsTable, Row, is_number, table
 
 _ROLES = {
     "text_encoder": "reads the caption",

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import attrs
 
-from ibllm_core.runs.results import is_number, split_of
+from ibllm_report.results import is_number, split_of
 
 from .findings import Findings, FoundArm, FoundRun
 from .statistics import (

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import attrs
 
-from ibllm_core.runs.results import is_number, split_of
 from ibllm_report import charts as of_a_run
 from ibllm_report.comparisons import SLOTS, Curve, Estimate, Point, Spot, curves, forest, trade_off
 from ibllm_report.files import RunFiles
 from ibllm_report.plots import Plot
+from ibllm_report.results import is_number, split_of
 
 from . import wording
 from .analysis import Analysis

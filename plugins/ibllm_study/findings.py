@@ -15,8 +15,8 @@ import attrs
 from ibllm_core.errors import UserError, suggestion
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.runs.glossary import Glossary
-from ibllm_core.runs.results import ITEMS, is_number, split_of
 from ibllm_report.files import glossary_of
+from ibllm_report.results import ITEMS, is_number, split_of
 
 from .directory import DONE
 

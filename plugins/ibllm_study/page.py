@@ -11,10 +11,10 @@ import attrs
 from ibllm_core.host.figures import DRAWING
 from ibllm_core.host.units import readable, readable_bytes
 from ibllm_core.runs.glossary import Glossary
-from ibllm_core.runs.results import split_of
 from ibllm_report.files import Picture, RunFiles, read
 from ibllm_report.highlight import coloured
 from ibllm_report.page import duration
+from ibllm_report.results import split_of
 from ibllm_report.sample_cards import Deck, decks, right_about, used
 
 from . import charts, tables, wording

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ibllm_core.runs.results import split_of
+from ibllm_report.results import split_of
 
 from . import wording
 from .analysis import Analysis, Line, run_cost

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ibllm_core.runs.results import split_of
+from ibllm_report.results import split_of
 
 from .analysis import Analysis, Line, Unit
 from .findings import Findings, FoundRun

@@ -8,8 +8,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..runs.glossary import Glossary
-from ..runs.results import Cell, table
+from ibllm_core.runs.glossary import Glossary
+
+from .results import Cell, table
 
 
 def results_table(results: Mapping[str, Any], glossary: Glossary) -> Table:
