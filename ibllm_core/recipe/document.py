@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path
 import pathlib
+import shlex
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,6 +64,9 @@ def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes, 
     """The file, what it extends, the documents laid over it and the overrides, as one; `RecipeErrors` where a file cannot be read."""
     file = os.fspath(path)
     layers = list(_chain(file, mistakes))
+    for layer in layers:
+        if "base" in layer.data and {"primary", "seeds"} & layer.data.keys():
+            mistakes.fail(layer.place("base"), "this is a study, no recipe", "a recipe", hint=f"ibllm ablate {shlex.quote(layer.file)}")
     _check_formats(layers, mistakes)
     document = Document(file=layers[0].file)
     for layer in (*reversed(layers), *over, _overrides(file, sets, mistakes)):

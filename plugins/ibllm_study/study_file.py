@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pathlib
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,6 +38,9 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     mistakes = Mistakes(file)
     document = read_file(file, mistakes)
     file = document.file
+    if document.data.keys() & {"extends", "stages", "data", "model"} and not {"base", "primary"} & document.data.keys():
+        what = "this is a recipe, no study"
+        mistakes.fail(document.place(), what, "a study: base, seeds, primary, and what is changed", hint=f"ibllm run {shlex.quote(file)}")
     instead = {key: value for key, value in (("scale", scale), ("seeds", seeds)) if value is not None}
     own = {key: value for key, value in document.data.items() if key not in FREE} | instead
     table = _own(document, mistakes, own)

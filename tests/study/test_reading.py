@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from ibllm_study.plan import Plan, make_plan
 from ibllm_study.study_file import arms, read_study
+from ibllm_testing.fixtures import run_command
 
 from ibllm_core.errors import UserError
+
+TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 
 
 def plan_of(path: Path) -> Plan:
@@ -161,3 +165,29 @@ def test_the_arms_names_make_file_names(write_study) -> None:  # type: ignore[no
     rest = '[variants]\n"λ = 0, no/cycle" = { "losses.joint.lambda" = 0.0, "losses.cycle" = false }\n'
     (arm,) = [arm for arm in arms(read_study(write_study(rest))) if arm.changes]
     assert arm.slug == "lambda-0-no-cycle"
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_study_that_is_taken_for_a_recipe_is_named_as_one(write_study, command: str) -> None:  # type: ignore[no-untyped-def]
+    file = write_study('[axes]\n"losses.joint.lambda" = [0.0]\n')
+    done = run_command(command, file)
+    assert done.code == 2
+    assert f"{file}:2: base: this is a study, no recipe" in done.stderr
+    assert f"hint: ibllm ablate {file}" in done.stderr
+    assert "1 mistake" in done.stderr
+
+
+def test_a_recipe_that_is_taken_for_a_study_is_named_as_one(tmp_path: Path) -> None:
+    done = run_command("ablate", TINY, "--study-dir", tmp_path / "out")
+    assert done.code == 2
+    assert "this is a recipe, no study" in done.stderr
+    assert f"hint: ibllm run {TINY}" in done.stderr
+    assert "1 mistake" in done.stderr
+
+
+def test_recipes_and_studies_are_told_apart() -> None:
+    shown = run_command("recipes", "ibllm").stdout.splitlines()
+    assert {line.split()[1] == "study:" for line in shown if line.startswith("ibllm:ablations/")} == {True}
+    assert {line.split()[1] == "study:" for line in shown if not line.startswith("ibllm:ablations/")} == {False}
+    kinds = {row["address"]: row["kind"] for row in json.loads(run_command("recipes", "ibllm", "--json").stdout)}
+    assert (kinds["ibllm:small"], kinds["ibllm:ablations/lambda"]) == ("recipe", "study")
