@@ -221,7 +221,16 @@ def _suite(title: str, suite: type) -> str:
         r"^    (\w+: .+(?:\n        .+)*)", inspect.cleandoc(suite.__doc__ or "").partition("Attributes:")[2], re.MULTILINE
     )
     stated = [f"- attribute `{line.partition(': ')[0]}`: {_text(' '.join(line.partition(': ')[2].split()))}" for line in attributes]
+    stated += [
+        f"- method `{name}`: {_text(' '.join(inspect.cleandoc(said).partition('Args:')[0].split()))}" for name, said in suite_methods(suite)
+    ]
     return "\n".join([f"## {title}", "", about, "", *stated, *rows])
+
+
+def suite_methods(suite: type) -> list[tuple[str, str]]:
+    """What a suite has beside attributes and checks, with what is said of it; one without a docstring is told of where it comes from."""
+    own = [(name, value) for name, value in vars(suite).items() if not name.startswith(("_", "test_")) and inspect.isfunction(value)]
+    return [(name, value.__doc__) for name, value in own if value.__doc__]
 
 
 def commands(_: str = "") -> str:

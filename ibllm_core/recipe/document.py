@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os.path
 import pathlib
-import shlex
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

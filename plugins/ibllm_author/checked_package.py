@@ -16,6 +16,7 @@ from ibllm_core.host.options import DatasetConfig
 from ibllm_core.recipe.locate import key_path
 from ibllm_core.recipe.structure import structure
 from ibllm_inspect.options import options_of
+from ibllm_inspect.presets import packaged_presets
 
 
 @attrs.frozen
@@ -78,7 +79,7 @@ def subject(manager: Manager, package: str, sets: Iterable[str], data: str) -> S
         data: the dataset that metrics are measured on; empty for the package's own where it brings one, else for a stand-in.
 
     Raises:
-        UserError: no such package; an option that cannot be read or is no component's of the package; no such dataset.
+        UserError: no such package; an option that cannot be read or is no component's of the package; no such dataset; presets that cannot be read.
     """
     rows, given = find(manager, package), read_sets(sets)
     own = [row.name for row in rows if row.kind == "dataset" and row.status == "ok"]
@@ -92,7 +93,8 @@ def subject(manager: Manager, package: str, sets: Iterable[str], data: str) -> S
             raise UserError(f"--set {label}: expected a component of {package}" + (f"; did you mean {guess}?" if guess else ""))
     on = _measured_on(manager, measured_on, given.get(f"dataset.{measured_on}", {})) if measured_on else {}
     faults = {row.label: "; ".join(filter(None, (row.error, row.remedy))) for row in rows if row.status != "ok"}
-    components = [_component(manager, row, given, on) for row in rows if row.kind and row.status == "ok"]
+    presets = packaged_presets(rows[0].distribution)
+    components = [_component(manager, row, given, presets, on, chosen=bool(data)) for row in rows if row.kind and row.status == "ok"]
     plugins = tuple(dict.fromkeys(row.plugin for row in rows))
     return Subject(rows[0].distribution, rows[0].version, plugins, tuple(components), faults)
 
@@ -108,9 +110,19 @@ def _measured_on(manager: Manager, name: str, options: Mapping[str, Any]) -> dic
     return {"dataset": (name, dict(options)), "split": config.reported_splits()[0]}
 
 
-def _component(manager: Manager, row: Row, given: Mapping[str, Mapping[str, Any]], on: Mapping[str, Any]) -> Component:
-    options = given.get(f"{row.kind}.{row.name}", {})
-    made = Component(row.kind, row.name, row.summary, options, on if row.kind == "metric" else {})
+def _component(
+    manager: Manager,
+    row: Row,
+    given: Mapping[str, Mapping[str, Any]],
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    on: Mapping[str, Any],
+    chosen: bool,
+) -> Component:
+    """A component with the options of its package's presets and those given; measured as the presets say unless data were `chosen`."""
+    preset = presets.get(row.kind, {}).get(row.name, {})
+    options = {**preset.get("options", {}), **given.get(f"{row.kind}.{row.name}", {})}
+    own = {key: preset[key] for key in ("dataset", "split") if key in preset and not chosen}
+    made = Component(row.kind, row.name, row.summary, options, {**on, **own} if row.kind == "metric" else {})
     try:
         needed = [option.key for option in options_of(manager.config_class(row.kind, row.name)) if option.required]
     except PluginError as error:

@@ -22,6 +22,8 @@ from ibllm_testing import SUITES, cover
 
 globals().update(cover(SUITES[{kind!r}], {distribution!r}, {presets!r}, but={others!r}))
 """
+#: How the reason of a check that was skipped by `ibllm_testing.Suite.excuses` begins; said here too, for that module needs torch.
+EXCUSED = "excused: "
 #: The line that pytest ends a traceback with.
 _PLACE = re.compile(r"^(.+):(\d+): \w+$", re.MULTILINE)
 
@@ -33,6 +35,7 @@ class Verdict:
     Attributes:
         status: ``passed``, ``failed``, or ``untested`` where it could not be tried.
         checks: how many there were; `skipped` of them had no place here.
+        excused: check → why the package says that it cannot be kept; not among the skipped.
         failures: check → what is wrong; for one that is untested, why it is.
         seconds: that the checks took.
     """
@@ -41,6 +44,7 @@ class Verdict:
     checks: int = 0
     skipped: int = 0
     failures: Mapping[str, str] = attrs.field(factory=dict)
+    excused: Mapping[str, str] = attrs.field(factory=dict)
     seconds: float = 0.0
 
 
@@ -68,7 +72,7 @@ def run(subject: Subject) -> dict[str, Verdict]:
         )  # fmt: skip
         cases = _cases(folder / "result.xml")
     for component in tried:
-        own = [case for case in cases if case.get("classname") == f"test_{component.kind}.Test_{component.name}"]
+        own = [case for case in cases if _class_of(case).partition("/")[0] == f"test_{component.kind}.Test_{component.name}"]
         verdicts[component.label] = _verdict(own) if own else Verdict("failed", failures={"the checks ended early": last_words(done)})
     return {component.label: verdicts[component.label] for component in subject.components}
 
@@ -96,15 +100,25 @@ def _cases(path: Path) -> list[ElementTree.Element]:
         return []
 
 
+def _class_of(case: ElementTree.Element) -> str:
+    return case.get("classname") or ""
+
+
 def _verdict(cases: Iterable[ElementTree.Element]) -> Verdict:
-    checks, skipped, seconds, failures = 0, 0, 0.0, {}
+    checks, skipped, seconds, failures, excused = 0, 0, 0.0, {}, {}
     for case in cases:
+        variant = _class_of(case).partition("/")[2]
+        name = (f"{variant}: " if variant else "") + (case.get("name") or "").removeprefix("test_").replace("_", " ")
         checks, seconds = checks + 1, seconds + float(case.get("time") or 0)
         wrong = next((found for tag in ("failure", "error") if (found := case.find(tag)) is not None), None)
         if wrong is not None:
-            failures[(case.get("name") or "").removeprefix("test_").replace("_", " ")] = _described(wrong)
-        skipped += case.find("skipped") is not None
-    return Verdict("failed" if failures else "passed", checks, skipped, failures, round(seconds, 3))
+            failures[name] = _described(wrong)
+        left_out = case.find("skipped")
+        reason = "" if left_out is None else left_out.get("message") or ""
+        if reason.startswith(EXCUSED):
+            excused[name] = reason.removeprefix(EXCUSED)
+        skipped += left_out is not None and name not in excused
+    return Verdict("failed" if failures else "passed", checks, skipped, failures, excused, round(seconds, 3))
 
 
 def _described(wrong: ElementTree.Element) -> str:

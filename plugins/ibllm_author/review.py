@@ -139,13 +139,16 @@ def _wrong(text: str) -> str:
 
 
 def _contract(label: str, verdict: contract.Verdict) -> list[str]:
-    skipped = f", {verdict.skipped} skipped" if verdict.skipped else ""
+    counts = {"skipped": verdict.skipped, "excused": len(verdict.excused)}
+    skipped = "".join(f", {count} {word}" for word, count in counts.items() if count)
+    excused = [f"    excused: {check}: {reason}" for check, reason in verdict.excused.items()]
     if verdict.status == "passed":
-        return [f"  {label}: {verdict.checks} checks passed{skipped}, {verdict.seconds:.1f} s"]
+        kept = verdict.checks - verdict.skipped - len(verdict.excused)
+        return [f"  {label}: {kept} checks passed{skipped}, {verdict.seconds:.1f} s", *excused]
     if verdict.status == "untested":
         return [_wrong(f"{label}: not tested: {why}") for why in verdict.failures.values()]
     head = f"{label}: {len(verdict.failures)} of {verdict.checks} checks failed{skipped}" if verdict.checks else f"{label}: failed"
-    return [_wrong(head), *(_wrong(f"  {check}: {why}") for check, why in verdict.failures.items())]
+    return [_wrong(head), *(_wrong(f"  {check}: {why}") for check, why in verdict.failures.items()), *excused]
 
 
 def _described(result: Mapping[str, Any]) -> str:

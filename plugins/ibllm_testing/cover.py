@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ibllm_core.errors import suggestion
 from ibllm_core.host import manager as plugins
+from ibllm_inspect.presets import packaged_presets
 
 from .suite import Suite
 
@@ -18,16 +20,27 @@ def cover(
     Args:
         distribution: the package whose components are tested.
         presets: component, or ``component/variant`` for a second set of options → attributes of its class (``options``, ``never_trained``, …).
+            They are laid over those that the package brings (``conformance.toml``), options one by one.
         but: components whose classes are written by hand.
     """
     own = [row.name for row in plugins.manager().rows() if (row.kind, row.distribution, row.status) == (suite.kind, distribution, "ok")]
-    given = dict(presets or {})
+    brought = packaged_presets(distribution).get(suite.kind, {})
+    given = {name: _laid_over(brought.get(name, {}), (presets or {}).get(name, {})) for name in [*brought, *(presets or {})]}
     unknown = {name.partition("/")[0] for name in given} - set(own)
     assert not unknown, f"presets for {', '.join(sorted(unknown))}, which {distribution} does not offer as {suite.kind}: {', '.join(own)}"
-    wanted = {name: given.get(name, {}) for name in [*own, *given] if name not in but}
+    for name, attributes in given.items():
+        for attribute in attributes:
+            known = [word for word in dir(suite) if not word.startswith(("_", "test_"))]
+            assert attribute in known, f"the presets of {suite.kind}.{name} give {attribute!r}; {suggestion(attribute, known)}"
+    wanted = {name: given.get(name, {}) for name in dict.fromkeys([*own, *given]) if name.partition("/")[0] not in but}
     return {
         title(name): type(title(name), (suite,), {"component": name.partition("/")[0], **attributes}) for name, attributes in wanted.items()
     }
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    options = {**below.get("options", {}), **above.get("options", {})}
+    return {**below, **above, **({"options": options} if options else {})}
 
 
 def title(name: str) -> str:

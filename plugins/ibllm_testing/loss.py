@@ -282,6 +282,26 @@ class LossSuite(Suite):
             found.append(self._values(loss, model, m))
         same(found[1], found[0], f"{self._name}: equal seed, step and batch must give equal values; draw from cycle.rng(…)")
 
+    def test_it_is_played_in_training(self, device: torch.device) -> None:
+        """In training mode, as it is in a run: finite values of the right shape, for three items and for one; their gradients are finite; the same key
+        gives the same value, dropout included, whatever torch's generator holds; another step does not fail."""
+        _, _, m = self._ready(device)
+        found = []
+        for number in range(2):
+            torch.manual_seed(number)
+            loss, model = self.make(device=device).train(), self.model(device).train()
+            found.append(self._values(loss, model, m))
+        same(
+            found[1], found[0], f"{self._name}: in training mode equal seed, step and batch must give equal values; draw from cycle.rng(…)"
+        )
+        for step, some in enumerate((m, m.take(0)), 1):
+            for player, value in self._sides(loss, self.cycle(model, loss, some, step=step)).items():
+                has_shape(f"{self._name}: the {player}'s value in training mode", _first(value), "", ())
+                finite({f"the {player}'s value": _first(value)}, f"in training mode, for {len(some)} items: {self._name}")
+                _backward(value)
+        gradients = {f"the gradient of {n}": p.grad for n, p in [*model.named_parameters(), *loss.named_parameters()] if p.grad is not None}
+        finite(gradients, f"in training mode: {self._name}")
+
     def test_padding_never_changes_a_value(self, device: torch.device) -> None:
         """Texts with more padding after them (PAD, masked) give the same value and critic's value."""
         loss, model, m = self._ready(device)

@@ -53,6 +53,7 @@ class MetricSuite(Suite):
     ordered: str = ""
 
     def data(self) -> Dataset:
+        """The dataset that is measured on."""
         name, options = self.dataset
         if not name:
             return SquaresDataset()
@@ -62,18 +63,18 @@ class MetricSuite(Suite):
         made: Dataset = manager.factory("dataset", name)(config, Context())
         return made
 
-    def model(self, device: torch.device, shape: tuple[int, int, int]) -> Model:
-        """Stand-ins of every part, with a tokenizer that can spell."""
+    def model(self, device: torch.device, shape: tuple[int, int, int], seed: int = 5) -> Model:
+        """Stand-ins of every part, with a tokenizer that can spell; `seed` of their weights."""
         context = Context(image_shape=shape, width=LATENT, latent=LATENT, tokenizer=LetterTokenizer(max_length=12))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(5)
+            torch.manual_seed(seed)
             return stand_ins(context).to(device)
 
-    def evaluation(self, device: torch.device, batch: int = 5) -> Evaluation:
-        """The first items of the split."""
+    def evaluation(self, device: torch.device, batch: int = 5, seed: int = 5) -> Evaluation:
+        """The first items of the split, for a model whose weights are drawn with `seed`."""
         data = self.data()
         items = min(ITEMS, data.sizes()[self.split])
-        return Evaluation(self.model(device, data.image_shape), data, self.split, items=items, batch=batch)
+        return Evaluation(self.model(device, data.image_shape, seed), data, self.split, items=items, batch=batch)
 
     def _figures(self, evaluation: Evaluation) -> dict[str, float]:
         found: dict[str, float] = self.make().evaluate(evaluation)
@@ -175,6 +176,21 @@ class MetricSuite(Suite):
         expect(
             bool(changed),
             f"{self._name}: record gives no hash that differs on other items: expected one of what the figures were compared with",
+        )
+
+    def test_the_record_does_not_follow_the_weights(self, device: torch.device) -> None:
+        """`record` says how a figure was measured, not what came out: for another model it is the same. Otherwise no two runs could be compared."""
+        records = []
+        for seed in (5, 6):
+            metric, evaluation = self.make(), self.evaluation(device, seed=seed)
+            metric.evaluate(evaluation)
+            records.append(dict(metric.record(evaluation)))
+        first, second = records
+        others = [f"{key} = {first.get(key)!r} and {second.get(key)!r}" for key in {**first, **second} if first.get(key) != second.get(key)]
+        expect(
+            not others,
+            f"{self._name}: record differs for a model with other weights: {', '.join(others)}; it is for what was measured, and how: "
+            "leave out what follows from the model",
         )
 
 

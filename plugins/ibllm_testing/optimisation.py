@@ -115,10 +115,13 @@ class OptimizerSuite(Suite):
 
 
 class ScheduleSuite(Suite):
-    """A factor on the learning rate over a stage."""
+    """A factor on the learning rate over a stage.
+
+    Attributes:
+        lengths: steps of a stage that are tried.
+    """
 
     kind = "schedule"
-    #: Lengths of a stage that are tried.
     lengths: tuple[int, ...] = (1, 2, 3, 10, 1000)
 
     def test_it_is_defined_for_every_step(self) -> None:

@@ -36,12 +36,12 @@ class PartSuite(Suite):
         never_trained: parameter name (or pattern, ``head.*``) → why no gradient may reach it.
         steps: training steps within which every parameter must be reached; rare events (a dropped condition) may need more.
         bf16: how far results under bf16 autocast may be off, as a fraction of their size.
+        sees_images: whether an image reaches the part: then other image shapes are tried.
     """
 
     never_trained: Mapping[str, str] = MappingProxyType({})
     steps: int = 12
     bf16: float = 0.1
-    #: Whether an image reaches the part: then other image shapes are tried.
     sees_images: ClassVar[bool] = True
 
     @abstractmethod
@@ -117,6 +117,7 @@ class PartSuite(Suite):
                 self.check_meta_shapes(part, m)
 
     def check_meta_shapes(self, part: Any, m: Inputs) -> None:
+        """The same on the meta device, which has no numbers."""
         self.check_shapes(part, m)
 
     def test_padding_never_changes_a_result(self, device: torch.device) -> None:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from ibllm_core.errors import suggestion
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.host.options import Config
@@ -42,6 +43,10 @@ from .stand_ins import LetterTokenizer
 WIDTH, LATENT = 16, 12
 
 
+#: How the reason of a check that was skipped by `Suite.excuses` begins.
+EXCUSED = "excused: "
+
+
 class Suite:
     """What is asked of every component: options, imports, capabilities.
 
@@ -49,6 +54,7 @@ class Suite:
         component: its name, as after ``use =``.
         options: as in a recipe; what is left out keeps its default. Small sizes make quick tests.
         requires: modules (of an extra) without which the tests are skipped.
+        excuses: name of a check → why the component cannot keep it. The check is skipped, and the reason is shown.
         image_shape: (c, h, w) of the images.
     """
 
@@ -56,14 +62,27 @@ class Suite:
     component: str = ""
     options: Mapping[str, Any] = MappingProxyType({})
     requires: tuple[str, ...] = ()
+    excuses: Mapping[str, str] = MappingProxyType({})
     image_shape: tuple[int, int, int] = (3, 32, 32)
 
     # How the component is made.
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Raises `TypeError` for an excuse of a check that there is not, or without a reason."""
+        super().__init_subclass__(**more)
+        checks = [name for name in dir(cls) if name.startswith("test_")]
+        for check, reason in cls.excuses.items():
+            if check not in checks:
+                raise TypeError(f"{cls.__name__}: excuses names {check!r}; {suggestion(check, checks)}")
+            if not reason.strip():
+                raise TypeError(f"{cls.__name__}: excuses gives no reason for {check}")
+
     @pytest.fixture(autouse=True)
-    def _required(self) -> None:
+    def _required(self, request: pytest.FixtureRequest) -> None:
         for module in self.requires:
             pytest.importorskip(module)
+        if request.function.__name__ in self.excuses:
+            pytest.skip(f"{EXCUSED}{self.excuses[request.function.__name__]}")
 
     @pytest.fixture
     def device(self) -> Iterator[torch.device]:
@@ -72,10 +91,12 @@ class Suite:
             yield found
 
     def config_class(self) -> type[Config]:
+        """The class of the component's options, as its package registers it."""
         assert self.component, f"{type(self).__name__} names no component: say component = …"
         return plugins.manager().config_class(self.kind, self.component)
 
     def factory(self) -> Callable[..., Any]:
+        """What makes the component, as its package registers it."""
         return plugins.manager().factory(self.kind, self.component)
 
     def config(self) -> Config:

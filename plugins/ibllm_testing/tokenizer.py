@@ -27,6 +27,7 @@ class TokenizerSuite(Suite):
     corpus: tuple[str, ...] = tuple(SquaresDataset().corpus()[:24])
 
     def trained(self) -> Any:
+        """The component, trained on the corpus."""
         tokenizer = self.make()
         tokenizer.train(self.corpus)
         return tokenizer

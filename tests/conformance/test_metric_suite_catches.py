@@ -46,6 +46,14 @@ class Needy(Mood):
         return super().evaluate(evaluation)
 
 
+class Following(Mood):
+    """Its record says how many parameters are above zero."""
+
+    def record(self, evaluation: Any) -> dict[str, Any]:
+        above = sum(int((p > 0).sum()) for p in evaluation.model.parameters())
+        return {**super().record(evaluation), "above": above}
+
+
 def measuring(
     metric: Callable[[], Metric] = Mood, figures: tuple[Figure, ...] = (CALM,), marks: tuple[Mark, ...] = (Mark("calm"),)
 ) -> Suite:
@@ -80,6 +88,7 @@ def test_a_sound_metric_passes(check: str) -> None:
         (measuring(Beyond), "test_figures_are_numbers", r"a fraction is in \[0, 1\]"),
         (measuring(Needy), "test_a_few_items_are_enough", "ValueError on 2 items of a model that was never trained: too few"),
         (measuring(Boasting), "test_panels_are_what_a_report_can_show", "panels gives a dict: expected Panel"),
+        (measuring(Following), "test_the_record_does_not_follow_the_weights", "record differs for a model with other weights: above = "),
         (measuring(marks=()), "test_marks_are_one_for_each_item", "which the config's marks\\(\\) does not name"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else "",

@@ -504,9 +504,34 @@ class Coarse(Loss):
         return cycle.text_nll.mean() * (2 if torch.is_autocast_enabled(cycle.y.device.type) else 1)
 
 
+class Dropping(Loss):
+    """Draws its dropout from torch's generator; nobody sees it in evaluation mode."""
+
+    def forward(self, cycle: Cycle) -> Value:
+        return nn.functional.dropout(cycle.text_nll, training=self.training).mean()
+
+
+class Bursting(Loss):
+    """Has no value in training mode."""
+
+    def forward(self, cycle: Cycle) -> Value:
+        return cycle.text_nll.mean() / (0 if self.training else 1)
+
+
+class Steep(Loss):
+    """Has no gradient in training mode."""
+
+    def forward(self, cycle: Cycle) -> Value:
+        value = cycle.text_nll.mean()
+        return (value - value.detach()).abs().sqrt() if self.training else value
+
+
 @pytest.mark.parametrize(
     ("cls", "options", "check", "words"),
     [
+        (Dropping, Reads, "test_it_is_played_in_training", "in training mode equal seed, step and batch must give equal values"),
+        (Bursting, Reads, "test_it_is_played_in_training", "not finite in training mode"),
+        (Steep, Reads, "test_it_is_played_in_training", "the gradient of .* not finite in training mode"),
         (Attached, Adversarial, "test_the_critics_side_leaves_the_model_alone", "gives gradients to image_decoder, text_encoder"),
         (PerItem, Adversarial, "test_values_are_finite_and_of_the_right_shape", "has shape"),
         (Straying, Reads, "test_gradients_reach_what_it_needs_and_nothing_else", "reach image_decoder, text_encoder"),
@@ -525,6 +550,22 @@ class Coarse(Loss):
 def test_broken_losses_are_caught(cls: type[Loss], options: type[Config], check: str, words: str) -> None:
     with pytest.raises(AssertionError, match=words):
         run(suite(LossSuite, lambda *_: cls(), options), check)
+
+
+def test_what_is_wrong_in_training_only_passes_all_other_checks() -> None:
+    """So that the check that is meant for it is needed."""
+    for cls in (Dropping, Bursting):
+        tested = suite(LossSuite, lambda *_, cls=cls: cls(), Reads)
+        for check in set(checks(tested)) - {"test_it_is_played_in_training"}:
+            run(tested, check)
+
+
+def test_an_excuse_is_for_a_check_that_there_is_and_has_a_reason() -> None:
+    with pytest.raises(TypeError, match="excuses names 'test_bf16_gives_nearly_same'; did you mean 'test_bf16_gives_nearly_the_same'"):
+        suite(LossSuite, lambda *_: Dicing(), Reads, excuses={"test_bf16_gives_nearly_same": "it cannot"})
+    with pytest.raises(TypeError, match="no reason for test_bf16_gives_nearly_the_same"):
+        suite(LossSuite, lambda *_: Dicing(), Reads, excuses={"test_bf16_gives_nearly_the_same": " "})
+    suite(LossSuite, lambda *_: Dicing(), Reads, excuses={"test_bf16_gives_nearly_the_same": "its logits overflow"})
 
 
 # Data, optimizers, schedules.

@@ -10,7 +10,8 @@ import attrs
 import click
 import pytest
 from ibllm_inspect.options import options_of
-from ibllm_testing import SUITES
+from ibllm_testing import SUITES, Suite
+from ibllm_testing.parts import PartSuite
 
 from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host import entry_points, hookspecs, packaged
@@ -219,3 +220,12 @@ def test_the_readmes_figures_are_the_measured_ones() -> None:
     text = measured.README.read_text(encoding="utf-8")
     assert measured.readme(text) == text
     assert "scene_exact" in text
+
+
+@pytest.mark.parametrize("suite", [Suite, PartSuite, *SUITES.values()], ids=lambda suite: suite.__name__)
+def test_every_public_name_of_a_suite_is_documented(suite: type[Suite]) -> None:
+    """Authors override them, so the page says what each is for."""
+    text = page("reference/conformance.md")
+    for name in (name for name in vars(suite) if not name.startswith(("_", "test_")) and name not in ("kind", "device")):
+        said = [f"- {what} `{name}`" in text for what in ("attribute", "method")]
+        assert any(said), f"{suite.__name__}.{name} is not documented"

@@ -165,7 +165,7 @@ def test_packaged_recipes_are_listed(recipes, capsys):
     assert main(["recipes", "ink-pot", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["address"] for row in rows] == ["ink-pot:deep/far", "ink-pot:half", "ink-pot:small"]
-    assert set(rows[0]) == {"address", "distribution", "version", "name", "summary", "path"}
+    assert set(rows[0]) == {"address", "distribution", "version", "name", "kind", "summary", "path"}
     assert Path(rows[0]["path"]).is_file()
     assert main(["recipes", "ink-pod"]) == 2
     assert "did you mean 'ink-pot'?" in capsys.readouterr().err

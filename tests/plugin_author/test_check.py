@@ -6,8 +6,8 @@ import json
 import sys
 
 import pytest
-from ibllm_author import checked_package, contract, imports, process
-from ibllm_testing import speed
+from ibllm_author import checked_package, contract, imports, process, review
+from ibllm_testing import ScheduleSuite, cover, speed
 from ibllm_testing.fixtures import run_command
 
 from ibllm_core.errors import UserError
@@ -100,6 +100,66 @@ def test_a_part_that_wants_options_gets_them(package, monkeypatch):
     assert contract.run(found)["schedule.flat"].status == "untested"
     given = checked_package.subject(plugins.manager(), "flat-rate", ["schedule.flat.low=0.25"], "")
     assert (given.components[0].options, given.components[0].hindrance) == ({"low": 0.25}, "")
+
+
+PRESETS = """
+["schedule"."flat"]
+options = { low = 0.0 }
+excuses = { test_it_moves_at_all = "it stands still on purpose" }
+
+["schedule"."flat/half"]
+options = { low = 0.5 }
+"""
+
+
+@pytest.mark.slow
+def test_a_package_says_itself_how_its_parts_are_tested(package, site):
+    """Options, variants and excuses come from its conformance.toml; what is excused is counted and shown with its reason."""
+    package(default="")
+    (site.folder / "flat_rate" / "conformance.toml").write_text(PRESETS, encoding="utf-8")
+    found = checked_package.subject(plugins.manager(), "flat-rate", (), "")
+    assert (found.components[0].options, found.components[0].hindrance) == ({"low": 0.0}, "")
+    assert checked_package.subject(plugins.manager(), "flat-rate", ["schedule.flat.low=1"], "").components[0].options == {"low": 1}
+    verdict = contract.run(found)["schedule.flat"]
+    assert (verdict.status, verdict.failures) == ("passed", {})
+    assert verdict.excused == {"it moves at all": "it stands still on purpose"}
+    checks = len([name for name in dir(ScheduleSuite) if name.startswith("test_")])
+    assert verdict.checks == 2 * checks
+    lines = review._contract("schedule.flat", verdict)
+    assert lines[0].startswith(f"  schedule.flat: {2 * checks - 1} checks passed, 1 excused, ")
+    assert lines[1] == "    excused: it moves at all: it stands still on purpose"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[schedul.flat]\n", "no kind 'schedul'; did you mean 'schedule'?"),
+        ("schedule = 3\n", r"expected a table \[schedule.NAME\]"),
+        ("[schedule\n", "conformance.toml cannot be read"),
+    ],
+)
+def test_presets_that_cannot_be_read_are_named(package, site, text, message):
+    package()
+    (site.folder / "flat_rate" / "conformance.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        checked_package.subject(plugins.manager(), "flat-rate", (), "")
+
+
+def test_presets_name_what_the_suite_and_the_package_have(package, site):
+    package()
+    presets = site.folder / "flat_rate" / "conformance.toml"
+    presets.write_text("[schedule.flat]\noption = { low = 1.0 }\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match=r"the presets of schedule\.flat give 'option'; did you mean 'options'"):
+        cover(ScheduleSuite, "flat-rate")
+    presets.write_text("[schedule.flet]\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="presets for flet, which flat-rate does not offer as schedule: flat"):
+        cover(ScheduleSuite, "flat-rate")
+    presets.write_text("[schedule.flat]\noptions = { low = 0.25 }\nlengths = [3]\n", encoding="utf-8")
+    made = cover(ScheduleSuite, "flat-rate", {"flat/half": {"options": {"low": 0.5}}})
+    assert {name: (cls.options, cls.lengths) for name, cls in made.items()} == {
+        "Test_flat": ({"low": 0.25}, (3,)),
+        "Test_flat/half": ({"low": 0.5}, ScheduleSuite.lengths),
+    }
 
 
 def test_a_plugin_that_does_not_load_fails(package, capsys):
