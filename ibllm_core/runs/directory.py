@@ -1,4 +1,4 @@
-"""A run is a directory: what it holds, and how it is opened."""
+"""A run is a directory: what it holds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..interfaces.dataset import Dataset
-    from ..model.model import Model
     from ..recipe.schema import Recipe
 
 #: The file that is locked while a process trains in a run directory.
@@ -143,54 +140,3 @@ class RunDirectory:
     def update(self, **values: Any) -> None:
         """Writes values into run.json."""
         write_json(self / "run.json", self.info() | values)
-
-
-class Run:
-    """A finished (or unfinished) run, opened.
-
-    Args:
-        device: where its model goes; by default where it was trained, if there is such a device here.
-
-    Example:
-        >>> run = ibllm.open("runs/joint")                        # doctest: +SKIP
-        >>> images = run.model.generate(["a small red circle at the top left"])   # doctest: +SKIP
-    """
-
-    def __init__(self, path: str | os.PathLike[str], device: str | None = None) -> None:
-        self.directory, self.device = RunDirectory(Path(path)), device
-        if not self.directory.recipe.is_file():
-            raise UserError(f"{path} is no run directory: it holds no recipe.toml")
-
-    @property
-    def path(self) -> Path:
-        return self.directory.path
-
-    @cached_property
-    def info(self) -> dict[str, Any]:
-        return self.directory.info()
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The recipe as it was resolved when the run started."""
-        return self.directory.load()
-
-    @cached_property
-    def results(self) -> dict[str, float]:
-        """The flat table of figures. Raises `UserError` where the run has not got so far."""
-        found = read_json(self.directory.results)
-        if found is None:
-            raise UserError(f"{self.path} has no results yet; go on with it: ibllm run {self.path} --resume")
-        return found
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        from ..model import build
-
-        return build.build_dataset(self.recipe)
-
-    @cached_property
-    def model(self) -> Model:
-        """The trained model, on its device."""
-        from .model_folder import open_model
-
-        return open_model(self.directory.model, self.recipe, self.device)

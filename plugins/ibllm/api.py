@@ -4,15 +4,71 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ibllm_core.errors import UserError
+from ibllm_core.runs.directory import RunDirectory, read_json
 
 if TYPE_CHECKING:
+    from ibllm_core.interfaces.dataset import Dataset
+    from ibllm_core.model.model import Model
     from ibllm_core.recipe.schema import Recipe
-    from ibllm_core.runs.directory import Run
     from ibllm_core.training.events import Listener
 
-__all__ = ["LoadedRecipe", "open", "recipe"]
+__all__ = ["LoadedRecipe", "Run", "open", "recipe"]
+
+
+class Run:
+    """A finished (or unfinished) run, opened.
+
+    Args:
+        device: where its model goes; by default where it was trained, if there is such a device here.
+
+    Example:
+        >>> run = ibllm.open("runs/joint")                        # doctest: +SKIP
+        >>> images = run.model.generate(["a small red circle at the top left"])   # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | os.PathLike[str], device: str | None = None) -> None:
+        self.directory, self.device = RunDirectory(Path(path)), device
+        if not self.directory.recipe.is_file():
+            raise UserError(f"{path} is no run directory: it holds no recipe.toml")
+
+    @property
+    def path(self) -> Path:
+        return self.directory.path
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        return self.directory.info()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe as it was resolved when the run started."""
+        return self.directory.load()
+
+    @cached_property
+    def results(self) -> dict[str, float]:
+        """The flat table of figures. Raises `UserError` where the run has not got so far."""
+        found = read_json(self.directory.results)
+        if found is None:
+            raise UserError(f"{self.path} has no results yet; go on with it: ibllm run {self.path} --resume")
+        return found
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        from ibllm_core.model import build
+
+        return build.build_dataset(self.recipe)
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model, on its device."""
+        from ibllm_core.runs.model_folder import open_model
+
+        return open_model(self.directory.model, self.recipe, self.device)
 
 
 class LoadedRecipe:
@@ -74,6 +130,4 @@ def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int |
 
 def open(path: str | os.PathLike[str], *, device: str | None = None) -> Run:
     """Opens a run directory; its model goes to `device`, by default to the one that it was trained on, if there is such a one here."""
-    from ibllm_core.runs.directory import Run
-
     return Run(path, device)

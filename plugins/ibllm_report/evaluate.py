@@ -23,7 +23,7 @@ def command(
     run: Path, splits: tuple[str, ...], seed: int | None, items: int | None, device: str | None, away: tuple[str, ...], as_json: bool
 ) -> int:
     """Measure the trained model of RUN on held-out data. Nothing in RUN is changed."""
-    from ibllm_core.runs.directory import Run
+    from ibllm.api import Run
 
     opened = Run(run, device)
     plan = opened.recipe.evaluation

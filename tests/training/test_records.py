@@ -8,9 +8,9 @@ import attrs
 import numpy as np
 from click.testing import CliRunner
 
+from ibllm.api import Run
 from ibllm_core.cli.main import cli
 from ibllm_core.model.evaluation import Evaluation
-from ibllm_core.runs.directory import Run
 
 
 def test_every_metric_of_every_reported_split_is_recorded(finished: Path) -> None:

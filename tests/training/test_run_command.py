@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ibllm
-from ibllm_core.runs.directory import Run
+from ibllm.api import Run
 
 from .conftest import TINY, invoke
 
