@@ -21,8 +21,8 @@ from ..recipe.schema import Recipe
 from .directory import read_json, write_json, write_text
 from .provenance import load_recorded
 
-#: The model's weights, and those of losses that have their own.
-WEIGHTS, LOSSES = "weights.safetensors", "losses.safetensors"
+#: The weights of the model's parts (``parts.NAME.…``) and, for runs that start from this one, of losses that have their own (``losses.NAME.…``).
+WEIGHTS = "weights.safetensors"
 
 
 def save_model(
@@ -30,7 +30,6 @@ def save_model(
     recipe: Recipe,
     model: Model,
     weights: Mapping[str, Tensor],
-    losses: Mapping[str, Tensor],
     tokenizers: Mapping[str, Tokenizer],
     record: Mapping[str, Any],
 ) -> None:
@@ -38,9 +37,7 @@ def save_model(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name, tensors in ((WEIGHTS, weights), (LOSSES, losses)):
-        if tensors:
-            write_weights(partial / name, tensors)
+    write_weights(partial / WEIGHTS, weights)
     for name, tokenizer in tokenizers.items():
         write_text(partial / f"tokenizer-{name}.json", tokenizer.state())
     write_text(partial / "recipe.toml", recipe.source)
@@ -61,7 +58,7 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     if recipe is None:
         recipe = load_recorded(folder / "recipe.toml", read_json(folder / "model.json") or {}, str(folder))
     model = build.build_model(recipe, build.build_tokenizers(recipe, saved=folder), build.image_shape(recipe))
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing, unexpected = model.load_state_dict({f"parts.{name}": t for name, t in of("parts", weights).items()}, strict=False)
     if missing or unexpected:
         raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
     if flaws := not_finite(weights, {name for name, _ in model.named_buffers()}):
@@ -78,6 +75,11 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Writes tensors as safetensors, each with memory of its own."""
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
+
+
+def of(owner: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part or loss, by its own names."""
+    return {name.removeprefix(f"{owner}."): t for name, t in tensors.items() if name.startswith(f"{owner}.")}
 
 
 def not_finite(tensors: Mapping[str, Tensor], infinite: Collection[str] = ()) -> list[str]:

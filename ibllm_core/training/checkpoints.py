@@ -66,7 +66,10 @@ def load(folder: Path) -> Checkpoint:
             raise UserError(f"{', '.join(changed)} is not as it was written")
         if not isinstance(state, dict) or not state.keys() >= _KEYS:
             raise UserError(f"{_STATE} does not hold {', '.join(sorted(_KEYS))}")
-        return Checkpoint(state, {Path(name).stem: load_file(folder / name) for name in hashes if name.endswith(".safetensors")})
+        tensors = {Path(name).stem: load_file(folder / name) for name in hashes if name.endswith(".safetensors")}
+        # ibllm 0.1 wrote the losses' weights apart.
+        tensors["weights"] |= {f"losses.{name}": tensor for name, tensor in tensors.pop("losses", {}).items()}
+        return Checkpoint(state, tensors)
     except OSError as error:
         raise UserError(f"{Path(error.filename or folder).name}: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:

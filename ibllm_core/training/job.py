@@ -210,10 +210,7 @@ class Job:
         with clock.timed("evaluation"):
             record = {name: info[name] for name in sorted(_RECORD)} | {"sources": self._sources["sources"]}
             with session.average.used():
-                shared = session.shared()
-                save_model(
-                    self.directory.model, self.recipe, session.model, shared["weights"], shared["losses"], session.tokenizers, record
-                )
+                save_model(self.directory.model, self.recipe, session.model, session.shared()["weights"], session.tokenizers, record)
             results, measured, panels = measure(session)
             write_json(self.directory.results, results)
         session.bus.emit(Logged("result", "end", 0, session.step, results))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Module
 
 from ..errors import Notice, UserError
 from ..interfaces.loss import CriticLoss
@@ -22,7 +22,7 @@ from ..model.stage import StageTrainer
 from ..recipe.checks import unshared
 from ..recipe.schema import Init, Recipe, Stage
 from ..runs.directory import RunDirectory
-from ..runs.model_folder import LOSSES, WEIGHTS, not_finite, read_weights
+from ..runs.model_folder import WEIGHTS, not_finite, of, read_weights
 from . import checkpoints
 from .distributed import described, join
 from .events import Bus
@@ -40,7 +40,8 @@ class Session:
     Attributes:
         unpaired: ``text`` and ``images`` → further datasets, where the recipe names such.
         best: what the stages share (`shared`) at the stage's best validation, its groups called ``best-GROUP``; empty before it.
-        average: of the parameters of all parts and losses but the critic's; of nothing where no stage wants one.
+        modules: ``parts.NAME`` and ``losses.NAME`` → what has weights.
+        average: of all of them but the critic's; of nothing where no stage wants one.
         records: one entry a finished stage, for run.json.
         notices: what was told (`tell`).
         step: iterations done over all stages.
@@ -72,7 +73,11 @@ class Session:
         self.losses = {name: loss.to(device) for name, loss in build.build_losses(recipe, tuple(named), self.model).items()}
         self.ranks.same(t for module in (self.model, *self.losses.values()) for t in module.state_dict().values())
         self.metrics = build.build_metrics(recipe)
-        self.average = Average(self._averaged() if any(stage.training.ema > 0 for stage in recipe.running()) else {})
+        self.modules: dict[str, Module] = {f"parts.{name}": part for name, part in self.model.parts.items()}
+        self.modules |= {f"losses.{name}": loss for name, loss in self.losses.items()}
+        critics = {owner for owner, module in self.modules.items() if owner == "parts.discriminator" or isinstance(module, CriticLoss)}
+        averaged = {} if all(stage.training.ema == 0 for stage in recipe.running()) else self.modules
+        self.average = Average({owner: module for owner, module in averaged.items() if owner not in critics})
         self.best: dict[str, Mapping[str, Tensor]] = {}
         self.records: list[dict[str, Any]] = []
         self.notices: list[str] = list(directory.info().get("notices", [])) if resume else []
@@ -96,32 +101,26 @@ class Session:
         seed, batch, declared = recipe.seed.evaluation, recipe.evaluation.batch, recipe.figures()
         return evaluate(*where, items=items, seed=seed, batch=batch, checkpoint=checkpoint, declared=declared, strict=self.strict)
 
-    def _averaged(self) -> dict[str, Parameter]:
-        models = {name: p for name, p in self.model.named_parameters() if not name.startswith("parts.discriminator.")}
-        owned = [(name, loss) for name, loss in self.losses.items() if not isinstance(loss, CriticLoss)]
-        return models | {f"losses.{name}.{key}": p for name, loss in owned for key, p in loss.named_parameters()}
-
     def shared(self) -> dict[str, Mapping[str, Tensor]]:
-        """What goes from stage to stage, by group: the model's state (``weights``), the losses' (``losses``) and the average (``average``)."""
-        losses = {f"{name}.{key}": t for name, loss in self.losses.items() for key, t in loss.state_dict().items()}
-        return {"weights": self.model.state_dict(), "losses": losses, "average": self.average.state()}
+        """What goes from stage to stage, by group: the state of parts and losses (``weights``), and their average (``average``)."""
+        weights = {f"{owner}.{name}": t for owner, module in self.modules.items() for name, t in module.state_dict().items()}
+        return {"weights": weights, "average": self.average.state()}
 
     def take(self, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any] | None = None) -> None:
-        """Model, losses and average take back what `shared` gave; of a checkpoint (by its `state`) the losses of the stages so far.
+        """Takes back what `shared` gave; of a checkpoint (by its `state`) the losses of the stages so far. Raises `UserError` where something does not fit.
 
-        Those of later stages have their first weights still, and may be others than those of the run that the checkpoint is from. Raises `UserError` where
-        something does not fit.
+        Those of later stages have their first weights still, and may be others than those of the run that the checkpoint is from.
         """
         running = self.recipe.running()[: None if state is None else state["stage"] + (state["step"] > 0)]
+        used = build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses))
         try:
-            self.model.load_state_dict(groups["weights"])
-            for name in build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses)):
-                self.losses[name].load_state_dict(_of(name, groups.get("losses", {})))
+            for owner in (*(f"parts.{name}" for name in self.model.parts), *(f"losses.{name}" for name in used)):
+                self.modules[owner].load_state_dict(of(owner, groups["weights"]))
             # In ibllm 0.1 the average began anew with every stage, and checkpoints do not say how many steps it has followed.
             self.average.restore(groups.get("average", {}), (state or {}).get("players", {}).get(MODEL, 0))
         except RuntimeError as error:
             raise UserError(
-                f"what was saved does not fit what the recipe builds now (run.json has the versions that wrote it): {error}"
+                f"what was saved of {owner} does not fit what is built now (run.json has the versions that wrote it): {error}"
             ) from error
 
     def remember_best(self) -> None:
@@ -131,7 +130,8 @@ class Session:
 
     def return_to_best(self) -> None:
         """Model, losses and average take the stage's best state."""
-        self.take(self.shared() | {group.removeprefix("best-"): tensors for group, tensors in self.best.items()})
+        now = self.shared()
+        self.take({group: now[group] | self.best.get(f"best-{group}", {}) for group in now})
 
     def start_from(self, init: Init | None, parts: tuple[str, ...] = ()) -> None:
         """Takes the weights of another run, if there is one, into the model's parts and, where it is not for some parts only, into the losses.
@@ -140,48 +140,39 @@ class Session:
         """
         if init is None:
             return
-        what, there, some = f"init.run = {init.run!r}", self.model.parts, parts or init.parts
-        weights, losses = self._weights_of(init)
-        given = {name.split(".")[1] for name in weights}
-        for part in some or tuple(part for part in there if part in given):
-            if part not in there or part not in given:
-                raise UserError(f"{what}: {part} is not in {'that run' if part in there else 'this model'}")
+        what, some, weights = f"init.run = {init.run!r}", parts or init.parts, self._weights_of(init)
+        given = {".".join(name.split(".")[:2]) for name in weights}
+        wanted = [f"parts.{part}" for part in some or self.model.parts if some or f"parts.{part}" in given]
+        for owner in wanted if some else [*wanted, *(f"losses.{name}" for name in self.losses)]:
+            part, own = owner.removeprefix("parts."), of(owner, weights)
+            if part != owner and (owner not in self.modules or not own):
+                raise UserError(f"{what}: {part} is not in {'that run' if owner in self.modules else 'this model'}")
             try:
-                there[part].load_state_dict(_of(f"parts.{part}", weights))
+                self.modules[owner].load_state_dict(own)
+                if steps := self.average.restart(owner):
+                    self.tell(f"{what}: the average of {part}, over {steps} steps, begins anew at the weights that it is started from")
             except RuntimeError as error:
-                raise UserError(f"{what}: the weights of {part} do not fit this recipe's {part}: {error}") from error
-            self._restart(what, f"parts.{part}", part)
-        for name, loss in self.losses.items() if not some else ():
-            own = _of(name, losses)
-            if loss.state_dict() and {key: t.shape for key, t in own.items()} == {key: t.shape for key, t in loss.state_dict().items()}:
-                loss.load_state_dict(own)
-                self._restart(what, f"losses.{name}", f"the loss {name}")
-            elif loss.state_dict():
-                self.tell(f"{what}: it has no weights that fit the loss {name}, whose own parameters stay as they are")
+                if part != owner:
+                    raise UserError(f"{what}: the weights of {part} do not fit this recipe's {part}: {error}") from error
+                self.tell(f"{what}: it has no weights that fit {owner}, whose own parameters stay as they are")
         if flaws := self.flaws(self.shared()):
             raise UserError(f"{what}: {flaws}")
 
-    def _weights_of(self, init: Init) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """The model's and the losses' weights of another run."""
+    def _weights_of(self, init: Init) -> Mapping[str, Tensor]:
+        """The weights of another run's parts and losses."""
         folder = Path(init.run)
         if init.weights != "raw":
-            losses = folder / "model" / LOSSES
-            return read_weights(folder / "model" / WEIGHTS), read_weights(losses) if losses.exists() else {}
+            return read_weights(folder / "model" / WEIGHTS)
         found, passed = checkpoints.newest(folder / "checkpoints", lambda groups: self.flaws({"weights": groups["weights"]}))
         if found is None:
             raise UserError(f"init.run = {init.run!r}: no whole checkpoint in {folder / 'checkpoints'}{_listed(passed)}")
         if passed:
             self.tell(f"init.run = {init.run!r}: its newest checkpoint is passed over{_listed(passed)}")
-        return found.tensors["weights"], found.tensors.get("losses", {})
-
-    def _restart(self, what: str, owner: str, shown: str) -> None:
-        if steps := self.average.restart(owner):
-            self.tell(f"{what}: the average of {shown}, over {steps} steps, begins anew at the weights that it is started from")
+        return found.tensors["weights"]
 
     def flaws(self, groups: Mapping[str, Mapping[str, Tensor]]) -> str:
         """Which tensors hold what is no finite number, in words; empty for none. Buffers may be infinite, as a mask is."""
-        modules = {"": self.model, **{f"{name}.": loss for name, loss in self.losses.items()}}
-        infinite = {f"{prefix}{name}" for prefix, module in modules.items() for name, _ in module.named_buffers()}
+        infinite = {f"{owner}.{name}" for owner, module in self.modules.items() for name, _ in module.named_buffers()}
         found = [f"{group} {name}" for group, tensors in groups.items() for name in not_finite(tensors, infinite)]
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         return f"not finite: {found[0]}{more}" if found else ""
@@ -213,17 +204,12 @@ class Session:
         Raises:
             UserError: there are or were checkpoints, and none can be gone on from. Nothing has been changed.
         """
-        folder, again = self.directory.checkpoints, f"start anew in another place: ibllm run {self.directory.recipe} --run-dir DIR"
-        found, passed = checkpoints.newest(folder, self.flaws)
+        folder, (found, passed) = self.directory.checkpoints, checkpoints.newest(self.directory.checkpoints, self.flaws)
         self.ranks.wait()
-        if found is None and passed:
-            raise UserError(
-                f"{folder}: no checkpoint to go on from{_listed(passed)}. Nothing was changed; put a whole one back, or {again}"
-            )
-        if found is None and self.directory.info().get("stages"):
-            raise UserError(
-                f"{folder}: the checkpoints of a run that has ended a stage are gone. Nothing was changed; put one back, or {again}"
-            )
+        if found is None and (passed or self.directory.info().get("stages")):
+            why = _listed(passed) or "; those of the stages that it has ended are gone"
+            again = f"put a whole one back, or start anew: ibllm run {self.directory.recipe} --run-dir DIR"
+            raise UserError(f"{folder}: no checkpoint to go on from{why}. Nothing was changed; {again}")
         if found is None:
             self.tell(f"{folder}: no checkpoint yet; the run starts from its first step")
             return None
@@ -240,11 +226,6 @@ class Session:
         self.bus.clock.add(state["seconds"])
         self.take(groups, state)
         self.best = {name: group for name, group in groups.items() if name.startswith("best-")}
-
-
-def _of(owner: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one part or loss, by its own names."""
-    return {name.removeprefix(f"{owner}."): t for name, t in tensors.items() if name.startswith(f"{owner}.")}
 
 
 def _listed(passed: Mapping[str, str]) -> str:

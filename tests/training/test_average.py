@@ -72,15 +72,18 @@ def test_after_many_steps_the_first_one_of_a_stage_moves_it_by_one_per_cent(tiny
 
 
 def test_its_counts_come_back_with_a_checkpoint() -> None:
-    weights = {"parts.a.w": torch.zeros(2), "losses.b.w": torch.zeros(1)}
-    average = Average(weights)
+    shared = torch.nn.Linear(1, 2, bias=False)
+    average = Average({"parts.a": shared, "parts.b": torch.nn.Sequential(shared), "losses.c": torch.nn.Linear(1, 1)})
+    assert list(average.weights) == ["parts.a.weight", "losses.c.weight", "losses.c.bias"], "a shared parameter has one average"
     for _ in range(3):
-        average.follow(["parts.a", "parts.unknown"], 0.5)
-    again = Average(weights)
-    again.restore(average.state())
-    assert again.steps == average.steps == {"parts.a": 3, "losses.b": 0}
+        average.follow(["parts.a", "parts.b", "parts.unknown"], 0.5)
+    again = Average({"parts.a": shared, "losses.c": torch.nn.Linear(1, 1)})
+    again.restore(average.state(), 7)
+    assert dict(again.steps) == {"parts.a": 3, "losses.c": 0}
     again.restore({}, 7)
-    assert again.steps == {"parts.a": 7, "losses.b": 7}
+    assert dict(again.steps) == {"parts.a": 7, "losses.c": 7}
+    assert again.restart("parts.a") == 7
+    assert again.steps["parts.a"] == 0
 
 
 @pytest.mark.slow
