@@ -131,7 +131,7 @@ class Session:
     def return_to_best(self) -> None:
         """Model, losses and average take the stage's best state."""
         now = self.shared()
-        self.take({group: now[group] | self.best.get(f"best-{group}", {}) for group in now})
+        self.take({group: {**now[group], **self.best.get(f"best-{group}", {})} for group in now})
 
     def start_from(self, init: Init | None, parts: tuple[str, ...] = ()) -> None:
         """Takes the weights of another run, if there is one, into the model's parts and, where it is not for some parts only, into the losses.
