@@ -30,6 +30,9 @@ _presets = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_presets)
 SUITES = {name.removeprefix("Test_"): cls for name, cls in cover(LossSuite, "ibllm", _presets.PRESETS).items()}
 
+for _suite in SUITES.values():
+    _suite.image_shape = (3, 16, 16)
+
 ITEMS = 5
 
 

@@ -88,10 +88,3 @@ def test_parts_that_keep_statistics_of_what_they_see_at_once_are_told(tiny, tmp_
     told = [str(one.message) for one in caught if issubclass(one.category, Notice)]
     assert len(told) == accumulate - 1
     assert all("image_tokenizer" in text and "codes" in text and "training.accumulate" in text for text in told)
-
-
-def test_a_stage_s_balance_is_its_own(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    session = Session(tiny(), RunDirectory(tmp_path / "run"))
-    session.losses["joint"].balance = 3.0
-    session.trainer(session.recipe.stages["joint"])
-    assert session.losses["joint"].balance == 1.0
