@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -29,6 +30,7 @@ from .inputs import Inputs
 from .inputs import fabricate as fabricate_inputs
 from .stand_ins import TinyCritic, TinyDrawer, TinyImageEncoder, TinyImageTokenizer, TinyTextDecoder, TinyTextEncoder, TinyTokenDrawer
 from .suite import LATENT, Suite
+from .waiting import nothing_waits
 
 
 def stand_ins(context: Context, *, token_decoder: bool = False, by_patch: bool = False) -> Model:
@@ -164,6 +166,18 @@ class LossSuite(Suite):
         for player in (player for player, side in SIDES.items() if isinstance(loss, side)):
             value = cycle.value("loss") if player == "model" else cycle.critic_value("loss")
             has_shape(f"{self._name}: the {player}'s value on the meta device", value, "", ())
+
+    def test_training_waits_for_no_device(self) -> None:
+        """No number, size or mask is read from the device, and nothing is copied to it: a card is never waited for between two log lines."""
+        meta = torch.device("meta")
+        with meta:
+            loss, model = self.make().train(), self.model(meta).train()
+        batch, terms = fabricate(model, 3, meta), {name: Term(n) for n, name in enumerate(self._terms())}
+        cycle = Cycle(model, batch, {"loss": loss, **terms})
+        with nothing_waits(meta):
+            for value in self._sides(loss, cycle).values():
+                with suppress(NotImplementedError):  # the meta device lacks an operation
+                    _backward(value)
 
     def test_gradients_reach_what_it_needs_and_nothing_else(self, device: torch.device) -> None:
         """The model's side reaches a part that `needs` names and no other: what is not named there may not be in the model."""

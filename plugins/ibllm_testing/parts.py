@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.image import DrawingDecoder
-from ibllm_core.interfaces.noise import leave_uncompiled
+from ibllm_core.interfaces.noise import drawing_from, leave_uncompiled
 from ibllm_core.interfaces.text import TextDecoder
 from ibllm_core.model.model import Model
 from ibllm_core.model.players import set_trainable
@@ -24,6 +25,7 @@ from ibllm_core.model.players import set_trainable
 from .checks import at_rest, expect, finite, floats, near, round_trip, same, unreached
 from .inputs import Inputs, fabricate
 from .suite import Suite
+from .waiting import nothing_waits
 
 #: Image shapes beside the suite's own: what a part may refuse with a `ValueError`, but never get wrong.
 OTHER_SHAPES = ((3, 64, 64), (3, 32, 48), (1, 32, 32))
@@ -101,6 +103,18 @@ class PartSuite(Suite):
         for name, shape in wanted.items():
             expect(found[name].device == meta, f"{self._name}: {name} of a part on the meta device is on {found[name].device}")
             expect(found[name].shape == shape, f"{self._name}: {name} is {tuple(found[name].shape)} on meta, {tuple(shape)} on the CPU")
+
+    def test_training_waits_for_no_device(self) -> None:
+        """In training mode no number, size or mask is read from the device, and nothing is copied to it: a card is never waited for between two log lines."""
+        meta = torch.device("meta")
+        m = self.fabricate(self.context()).to(meta)
+        with meta:
+            part = self.make(self.context()).train()
+            self.objective(part, m)  # what is made at a first call is made now
+        with drawing_from(m.rng("pass")), nothing_waits(meta):
+            value = self.objective(part, m)
+            with suppress(NotImplementedError):  # the meta device lacks an operation
+                value.backward()  # type: ignore[no-untyped-call]
 
     def test_other_image_shapes_work_or_are_refused(self) -> None:
         """Other heights, widths and channels give the right shapes, or are refused with a `ValueError` when the part is built."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ibllm_testing.waiting import Waited, nothing_waits
 from torch import Tensor
 
 from ibllm_core.model.stage import StageTrainer
@@ -146,22 +148,65 @@ def test_the_average_is_an_exponential_one(tiny, tmp_path: Path) -> None:  # typ
     assert torch.equal(weights(session)[name], raw)
 
 
-def test_nothing_is_read_from_the_device_between_log_steps(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    session = opened(tiny(), tmp_path)
-    trainer = trainer_of(session, "joint")
+def on_accelerator(recipe: Any, tmp_path: Path, stage: str, device: torch.device) -> tuple[Session, StageTrainer]:
+    """A stage's trainer whose model is on a card, or on the meta device, which stands for one."""
+    session = opened(recipe, tmp_path)
+    for module in (session.model, *session.losses.values()):
+        module.to(device)
+    session.average = {name: average.to(device) for name, average in session.average.items()}
+    trainer = trainer_of(session, stage)
     run(session, trainer, 1)  # the optimizers have made their state
+    trainer.go_to(0, {player.name: 0 for player in trainer.players})  # in the first step every loss is played
+    return session, trainer
 
-    def refuse(*_: object) -> None:
-        raise AssertionError("the loop waited for the device")
 
-    feeder = Feeder(session.dataset, session.model.tokenizers, batch=8, key=(0, "t"))
-    batch = feeder.make(1)
-    feeder.close()
-    for method in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
-        monkeypatch.setattr(Tensor, method, refuse)
-    trainer.iterate(batch)
-    monkeypatch.undo()
-    assert trainer.read()["loss/joint"] > 0
+#: The meta device stands for a card where there is none.
+ACCELERATORS = ["meta", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize(
+    ("stage", "sets"),
+    [
+        ("joint", ("training.accumulate=2", "training.clip=1.0", "model.text_decoder.word_dropout=0.3")),
+        ("text", ("optimizer={use='muon'}",)),
+        ("text", ("optimizer={use='schedule_free'}",)),
+    ],
+)
+@pytest.mark.parametrize("kind", ACCELERATORS)
+def test_nothing_is_read_from_the_device_between_log_steps(  # type: ignore[no-untyped-def]
+    tiny, tmp_path: Path, kind: str, stage: str, sets: tuple[str, ...]
+) -> None:
+    """Nor copied to it from memory that is not pinned. Every loss and part by itself: tests/conformance."""
+    accelerator = torch.device(kind)
+    session, trainer = on_accelerator(tiny("compute.device=cpu", *sets), tmp_path, stage, accelerator)
+    with nothing_waits(accelerator):
+        run(session, trainer, 1)
+    if accelerator.type == "cuda":
+        assert trainer.read()[f"loss/{'joint' if stage == 'joint' else 'image_nll'}"] > 0
+
+
+def hooked(fault: Any, module: Any, given: Any, z: Any) -> None:
+    fault(z)
+
+
+FAULTS: dict[str, Any] = {
+    "a number that is read": lambda z: float(z.pooled.detach().sum()),
+    "an index that is a list": lambda z: z.tokens[[0, 1]],
+    "a mask that is counted": lambda z: z.tokens[z.mask],
+    "a copy of pageable memory": lambda z: torch.ones(3).to(z.tokens.device, non_blocking=True),
+}
+
+
+@pytest.mark.parametrize("kind", ACCELERATORS)
+def test_a_part_that_waits_for_the_device_would_be_seen(tiny, tmp_path: Path, kind: str) -> None:  # type: ignore[no-untyped-def]
+    accelerator = torch.device(kind)
+    session, trainer = on_accelerator(tiny("compute.device=cpu"), tmp_path, "text", accelerator)
+    for name, fault in FAULTS.items():
+        handle = session.model.parts["text_encoder"].register_forward_hook(partial(hooked, fault))
+        with pytest.raises(Waited) as found, nothing_waits(accelerator):
+            run(session, trainer, 1)
+        assert found.value, name
+        handle.remove()
 
 
 def test_a_frozen_part_has_its_dropout_off_and_gradients_flow_through_it(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

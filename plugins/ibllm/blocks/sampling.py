@@ -44,7 +44,7 @@ def nucleus(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -
 def choose(logits: Tensor, rng: Rng | None, temperature: float, top_p: float) -> Tensor:
     """logits (b v) → ids (b). Padding and beginning are never chosen."""
     logits = logits.float().clone()
-    logits[:, [PAD, BOS]] = -torch.inf
+    logits[:, : BOS + 1] = -torch.inf  # PAD is the one before
     if temperature == 0:
         return logits.argmax(-1)
     assert rng is not None
@@ -77,7 +77,7 @@ def beam_search(
         best_score = torch.maximum(score, best_score)
         if place == last:
             break
-        scores[..., [PAD, BOS, EOS]] = -torch.inf
+        scores[..., : EOS + 1] = -torch.inf  # PAD and BOS are those before
         total, chosen = scores.flatten(1).topk(beams)
         origin, ids = chosen // v, chosen % v
         if place % 4 == 0 and bool((best_score >= total[:, 0] / last**length_exponent).all()):  # asking synchronises the device
