@@ -40,9 +40,8 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
         clock = time.perf_counter()
         while trainer.step < stage.steps:
             trainer.iterate(next(batches))
-            if session.step == begun and trainer.statistics and ranks.count * settings.accumulate > 1:
-                what = f"{', '.join(trainer.statistics)} follow what is seen at once"
-                session.tell(f"stage {stage.name}: {what}: results depend on training.accumulate and the number of processes")
+            if session.step == begun:
+                _tell_shares(session, stage, trainer)
             session.step += 1
             step, last = trainer.step, trainer.step == stage.steps
             if listened:
@@ -64,6 +63,15 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
             if logs or validates or saves:
                 clock = time.perf_counter()
     return ""
+
+
+def _tell_shares(session: Session, stage: Stage, trainer: StageTrainer) -> None:
+    """Says what in a stage's first iteration depended on how its batch was shared."""
+    found = [f"{place} draws from torch's global generator" for place in sorted(session.model.unkeyed)]
+    if trainer.statistics and session.ranks.count * stage.training.accumulate > 1:
+        found.append(f"{', '.join(trainer.statistics)} follow what is seen at once")
+    for what in found:
+        session.tell(f"stage {stage.name}: {what}: results depend on training.accumulate and the number of processes")
 
 
 def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) -> None:

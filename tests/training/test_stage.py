@@ -13,9 +13,12 @@ import torch
 from ibllm_testing.waiting import Waited, nothing_waits
 from torch import Tensor
 
+from ibllm_core.errors import Notice
+from ibllm_core.model.average import Average
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
+from ibllm_core.training.loop import train_stage
 from ibllm_core.training.session import Session
 
 
@@ -132,6 +135,17 @@ def test_training_leaves_the_generators_of_the_process_as_they_are(tiny, tmp_pat
     assert session.model.unkeyed == {"model.text_encoder"}
 
 
+def test_a_run_says_where_a_library_draws_from_the_global_generator(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    session = opened(tiny("stages.text.steps=1", "stages.text.validate.items=2"), tmp_path)
+    (tmp_path / "run").mkdir()
+    session.model.parts["text_encoder"].norm = torch.nn.Sequential(session.model.parts["text_encoder"].norm, torch.nn.Dropout(0.1))
+    stage = session.recipe.stages["text"]
+    with pytest.warns(Notice, match="text_encoder"):
+        train_stage(session, stage, 0, session.trainer(stage))
+    wanted = "stage text: model.text_encoder draws from torch's global generator: results depend on training.accumulate and the number of processes"
+    assert session.notices == [wanted]
+
+
 def test_the_average_is_an_exponential_one(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     session = opened(tiny("training.ema=0.15"), tmp_path)
     trainer = trainer_of(session, "text")
@@ -153,7 +167,7 @@ def on_accelerator(recipe: Any, tmp_path: Path, stage: str, device: torch.device
     session = opened(recipe, tmp_path)
     for module in (session.model, *session.losses.values()):
         module.to(device)
-    session.average = {name: average.to(device) for name, average in session.average.items()}
+    session.average = Average(dict(session.model.named_parameters()))
     trainer = trainer_of(session, stage)
     run(session, trainer, 1)  # the optimizers have made their state
     trainer.go_to(0, {player.name: 0 for player in trainer.players})  # in the first step every loss is played
