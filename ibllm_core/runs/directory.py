@@ -57,7 +57,7 @@ class RunDirectory:
     """Paths and records of one run.
 
     ``recipe.toml`` (resolved), ``run.json`` (status, versions, provenance, hardware, seeds), ``results.json`` (one flat table),
-    ``metrics.jsonl``, ``checkpoints/``, ``model/``, ``samples/``, ``tensorboard/``, ``report.html``; where another process than the first failed,
+    ``metrics.jsonl``, ``checkpoints/``, ``model/``, ``samples/``, ``panels/``, ``tensorboard/``, ``report.html``; where another process than the first failed,
     ``error-rank-N.txt``; ``.lock`` and, while a process trains in it, ``.lock.json``, which says which.
     """
 

@@ -15,7 +15,7 @@ import attrs
 
 from ..errors import Notice
 from ..host.attribution import Fault, running
-from ..host.entry_points import LISTENERS, block_of, origin_of
+from ..host.entry_points import LISTENERS, OURS, block_of, origin_of
 from ..host.loading import Plugin
 from ..host.manager import manager
 from ..host.output import stdout_to_stderr
@@ -126,15 +126,17 @@ def plugin_hooks(recipe: Recipe, run_directory: Path) -> list[PluginHooks]:
 
 
 def standing(recipe: Recipe) -> tuple[list[Listener], list[str]]:
-    """The listeners that the core's own package registers, and the names of those that are blocked. Others' are hooks, which a recipe names."""
+    """The listeners that the core's own package registers, and the names of those that are blocked. It is said that others' are not heard."""
     found: list[Listener] = []
     blocked: list[str] = []
     for point in sorted(metadata.entry_points(group=LISTENERS), key=lambda point: point.name):
         origin = origin_of(point)
-        if origin.distribution != "ibllm":
-            continue
         if block_of(point) or point.name in recipe.plugins.block:
             blocked.append(point.name)
+            continue
+        if origin.distribution != OURS:
+            heard = "a run hears another package's lifecycle hooks, where its recipe names the plugin"
+            warnings.warn(Notice(f"the listener {point.name!r} of {origin} is not heard: {heard}"), stacklevel=2)
             continue
         try:
             with running(origin, f"the listener {point.name!r} ({origin}) cannot be used", importing=point.value):

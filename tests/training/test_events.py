@@ -10,6 +10,8 @@ import pytest
 
 import ibllm
 from ibllm_core.errors import Notice, UserError
+from ibllm_core.host.entry_points import LISTENERS
+from ibllm_core.recipe import load
 from ibllm_core.training.events import (
     EVENTS,
     Bus,
@@ -19,6 +21,7 @@ from ibllm_core.training.events import (
     RunEnded,
     Stepped,
 )
+from ibllm_core.training.listeners import standing
 
 from .conftest import TINY
 
@@ -154,3 +157,13 @@ def test_later_listeners_may_be_called_first() -> None:
     bus.add(Named("a"), Named("b"), first=True)
     bus.emit(Measuring("x"))
     assert order == ["a", "b", "c", "d"]
+
+
+def test_it_is_said_that_another_packages_listener_is_not_heard(site, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    site.install("curious", {"looker": "looker:Looker"}, {"looker": "1 / 0"}, version="0.3", group=LISTENERS)
+    with pytest.warns(Notice, match=r"the listener 'looker' of curious==0\.3 is not heard: a run hears another package's lifecycle hooks"):
+        found, blocked = standing(load(TINY))
+    assert all(listener.distribution == "ibllm" for listener in found)
+    assert blocked == []
+    monkeypatch.setenv("IBLLM_BLOCK", "looker")
+    assert standing(load(TINY))[1] == ["looker"]
