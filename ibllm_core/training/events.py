@@ -1,7 +1,7 @@
 """What happens in a run, and the bus that takes it to whoever listens. Torch-free.
 
 The display, trackers, metrics.jsonl, plugins' lifecycle hooks and the report are listeners; training knows none of them. A listener looks on: events
-hold no model (but `NotFinite`, which ends the run), their figures are read-only, and one that raises is named, left out, and changes nothing.
+hold no model (but `Prepared` and `NotFinite`), their figures are read-only, and one that raises is named, left out, and changes nothing.
 """
 
 from __future__ import annotations
@@ -44,6 +44,17 @@ class RunStarted:
 
     recipe: Recipe
     run_directory: Path
+
+
+@attrs.frozen
+class Prepared:
+    """Everything is built; nothing is written or trained yet. A listener appends what speaks against the run, which then ends with it.
+
+    It may play anything with a copy of the session, as long as weights and global generators are as before in the end.
+    """
+
+    session: Session
+    against: list[Exception] = attrs.field(factory=list)
 
 
 @attrs.frozen
@@ -174,8 +185,8 @@ class RunClosed:
 EVENTS: Mapping[str, type] = {
     "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower(): event
     for event in (
-        RunStarted, Rehearsed, ModelBuilt, StageStarted, Stepped, Logged, Validated, Measuring, NotFinite, StageEnded, Sampled, RunEnded, Failed,
-        RunClosed,
+        RunStarted, Prepared, Rehearsed, ModelBuilt, StageStarted, Stepped, Logged, Validated, Measuring, NotFinite, StageEnded, Sampled, RunEnded,
+        Failed, RunClosed,
     )
 }  # fmt: skip
 

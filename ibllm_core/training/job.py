@@ -29,10 +29,10 @@ from ..runs.sources import goes_on
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, leave, who_is_gone
-from .events import Bus, Failed, Listener, Logged, ModelBuilt, RunClosed, RunEnded, RunStarted, StageEnded, StageStarted
+from .events import Bus, Failed, Listener, Logged, ModelBuilt, Prepared, RunClosed, RunEnded, RunStarted, StageEnded, StageStarted
 from .hardware import hardware, peak_memory
 from .loop import Interrupted, train_stage
-from .measuring import measure, measure_stage, rehearse
+from .measuring import measure, measure_stage
 from .session import Session
 
 __all__ = ["Interrupted", "Job"]
@@ -108,8 +108,9 @@ class Job:
                 warnings.warn(Notice(note), stacklevel=2)
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
             found = session.go_on() if resume else None
-            if session.ranks.first:
-                rehearse(session)
+            bus.emit(ready := Prepared(session))
+            for error in ready.against:
+                raise error
             self._begin(session, resume, found, report)
             if session.ranks.first:
                 bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step), first=True)

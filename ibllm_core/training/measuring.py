@@ -1,40 +1,27 @@
-"""What follows the training: figures, samples and panels; and the rehearsal, in which it is played before the training."""
+"""What follows the training: figures, samples and panels."""
 
 from __future__ import annotations
 
-import copy
-import random
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
-import torch
 from PIL import Image
 
-from ..errors import Notice, UserError
-from ..host.attribution import WrongAnswer, explained
+from ..host.attribution import WrongAnswer
 from ..interfaces.batch import frozen
-from ..interfaces.loss import Loss
 from ..interfaces.metric import Metric
 from ..interfaces.panel import Panel, Panels
-from ..model import build
 from ..model.evaluation import Evaluation, records
 from ..model.model import Pixels
 from ..recipe.schema import Stage
-from ..runs.directory import RunDirectory, write_json
-from ..runs.glossary import Glossary
-from .events import Bus, Logged, Measuring, Rehearsed, Sampled
-from .loop import Interrupted, validate
+from ..runs.directory import write_json
+from .events import Logged, Measuring, Sampled
+from .loop import Interrupted
 from .session import Session
-
-#: Items of each split in a rehearsal.
-FEW = 2
 
 
 def measure_stage(session: Session, stage: Stage, step: int) -> dict[str, float]:
@@ -121,62 +108,3 @@ def choose_samples(evaluation: Evaluation, count: int) -> list[int]:
     for row, language in enumerate(evaluation.languages):
         queues.setdefault(language, []).append(row)
     return [row for turn in zip_longest(*queues.values()) for row in turn if row is not None][:count]
-
-
-def rehearse(session: Session) -> None:
-    """Plays every validation, measures every reported split, writes samples and has them reported, on a few items and with the weights as they are.
-
-    What fails on a few is tried on as many as the run will measure. Nothing is left of it: metrics, optimizers and files are its own, global
-    generators and compiled passes are not touched, and weights do not change.
-
-    Raises:
-        Exception: what the run would have raised after its training.
-    """
-    session.bus.emit(Measuring(f"{FEW} items a split, as a rehearsal"))
-    with session.bus.clock.timed("rehearsal"), _untouched(session):
-        try:
-            _rehearse(session, FEW)
-        except Exception as error:
-            if isinstance(error, UserError | WrongAnswer):
-                raise
-            session.bus.emit(Measuring(f"all items, as a rehearsal, since {FEW} were not enough"))
-            _rehearse(session, session.recipe.evaluation.items)
-            told = f"the rehearsal took all items, since {FEW} were not enough: {explained(error, session.recipe)}"
-            warnings.warn(Notice(told), stacklevel=2)
-
-
-def _rehearse(session: Session, most: int) -> None:
-    """A rehearsal on at most so many items, by a session that shares nothing with the run's but data and weights."""
-    with tempfile.TemporaryDirectory(prefix="ibllm-rehearsal-") as folder:
-        plan, played = session.recipe.evaluation, copy.copy(session)
-        few = attrs.evolve(plan, items=min(plan.items, most), samples=min(plan.samples, most))
-        played.recipe = recipe = attrs.evolve(session.recipe, evaluation=few)
-        played.directory, played.bus, played.stopping, played.best = RunDirectory(Path(folder) / "run"), Bus(), lambda: False, {}
-        played.metrics, played.strict = build.build_metrics(recipe), False
-        played.directory.create(recipe)
-        for stage in recipe.running():
-            if stage.validate is not None and stage.validate.every > 0:
-                watched = attrs.evolve(stage.validate, items=min(stage.validate.items, most), best=False)
-                validate(played, stage, watched, played.trainer(stage))
-        results, measured, panels = measure(played)
-        write_json(played.directory.results, results)
-        played.directory.update(name=recipe.name, status="running", metrics=measured, **Glossary.of(recipe).record())
-        session.bus.emit(Rehearsed(played.directory.path, panels))
-
-
-@contextmanager
-def _untouched(session: Session) -> Iterator[None]:
-    """Afterwards the global generators, λ's balance and what takes gradients are as they were."""
-    python, numpy, device = random.getstate(), np.random.get_state(), session.model.device
-    losses = [(loss, loss.balance) for loss in session.losses.values() if isinstance(loss, Loss)]
-    trained = [(p, p.requires_grad) for module in (session.model, *session.losses.values()) for p in module.parameters()]
-    # Passes are compiled for what the run plays.
-    eager = torch.compiler.set_stance("force_eager") if session.recipe.compute.compile else nullcontext()
-    with eager, torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
-    for parameter, takes in trained:
-        parameter.requires_grad_(takes)
-    for loss, balance in losses:
-        loss.balance = balance

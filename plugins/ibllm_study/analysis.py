@@ -195,7 +195,11 @@ def run_cost(run: FoundRun) -> Cost:
     info = run.info
     parts, timings, memory = info.get("parts"), info.get("timings"), info.get("memory")
     counted = [part.get("parameters") for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
-    seconds = [value for name, value in timings.items() if name not in ("rehearsal", "evaluation")] if isinstance(timings, Mapping) else []
+    seconds = (
+        [value for name, value in timings.items() if name not in ("listeners/rehearsal", "evaluation")]
+        if isinstance(timings, Mapping)
+        else []
+    )
     return Cost(
         parameters=_sum(counted),
         flops=_number(info.get("training_flops")),

@@ -22,7 +22,6 @@ from ibllm_core.interfaces.panel import Panel
 from ibllm_core.model.evaluation import Evaluation
 from ibllm_core.model.model import Model
 from ibllm_core.recipe.structure import structure
-from ibllm_core.training.measuring import FEW
 
 from .checks import expect
 from .dataset import SquaresDataset
@@ -30,8 +29,8 @@ from .loss import stand_ins
 from .stand_ins import LetterTokenizer
 from .suite import LATENT, Suite
 
-#: Items that are measured.
-ITEMS = 12
+#: Items that are measured, and those of the rehearsal before a run.
+ITEMS, FEW = 12, 2
 #: A hash in a record, as in `Evaluation.hashes`.
 HASH = re.compile("[0-9a-f]{16,64}")
 #: What `Figure.better` and `Mark.about` may be.

@@ -44,7 +44,7 @@ def test_a_run_says_what_happens_in_order(tmp_path: Path) -> None:
     listener = Everything()
     run = ibllm.recipe(TINY, set=SHORT).run(tmp_path / "run", listeners=[listener])
     assert [type(event).__name__ for event in listener.heard] == [
-        "RunStarted", "Measuring", "Rehearsed", "ModelBuilt",
+        "RunStarted", "Prepared", "Measuring", "Rehearsed", "ModelBuilt",
         "StageStarted", "Stepped", "Stepped", "Logged", "Logged", "Validated", "Measuring", "Logged", "StageEnded",
         "StageStarted", "Stepped", "Logged", "Logged", "Validated", "StageEnded",
         "Measuring", "Sampled", "Measuring", "Sampled", "Logged", "RunEnded", "RunClosed",

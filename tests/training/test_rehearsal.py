@@ -21,7 +21,6 @@ from ibllm_core.interfaces.metric import Metric
 from ibllm_core.model import build
 from ibllm_core.model.evaluation import Evaluation
 from ibllm_core.recipe.schema import Recipe
-from ibllm_core.training import job
 from ibllm_core.training.events import Listener, Rehearsed
 from ibllm_core.training.job import Interrupted, Job
 
@@ -89,9 +88,9 @@ def test_a_metric_that_cannot_read_the_data_is_refused_before_the_first_step(
 
 @pytest.mark.slow
 def test_no_figure_and_no_weight_depends_on_it(tiny, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(job, "rehearse", lambda session: None)
+    monkeypatch.setenv("IBLLM_BLOCK", "rehearsal")
     Job(tiny("compute.device=cpu", "compute.threads=1"), tmp_path / "run").run()
-    assert "rehearsal" not in json.loads((tmp_path / "run" / "run.json").read_text())["timings"]
+    assert "listeners/rehearsal" not in json.loads((tmp_path / "run" / "run.json").read_text())["timings"]
     _same(finished, tmp_path / "run")
 
 
@@ -130,7 +129,7 @@ def test_metrics_that_keep_something_or_draw_from_global_generators_are_not_chan
         np.random.seed(1)
         random.seed(1)
         Job(recipe, tmp_path / name).run()
-        monkeypatch.setattr(job, "rehearse", lambda session: None)
+        monkeypatch.setenv("IBLLM_BLOCK", "rehearsal")
     _same(tmp_path / "with", tmp_path / "without")
 
 
@@ -170,7 +169,7 @@ def test_it_plays_validations_metrics_samples_and_report_and_its_time_is_told(ti
         *((what, "test", 2) for what in ("evaluate", "record", "marks")),
     ]
     assert info["hooks"] == {}, "the listener's own assertions hold"
-    assert 0 < info["timings"]["rehearsal"] < 0.5 * sum(info["timings"].values())
+    assert 0 < info["timings"]["listeners/rehearsal"] < 0.5 * sum(info["timings"].values())
 
 
 @pytest.mark.slow
