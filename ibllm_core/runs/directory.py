@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
+from ..errors import UserError, system_error, writing
 
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
@@ -21,14 +22,44 @@ if TYPE_CHECKING:
 LOCK = ".lock"
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden path beside `path` to write a file or a folder at. At the end it is on the disk and takes the place of `path`; whatever fails leaves nothing
+    of it behind, and an `OSError` says `path`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        with writing(path):
+            yield partial
+            for written in (*partial.rglob("*"), partial):
+                sync(written)
+            if partial.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            os.replace(partial, path)
+    except BaseException:
+        remove(partial)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Takes a file or a folder away, as far as that can be done."""
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink()
+
+
+def sync(path: Path) -> None:
+    """A file, or a folder's list of names, is on the disk afterwards."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a whole file or nothing, whoever else writes it at the same time and whenever the power fails."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -115,10 +146,17 @@ class RunDirectory:
         """Makes the directory. Raises `UserError` where it holds something already or cannot be written."""
         self.require_new()
         try:
-            self.checkpoints.mkdir(parents=True)
-            write_text(self.recipe, recipe.source)
+            with writing(self.path):
+                self.checkpoints.mkdir(parents=True)
+                write_text(self.recipe, recipe.source)
         except OSError as error:
-            raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
+            self.withdraw()
+            raise system_error(error) or error from error
+
+    def withdraw(self) -> None:
+        """Takes away what `create` made, of a run that could not begin: the next try finds the directory as it was."""
+        for path in (self.checkpoints, self.recipe, self / "run.json"):
+            remove(path)
 
     def load(self, sets: Sequence[str] = ()) -> Recipe:
         """The recipe as it was resolved, with overrides. Raises `UserError`, with what to install, where a plugin of the run is not there."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import os
+import re
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,13 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import Notice, UserError
+from ..errors import Notice, UserError, system_error
 from ..interfaces.tokenizer import Tokenizer
 from ..model import build
 from ..model.compute import choose_device, choose_precision
 from ..model.model import Model
 from ..recipe.schema import Recipe
-from .directory import read_json, write_json, write_text
+from .directory import read_json, replacing, write_json, write_text
 from .provenance import load_recorded
 
 #: The weights of the model's parts (``parts.NAME.…``) and, for runs that start from this one, of losses that have their own (``losses.NAME.…``).
@@ -34,18 +35,14 @@ def save_model(
     record: Mapping[str, Any],
 ) -> None:
     """Writes a model folder whole or not at all; `record` (provenance, attribution) goes into model.json."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_weights(partial / WEIGHTS, weights)
-    for name, tokenizer in tokenizers.items():
-        write_text(partial / f"tokenizer-{name}.json", tokenizer.state())
-    write_text(partial / "recipe.toml", recipe.source)
-    write_json(partial / "model.json", {"image_shape": list(model.image_shape), **record})
-    if record.get("attribution"):
-        write_text(partial / "ATTRIBUTION.md", f"{record['attribution']}\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    texts = {f"tokenizer-{name}.json": tokenizer.state() for name, tokenizer in tokenizers.items()}
+    texts |= {"recipe.toml": recipe.source} | ({"ATTRIBUTION.md": f"{record['attribution']}\n"} if record.get("attribution") else {})
+    with replacing(folder) as partial:
+        partial.mkdir()
+        write_weights(partial / WEIGHTS, weights)
+        write_json(partial / "model.json", {"image_shape": list(model.image_shape), **record})
+        for name, text in texts.items():
+            write_text(partial / name, text)
 
 
 def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:
@@ -74,7 +71,11 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Writes tensors as safetensors, each with memory of its own."""
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
+    except SafetensorError as error:  # what the system refuses is only in its text
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else error from error
 
 
 def of(owner: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,10 +90,10 @@ def not_finite(tensors: Mapping[str, Tensor], infinite: Collection[str] = ()) ->
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Raises `UserError` where the file is missing or damaged."""
+    """Raises `UserError` where the file is missing, damaged or cannot be read."""
     try:
         return dict(load_file(path))
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} holds no trained model ({path.name} is missing)") from error
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        raise system_error(error) or UserError(f"{path} is damaged: {error}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
+from ..runs.directory import replacing, sync
 from ..runs.model_folder import write_weights
 
 Tensors = Mapping[str, Mapping[str, Tensor]]
@@ -40,19 +40,14 @@ class Checkpoint:
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Writes a checkpoint beside `folder` and renames it there, so that a folder of this name is always whole."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for group, tensors in checkpoint.tensors.items():
-        write_weights(partial / f"{group}.safetensors", tensors)
-    (partial / _STATE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
-    hashes = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
-    (partial / _HASHES).write_text(json.dumps(hashes), encoding="utf-8")
-    for path in (*partial.iterdir(), partial):
-        _sync(path)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    _sync(folder.parent)
+    with replacing(folder) as partial:
+        partial.mkdir(parents=True)
+        for group, tensors in checkpoint.tensors.items():
+            write_weights(partial / f"{group}.safetensors", tensors)
+        (partial / _STATE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
+        hashes = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        (partial / _HASHES).write_text(json.dumps(hashes), encoding="utf-8")
+    sync(folder.parent)
     return folder
 
 
@@ -112,11 +107,3 @@ def prune(folder: Path, keep: int) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

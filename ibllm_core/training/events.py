@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ..errors import Notice, UserError, nearest
+from ..errors import Notice, UserError, nearest, system_error
 from ..host.attribution import cause
 from ..interfaces.panel import Panel, Panels
 from .clock import Clock
@@ -200,10 +200,12 @@ class Listener:
         key: under which its time stands in the run's timings; by default ``listeners/CLASS`` in lower case.
         distribution, version: where it is from; empty for the caller's own.
         hooks: the plugin's hooks that it stands for.
+        essential: without it the run has no record of what it did, so what it raises ends the run.
     """
 
     key = distribution = version = ""
     hooks: tuple[str, ...] = ()
+    essential = False
 
     def __init_subclass__(cls) -> None:
         cls.key = cls.key or f"listeners/{cls.__name__.lower()}"
@@ -237,21 +239,24 @@ class Bus:
         return any(wanted is event for _, wanted, *_ in self._handlers)
 
     def emit(self, event: object) -> None:
-        """Calls everybody who listens. A handler that raises is warned of, recorded, and not called again."""
+        """Calls everybody who listens. A handler that raises is warned of, recorded, and not called again; one of an essential listener ends the run."""
         for entry in [entry for entry in self._handlers if entry[1] is type(event)]:
             listener, _, name, handler = entry
             with self.clock.timed(listener.key):
                 try:
                     handler(event)
                 except (Exception, SystemExit) as error:
+                    if listener.essential:
+                        raise
                     self._handlers.remove(entry)
-                    self._contain(listener, name, cause(error))
+                    self._contain(listener, name, error)
 
-    def _contain(self, listener: Listener, name: str, raised: str) -> None:
+    def _contain(self, listener: Listener, name: str, error: BaseException) -> None:
         group, _, short = listener.key.partition("/")
+        raised, whose = cause(error), listener.distribution if system_error(error) is None else ""
         self._errors[listener.key.removeprefix("hooks/")].append({"hook": name, "error": raised})
         origin = f" ({listener.distribution}=={listener.version})" if listener.distribution else ""
-        remedy = f". Tell its maintainer, or upgrade {listener.distribution}" if listener.distribution else ""
+        remedy = f". Tell its maintainer, or upgrade {whose}" if whose else ""
         who = f"{name} of the {'plugin' if group == 'hooks' else 'listener'} {short!r}{origin}"
         warnings.warn(Notice(f"{who} raised {raised}; the run goes on without it{remedy}"), stacklevel=4)
 

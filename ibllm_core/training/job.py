@@ -21,7 +21,7 @@ from ..host.attribution import communicating, explained
 from ..model.compute import arithmetic, precision_of
 from ..recipe.changes import changes
 from ..recipe.schema import Recipe
-from ..runs.directory import RunDirectory, write_json, write_text
+from ..runs.directory import RunDirectory, remove, write_json, write_text
 from ..runs.glossary import Glossary
 from ..runs.model_folder import save_model
 from ..runs.provenance import provenance
@@ -66,7 +66,7 @@ class Job:
         self.recipe, self.directory = recipe, RunDirectory(run_dir or Path("runs") / recipe.name)
         self.blocked: list[str] = []
         self.closing: list[object] = []
-        self.stopping = False
+        self.stopping = self._made = False
         self._listeners, self._command, self._held = tuple(listeners), command, contextlib.ExitStack()
 
     def stop(self) -> None:
@@ -131,6 +131,8 @@ class Job:
                 bus.emit(Failed(shown))
             if session is not None and (started or not session.ranks.first):
                 self._fail(session, shown)
+            elif self._made:
+                self.directory.withdraw()
             if shown is error:
                 raise
             raise shown from error
@@ -148,11 +150,12 @@ class Job:
             if resume:
                 self._moved(hardware(session.model.device))
                 session.bus.take_over(self.directory.info().get("hooks", {}))
-                for path in self.directory.path.glob(_RANKS):
-                    path.unlink(missing_ok=True)
+                for path in (*self.directory.path.glob(_RANKS), *self.directory.path.rglob(".*.partial")):
+                    remove(path)
             else:
                 self._held.enter_context(self.directory.held())
                 self.directory.create(self.recipe)
+                self._made = True
                 for name, tokenizer in session.tokenizers.items():
                     write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
             record = self._record(session, report) if report is not None else Glossary.of(self.recipe).record()

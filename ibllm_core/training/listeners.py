@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from ..errors import Notice
+from ..errors import Notice, writing
 from ..host.attribution import Fault, running
 from ..host.entry_points import LISTENERS, OURS, block_of, origin_of
 from ..host.loading import Plugin
@@ -44,7 +44,7 @@ HOOKS: Mapping[str, type] = {
 class MetricsFile(Listener):
     """Writes metrics.jsonl, one JSON object a line; lines beyond a restart's step, `total`, are forgotten."""
 
-    key = "listeners/metrics.jsonl"
+    key, essential = "listeners/metrics.jsonl", True
 
     def __init__(self, path: Path, total: int) -> None:
         if path.exists():
@@ -54,7 +54,7 @@ class MetricsFile(Listener):
 
     def on_logged(self, event: events.Logged) -> None:
         row = {"step": event.total, "stage": event.stage, "time": time.time(), "kind": event.kind}
-        with self._path.open("a", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row | dict(event.figures)) + "\n")
 
 

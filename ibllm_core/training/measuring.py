@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 from PIL import Image
 
+from ..errors import writing
 from ..host.attribution import WrongAnswer
 from ..interfaces.batch import frozen
 from ..interfaces.metric import Metric
@@ -92,7 +93,8 @@ def write_samples(folder: Path, evaluation: Evaluation, metrics: Mapping[str, Me
         index = int(evaluation.indices[row])
         files = {name: f"{evaluation.split}-{index:06d}-{name}.png" if name in shown else None for name in pictures}
         for name, pixels in shown.items():
-            Image.fromarray(pixels[row] if pixels.shape[-1] > 1 else pixels[row, ..., 0]).save(folder / str(files[name]))
+            with writing(folder / str(files[name])):
+                Image.fromarray(pixels[row] if pixels.shape[-1] > 1 else pixels[row, ..., 0]).save(folder / str(files[name]))
         right = {name: bool(values[row]) for found in marks.values() for name, values in found.items()}
         read = {name: None if found is None else found[row] for name, found in texts.items()}
         items.append({"index": index} | read | files | {"right": right})

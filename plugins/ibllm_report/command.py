@@ -14,7 +14,8 @@ def command(run: Path) -> int:
 
     That works for a run that is training, was stopped or failed, too. Nothing else in RUN is changed.
     """
-    from ibllm_core.errors import UserError
+    from ibllm_core.errors import UserError, system_error
+    from ibllm_core.host.output import shown
     from ibllm_core.runs.directory import RunDirectory
 
     from .page import render
@@ -23,7 +24,7 @@ def command(run: Path) -> int:
     if not directory.recipe.is_file():
         raise UserError(f"{run} is no run directory: it holds no recipe.toml")
     try:
-        click.echo(f"report   {render(run)}")
+        click.echo(f"report   {shown(render(run))}")
     except OSError as error:
-        raise UserError(f"cannot write the report into {run}: {error.strerror}") from error
+        raise UserError(f"cannot write the report into {run}: {system_error(error) or error}") from error
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import chain
@@ -12,6 +11,7 @@ from typing import Any
 import attrs
 
 from ibllm_core.host.units import readable, readable_bytes
+from ibllm_core.runs.directory import write_text
 from ibllm_core.runs.glossary import Glossary
 
 from . import charts, sample_cards
@@ -52,9 +52,7 @@ def render(run_dir: Path) -> Path:
     environment.filters["duration"] = duration
     html = environment.get_template("report.html.j2").render(_content(read(run_dir)))
     target = run_dir / "report.html"
-    unfinished = target.with_suffix(".html.part")
-    unfinished.write_text(html, encoding="utf-8")
-    os.replace(unfinished, target)
+    write_text(target, html)
     return target
 
 

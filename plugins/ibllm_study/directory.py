@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from ibllm_core.errors import UserError
+from ibllm_core.errors import UserError, system_error
 from ibllm_core.runs.directory import RunDirectory, write_json, write_text
 from ibllm_core.runs.sources import changed
 
@@ -88,7 +88,7 @@ class StudyDirectory:
             write_text(self / "study.toml", plan.study.source)
             write_json(self / "plan.json", plain(plan))
         except OSError as error:
-            raise UserError(f"cannot write the study directory {self.path}: {error.strerror}") from error
+            raise UserError(f"cannot write the study directory {self.path}: {system_error(error) or error}") from error
 
     def check_held(self, plan: Plan) -> None:
         """Raises `UserError` unless the directory holds the plan's study."""

@@ -6,7 +6,7 @@ import io
 import shutil
 from pathlib import Path
 
-from ibllm_core.errors import UserError
+from ibllm_core.errors import UserError, system_error
 from ibllm_core.runs.directory import write_text
 
 from . import tables, wording
@@ -39,7 +39,7 @@ def write_findings(findings: Findings, folder: Path) -> list[str]:
         for name, text in texts.items():
             write_text(folder / name, text)
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}") from error
+        raise UserError(f"cannot write {folder}: {system_error(error) or error}") from error
     return [*summary(analysis), *(f"{'written' if number == 0 else '       '}  {folder / name}" for number, name in enumerate(texts))]
 
 

@@ -109,12 +109,14 @@ class Shelf:
         self.path.mkdir(parents=True, exist_ok=True)
         partial = self.path / f".{prefix.key}.{os.getpid()}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        _link(run.checkpoints / end_of(prefix), partial / end_of(prefix))
-        for tokenizer in run.checkpoints.glob("tokenizer-*.json"):
-            shutil.copyfile(tokenizer, partial / tokenizer.name)
-        shutil.copyfile(run / "metrics.jsonl", partial / "metrics.jsonl")
-        shutil.copyfile(run / "run.json", partial / "run.json")
+        try:
+            partial.mkdir()
+            _link(run.checkpoints / end_of(prefix), partial / end_of(prefix))
+            for path in (*run.checkpoints.glob("tokenizer-*.json"), run / "metrics.jsonl", run / "run.json"):
+                shutil.copyfile(path, partial / path.name)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         try:
             partial.rename(self.path / prefix.key)
         except OSError:

@@ -16,7 +16,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ibllm_core.errors import UserError
+from ibllm_core.errors import UserError, system_error
+from ibllm_core.host.output import endure
 from ibllm_core.runs.directory import Held, RunDirectory
 from ibllm_core.runs.sources import changed, sources
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from filelock import Timeout
 
     (path,) = sys.argv[1:] if arguments is None else arguments
+    endure()
     task: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     run, shelf = RunDirectory(Path(task["run"])), Shelf(Path(task["shelf"]))
     locks = Path(task["locks"])
@@ -46,15 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 0
             _publish_late(chain, shelf, run)
             claims = _claim(held, chain, shelf, locks, run)
+            return _train(run, shelf, chain, claims, task)
         except (Held, Timeout):
             return BUSY
-        except UserError as error:
-            print(f"error: {error}", flush=True)
-            return FAILED
-        try:
-            return _train(run, shelf, chain, claims, task)
-        except UserError as error:
-            print(f"error: {error}", flush=True)
+        except (UserError, OSError) as error:
+            said = error if isinstance(error, UserError) else system_error(error)
+            if said is None:
+                raise
+            print(f"error: {said}", flush=True)
             return FAILED
 
 
@@ -106,6 +107,7 @@ def _step(run: RunDirectory) -> int:
 def _train(run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Mapping[str, Any], task: Mapping[str, Any]) -> int:
     from ibllm_core.cli.display import Display
     from ibllm_core.cli.run import interruptible
+    from ibllm_core.model.compute import on_device
     from ibllm_core.recipe import load
     from ibllm_core.training.events import Listener, StageEnded
     from ibllm_core.training.job import Interrupted, Job
@@ -127,6 +129,8 @@ def _train(run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Map
                     if prefix.stage in claims:
                         claims[prefix.stage].release()
 
+    # Of several devices a worker sees its own alone, which is then the first.
+    recipe = on_device(recipe, "auto" if ":" in recipe.compute.device else None)
     job = Job(recipe, run.path, (Display(), Publishing()), str(task["command"]))
     try:
         with interruptible(job):
