@@ -9,9 +9,11 @@ import sys
 
 import pytest
 
+from tests import processes
+
 
 def ibllm(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ibllm", *args], capture_output=True, text=True, env=env, check=False)
+    return subprocess.run(processes.ibllm(*args), capture_output=True, text=True, env=env, check=False)
 
 
 def modules_after(*args: str) -> set[str]:

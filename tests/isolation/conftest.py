@@ -15,6 +15,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests import processes
+
 from .strangers import STRANGERS, Stranger
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
@@ -38,14 +40,22 @@ class Environment:
 
     python: Path
 
-    def command(self, *words: object, sets: tuple[str, ...] = ()) -> list[str]:
-        return [str(self.python), "-m", "ibllm", *map(str, words), *(part for key in sets for part in ("--set", key))]
+    def command(self, *words: object, sets: tuple[str, ...] = (), cold: bool = False) -> list[str]:
+        """`cold`: started as a user starts it."""
+        given = [*map(str, words), *(part for key in sets for part in ("--set", key))]
+        return [str(self.python), "-m", "ibllm", *given] if cold else processes.ibllm(*given, python=self.python)
 
-    def ibllm(self, *words: object, sets: tuple[str, ...] = (), **variables: str) -> subprocess.CompletedProcess[str]:
+    def ibllm(self, *words: object, sets: tuple[str, ...] = (), cold: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
         """Runs a command of ibllm there."""
         environment = os.environ | variables
         return subprocess.run(
-            self.command(*words, sets=sets), capture_output=True, text=True, encoding="utf-8", env=environment, check=False, timeout=300
+            self.command(*words, sets=sets, cold=cold),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+            check=False,
+            timeout=300,
         )
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="session")
 def rows(strange: Environment) -> dict[str, dict[str, Any]]:
     """What ``ibllm plugins --json`` says of each package."""
-    done = strange.ibllm("plugins", "--json")
+    done = strange.ibllm("plugins", "--json", cold=True)
     assert done.returncode == 0, done.stderr
     assert "[prints==1.0] welcome\n" in done.stderr
     assert "from a child\n" in done.stderr
@@ -158,7 +158,7 @@ def test_a_worker_that_raises_is_named_by_every_process(strange: Environment, tm
 
 def test_a_run_that_uses_none_of_them_is_unharmed(strange: Environment, tmp_path: Path) -> None:
     """All the bad packages are there; figures and weights are those of an environment without them."""
-    done = strange.ibllm("run", TINY, "--run-dir", tmp_path / "strange", sets=SETS)
+    done = strange.ibllm("run", TINY, "--run-dir", tmp_path / "strange", sets=SETS, cold=True)
     assert done.returncode == 0, done.stderr
     plain = Environment(Path(sys.executable)).ibllm("run", TINY, "--run-dir", tmp_path / "plain", sets=SETS)
     assert plain.returncode == 0, plain.stderr

@@ -14,6 +14,7 @@ from ibllm_core.cli.main import main
 from ibllm_core.host import packaged
 from ibllm_core.host.entry_points import FOLDERS
 from ibllm_core.recipe import load
+from tests.processes import ibllm
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 #: Imported, it would end the process: whoever looks for a file must not run a line of it.
@@ -195,7 +196,7 @@ def test_a_package_may_say_where_its_documentation_is(site, source, capsys):
     with (site.folder / "webbed_plugin.py").open("a") as file:
         file.write("import attrs\nfrom ibllm_core.host.options import Config\n@attrs.frozen\nclass C(Config):\n    'None.'\n")
     done = subprocess.run(
-        [sys.executable, "-m", "ibllm", "plugins", "show", "metric.webbed"],
+        ibllm("plugins", "show", "metric.webbed"),
         capture_output=True,
         text=True,
         env=site.environment(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from ibllm_core.interfaces.batch import to_images
 from ibllm_core.interfaces.context import Context
 from ibllm_core.model.model import Model
+from tests import processes
 
 SMALL = {"patch": 4, "channels": (16,), "blocks": 1}
 
@@ -214,7 +214,7 @@ if ranks > 1:  # nobody leaves while another still talks
 @pytest.mark.slow
 def test_processes_keep_one_codebook(tmp_path: Path) -> None:
     def start(rank: int, ranks: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", textwrap.dedent(RANK), str(rank), str(ranks), str(tmp_path / f"meet-{ranks}"), str(tmp_path)]
+        command = processes.command("-c", textwrap.dedent(RANK), rank, ranks, tmp_path / f"meet-{ranks}", tmp_path)
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     for process in [start(0, 1), start(0, 2), start(1, 2)]:

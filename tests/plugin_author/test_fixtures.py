@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from ibllm_testing.fixtures import (  # noqa: F401  # fixtures are found by thei
 
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.spec import ComponentSpec
+from tests import processes
 
 DOCS = Path(__file__).parents[2] / "docs"
 SPEC = ComponentSpec("schedule", "mine", "ibllm_optim.schedule:Constant", "ibllm_optim.config:ConstantConfig", "one of a test's own")
@@ -107,7 +107,7 @@ def test_the_plugin_is_asked_for_in_either_way(how, tmp_path):
     if how == "conftest":
         (tmp_path / "conftest.py").write_text('pytest_plugins = ["ibllm_testing.fixtures"]\n')
     words = ["-p", "ibllm_testing.fixtures"] if how == "option" else []
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(processes.command("-m", "pytest", "-q", *words), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
 
@@ -115,5 +115,5 @@ def test_the_plugin_is_asked_for_in_either_way(how, tmp_path):
 def test_nothing_is_loaded_that_nobody_asked_for(tmp_path):
     (tmp_path / "test_it.py").write_text("def test_names(ibllm_command):\n    pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(processes.command("-m", "pytest", "-q"), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "fixture 'ibllm_command' not found" in done.stdout

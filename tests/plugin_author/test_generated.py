@@ -17,6 +17,7 @@ import pytest
 from ibllm_testing.fixtures import run_command
 
 from ibllm_core.host.spec import KINDS
+from tests import processes
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ class Environment:
 
     def run(self, *words: object, code: int = 0) -> str:
         """``python WORD …``; what it writes to standard output."""
-        given = [str(self.python), *map(str, words)]
+        given = processes.command(*words, python=self.python)
         done = subprocess.run(given, cwd=self.packages, capture_output=True, text=True, encoding="utf-8", check=False)
         assert done.returncode == code, f"{' '.join(given)}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
         return done.stdout

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from html import unescape
 from pathlib import Path
 
 import attrs
 import pytest
+
+from tests.processes import ibllm
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 PLUGIN = """
@@ -77,7 +77,7 @@ class Place:
     def ibllm(self, *arguments: str, stranger: bool = True) -> str:
         """Runs a command, with or without the stranger's package; its standard output without the tables' lines."""
         environment = self.environment if stranger else {**self.environment, "PYTHONPATH": ""}
-        call = [sys.executable, "-m", "ibllm", *arguments]
+        call = ibllm(*arguments)
         done = subprocess.run(
             call, cwd=self.folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False, timeout=300
         )
@@ -159,7 +159,7 @@ def test_the_run_keeps_what_it_means(place: Place) -> None:
 
 
 def test_of_what_is_no_run_there_is_no_report(place: Place) -> None:
-    call = [sys.executable, "-m", "ibllm", "report", os.fspath(place.folder)]
+    call = ibllm("report", place.folder)
     done = subprocess.run(call, env=place.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "is no run directory: it holds no recipe.toml" in done.stderr

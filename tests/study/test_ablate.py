@@ -20,6 +20,7 @@ from ibllm_study.study_file import read_study
 from safetensors.torch import load_file
 
 from ibllm_core.training.job import Job
+from tests import processes
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +34,9 @@ LAMBDA = """
 
 
 def ablate(study: Path, *options: object, wait: bool = True) -> subprocess.Popen[str]:
-    """The command in a process group of its own."""
-    command = [sys.executable, "-m", "ibllm", "ablate", str(study), "--study-dir", str(study.parent / "out"), *map(str, options)]
+    """The command in a process group of its own; one that is not waited for is started as a user starts it, to be found in /proc and killed."""
+    words = ("-m", "ibllm", "ablate", str(study), "--study-dir", str(study.parent / "out"), *map(str, options))
+    command = processes.command(*words) if wait else [sys.executable, *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     if wait:
         process.wait(timeout=300)
@@ -266,7 +268,7 @@ def test_runs_that_go_wrong_are_recorded_and_harm_no_other(write_study, monkeypa
 def test_another_study_does_not_go_into_the_same_directory(finished: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text(finished.read_text())
-    command = [sys.executable, "-m", "ibllm", "ablate", str(other), "--study-dir", str(finished.parent / "out")]
+    command = processes.ibllm("ablate", other, "--study-dir", finished.parent / "out")
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 2
     assert "holds the study 'study', not 'other'" in process.stderr

@@ -21,6 +21,7 @@ from ibllm_study.study_file import read_study
 from ibllm_study.trials import plan_from_storage
 
 from ibllm_core.recipe import load
+from tests import processes
 
 pytestmark = pytest.mark.slow
 
@@ -39,8 +40,10 @@ search = { trials = 3, startup = 2 }
 """
 
 
-def ablate(study: Path, *options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ibllm", "ablate", str(study), "--study-dir", str(study.parent / "out"), *map(str, options)]
+def ablate(study: Path, *options: object, cold: bool = False) -> subprocess.Popen[str]:
+    """The command; `cold`: started as a user starts it, to be found in /proc and killed."""
+    words = ("-m", "ibllm", "ablate", str(study), "--study-dir", str(study.parent / "out"), *map(str, options))
+    command = [sys.executable, *words] if cold else processes.command(*words)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
@@ -122,7 +125,7 @@ def test_started_again_and_reported_again_nothing_is_trained(finished: tuple[Pat
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the workers are found through /proc")
 def test_killed_and_started_again_it_ends_as_if_it_had_not_been(finished: tuple[Path, str], tmp_path: Path) -> None:
     study = write(tmp_path)
-    process = ablate(study, "--jobs", 1)
+    process = ablate(study, "--jobs", 1, cold=True)
     deadline = time.monotonic() + 300
     while not list((tmp_path / "out").glob("runs/0-*/metrics.jsonl")):
         assert time.monotonic() < deadline

@@ -6,7 +6,6 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from ibllm_study.study_file import read_study
 from ibllm_study.verify import differences, finished, verify
 
 from ibllm_core.errors import UserError
+from tests.processes import ibllm
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 #: A figure is changed by so little, and still by a normal number: subnormal ones are flushed to zero.
@@ -61,7 +61,7 @@ class Last(random.Random):
 
 
 def ablate(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ibllm", "ablate", str(folder / "study.toml"), "--study-dir", str(folder / "out"), "--verify"]
+    command = ibllm("ablate", folder / "study.toml", "--study-dir", folder / "out", "--verify")
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from tests.processes import ibllm
 
 from .conftest import TINY
 
@@ -41,7 +42,7 @@ def free_port() -> int:
 
 
 def train(run: Path, ranks: int) -> dict[str, torch.Tensor]:
-    command = [sys.executable, "-m", "ibllm", "run", str(TINY), "--run-dir", str(run), *(part for key in SETS for part in ("--set", key))]
+    command = ibllm("run", TINY, "--run-dir", run, *(part for key in SETS for part in ("--set", key)))
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
     processes = [
         subprocess.Popen(command, env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)

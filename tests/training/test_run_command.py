@@ -13,14 +13,16 @@ import pytest
 
 import ibllm
 from ibllm.api import Run
+from tests import processes
 
 from .conftest import TINY, invoke
 
 pytestmark = pytest.mark.slow
 
 
-def ibllm_process(*arguments: object, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ibllm", *map(str, arguments)]
+def ibllm_process(*arguments: object, cold: bool = False, **options: object) -> subprocess.Popen[str]:
+    """The command; `cold`: in a process that is started as a user starts it."""
+    command = [sys.executable, "-m", "ibllm", *map(str, arguments)] if cold else processes.ibllm(*arguments)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
 
 
@@ -90,7 +92,9 @@ def test_a_second_run_in_the_same_place_is_refused(finished: Path) -> None:
 
 def test_ctrl_c_stops_with_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = ibllm_process("run", TINY, "--run-dir", run, "--set", "stages.text.steps=100000", env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    process = ibllm_process(
+        "run", TINY, "--run-dir", run, "--set", "stages.text.steps=100000", cold=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if "held out" in line:  # it is training

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from ibllm_core.model import build
 from ibllm_core.recipe import Recipe, load
 from ibllm_core.training.feeding import Feeder
 from ibllm_core.training.job import Job
+from tests.processes import ibllm
 
 from .conftest import invoke
 from .test_distributed import free_port
@@ -152,8 +152,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     sets = (*ALONE, "compute.device=cpu", "compute.threads=1", "optimizer={use='sgd', lr=0.01}", "stages.alone.validate.every=0")
 
     def train(run: Path, ranks: int) -> dict[str, torch.Tensor]:
-        command = [sys.executable, "-m", "ibllm", "run", str(UNPAIRED), "--run-dir", str(run)]
-        command += [part for key in sets for part in ("--set", key)]
+        command = ibllm("run", UNPAIRED, "--run-dir", run, *(part for key in sets for part in ("--set", key)))
         shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
         processes = [
             subprocess.Popen(command, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
