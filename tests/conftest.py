@@ -9,21 +9,95 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"
 
 import importlib
+import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.host.manager import Manager
+from tests import beside
 
 
 def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: beyond a few workers, importing torch in each costs more than it saves."""
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+#: What takes longest, the longest first: with the rest after them no worker is left alone with one at the end.
+LONGEST = (
+    "tests/study/test_ablate.py",
+    "tests/docs/test_commands.py",
+    "tests/plugin_author/test_generated.py",
+    "tests/examples/",
+    "tests/isolation/",
+    "tests/training/",
+    "tests/study/",
+    "tests/conformance/test_pairs.py",
+    "tests/conformance/test_suite_catches.py",
+    "tests/packaged/",
+    "tests/plugin_author/",
+    "tests/losses/",
+    "tests/parts/",
+    "tests/report/",
+)
+#: Those that wait for the tools which run beside the tests.
+LAST = "tests/test_quality.py"
+
+_beside: dict[str, Any] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, those that wait for others last; all else as it was."""
+
+    def place(item: pytest.Item) -> int:
+        if item.nodeid.startswith(LAST):
+            return len(LONGEST) + 1
+        return next((number for number, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
+
+    items.sort(key=place)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        _beside["folder"] = tempfile.mkdtemp(prefix="ibllm-beside-")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["beside"] = _beside["folder"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    if "process" not in _beside:
+        _beside["process"] = beside.start(Path(_beside["folder"]), ids)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        _beside["process"] = beside.start(Path(_beside["folder"]), [item.nodeid for item in session.items])
+
+
+def pytest_unconfigure() -> None:
+    if process := _beside.pop("process", None):
+        process.stdin.close()
+        process.wait()
+    if folder := _beside.pop("folder", None):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def beside_folder(request: pytest.FixtureRequest) -> Path:
+    """Where the tools that run beside the tests leave what they found (`tests.beside`)."""
+    given = getattr(request.config, "workerinput", None)
+    return Path(given["beside"] if given else _beside["folder"])
 
 
 #: A plugin module with one component; fields of the spec may be given.

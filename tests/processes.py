@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+#: The interpreter, also while a test has set ``sys.executable`` to something else.
+PYTHON = sys.executable
 SERVER, CLIENT = (Path(__file__).with_name(f"process_{side}.py") for side in ("server", "client"))
 #: Forking, and waiting for a process and a connection at once.
 WARM = hasattr(os, "fork") and hasattr(os, "pidfd_open")
@@ -30,9 +32,9 @@ def command(*words: object, python: Path | None = None) -> list[str]:
     """
     said = [str(word) for word in words]
     if not WARM:
-        return [str(python or sys.executable), *said]
-    own = python is None or python == Path(sys.executable)
-    return [sys.executable, "-I", "-S", str(CLIENT), _server(), executable() if own else str(python), *said]
+        return [str(python or PYTHON), *said]
+    own = python is None or python == Path(PYTHON)
+    return [PYTHON, "-I", "-S", str(CLIENT), _server(), executable() if own else str(python), *said]
 
 
 def ibllm(*words: object, python: Path | None = None) -> list[str]:
@@ -45,7 +47,7 @@ def executable() -> str:
 
     The workers of studies and pytest are forked; all else, such as what must not import torch, is started by Python itself.
     """
-    return os.path.join(os.path.dirname(_server()), "python") if WARM else sys.executable
+    return os.path.join(os.path.dirname(_server()), "python") if WARM else PYTHON
 
 
 @functools.cache
@@ -54,11 +56,11 @@ def _server() -> str:
     folder = tempfile.mkdtemp(prefix="ibllm-")  # short: a socket's path has up to 107 bytes
     socket = os.path.join(folder, "s")
     python, forked = os.path.join(folder, "python"), '"-m ibllm_study.worker" | "-m pytest"'
-    words = shlex.join([sys.executable, "-I", "-S", str(CLIENT), socket, python])
-    cases = f'case "$1 $2" in {forked}) exec {words} "$@" ;; *) exec {shlex.quote(sys.executable)} "$@" ;; esac'
+    words = shlex.join([PYTHON, "-I", "-S", str(CLIENT), socket, python])
+    cases = f'case "$1 $2" in {forked}) exec {words} "$@" ;; *) exec {shlex.quote(PYTHON)} "$@" ;; esac'
     Path(python).write_text(f"#!/bin/sh\n{cases}\n", encoding="utf-8")
     Path(python).chmod(0o755)
-    started = subprocess.Popen([sys.executable, str(SERVER), socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    started = subprocess.Popen([PYTHON, str(SERVER), socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert started.stdin is not None and started.stdout is not None
     assert started.stdout.readline() == b"ready\n", "the server did not start"
 

@@ -21,6 +21,7 @@ def cover(
         distribution: the package whose components are tested.
         presets: component, or ``component/variant`` for a second set of options → attributes of its class (``options``, ``never_trained``, …).
             They are laid over those that the package brings (``conformance.toml``), options one by one.
+            Variants leave out the suite's `once`: checks that other options cannot change, which the component itself is asked.
         but: components whose classes are written by hand.
     """
     own = [row.name for row in plugins.manager().rows() if (row.kind, row.distribution, row.status) == (suite.kind, distribution, "ok")]
@@ -33,9 +34,12 @@ def cover(
             known = [word for word in dir(suite) if not word.startswith(("_", "test_"))]
             assert attribute in known, f"the presets of {suite.kind}.{name} give {attribute!r}; {suggestion(attribute, known)}"
     wanted = {name: given.get(name, {}) for name in dict.fromkeys([*own, *given]) if name.partition("/")[0] not in but}
-    return {
-        title(name): type(title(name), (suite,), {"component": name.partition("/")[0], **attributes}) for name, attributes in wanted.items()
-    }
+    made: dict[str, type[Suite]] = {}
+    for name, attributes in wanted.items():
+        component, variant, _ = name.partition("/")
+        known = dict.fromkeys(suite.once) if variant else {}  # what is None is no test
+        made[title(name)] = type(title(name), (suite,), {**known, "component": component, **attributes})
+    return made
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class LossSuite(Suite):
     """
 
     kind = "loss"
+    once = Suite.once | {"test_it_is_a_loss_of_the_players_it_names"}
     never_trained: Mapping[str, str] = MappingProxyType({})
     steps: int = 12
     bf16: float = 0.1

@@ -44,6 +44,7 @@ class PartSuite(Suite):
     never_trained: Mapping[str, str] = MappingProxyType({})
     steps: int = 12
     bf16: float = 0.1
+    once = Suite.once | {"test_compiled_it_gives_the_same"}
     sees_images: ClassVar[bool] = True
 
     @abstractmethod

@@ -56,6 +56,7 @@ class Suite:
         requires: modules (of an extra) without which the tests are skipped.
         excuses: name of a check → why the component cannot keep it. The check is skipped, and the reason is shown.
         image_shape: (c, h, w) of the images.
+        once: checks that are asked once a component, whatever its options: a variant of it (`cover`) is not asked again.
     """
 
     kind: ClassVar[str]
@@ -64,6 +65,9 @@ class Suite:
     requires: tuple[str, ...] = ()
     excuses: Mapping[str, str] = MappingProxyType({})
     image_shape: tuple[int, int, int] = (3, 32, 32)
+    once: ClassVar[frozenset[str]] = frozenset(
+        {"test_an_unknown_option_is_refused", "test_every_option_says_what_it_means", "test_it_is_listed_without_torch"}
+    )
 
     # How the component is made.
 

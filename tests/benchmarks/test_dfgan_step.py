@@ -14,7 +14,6 @@ from collections.abc import Callable
 from itertools import islice, pairwise
 from pathlib import Path
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +24,8 @@ from ibllm_core.recipe import load as load_recipe
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
 from ibllm_core.training.session import Session
+
+from .rounds import both
 
 RECIPE = """
 format = 1
@@ -283,9 +284,9 @@ def test_losses_are_those_of_the_published_formulas(tmp_path: Path) -> None:
         torch.testing.assert_close(race.ours(batch), wanted, rtol=1e-5, atol=1e-5, msg=lambda m, step=step: f"step {step}: {m}")
 
 
-@pytest.mark.benchmark
-def test_a_step_costs_at_most_three_percent_more(tmp_path: Path) -> None:
-    race = Race(tmp_path, FULL)
+@both
+def test_a_step_costs_at_most_three_percent_more(measured: bool, tmp_path: Path) -> None:
+    race = Race(tmp_path, FULL if measured else SMALL)
     (batch,) = race.batches(1)
     torch.testing.assert_close(race.ours(batch), race.plain.step(batch, race.noise(0, batch)), rtol=1e-5, atol=1e-5)
     noise = race.noise(0, batch)
@@ -295,14 +296,14 @@ def test_a_step_costs_at_most_three_percent_more(tmp_path: Path) -> None:
         "sharing": lambda: race.plain.step(batch, noise, share=True),
     }
     spent: dict[str, list[float]] = {side: [] for side in sides}
-    for round_ in range(ROUNDS):
+    for round_ in range(ROUNDS if measured else 1):
         for side in sides if round_ % 2 else reversed(sides):
             started = time.process_time()
-            for _ in range(STEPS):
+            for _ in range(STEPS if measured else 1):
                 sides[side]()
             spent[side].append((time.process_time() - started) / STEPS)
     ratios = {side: [a / b for a, b in zip(spent["ours"], spent[side], strict=True)] for side in ("plain", "sharing")}
     print("CPU seconds a step: " + ", ".join(f"{side} {statistics.median(seconds):.3f}" for side, seconds in spent.items()))
     for side, found in ratios.items():
         print(f"ours / {side}: median {statistics.median(found):.3f} of {sorted(round(r, 3) for r in found)}")
-    assert statistics.median(ratios["plain"]) <= 1.03
+    assert statistics.median(ratios["plain"]) <= 1.03 or not measured

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
+from tests import processes
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 
@@ -19,6 +22,14 @@ primary = "novel/scene_exact"
 """
 
 Write = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_workers() -> Iterator[None]:
+    """The workers of studies that are run in this process are forked from one that has torch imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", processes.executable())
+        yield
 
 
 @pytest.fixture

@@ -214,6 +214,7 @@ def run_with(study: Path, code: str, monkeypatch: pytest.MonkeyPatch, jobs: int 
         + "".join(f"    {line}\n" for line in code.splitlines())
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(sys, "executable", processes.PYTHON)  # a sitecustomize is read at a start
     plan, directory = opened(study)
     directory.prepare(plan)
     said = Said()

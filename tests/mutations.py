@@ -1,0 +1,264 @@
+"""Breaks the product in known ways, one at a time, in a copy of the tree, and tells which test catches it. ``python tests/mutations.py [NAME …]``.
+
+The tests of what was broken are run first, then, unless ``--first`` is given, all others; the first failure ends it, and so do five minutes.
+What nobody catches needs a test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+#: Seconds that one may take.
+PATIENCE = 300.0
+COPIED = ("ibllm_core", "plugins", "tests", "recipes", "docs")
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+class Mutation(NamedTuple):
+    """`old`, which stands in `file` once, becomes `new`; `tests` are run first."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "a wrong sign in a loss",
+        "plugins/ibllm_adversarial/loss.py",
+        "return F.softplus(real - cycle.score(cycle.y_fake, z)).mean()",
+        "return F.softplus(cycle.score(cycle.y_fake, z) - real).mean()",
+        ("tests/losses/test_adversarial.py",),
+    ),
+    Mutation(
+        "a factor of two in a penalty",
+        "plugins/ibllm_adversarial/penalty.py",
+        "return self.config.gamma / 2 * ",
+        "return self.config.gamma * ",
+        ("tests/losses/test_penalties.py",),
+    ),
+    Mutation(
+        "a critic that trains the generator",
+        "plugins/ibllm_adversarial/loss.py",
+        "F.softplus(cycle.score(cycle.y_fake.detach(), z) - real)",
+        "F.softplus(cycle.score(cycle.y_fake, z) - real)",
+        ("tests/losses/test_adversarial.py", "tests/conformance/test_loss.py"),
+    ),
+    Mutation(
+        "a token too many in a mean",
+        "plugins/ibllm_objectives/likelihood.py",
+        "self.tokens(cycle).mask[:, 1:].sum()",
+        "self.tokens(cycle).mask.sum()",
+        ("tests/losses/test_objectives.py",),
+    ),
+    Mutation(
+        "λ on the wrong term",
+        "plugins/ibllm_objectives/joint.py",
+        "cycle.value(self.config.text) + self.weight(cycle.step) * cycle.value(self.config.image)",
+        "self.weight(cycle.step) * cycle.value(self.config.text) + cycle.value(self.config.image)",
+        ("tests/losses/test_objectives.py",),
+    ),
+    Mutation(
+        "a dropped mask",
+        "plugins/ibllm/blocks/attention.py",
+        "mask = mask.unsqueeze(1) if mask.dim() == 3 else mask[:, None, None, :]",
+        "mask = None",
+        ("tests/conformance/test_text_encoder.py",),
+    ),
+    Mutation(
+        "a stale cache",
+        "plugins/ibllm_transformer/cache.py",
+        "            values.scatter_(2, place, value)\n",
+        "            pass\n",
+        ("tests/parts/test_transformer.py", "tests/conformance/test_text_decoder.py"),
+    ),
+    Mutation(
+        "swapped splits",
+        "plugins/ibllm_shapes/dataset.py",
+        "scenes = self.sampler.scenes(split, indices)",
+        'scenes = self.sampler.scenes({"validation": "test", "test": "validation"}.get(split, split), indices)',
+        ("tests/shapes", "tests/conformance/test_dataset.py"),
+    ),
+    Mutation(
+        "held-out pairs that are trained on",
+        "plugins/ibllm_shapes/dataset.py",
+        "scenes = self.sampler.scenes(split, indices)",
+        'scenes = self.sampler.scenes("test" if split == "novel" else split, indices)',
+        ("tests/shapes", "tests/conformance/test_dataset.py"),
+    ),
+    Mutation(
+        "an average that restarts",
+        "ibllm_core/model/average.py",
+        "self.steps[owner] += 1",
+        "self.steps[owner] = 1",
+        ("tests/training/test_average.py", "tests/training/test_stage.py"),
+    ),
+    Mutation(
+        "an order that is the same in every epoch",
+        "ibllm_core/training/feeding.py",
+        'Stream((*key, "order"), [epoch])',
+        'Stream((*key, "order"), [0])',
+        ("tests/training/test_data.py",),
+    ),
+    Mutation(
+        "a seed that is not used",
+        "ibllm_core/interfaces/randomness.py",
+        "_mix(np.uint64(derive_key(*key)) + ",
+        "_mix(np.uint64(derive_key(*key[1:])) + ",
+        ("tests/shapes", "tests/training/test_data.py"),
+    ),
+    Mutation(
+        "noise by place in the batch",
+        "ibllm_core/interfaces/randomness.py",
+        "numbers = np.atleast_1d(np.asarray(samples)).astype(np.uint64)",
+        "numbers = np.arange(len(np.atleast_1d(np.asarray(samples)))).astype(np.uint64)",
+        ("tests/conformance/test_dataset.py", "tests/training/test_data.py"),
+    ),
+    Mutation(
+        "a checkpoint that is not synced",
+        "ibllm_core/training/checkpoints.py",
+        "    for path in (*partial.iterdir(), partial):\n        _sync(path)\n",
+        "",
+        ("tests/training/test_checkpoint.py",),
+    ),
+    Mutation(
+        "a damaged checkpoint that is taken",
+        "ibllm_core/training/checkpoints.py",
+        "if _sha256(folder / name) != digest]",
+        "if not (folder / name).exists()]",
+        ("tests/training/test_checkpoint.py",),
+    ),
+    Mutation(
+        "a procedure that forgets at a restart",
+        "plugins/ibllm_procedures/procedure.py",
+        "        return self._slow\n",
+        "        return {}\n",
+        ("tests/conformance/test_procedure.py", "tests/procedures"),
+    ),
+    Mutation(
+        "gradients of ranks that are summed",
+        "ibllm_core/model/ranks.py",
+        "            flat /= self.count\n",
+        "",
+        ("tests/training/test_distributed.py",),
+    ),
+    Mutation(
+        "an off-by-one schedule",
+        "plugins/ibllm_optim/schedule.py",
+        "return min(1.0, (step + 1) / warmup) if warmup else 1.0",
+        "return min(1.0, step / warmup) if warmup else 1.0",
+        ("tests/optim/test_schedules.py",),
+    ),
+    Mutation(
+        "a best weight that is the worst",
+        "ibllm_core/model/validation_state.py",
+        "sign = -1.0 if less else 1.0",
+        "sign = 1.0",
+        ("tests/training/test_validation_state.py",),
+    ),
+    Mutation(
+        "a figure's direction",
+        "plugins/ibllm_metrics/config.py",
+        'meaning, caution=caution, better="lower"),)',
+        'meaning, caution=caution, better="higher"),)',
+        ("tests/metrics",),
+    ),
+    Mutation(
+        "an off-by-one rank",
+        "plugins/ibllm_metrics/matching.py",
+        "np.clip((k - above) / (level + 1), 0.0, 1.0)",
+        "np.clip((k + 1 - above) / (level + 1), 0.0, 1.0)",
+        ("tests/metrics/test_matching.py",),
+    ),
+    Mutation(
+        "a p-value uncorrected",
+        "plugins/ibllm_study/statistics/paired.py",
+        "p_permutation_holm=None if member.p_permutation is None else float(p_flip),",
+        "p_permutation_holm=member.p_permutation,",
+        ("tests/study/test_statistics.py",),
+    ),
+    Mutation(
+        "a half of a file",
+        "ibllm_core/runs/directory.py",
+        "    os.replace(partial, path)\n",
+        "    path.write_text(text, encoding='utf-8')\n    partial.unlink()\n",
+        ("tests/training/test_checkpoint.py", "tests/training/test_run_command.py"),
+    ),
+)
+
+
+def flaws(mutation: Mutation) -> str:
+    """Why it cannot be made; empty where it can."""
+    path = ROOT / mutation.file
+    if not path.is_file():
+        return f"{mutation.name}: there is no {mutation.file}"
+    if (count := path.read_text(encoding="utf-8").count(mutation.old)) != 1:
+        return f"{mutation.name}: what it replaces stands {count} times in {mutation.file}"
+    missing = [test for test in mutation.tests if not (ROOT / test).exists()]
+    return f"{mutation.name}: there is no {', '.join(missing)}" if missing else ""
+
+
+def run(tree: Path, words: Sequence[str], seconds: float) -> tuple[str, str]:
+    """The test that fails first, or why there is none; and what pytest said."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tree), str(tree / "plugins")]), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *words]
+    try:
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False, timeout=max(1.0, seconds))
+    except subprocess.TimeoutExpired:
+        return "", f"not done after {PATIENCE:g} s"
+    found = _FAILED.search(done.stdout)
+    return (found[1] if found else ""), done.stdout[-2000:] + done.stderr[-1000:]
+
+
+def caught(mutation: Mutation, first_only: bool) -> str:
+    """The test that catches it; empty where none does."""
+    with tempfile.TemporaryDirectory(prefix="ibllm-mutation-") as folder:
+        tree, began = Path(folder), time.monotonic()
+        for name in COPIED:
+            shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+        for path in ROOT.iterdir():
+            if path.is_file():
+                shutil.copy(path, tree)
+        broken = tree / mutation.file
+        broken.write_text(broken.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
+        found, said = run(tree, ["-n", "0", *mutation.tests], PATIENCE)
+        if not found and not first_only:
+            found, said = run(tree, ["-n", "auto", "tests"], PATIENCE - (time.monotonic() - began))
+        if not found:
+            print(said, file=sys.stderr)
+        return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    first_only = "--first" in arguments
+    names = [name for name in arguments if not name.startswith("-")]
+    unknown = sorted(set(names) - {mutation.name for mutation in MUTATIONS})
+    problems = [f"no mutation is called {name!r}" for name in unknown] + [flaw for one in MUTATIONS if (flaw := flaws(one))]
+    if problems:
+        print("\n".join(problems), file=sys.stderr)
+        return 2
+    survived = 0
+    for mutation in MUTATIONS:
+        if names and mutation.name not in names:
+            continue
+        began = time.monotonic()
+        test = caught(mutation, first_only)
+        survived += not test
+        print(f"{mutation.name}: {test or 'NOT CAUGHT'} ({time.monotonic() - began:.0f} s)", flush=True)
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
