@@ -64,6 +64,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Those of tests/integration are run where they are asked for by name."""
+    folder = Path(__file__).with_name("integration")
+    if collection_path != folder:
+        return None
+    asked = [Path(argument.partition("::")[0]).resolve() for argument in config.invocation_params.args if not argument.startswith("-")]
+    return None if any(path == folder or folder in path.parents for path in asked) else True
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _beside["folder"] = tempfile.mkdtemp(prefix="ibllm-beside-")

@@ -2,7 +2,7 @@
 
 `command` gives the words for `subprocess`, whose pipes, folder, environment, signals, time limits and exit codes are as usual: what it starts is a small
 client that hands its three streams to the server and waits. What must not find torch imported, has to have a start of its own (a hash seed, a
-sitecustomize, a locale) or is looked for in /proc is started with ``sys.executable``.
+sitecustomize, a locale) or is looked for in /proc is started with ``sys.executable``. With IBLLM_TESTS_COLD=1 all are: before a release.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 PYTHON = sys.executable
 SERVER, CLIENT = (Path(__file__).with_name(f"process_{side}.py") for side in ("server", "client"))
 #: Forking, and waiting for a process and a connection at once.
-WARM = hasattr(os, "fork") and hasattr(os, "pidfd_open")
+WARM = hasattr(os, "fork") and hasattr(os, "pidfd_open") and not os.environ.get("IBLLM_TESTS_COLD")
 
 
 def command(*words: object, python: Path | None = None) -> list[str]:
