@@ -33,10 +33,10 @@ LAMBDA = """
 """
 
 
-def ablate(study: Path, *options: object, wait: bool = True) -> subprocess.Popen[str]:
-    """The command in a process group of its own; one that is not waited for is started as a user starts it, to be found in /proc and killed."""
+def ablate(study: Path, *options: object, wait: bool = True, cold: bool = False) -> subprocess.Popen[str]:
+    """The command in a process group of its own; `cold`: started as a user starts it, to be found in /proc and killed."""
     words = ("-m", "ibllm", "ablate", str(study), "--study-dir", str(study.parent / "out"), *map(str, options))
-    command = processes.command(*words) if wait else [sys.executable, *words]
+    command = [sys.executable, *words] if cold else processes.command(*words)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     if wait:
         process.wait(timeout=300)
@@ -104,7 +104,7 @@ def test_killed_and_started_again_it_ends_as_if_it_had_not_been(finished: Path, 
     study = tmp_path / "study.toml"
     study.write_text(finished.read_text().replace("seeds = 2", "seeds = 1"))
     plan, directory = opened(study)
-    process = ablate(study, "--jobs", 2, wait=False)
+    process = ablate(study, "--jobs", 2, wait=False, cold=True)
     deadline = time.monotonic() + 120
     while not list(directory.path.glob("runs/*/checkpoints/step-*")):
         assert time.monotonic() < deadline
@@ -147,7 +147,7 @@ def test_two_invocations_do_not_run_the_same_run_twice(tmp_path: Path, write_stu
 
 def test_workers_stop_with_a_checkpoint_once_nobody_waits_for_them(write_study) -> None:  # type: ignore[no-untyped-def]
     study = write_study('[set]\n"stages.text.steps" = 40000\n', seeds=1)
-    process = ablate(study, wait=False)
+    process = ablate(study, wait=False, cold=True)
     plan, directory = opened(study)
     run, log, deadline = directory.run(plan.cells[0]), directory.log(plan.cells[0]), time.monotonic() + 120
     while not (run / "metrics.jsonl").exists():
