@@ -37,8 +37,8 @@ def cover(
     made: dict[str, type[Suite]] = {}
     for name, attributes in wanted.items():
         component, variant, _ = name.partition("/")
-        known = dict.fromkeys(suite.once) if variant else {}  # what is None is no test
-        made[title(name)] = type(title(name), (suite,), {**known, "component": component, **attributes})
+        left_out = dict.fromkeys(suite.once) if variant else {}  # what is None is no test
+        made[title(name)] = type(title(name), (suite,), {**left_out, "component": component, **attributes})
     return made
 
 
