@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -174,6 +176,20 @@ class PartSuite(Suite):
             expect(torch.equal(before, torch.get_rng_state()), f"{self._name}: it draws from torch's global generator in evaluation mode")
         same(found[1][0], found[0][0], f"{self._name}: built twice after torch.manual_seed(3), its weights must be equal", 0, 0)
         same(found[1][1], found[0][1], f"{self._name}: equal weights, inputs and rng must give equal results")
+
+    def test_training_draws_from_no_global_generator(self) -> None:
+        """In training mode it draws neither from torch's, numpy's nor Python's own generator: such numbers would depend on who shares the batch."""
+        part, m = self._ready(torch.device("cpu"))
+        before = random.getstate(), repr(np.random.get_state())
+        with drawing_from(m.rng("pass")) as drew:
+            self.objective(part.train(), m)
+            expect(
+                not drew(),
+                f"{self._name}: it draws from torch's global generator; ibllm.plugin has Dropout, and Rng.of_pass for other draws",
+            )
+        expect(
+            (random.getstate(), repr(np.random.get_state())) == before, f"{self._name}: it draws from Python's or numpy's global generator"
+        )
 
     def test_inputs_are_not_changed(self, device: torch.device) -> None:
         """What is handed over stays as it was."""
