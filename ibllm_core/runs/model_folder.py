@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import Notice, UserError, system_error
+from ..errors import UserError, system_error
 from ..interfaces.tokenizer import Tokenizer
-from ..model import build
-from ..model.compute import choose_device, choose_precision
 from ..model.model import Model
 from ..recipe.schema import Recipe
-from .directory import read_json, replacing, write_json, write_text
-from .provenance import load_recorded
+from .directory import replacing, write_json, write_text
 
 #: The weights of the model's parts (``parts.NAME.…``) and, for runs that start from this one, of losses that have their own (``losses.NAME.…``).
 WEIGHTS = "weights.safetensors"
@@ -43,30 +39,6 @@ def save_model(
         write_json(partial / "model.json", {"image_shape": list(model.image_shape), **record})
         for name, text in texts.items():
             write_text(partial / name, text)
-
-
-def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:
-    """A model folder's model, ready to use, on `device`, else on the recipe's, else on one that is here.
-
-    Raises:
-        UserError: something is missing or damaged, or `device` is not here.
-    """
-    weights = read_weights(folder / WEIGHTS)
-    if recipe is None:
-        recipe = load_recorded(folder / "recipe.toml", read_json(folder / "model.json") or {}, str(folder))
-    model = build.build_model(recipe, build.build_tokenizers(recipe, saved=folder), build.image_shape(recipe))
-    missing, unexpected = model.load_state_dict({f"parts.{name}": t for name, t in of("parts", weights).items()}, strict=False)
-    if missing or unexpected:
-        raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
-    if flaws := not_finite(weights, {name for name, _ in model.named_buffers()}):
-        raise UserError(f"{folder / WEIGHTS}: not finite: {', '.join(flaws[:3])}; the training diverged")
-    chosen, wish = choose_device(device or recipe.compute.device, or_auto=device is None), recipe.compute.device.partition(":")[0]
-    if device is None and wish not in ("auto", chosen.type):
-        warnings.warn(
-            Notice(f"{folder} was made for the device {recipe.compute.device}, which is not here; {chosen} is used"), stacklevel=2
-        )
-    model.autocast, model.tf32 = choose_precision(recipe.compute.precision, chosen), recipe.compute.precision == "tf32"
-    return model.to(chosen).eval()
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:

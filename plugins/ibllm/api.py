@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ibllm_core.errors import UserError
+from ibllm_core.errors import Notice, UserError
 from ibllm_core.runs.directory import RunDirectory, read_json
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The trained model, on its device."""
-        from ibllm_core.runs.model_folder import open_model
-
         return open_model(self.directory.model, self.recipe, self.device)
 
 
@@ -131,3 +129,34 @@ def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int |
 def open(path: str | os.PathLike[str], *, device: str | None = None) -> Run:
     """Opens a run directory; its model goes to `device`, by default to the one that it was trained on, if there is such a one here."""
     return Run(path, device)
+
+
+def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:
+    """A model folder's model, ready to use, on `device`, else on the recipe's, else on one that is here.
+
+    Raises:
+        UserError: something is missing or damaged, or `device` is not here.
+    """
+    import warnings
+
+    from ibllm_core.model import build
+    from ibllm_core.model.compute import choose_device, choose_precision
+    from ibllm_core.runs.model_folder import WEIGHTS, not_finite, of, read_weights
+    from ibllm_core.runs.provenance import load_recorded
+
+    weights = read_weights(folder / WEIGHTS)
+    if recipe is None:
+        recipe = load_recorded(folder / "recipe.toml", read_json(folder / "model.json") or {}, str(folder))
+    model = build.build_model(recipe, build.build_tokenizers(recipe, saved=folder), build.image_shape(recipe))
+    missing, unexpected = model.load_state_dict({f"parts.{name}": t for name, t in of("parts", weights).items()}, strict=False)
+    if missing or unexpected:
+        raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    if flaws := not_finite(weights, {name for name, _ in model.named_buffers()}):
+        raise UserError(f"{folder / WEIGHTS}: not finite: {', '.join(flaws[:3])}; the training diverged")
+    chosen, wish = choose_device(device or recipe.compute.device, or_auto=device is None), recipe.compute.device.partition(":")[0]
+    if device is None and wish not in ("auto", chosen.type):
+        warnings.warn(
+            Notice(f"{folder} was made for the device {recipe.compute.device}, which is not here; {chosen} is used"), stacklevel=2
+        )
+    model.autocast, model.tf32 = choose_precision(recipe.compute.precision, chosen), recipe.compute.precision == "tf32"
+    return model.to(chosen).eval()

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from ibllm_core.host.units import readable, readable_bytes
+from ibllm.units import readable, readable_bytes
 from ibllm_core.runs.directory import write_text
 from ibllm_core.runs.glossary import Glossary
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import attrs
 
+from ibllm.units import readable
 from ibllm_core.errors import UserError
 from ibllm_core.host.options import Config, option
-from ibllm_core.host.units import readable
 from ibllm_core.recipe.schema import Recipe
 
 __all__ = ["Budget", "meet", "readable"]

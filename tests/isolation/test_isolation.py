@@ -187,8 +187,8 @@ def test_opening_a_run_without_its_package_says_what_to_install(foreign: Path, c
 
 
 def test_opening_a_model_folder_without_its_package_says_what_to_install(foreign: Path) -> None:
+    from ibllm.api import open_model
     from ibllm_core.errors import UserError
-    from ibllm_core.runs.model_folder import open_model
 
     with pytest.raises(UserError, match=r"model was made with .* pip install 'prints==1\.0'"):
         open_model(foreign / "model")
