@@ -54,7 +54,7 @@ class Prepared:
     """
 
     session: Session
-    against: list[Exception] = attrs.field(factory=list)
+    against: list[BaseException] = attrs.field(factory=list)
 
 
 @attrs.frozen

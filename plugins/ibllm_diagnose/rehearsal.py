@@ -35,7 +35,7 @@ class Rehearsal(Listener):
     def on_prepared(self, event: Prepared) -> None:
         try:
             rehearse(event.session)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             event.against.append(error)
 
 
