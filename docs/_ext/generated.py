@@ -15,6 +15,8 @@ import click
 import measured as measured_figures
 import plugin_reference
 from ibllm_inspect.options import OptionRow, options_of
+from ibllm_study.budget import Budget
+from ibllm_study.schema import Range, Search, StudyTable
 
 from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host.manager import manager
@@ -92,6 +94,14 @@ def recipe(_: str = "") -> str:
         if config is not None and keys(config):
             parts += [_text(inspect.cleandoc(config.__doc__ or "").partition("\n\n")[0]), options(options_of(config))]
     return "\n\n".join(parts)
+
+
+def study(_: str = "") -> str:
+    """The study's own keys, then its tables."""
+    tables = {"keys": StudyTable, "`[search]`": Search, "`[budget]`": Budget, "range": Range}
+    return "\n\n".join(
+        f"## {title}\n\n{_text(inspect.cleandoc(config.__doc__ or ''))}\n\n{options(options_of(config))}" for title, config in tables.items()
+    )
 
 
 def recipe_tables() -> list[tuple[str, Section | None, type[Config] | None]]:
@@ -275,6 +285,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         capabilities,
         components,
         recipe,
+        study,
         figures,
         splits,
         measured,

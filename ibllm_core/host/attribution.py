@@ -7,6 +7,8 @@ the traceback, which component of a recipe an error came from.
 from __future__ import annotations
 
 import contextlib
+import dis
+import re
 import sys
 import threading
 import traceback
@@ -94,7 +96,7 @@ def building(component: Component, key: str, where: str = "", also: str = "", us
 
     Args:
         where, also: said before and after the cause.
-        users: a `UserError` means that the options are wrong, not the component.
+        users: a `UserError`, and a ``raise ValueError`` of the component's own package, means that the options are wrong, not the component.
     """
     try:
         with stdout_to_stderr(f"{component.distribution}=={component.version}"):
@@ -102,7 +104,18 @@ def building(component: Component, key: str, where: str = "", also: str = "", us
     except ComponentFailed:  # of a component within
         raise
     except (Exception, SystemExit) as error:
-        raise ComponentFailed(component, key, f"{where}{cause(error)}{also}", users and isinstance(error, UserError)) from error
+        users = users and (isinstance(error, UserError) or (isinstance(error, ValueError) and _says_raise(error, component)))
+        raise ComponentFailed(component, key, f"{where}{str(error) if users else cause(error)}{also}", users) from error
+
+
+def _says_raise(error: BaseException, component: Component) -> bool:
+    """True where a line of the component's package raised the error itself; what compiled code raises has that line innermost too."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    frame = last and last.tb_frame
+    own = frame and str(frame.f_globals.get("__name__")).partition(".")[0] == re.split("[.:]", component.spec.factory)[0]
+    return bool(last and frame and own and dis.opname[frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS")
 
 
 @contextlib.contextmanager

@@ -16,18 +16,35 @@ def command() -> None:
 @click.argument("name")
 @click.option("--kind", required=True, metavar="KIND", help="What it brings: a kind as `ibllm plugins` lists them, e.g. text_encoder.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Folder of the package; by default NAME, here.")
-def new(name: str, kind: str, folder: Path | None) -> None:
+@click.option("--into", metavar="PACKAGE", help="Add the component to a package: its folder, or its name if it is installed with pip -e.")
+def new(name: str, kind: str, folder: Path | None, into: str | None) -> None:
     """Write NAME, a complete package with one working component: code, options, tests, a recipe, README, CI.
 
     NAME is the distribution's name. Its component is called the same, without a leading ibllm- and with _ for -. Nothing that exists is changed.
+
+    With --into, NAME is the component's: module, options and test are new files, and the package's plugin module gets one more ComponentSpec, which is
+    shown. Where that cannot be done safely nothing is written.
     """
     import shlex
 
+    from ibllm_core.errors import UserError
     from ibllm_core.host.manager import require_kind
 
-    from . import scaffold
+    from . import extend, scaffold
 
     require_kind(kind)
+    if into is not None:
+        if folder is not None:
+            raise UserError("--dir is for a new package, --into for one that is there: give one of them")
+        package = extend.find(into)
+        addition = extend.plan(name, kind, package)
+        extend.write(addition, package)
+        for path in addition.files:
+            click.echo(f"new      {path}")
+        click.echo(f"changed  {package.plugin}\n{addition.diff}")
+        click.echo(f"test     cd {shlex.quote(str(package.folder))} && python -m pytest")
+        click.echo(f"check    ibllm plugin check {package.distribution}")
+        return
     called, target = scaffold.create(name, kind, folder)
     click.echo(f"{kind}.{called.component} is in {target}/src/{called.package}")
     click.echo(f"next     cd {shlex.quote(str(target))}")

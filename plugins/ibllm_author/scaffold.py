@@ -15,12 +15,16 @@ import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from ibllm_core.errors import UserError
 from ibllm_core.host.manager import manager
 from ibllm_core.host.spec import API, KINDS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 #: A distribution's name as the packaging standard has it (PEP 508).
 _NAME = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]*[A-Z0-9]", re.IGNORECASE)
@@ -43,7 +47,7 @@ _FILES: Mapping[str, str] = {
 
 
 @attrs.frozen
-class _Example:
+class Example:
     """What a kind's example is, and where a recipe names it.
 
     Attributes:
@@ -57,21 +61,21 @@ class _Example:
     table: str
 
 
-_EXAMPLES: Mapping[str, _Example] = {
-    "text_encoder": _Example("gated recurrent units over the tokens, from left to right", '{"layers": 2}', "model.text_encoder"),
-    "image_decoder": _Example("a small map, doubled and convolved up to the image", '{"channels": [8, 8]}', "model.image_decoder"),
-    "image_encoder": _Example("strided convolutions, one latent vector a place", '{"channels": [8, 16]}', "model.image_encoder"),
-    "text_decoder": _Example("gated recurrent units that start from the image's pooled latent", '{"width": 12}', "model.text_decoder"),
-    "discriminator": _Example("strided convolutions, text by an inner product", '{"channels": [8, 16]}', "model.discriminator"),
-    "image_tokenizer": _Example("patches as a few yes-or-no numbers each", '{"bits": 4, "channels": 8}', "model.image_tokenizer"),
-    "loss": _Example("Charbonnier distance of the drawn image from the real one", '{"epsilon": 0.1}', "losses.{name}"),
-    "dataset": _Example("coloured stripes with captions that count them", '{"size": 48, "most": 2}', "data"),
-    "tokenizer": _Example("one token a character", '{"size": 48, "max_length": 32}', "tokenizers.text"),
-    "metric": _Example("captions read off images that are exactly the true ones", '{"ignore_case": True}', "metrics.{name}"),
-    "optimizer": _Example("steps of one size along the gradient's sign (Lion)", '{"weight_decay": 0.1}', "optimizer"),
-    "schedule": _Example("up in a straight line, then down as one over the square root of the step", '{"warmup": 5}', "schedule"),
-    "procedure": _Example("several steps of the critic for each of the model", '{"critic_steps": 2}', "procedure"),
-    "tracker": _Example("figures as a table of text in the run directory", '{"file": "figures.csv"}', "trackers.{name}"),
+EXAMPLES: Mapping[str, Example] = {
+    "text_encoder": Example("gated recurrent units over the tokens, from left to right", '{"layers": 2}', "model.text_encoder"),
+    "image_decoder": Example("a small map, doubled and convolved up to the image", '{"channels": [8, 8]}', "model.image_decoder"),
+    "image_encoder": Example("strided convolutions, one latent vector a place", '{"channels": [8, 16]}', "model.image_encoder"),
+    "text_decoder": Example("gated recurrent units that start from the image's pooled latent", '{"width": 12}', "model.text_decoder"),
+    "discriminator": Example("strided convolutions, text by an inner product", '{"channels": [8, 16]}', "model.discriminator"),
+    "image_tokenizer": Example("patches as a few yes-or-no numbers each", '{"bits": 4, "channels": 8}', "model.image_tokenizer"),
+    "loss": Example("Charbonnier distance of the drawn image from the real one", '{"epsilon": 0.1}', "losses.{name}"),
+    "dataset": Example("coloured stripes with captions that count them", '{"size": 48, "most": 2}', "data"),
+    "tokenizer": Example("one token a character", '{"size": 48, "max_length": 32}', "tokenizers.text"),
+    "metric": Example("captions read off images that are exactly the true ones", '{"ignore_case": True}', "metrics.{name}"),
+    "optimizer": Example("steps of one size along the gradient's sign (Lion)", '{"weight_decay": 0.1}', "optimizer"),
+    "schedule": Example("up in a straight line, then down as one over the square root of the step", '{"warmup": 5}', "schedule"),
+    "procedure": Example("several steps of the critic for each of the model", '{"critic_steps": 2}', "procedure"),
+    "tracker": Example("figures as a table of text in the run directory", '{"file": "figures.csv"}', "trackers.{name}"),
 }
 
 
@@ -117,13 +121,19 @@ def check_free(kind: str, called: Names) -> None:
             raise UserError(f"NAME = {called.name!r}: expected another name; {what} is offered by {row.distribution} {row.version} already")
 
 
-def render(kind: str, called: Names) -> dict[str, str]:
-    """Path → text of every file of the distribution."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def component_name(name: str) -> str:
+    """A component's name for a package that is there: ``two-stripes`` → ``two_stripes``. Raises `UserError` where it would be none."""
+    component = re.sub(r"[-_.]+", "_", name).lower()
+    if not component.isidentifier() or keyword.iskeyword(component) or len(name) > _LONGEST:
+        raise UserError(f"NAME = {name!r}: expected letters, digits and '_', at most {_LONGEST}; it begins with a letter and is no keyword")
+    return component
 
-    example = _EXAMPLES[kind]
+
+def values_of(kind: str, called: Names) -> dict[str, object]:
+    """What the templates of a kind are filled with."""
+    example = EXAMPLES[kind]
     table = example.table.format(name=called.component)
-    values = {
+    return {
         **attrs.asdict(called),
         "kind": kind,
         "words": kind.replace("_", " "),
@@ -137,14 +147,25 @@ def render(kind: str, called: Names) -> dict[str, str]:
         "ibllm_version": metadata.version("ibllm"),
         "year": time.gmtime().tm_year,
     }
-    environment = Environment(
+
+
+def environment() -> Environment:
+    """The templates."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
         loader=PackageLoader("ibllm_author", "templates/plugin"),
         variable_start_string="<<", variable_end_string=">>", block_start_string="<%", block_end_string="%>",
         comment_start_string="<#", comment_end_string="#>", undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
+
+
+def render(kind: str, called: Names) -> dict[str, str]:
+    """Path → text of every file of the distribution."""
+    values, templates = values_of(kind, called), environment()
     places = {"kind": kind, "package": called.package}
     files = {
-        target.format(**places): environment.get_template(f"{template.format(**places)}.jinja").render(values)
+        target.format(**places): templates.get_template(f"{template.format(**places)}.jinja").render(values)
         for template, target in _FILES.items()
     }
     return {**files, f"src/{called.package}/__init__.py": ""}
@@ -183,7 +204,7 @@ def create(name: str, kind: str, folder: Path | None) -> tuple[Names, Path]:
     Raises:
         UserError: a name that cannot be used or is taken, or a folder that is not empty; nothing is written then.
     """
-    assert set(_EXAMPLES) == set(KINDS), "every kind has an example"
+    assert set(EXAMPLES) == set(KINDS), "every kind has an example"
     called = names(name)
     check_free(kind, called)
     target = folder if folder is not None else Path(name)

@@ -10,6 +10,9 @@ import attrs
 import click
 import pytest
 from ibllm_inspect.options import options_of
+from ibllm_study.budget import Budget
+from ibllm_study.schema import Range, Search, StudyTable
+from ibllm_study.study_file import FREE
 from ibllm_testing import SUITES, Suite
 from ibllm_testing.parts import PartSuite
 
@@ -229,3 +232,10 @@ def test_every_public_name_of_a_suite_is_documented(suite: type[Suite]) -> None:
     for name in (name for name in vars(suite) if not name.startswith(("_", "test_")) and name not in ("kind", "device")):
         said = [f"- {what} `{name}`" in text for what in ("attribute", "method")]
         assert any(said), f"{suite.__name__}.{name} is not documented"
+
+
+@pytest.mark.parametrize("config", [StudyTable, Search, Budget, Range], ids=lambda config: config.__name__)
+def test_every_key_of_a_study_is_documented(config: type[Config]) -> None:
+    text = page("reference/study.md")
+    assert missing_texts(config, text) == []
+    assert all(f"`[{name}]`" in text for name in FREE)

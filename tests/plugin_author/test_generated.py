@@ -47,6 +47,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     packages, broken = tmp_path_factory.mktemp("packages"), tmp_path_factory.mktemp("broken")
     for kind in KINDS:
         assert run_command("plugin", "new", name_of(kind), "--kind", kind, "--dir", packages / name_of(kind)).code == 0
+    done = run_command("plugin", "new", "slow-fall", "--kind", "optimizer", "--into", packages / name_of("schedule"))
+    assert done.code == 0, done.stderr
     for name, kind in (("wrong-shape", "text_encoder"), ("not-there", "schedule")):
         assert run_command("plugin", "new", name, "--kind", kind, "--dir", broken / name).code == 0
     part = broken / "wrong-shape/src/wrong_shape/text_encoder.py"
@@ -85,6 +87,15 @@ def test_the_tests_of_every_kind_pass_as_generated(environment: Environment):
     text = report.read_text(encoding="utf-8")
     assert all(f'classname="{name_of(kind)}.tests.test_contract.' in text for kind in KINDS)
     assert all(f'classname="{name_of(kind)}.tests.test_use"' in text for kind in KINDS)
+
+
+def test_a_package_with_two_kinds_passes_its_own_tests_and_the_check(environment: Environment):
+    text = (environment.packages / "result.xml").read_text(encoding="utf-8")
+    assert f'classname="{name_of("schedule")}.tests.test_optimizer.' in text
+    found = json.loads(environment.run("-m", "ibllm", "plugin", "check", name_of("schedule"), "--json"))
+    assert found["passed"]
+    assert {c["kind"]: c["name"] for c in found["components"]} == {"schedule": "my_schedule", "optimizer": "slow_fall"}
+    assert all(c["contract"]["checks"] > 5 and c["undocumented"] == [] for c in found["components"])
 
 
 def test_they_pass_by_the_command_that_the_package_names(environment: Environment):

@@ -10,6 +10,7 @@ import torch
 
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.attribution import ComponentFailed, components_in, explained, within
+from ibllm_core.model.build import build_metrics
 from ibllm_core.recipe import load
 from ibllm_core.training.job import Job
 
@@ -114,3 +115,40 @@ def test_a_module_belongs_to_the_component_nearest_to_it() -> None:
     assert components_in("ibllm_shapes.render", recipe)[0] == ("data", recipe.data)
     assert components_in("ibllm_core.model.cycle", recipe) == []
     assert components_in("ibllm", recipe) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "raise ValueError('keep = 7: expected a divisor of 12')",
+            "metrics.picky = picky (provided by picky 0.3): keep = 7: expected a divisor of 12",
+        ),
+        (
+            "raise OptionError('keep', 7, 'a divisor of 12')",
+            "metrics.picky = picky (provided by picky 0.3): keep = 7: expected a divisor of 12",
+        ),
+        (
+            "import numpy; numpy.zeros(7).reshape(2, 2)",
+            "(provided by picky 0.3): ValueError: cannot reshape array of size 7 into shape (2,2)",
+        ),
+        ("int('seven')", "(provided by picky 0.3): ValueError: invalid literal for int()"),
+    ],
+    ids=["ValueError", "OptionError", "of numpy", "of Python"],
+)
+def test_a_value_that_a_component_refuses_when_it_is_built_is_the_users_mistake(
+    site, tmp_path: Path, monkeypatch, line: str, said: str
+) -> None:  # type: ignore[no-untyped-def]
+    """Told with the recipe's line. What fails on its own is the maintainer's, who is named."""
+    source = METRIC.replace("config, context): pass", f"config, context):\n        {line}").replace("darkness", "picky")
+    source = source.replace("import attrs\n", "import attrs\nfrom ibllm.plugin import OptionError\n", 1)
+    site.install("picky", {"picky": "picky_plugin"}, {"picky_plugin": source}, version="0.3")
+    monkeypatch.setattr(plugins, "_manager", plugins._manager.__wrapped__)
+    file = tmp_path / "mine.toml"
+    file.write_text(f'format = 1\nextends = "{TINY}"\n[metrics.picky]\nuse = "picky"\n', encoding="utf-8")
+    recipe = load(file)
+    with pytest.raises(ComponentFailed) as caught:
+        build_metrics(recipe)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"{file}:3: ") or f"{file}:4: " in str(caught.value)
+    assert ("tell the maintainer of picky" in str(caught.value)) == ("expected a divisor" not in said)
