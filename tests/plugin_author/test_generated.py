@@ -73,7 +73,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 def test_all_are_there(environment: Environment):
     rows = json.loads(environment.run("-m", "ibllm", "plugins", "--json"))
     for kind in KINDS:
-        row = next(row for row in rows if row["distribution"] == name_of(kind))
+        row = next(row for row in rows if (row["distribution"], row["kind"]) == (name_of(kind), kind))
         assert (row["kind"], row["name"], row["status"]) == (kind, f"my_{kind}", "ok")
 
 

@@ -36,10 +36,12 @@ class Pile(Loss):
 """
 CONFIG = """
 import attrs
-from ibllm.plugin import LossConfig
+from ibllm.plugin import LossConfig, option
 
 @attrs.frozen(kw_only=True)
 class PileConfig(LossConfig):
+    teacher: str = option("", help="a run", path="run")
+
     def needs(self):
         return frozenset({"text_encoder", "image_decoder"})
 """
@@ -178,6 +180,18 @@ def test_the_runs_that_weights_are_taken_from_are_looked_into(tmp_path: Path) ->
     assert raw not in (hashed, sources.sources(wholly)[str(teacher)])
     weights.unlink()
     assert sources.sources(wholly)[str(teacher)] == "missing"
+
+
+def test_a_teacher_that_an_option_names_is_looked_into(edit, recipe: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "teacher" / "model" / "weights.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"one")
+    (tmp_path / "teacher" / "recipe.toml").write_text("", encoding="utf-8")
+    taught = load(recipe, [f"losses.pile.teacher='{tmp_path / 'teacher'}'"])
+    before, key = sources.sources(taught)[str(tmp_path / "teacher")], run_key(taught)
+    weights.write_bytes(b"two")
+    assert sources.sources(taught)[str(tmp_path / "teacher")] != before
+    assert run_key(taught) != key
 
 
 def test_a_run_that_does_not_say_its_source_goes_on_and_is_told(recipe: Path, edit) -> None:
