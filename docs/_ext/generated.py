@@ -100,7 +100,8 @@ def study(_: str = "") -> str:
     """The study's own keys, then its tables."""
     tables = {"keys": StudyTable, "`[search]`": Search, "`[budget]`": Budget, "range": Range}
     return "\n\n".join(
-        f"## {title}\n\n{_text(inspect.cleandoc(config.__doc__ or ''))}\n\n{options(options_of(config))}" for title, config in tables.items()
+        f"## {title}\n\n{_text(inspect.cleandoc(config.__doc__ or ''))}\n\n{options(options_of(config))}"
+        for title, config in tables.items()
     )
 
 
