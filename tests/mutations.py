@@ -128,8 +128,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a checkpoint that is not synced",
-        "ibllm_core/training/checkpoints.py",
-        "    for path in (*partial.iterdir(), partial):\n        _sync(path)\n",
+        "ibllm_core/runs/directory.py",
+        '            for written in (*partial.rglob("*"), partial):\n                sync(written)\n',
         "",
         ("tests/training/test_checkpoint.py",),
     ),
@@ -192,8 +192,8 @@ MUTATIONS = (
     Mutation(
         "a half of a file",
         "ibllm_core/runs/directory.py",
-        "    os.replace(partial, path)\n",
-        "    path.write_text(text, encoding='utf-8')\n    partial.unlink()\n",
+        "            os.replace(partial, path)\n",
+        "            (shutil.copytree if partial.is_dir() else shutil.copy)(partial, path)\n            remove(partial)\n",
         ("tests/training/test_checkpoint.py", "tests/training/test_run_command.py"),
     ),
 )

@@ -129,6 +129,7 @@ def become(words: Sequence[str], folder: str, environment: Mapping[str, str], st
     if python != own:
         sys.path = [path for path in BASE if not path.endswith("-packages")]
         where = os.path.dirname(os.path.dirname(python))
+        sys.prefix = sys.exec_prefix = where
         site.addsitedir(sysconfig.get_path("purelib", vars={"base": where, "platbase": where}))
         paths = [*sys.path, *(path for path in BASE if path not in sys.path)]
     given = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]

@@ -1,10 +1,13 @@
-"""Every pair of image decoder × loss, text encoder × image decoder, image encoder × text decoder takes three finite training steps, or is refused
-by the loader with a message that says which capability is missing and which parts have it. There is no third outcome.
+"""Every pair of image decoder × loss, text encoder × image decoder, image encoder × text decoder is read by the loader, and then takes three finite
+training steps, or is refused with a message that says which capability is missing and which parts have it. There is no third outcome.
+
+All pairs are read. What is trained covers all of them, several in a recipe; each in a recipe of its own with ``-m release``.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 import tomllib
@@ -194,7 +197,8 @@ def justified(error: RecipeErrors) -> None:
             assert ability in config(part, given).provides(), f"{name} with {switched} is said to have {ability}: {mistake}"
 
 
-def outcome(text: str, tmp_path: Path, device: torch.device, name: str) -> None:
+def outcome(text: str, tmp_path: Path, device: torch.device, name: str, trained: bool = True) -> None:
+    """Read or refused with a reason; and if it is to be `trained`, three steps."""
     path = tmp_path / "pair.toml"
     path.write_text(text, encoding="utf-8")
     try:
@@ -202,40 +206,128 @@ def outcome(text: str, tmp_path: Path, device: torch.device, name: str) -> None:
     except RecipeErrors as error:
         justified(error)
         return
+    if trained:
+        plays(recipe, device, [name])
+
+
+def plays(recipe: Recipe, device: torch.device, names: Iterable[str]) -> None:
     for step, figures in enumerate(three_steps(recipe, device)):
-        played = [key for key in figures if key.startswith("loss/") and key.endswith(f"/{name}")]
-        assert played, f"{name} was not played at step {step}: {sorted(figures)}"
+        for name in names:
+            played = [key for key in figures if key.startswith("loss/") and key.endswith(f"/{name}")]
+            assert played, f"{name} was not played at step {step}: {sorted(figures)}"
         wrong = {key: value for key, value in figures.items() if not math.isfinite(value)}
         assert not wrong, f"step {step}: {wrong}"
 
 
+#: The whole product is read, and before a release trained; what is trained otherwise are the rows of `covering`.
+whole_product = pytest.mark.parametrize(
+    "trained", [pytest.param(False, id="read"), pytest.param(True, id="trained", marks=pytest.mark.release)]
+)
+
+
+def beside(losses: Mapping[str, dict[str, Any]], parts: Iterable[str] = ("image_decoder",)) -> dict[str, dict[str, Any]]:
+    """The losses with what they need to be played and the parts to be trained."""
+    found, options = dict(losses), [made for table in losses.values() if isinstance(made := config("loss", table), LossConfig)]
+    found |= {term: table("loss", term) for made in options for term in made.terms()}
+    for part, loss in (("image_decoder", "image_nll"), ("text_decoder", "text_nll")):
+        if part in parts and not any(made.terms() or any(need.partition(".")[0] == part for need in made.needs()) for made in options):
+            found[f"beside_{part}"] = table("loss", loss)
+    if any("discriminator" in made.needs() for made in options) and not any("critic" in made.players() for made in options):
+        found["adversary"] = table("loss", "hinge")  # so that there is a critic to be looked at
+    return found
+
+
+@whole_product
 @pytest.mark.parametrize("loss", walked("loss"))
 @pytest.mark.parametrize("decoder", walked("image_decoder"))
-def test_image_decoder_and_loss(decoder: str, loss: str, tmp_path: Path, device: torch.device) -> None:
-    parts, losses = {"image_decoder": table("image_decoder", decoder)}, {"pair": table("loss", loss)}
-    options = config("loss", losses["pair"])
-    assert isinstance(options, LossConfig)
-    losses |= {term: table("loss", term) for term in options.terms()}
-    if not options.terms() and not any(need.startswith("image_decoder") for need in options.needs()):
-        losses["beside"] = table("loss", "image_nll")  # so that the decoder is trained as well
-    if "discriminator" in options.needs() and "critic" not in options.players():
-        losses["adversary"] = table("loss", "hinge")  # so that there is a critic to be looked at
-    outcome(recipe_text(losses, parts), tmp_path, device, "pair")
+def test_image_decoder_and_loss(decoder: str, loss: str, trained: bool, tmp_path: Path, device: torch.device) -> None:
+    parts = {"image_decoder": table("image_decoder", decoder)}
+    outcome(recipe_text(beside({"pair": table("loss", loss)}), parts), tmp_path, device, "pair", trained)
 
 
+@whole_product
 @pytest.mark.parametrize("decoder", walked("image_decoder"))
 @pytest.mark.parametrize("encoder", walked("text_encoder"))
 def test_text_encoder_and_image_decoder(
-    encoder: str, decoder: str, tmp_path: Path, device: torch.device, request: pytest.FixtureRequest
+    encoder: str, decoder: str, trained: bool, tmp_path: Path, device: torch.device, request: pytest.FixtureRequest
 ) -> None:
     parts = {"text_encoder": table("text_encoder", encoder), "image_decoder": table("image_decoder", decoder)}
     model = str(request.getfixturevalue("bert")) if encoder.startswith("pretrained") else ""
-    outcome(recipe_text({"pair": table("loss", "image_nll")}, parts, model), tmp_path, device, "pair")
+    outcome(recipe_text({"pair": table("loss", "image_nll")}, parts, model), tmp_path, device, "pair", trained)
 
 
+@whole_product
 @pytest.mark.parametrize("decoder", walked("text_decoder"))
 @pytest.mark.parametrize("encoder", walked("image_encoder"))
-def test_image_encoder_and_text_decoder(encoder: str, decoder: str, tmp_path: Path, device: torch.device) -> None:
+def test_image_encoder_and_text_decoder(encoder: str, decoder: str, trained: bool, tmp_path: Path, device: torch.device) -> None:
     parts = {"image_encoder": table("image_encoder", encoder), "text_decoder": table("text_decoder", decoder)}
     losses = {"pair": table("loss", "text_nll"), "answer": table("loss", "answer_nll")}
-    outcome(recipe_text(losses, parts), tmp_path, device, "pair")
+    outcome(recipe_text(losses, parts), tmp_path, device, "pair", trained)
+
+
+# A covering array: each pair of parts, and each part with each loss, that go together are in some row, which is trained.
+
+CROSSED = ("text_encoder", "image_decoder", "image_encoder", "text_decoder")
+#: Losses of a row: of more, who is at fault would be hard to see.
+MOST = 8
+#: What no ability tells: the two read texts with different tokenizers, which the loss refuses.
+APART = {("pretrained", "cycle_image")}
+Row = dict[str, tuple[str, ...]]
+
+
+def fits(row: Row) -> bool:
+    """By needs and abilities alone; a composite loss is not in a row with its own terms."""
+    parts = {kind: _table(kind, row[kind][0]) for kind in CROSSED if kind in row}
+    losses = [_table("loss", name) for name in row.get("loss", ())]
+    terms = {term for loss in losses if isinstance(made := config("loss", loss), LossConfig) for term in made.terms()}
+    if terms & set(row.get("loss", ())) or APART & set(itertools.product(row.get("text_encoder", ()), row.get("loss", ()))):
+        return False
+    wanted = asked([*losses, *(_table("loss", term) for term in terms)], parts)
+    return all(abilities <= config(part, parts.get(part) or neighbour(part, abilities)).provides() for part, abilities in wanted.items())
+
+
+_table = functools.cache(table)
+
+
+@functools.cache
+def covering() -> list[Row]:
+    """Greedy: a row takes in every pair that is not covered yet and goes with what it holds."""
+    names = {kind: walked(kind) for kind in (*CROSSED, "loss")}
+    left = [
+        {one: (a,), other: (b,)}
+        for one, other in itertools.combinations(names, 2)
+        for a, b in itertools.product(names[one], names[other])
+        if fits({one: (a,), other: (b,)})
+    ]
+    rows: list[Row] = []
+    while left:
+        row: Row = {}
+        waiting = []
+        for pair in left:
+            grown = {kind: tuple(dict.fromkeys((*row.get(kind, ()), *pair.get(kind, ())))) for kind in {**row, **pair}}
+            small = all(len(found) <= (MOST if kind == "loss" else 1) for kind, found in grown.items())
+            if small and (grown == row or fits(grown)):
+                row = grown
+            else:
+                waiting.append(pair)
+        rows.append(row)
+        left = waiting
+    return rows
+
+
+@pytest.mark.parametrize("decoder", walked("image_decoder"))
+def test_rows_train(decoder: str, tmp_path: Path, device: torch.device, request: pytest.FixtureRequest) -> None:
+    """A recipe that the loader has no reason to refuse takes three finite steps, in which each of its losses is played."""
+    rows = [row for row in covering() if row.get("image_decoder", walked("image_decoder")[:1]) in ((decoder,), [decoder])]
+    assert rows
+    for row in rows:
+        parts = {kind: table(kind, row[kind][0]) for kind in CROSSED if kind in row}
+        losses = {name.replace("/", "_"): table("loss", name) for name in row.get("loss", ())}
+        model = str(request.getfixturevalue("bert")) if row.get("text_encoder", ("",))[0].startswith("pretrained") else ""
+        path = tmp_path / "row.toml"
+        path.write_text(recipe_text(beside(losses, parts), parts, model), encoding="utf-8")
+        try:
+            plays(load(path), device, losses)
+        except Exception as error:
+            error.add_note(f"in the row {row}")
+            raise

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -64,7 +65,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     venv.create(folder / "environment", with_pip=False)
     python = folder / "environment" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     made = Environment(python, folder, tuple(sorted(wheels.glob("*.whl"))))
-    site = Path(made.run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    base = str(folder / "environment")
+    site = Path(sysconfig.get_path("purelib", vars={"base": base, "platbase": base}))
     here = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (site / "outer.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in here))
     _call(*pip, "--python", str(python), "install", *offline, *map(str, made.wheels))

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     venv.create(folder, with_pip=False)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     installed = Environment(python, packages)
-    site = Path(installed.run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    base = str(folder)
+    site = Path(sysconfig.get_path("purelib", vars={"base": base, "platbase": base}))
     here = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (site / "outer.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in here))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python), "install", "--quiet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
+from ibllm_core.runs import directory
 from ibllm_core.training import checkpoints as checkpoints
 from ibllm_core.training.checkpoints import Checkpoint
 
@@ -27,6 +29,24 @@ def test_the_newest_comes_back(tmp_path: Path) -> None:
     assert found.state == STATE | {"step": 200}
     assert passed == {}
     assert torch.equal(found.tensors["weights"]["w"], torch.full((3,), 200.0))
+
+
+def test_all_of_it_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a checkpoint is whole or not there: its files are synced, then it is renamed, then the folder that names it is synced."""
+    happened: list[str] = []
+    replace = os.replace
+
+    def renamed(old: Path, new: Path) -> None:
+        happened.append(f"renamed {Path(new).name}")
+        replace(old, new)
+
+    for module in (directory, checkpoints):
+        monkeypatch.setattr(module, "sync", lambda path: happened.append("partial" if path.name.endswith(".partial") else path.name))
+    monkeypatch.setattr(os, "replace", renamed)
+    write(tmp_path / "checkpoints", "step-0000001", 1)
+    at = happened.index("renamed step-0000001")
+    assert {"weights.safetensors", "state.json", "hashes.json", "partial"} <= set(happened[:at])
+    assert happened[at + 1 :] == ["checkpoints"]
 
 
 @pytest.mark.parametrize(
