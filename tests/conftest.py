@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -180,3 +180,16 @@ def device():  # type: ignore[no-untyped-def]
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session")
+def pretended_run() -> Callable[[Path], Path]:
+    """Makes a folder look like a run that is done, with no weights in it."""
+
+    def make(folder: Path) -> Path:
+        (folder / "model").mkdir(parents=True)
+        (folder / "recipe.toml").write_text("format = 1\n")
+        (folder / "model" / "weights.safetensors").touch()
+        return folder
+
+    return make

@@ -6,11 +6,12 @@ import attrs
 
 from ..model import build
 from ..recipe.draft import needs
-from ..recipe.schema import Recipe
+from ..recipe.schema import Recipe, place_of
 from .inputs import META, fabricate
 from .meter import Meter
 from .parts import ITEMS, PartRow, walk_part
 from .stages import StageRow, walk_stage
+from .starts import check_starts
 
 __all__ = ["PartRow", "Report", "StageRow", "check"]
 
@@ -25,7 +26,7 @@ class Report:
 
     def notes(self) -> list[str]:
         """What is built or trained to no purpose, a line each."""
-        idle = [f"model.{name} is there, but no stage trains it, and no loss and no metric says that it uses it" for name in self.idle]
+        idle = [f"{place_of(name)} is there, but no stage trains it, and no loss and no metric says that it uses it" for name in self.idle]
         return [*(str(left) for row in self.stages for left in row.unreached), *idle]
 
     @property
@@ -46,6 +47,7 @@ def check(recipe: Recipe) -> Report:
     tokenizers = build.build_tokenizers(recipe)
     with META:
         model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
+    check_starts(recipe, model)
     meter = Meter()
     batch = fabricate(model, ITEMS, META)
     rows = tuple(walk_part(recipe, model, batch, name, meter) for name in model.parts)

@@ -20,7 +20,7 @@ from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
 from ..interfaces.tokenizer import BOS
 from ..model.model import Model
-from ..recipe.schema import READS, Component, Recipe
+from ..recipe.schema import Component, Recipe, place_of
 from .inputs import META, Handed, expect, expect_shape
 from .meter import Meter
 
@@ -48,15 +48,15 @@ class PartRow:
 
 def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Meter) -> PartRow:
     """Walks one part. Raises `ComponentFailed` where it breaks its contract."""
-    component, part, encoder = recipe.parts[name], model.parts[name], recipe.parts.get(READS.get(name, ""))
+    component, part, encoder = recipe.parts[name], model.parts[name], recipe.reads(name)
     d, also = recipe.width, ""
-    if encoder is not None:
-        d = recipe.latent_width(READS[name])
-        also = f"; it reads the latents of {READS[name]} = {encoder.use} ({encoder.place}), width d = {d}"
+    if encoder:
+        d, given = recipe.latent_width(encoder), recipe.parts[encoder]
+        also = f"; it reads the latents of {encoder} = {given.use} ({given.place}), width d = {d}"
     mask = torch.ones(ITEMS, 5, dtype=torch.bool, device=META)
     z = Latent(torch.zeros(ITEMS, 5, d, device=META), mask, torch.zeros(ITEMS, d, device=META))
     before, handed = meter.flops, Handed(batch=batch, latents=z)
-    with building(component, f"model.{name}", also=also), meter, torch.no_grad():
+    with building(component, place_of(name), also=also), meter, torch.no_grad():
         _walk(recipe, model, batch, name, z)
         handed.check()
     parameters, weights = sum(p.numel() for p in part.parameters()), sum(t.nbytes for t in part.state_dict().values())
@@ -67,10 +67,11 @@ def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Mete
 def _walk(recipe: Recipe, model: Model, batch: Batch, name: str, z: Latent) -> None:
     part: Any = model.parts[name]
     sizes = {"b": ITEMS, **dict(zip("chw", model.image_shape, strict=True))}
-    match name:
+    kind = recipe.parts[name].kind
+    match kind:
         case "text_encoder" | "image_encoder":
             sizes["d"] = recipe.latent_width(name)
-            given = part(batch.x if name == "text_encoder" else batch.y)
+            given = part(batch.x if kind == "text_encoder" else batch.y)
             expect(isinstance(given, Latent), f"forward gave a {type(given).__name__}, not a Latent")
             expect_shape("tokens", given.tokens, "b n d", sizes)
             expect_shape("mask", given.mask, "b n", sizes)

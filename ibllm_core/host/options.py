@@ -44,6 +44,7 @@ def option(
     factory: Callable[[], Any] | None = None,
     unit: str = "",
     path: str = "",
+    part: str = "",
 ) -> Any:
     """Declares one option. `default` omitted: the recipe must give it.
 
@@ -56,6 +57,7 @@ def option(
         unit: ``steps`` for a number of a stage's steps: a study that scales the stages scales it too.
         path: it names a ``file``, a ``folder``, a ``file or folder``, a ``run``, or a ``name``, which is a folder only where there is one. Relative paths
             are those of the file that says them, and before a run is started there has to be something.
+        part: it names a part of the model, of this kind: ``discriminator`` for a further critic, ``[model.extra.NAME]``. The component then needs it.
     """
     allowed = tuple(choices) if choices is not None else None
     bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", ge), (">", gt), ("<=", le), ("<", lt)) if bound is not None]
@@ -76,7 +78,7 @@ def option(
         if not inside(value):
             raise OptionError(attribute.metadata.get("key") or attribute.name, value, expected)
 
-    metadata = {"help": help, "range": expected, "key": key, "unit": unit, "path": path}
+    metadata = {"help": help, "range": expected, "key": key, "unit": unit, "path": path, "part": part}
     default = attrs.Factory(factory) if factory else default
     return attrs.field(default=default, validator=check if expected else None, metadata=metadata)
 

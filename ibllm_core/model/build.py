@@ -22,7 +22,7 @@ from ..interfaces.procedure import Procedure
 from ..interfaces.randomness import derive_key
 from ..interfaces.tokenizer import Tokenizer
 from ..interfaces.tracker import Tracker
-from ..recipe.schema import READS, Component, Recipe, Stage
+from ..recipe.schema import Component, Recipe, Stage, place_of
 from .model import Model
 
 _T = TypeVar("_T")
@@ -89,19 +89,21 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
     image_tokens: ImageTokens | None = None
     # The image tokenizer first: a token decoder's sizes follow its.
     for name, component in sorted(recipe.parts.items(), key=lambda item: item[0] != "image_tokenizer"):
-        encoder = READS.get(name)
+        encoder, key = recipe.reads(name), place_of(name)
+        if hasattr(nn.ModuleDict, name):
+            raise ComponentFailed(component, key, "torch has a use of its own for the name; expected another one", users=True)
         context = Context(
             seed=recipe.seed.init,
             image_shape=image_shape,
             width=recipe.width,
-            latent=recipe.latent_width(encoder) if encoder is not None and encoder in recipe.parts else recipe.width,
+            latent=recipe.latent_width(encoder) if encoder else recipe.width,
             tokenizer=used.get(name),
             image_tokens=image_tokens,
             vocabularies={part: tokenizer.size for part, tokenizer in used.items()},
         )
         with seeded(derive_key(recipe.seed.init, "init", name)):
-            parts[name] = part = make(recipe, component, context, nn.Module, f"model.{name}")
-        if isinstance(part, ImageTokenizer):
+            parts[name] = part = make(recipe, component, context, nn.Module, key)
+        if name == "image_tokenizer" and isinstance(part, ImageTokenizer):
             rows, columns = part.grid
             image_tokens = ImageTokens(vocabulary=part.vocabulary, rows=rows, columns=columns)
     model = Model({name: parts[name] for name in recipe.parts}, used, image_shape)
@@ -114,7 +116,7 @@ def build_losses(recipe: Recipe, names: Sequence[str], model: Model) -> dict[str
     context = Context(
         seed=recipe.seed.init,
         width=recipe.width,
-        latents={part: recipe.latent_width(part) for part in ("text_encoder", "image_encoder") if part in recipe.parts},
+        latents={name: recipe.latent_width(name) for name, c in recipe.parts.items() if c.kind in ("text_encoder", "image_encoder")},
         image_shape=model.image_shape,
         vocabularies={part: tokenizer.size for part, tokenizer in model.tokenizers.items()},
     )

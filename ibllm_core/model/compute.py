@@ -13,6 +13,7 @@ import attrs
 import torch
 
 from ..errors import Notice, UserError
+from ..interfaces.discriminator import Discriminator
 from ..interfaces.image import DrawingDecoder
 from ..interfaces.noise import leave_uncompiled
 from ..interfaces.text import TextDecoder
@@ -139,8 +140,8 @@ def _set_threads(wanted: int) -> None:
 def compile_parts(model: Model) -> None:
     """Compiles the passes that training spends its time in. The critic stays eager: a compiled pass has no second derivative."""
     leave_uncompiled()
-    for name, part in model.parts.items():
-        if name == "discriminator":
+    for part in model.parts.values():
+        if isinstance(part, Discriminator):
             continue
         if isinstance(part, DrawingDecoder):
             part.draw = torch.compile(part.draw)  # type: ignore[method-assign]

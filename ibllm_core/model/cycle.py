@@ -27,6 +27,8 @@ from ..interfaces.latent import Latent, Tokens, at_least_float32
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value, WholeBatchLoss
 from ..interfaces.noise import Rng, drawing_from
 from ..interfaces.terms import log, logging
+from ..interfaces.text import TextEncoder
+from ..recipe.schema import place_of
 
 if TYPE_CHECKING:
     from .model import Model
@@ -96,7 +98,7 @@ class Cycle:
         self._losses, self._key, self._shares, self._watch = losses or {}, key, shares, watch or Watch()
         self._added: dict[str, Any] = {}
         self._values: dict[str, Tensor] = {}
-        self._seen: dict[tuple[int, bool], tuple[Tensor, Any]] = {}
+        self._seen: dict[tuple[str, int, bool], tuple[Tensor, Any]] = {}
         self._passes = Counter[tuple[str, str]]()
         self._logged: dict[str, list[Tensor]] = {}
         self._watch.started(self)
@@ -156,7 +158,7 @@ class Cycle:
             compute: makes the pass.
             inputs: what it is handed that is no step of the cycle; the part is not to blame for what was wrong before.
         """
-        with within(f"model.{part}"), self.drawing(f"model.{part}", name, part and f"part/{part}"):
+        with within(place_of(part)), self.drawing(place_of(part), name, part and f"part/{part}"):
             value = compute()
         self._watch.computed(name, part, value, inputs)
         return value
@@ -301,27 +303,36 @@ class Cycle:
         ids_or_y = self.model.tokenize(y) if isinstance(decoder, TokenDecoder) else y
         return self.through("image_decoder", "image_nll_of", lambda: cast(Tensor, decoder(ids_or_y, z, rng)), y, z)
 
-    def score(self, y: Tensor, z: Latent) -> Tensor:
-        """(b) or (b p) the critic's scores in at least float32; it looks at an image once a play, whatever texts it is scored with."""
-        critic, key = cast(Discriminator, self.model.part("discriminator")), (id(y), torch.is_grad_enabled())
+    def latent(self, name: str) -> Latent:
+        """The latent that an encoder of the model, a further one (``[model.extra.NAME]``) above all, gives of the batch's captions or images; computed once."""
+        encoder = self.model.part(name)
+        return self.once(f"latent.{name}", lambda: cast(Latent, encoder(self.x if isinstance(encoder, TextEncoder) else self.y)), name)
+
+    def score(self, y: Tensor, z: Latent, critic: str = "discriminator") -> Tensor:
+        """(b) or (b p) a critic's scores in at least float32; it looks at an image once a play, whatever texts it is scored with.
+
+        Args:
+            critic: the discriminator's name; that of a further one is ``[model.extra.NAME]``'s.
+        """
+        judge, key = cast(Discriminator, self.model.part(critic)), (critic, id(y), torch.is_grad_enabled())
 
         def compute() -> Tensor:
             if key not in self._seen:
-                self._seen[key] = y, critic.look(y)  # with the image, so that no other one can have its id
-            scores = critic.judge(self._seen[key][1], z)
+                self._seen[key] = y, judge.look(y)  # with the image, so that no other one can have its id
+            scores = judge.judge(self._seen[key][1], z)
             return at_least_float32(scores)
 
-        return self.through("discriminator", "score", compute, y, z)
+        return self.through(critic, "score", compute, y, z)
 
     def begin_play(self) -> None:
         """Forgets what the critic saw: from one player's turn to the next its weights change."""
         self._seen = {}
         self._passes.clear()
 
-    def score_twice_differentiable(self, y: Tensor, z: Latent) -> Tensor:
+    def score_twice_differentiable(self, y: Tensor, z: Latent, critic: str = "discriminator") -> Tensor:
         """As `score`, for penalties: fused attention has no second derivative on a CPU, so the plain kernel is used."""
         with sdpa_kernel(SDPBackend.MATH):
-            return self.score(y, z)
+            return self.score(y, z, critic)
 
     def value(self, name: str) -> Tensor:
         """The value () of the model's loss `name`, computed once for this batch."""

@@ -132,7 +132,7 @@ def _parameters(
 ) -> dict[str, nn.Parameter]:
     found: dict[str, nn.Parameter] = {}
     for part in stage.train:
-        if (part == "discriminator") == (player == CRITIC):
+        if (part in recipe.critics()) == (player == CRITIC):
             found |= {f"{part}.{name}": p for name, p in model.parts[part].named_parameters()}
     for loss in build.losses_with_terms(recipe, tuple(stage.losses)):
         if isinstance(losses[loss], CriticLoss) == (player == CRITIC):

@@ -5,12 +5,13 @@ Each rule is a function of the draft that notes what it finds. A rule passes ove
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from ..errors import UserError, nearest
 from ..host.options import DatasetConfig, LossConfig
-from .draft import Draft, needs, parts_reached, players_of, switches, terms_of, ways
-from .schema import PARTS, READS, UNPAIRED, Component, Init, Recipe, Stage, Validation
+from .draft import Draft, named_parts, needs, parts_reached, players_of, switches, terms_of, ways
+from .schema import PARTS, UNPAIRED, Component, Init, Recipe, Stage, Validation, place_of
 from .words import listing, written
 
 
@@ -42,7 +43,9 @@ def trained_parts_are_there(draft: Draft) -> None:
     for name, stage in draft.recipe.stages.items():
         path = ("stages", name, "train")
         for part in dict.fromkeys(stage.train):
-            if part not in PARTS:
+            if part in draft.recipe.model.extra and draft.recipe.model.extra[part].frozen:
+                draft.say(path, f"{part} is frozen", "parts that are not", hint=f"model.extra.{part}.frozen = false lets it be trained")
+            elif part not in (*PARTS, *there):
                 draft.all_known(path, [part], there, 'there is no part "{}"')
             elif part not in there:
                 draft.say(path, f"the model has no {part}", listing(there), hint=f"[model.{part}] would give it one")
@@ -56,8 +59,12 @@ def needs_are_met(draft: Draft) -> None:
     """Data and parts that a component asks for are there, and can do what it asks; captions and images by themselves may be unpaired ones too."""
     recipe, parts = draft.recipe, draft.recipe.parts
     unpaired = {UNPAIRED[name] for name in draft.names("unpaired") if name in UNPAIRED}
-    asking = [(tuple(key.split(".", 1)), component) for key, component in recipe.components().items()]
+    asking = [(tuple(key.split(".")), component) for key, component in recipe.components().items()]
     asking = [(path, component) for path, component in asking if path[0] in ("model", "losses", "metrics")]
+    for path, component in asking:
+        for name, (key, kind) in named_parts(component.config).items() if len(parts) == len(draft.parts_there()) else ():
+            known = [part for part, held in parts.items() if held.kind == kind]
+            draft.all_known((*path, key), [name], known, f'the model has no {kind} "{{}}"')
     for path, component, need in ((path, one, need) for path, one in asking for need in sorted(needs(one.config))):
         part, _, ability = need.partition(".")
         if part == "data":
@@ -65,10 +72,10 @@ def needs_are_met(draft: Draft) -> None:
                 _cannot(draft, path, component, recipe.data, "data", ability)
         elif part in parts:
             if ability and ability not in parts[part].config.provides():
-                _cannot(draft, path, component, parts[part], f"model.{part}", ability)
-        elif part not in draft.parts_there() and not ability:
+                _cannot(draft, path, component, parts[part], place_of(part), ability)
+        elif part not in draft.parts_there() and not ability and part not in named_parts(component.config):
             what, away = f"{component.use} needs a part that the model lacks: {part}", f"{'.'.join(path)} = false"
-            draft.say((*path, "use"), what, f"a table [model.{part}], or {away}")
+            draft.say((*path, "use"), what, f"a table [{place_of(part)}], or {away}")
 
 
 def _cannot(draft: Draft, path: tuple[str, ...], component: Component, held: Component, table: str, ability: str) -> None:
@@ -88,8 +95,10 @@ def parts_fit(draft: Draft) -> None:
     for part, component in parts.items():
         name = getattr(component.config, "tokenizer", None)
         if isinstance(name, str):
-            draft.all_known(("model", part, "tokenizer"), [name], draft.names("tokenizers"), "there is no table [tokenizers.{}]")
-    for reader, encoder in ((reader, encoder) for reader, encoder in READS.items() if reader in parts and encoder in parts):
+            draft.all_known(
+                (*place_of(part).split("."), "tokenizer"), [name], draft.names("tokenizers"), "there is no table [tokenizers.{}]"
+            )
+    for reader, encoder in ((reader, encoder) for reader in parts if (encoder := draft.recipe.reads(reader))):
         latent, own = getattr(parts[reader].config, "latent", None), getattr(parts[encoder].config, "width", None)
         width = draft.recipe.width if own is None else own
         if latent is None or latent == width or (own is None and "model" in draft.unread):
@@ -97,7 +106,7 @@ def parts_fit(draft: Draft) -> None:
         place = draft.place("model", "width") if own is None else draft.place("model", encoder, "width")
         what = f"the axis d of the latent does not fit: {reader} reads (b n {latent}), {encoder} gives (b n {width})"
         expected = f"{width}, or no latent at all: it then follows {place.key} ({place})"
-        draft.say(("model", reader, "latent"), what, expected, provider=parts[reader].provider)
+        draft.say((*place_of(reader).split("."), "latent"), what, expected, provider=parts[reader].provider)
 
 
 def splits_are_there(draft: Draft) -> None:
@@ -150,6 +159,19 @@ def inits_name_parts(draft: Draft) -> None:
     for name, entry in draft.recipe.model.parts.items():
         if entry.init and set(entry.init.parts) - {name}:
             draft.say(("model", name, "init", "parts"), "a part's own init can only give that part", f'["{name}"], or nothing')
+
+
+def extra_parts_fit(draft: Draft) -> None:
+    """Further parts have names of their own, take one part of a run, and read and write the texts of the model's own parts of their kinds."""
+    for name, entry in draft.recipe.model.extra.items():
+        path, own = ("model", "extra", name), draft.recipe.model.parts.get(entry.kind)
+        if name in PARTS or not re.fullmatch(r"[A-Za-z]\w*", name):
+            draft.say(path, "no part can be called so", "letters, digits and _, and not the name of a kind")
+        if entry.init and len(entry.init.parts) > 1:
+            draft.say((*path, "init", "parts"), "a part takes the weights of one part", "the name of one of the run's parts")
+        used, wanted = (getattr(one.component.config, "tokenizer", None) if one else None for one in (entry, own))
+        if wanted is not None and used != wanted:
+            draft.say((*path, "tokenizer"), f"it is handed the tokens of {entry.kind}", f'"{wanted}"')
 
 
 def _validations(draft: Draft) -> Iterator[tuple[tuple[str, ...], Validation]]:
@@ -261,11 +283,11 @@ def losses_train_something(draft: Draft) -> None:
     for stage, loss in ((one, loss) for one in training for loss in one.losses if loss in draft.recipe.losses):
         reached, players = set(parts_reached(draft, loss)), players_of(draft, loss)
         if players == ("model",):
-            reached -= {"discriminator"}
+            reached -= draft.recipe.critics()
         if players == ("critic",):
-            reached &= {"discriminator"}
+            reached &= draft.recipe.critics()
         if reached and not reached & set(stage.train) and reached <= set(draft.parts_there()):
-            expected = f"{' or '.join(part for part in PARTS if part in reached)} in stages.{stage.name}.train"
+            expected = f"{' or '.join(part for part in draft.parts_there() if part in reached)} in stages.{stage.name}.train"
             draft.say(("stages", stage.name, "losses", loss), f"{loss} trains no part in this stage", expected)
 
 
@@ -277,8 +299,8 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
             continue
         for part in (part for part in stage.train if part in draft.recipe.parts):
             losses, hint = [loss for loss in stage.losses if part in parts_reached(draft, loss)], f"or leave {part} out"
-            if part == "discriminator" and not any("critic" in players_of(draft, loss) for loss in losses):
-                what = "the discriminator is trained, but no loss of the stage is the critic's"
+            if part in draft.recipe.critics() and not any("critic" in players_of(draft, loss) for loss in losses):
+                what = f"the {part} is trained, but no loss of the stage is the critic's"
                 draft.say(path, what, "an adversarial loss in the stage", hint=hint)
             elif not losses:
                 draft.say(path, f"{part} is trained, but no loss of the stage reaches it", "a loss that needs it", hint=hint)
@@ -287,17 +309,18 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
 def parts_are_trained_before(draft: Draft) -> None:
     """What a loss goes through is trained in its stage, or was before, or came from another run."""
     recipe, parts, stages = draft.recipe, draft.recipe.parts, draft.recipe.stages
-    unclear = any(set(stage.train) - set(PARTS) or (stage.steps and not stage.train) for stage in stages.values())
+    unclear = any(set(stage.train) - {*PARTS, *parts} or (stage.steps and not stage.train) for stage in stages.values())
     if unclear or "order" in draft.unread or set(recipe.order) != set(stages) or set(parts) != set(draft.parts_there()):
         return
     ready = _from_another_run(draft, recipe.init) | {name for name, part in recipe.model.parts.items() if part.init}
+    ready |= {name for name, extra in recipe.model.extra.items() if extra.init or extra.frozen}
     for stage in recipe.running():
         ready |= _from_another_run(draft, stage.init) | set(stage.train)
         for loss in (loss for loss in stage.losses if loss in recipe.losses):
             for part in (part for part in _gone_through(draft, loss) if part in parts and part not in ready):
                 what = f"{loss} goes through {part}, which neither this stage trains nor one before it"
                 expected = f"{part} in stages.{stage.name}.train or in an earlier stage's"
-                hint = f"or weights from another run: model.{part}.init"
+                hint = f"or weights from another run: {place_of(part)}.init"
                 draft.say(("stages", stage.name, "losses", loss), what, expected, hint=hint)
 
 
@@ -312,7 +335,7 @@ def _gone_through(draft: Draft, loss: str) -> list[str]:
         component = draft.recipe.parts.get(part)
         more = {need.partition(".")[0] for need in needs(component.config)} if component else set()
         found += more.difference(found)
-    return [part for part in PARTS if part in found]
+    return [part for part in draft.parts_there() if part in found]
 
 
 RULES: tuple[Callable[[Draft], None], ...] = (
@@ -324,6 +347,7 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     figures_are_there,
     own_losses_can_be_watched,
     inits_name_parts,
+    extra_parts_fit,
     named_files_are_there,
     batches_can_be_shared,
     unpaired_data_fit,

@@ -55,7 +55,7 @@ class Draft:
         if not self.is_table("model"):
             return PARTS
         meant = {nearest(name, PARTS) for name in self.names("model")}
-        return tuple(part for part in PARTS if part in meant)
+        return (*(part for part in PARTS if part in meant), *self.names("model", "extra"))
 
     def place(self, *path: str | int) -> Place:
         return self.document.place(*path)
@@ -143,8 +143,16 @@ def needs(config: Config) -> frozenset[str]:
     """What a component asks of others; a critic's loss asks for a critic and a metric for some data, whether they say so or not."""
     said = config.needs()
     critic = isinstance(config, LossConfig) and "critic" in config.players()
+    named = named_parts(config)
+    critic = critic and "discriminator" not in {kind for _, kind in named.values()}
     measures = isinstance(config, MetricConfig) and not any(need.startswith("data.") for need in said)
-    return said | ({"discriminator"} if critic else frozenset()) | ({"data.pairs"} if measures else frozenset())
+    return said | named.keys() | ({"discriminator"} if critic else frozenset()) | ({"data.pairs"} if measures else frozenset())
+
+
+def named_parts(config: Config) -> dict[str, tuple[str, str]]:
+    """Parts that options name → the option's key, and the kind that the part has to be of."""
+    fields = ((key, field, field.metadata.get("part")) for key, field in keys(type(config)).items())
+    return {getattr(config, field.name): (key, kind) for key, field, kind in fields if kind}
 
 
 def players_of(draft: Draft, loss: str) -> tuple[str, ...]:
@@ -164,7 +172,7 @@ def parts_reached(draft: Draft, loss: str) -> tuple[str, ...]:
     """The parts that the gradient of a loss, or of a term of it, reaches: those that it asks for itself."""
     entries = [draft.recipe.losses[name] for name in (loss, *terms_of(draft, loss)) if name in draft.recipe.losses]
     found = {need.partition(".")[0] for entry in entries for need in needs(entry.component.config)}
-    return tuple(part for part in PARTS if part in found)
+    return tuple(part for part in (*PARTS, *draft.names("model", "extra")) if part in found)
 
 
 def ways(manager: Manager, kind: str, ability: str) -> list[str]:

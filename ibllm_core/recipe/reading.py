@@ -13,6 +13,7 @@ from ..errors import nearest
 from ..host import manager as plugins
 from ..host.options import Config, DatasetConfig
 from ..host.output import stdout_to_stderr
+from ..host.spec import KINDS
 from .checks import check_all
 from .document import Document, read
 from .draft import Draft, parts_reached, players_of
@@ -150,7 +151,8 @@ def _one(draft: Draft, section: Section, path: tuple[str, ...], own: tuple[str, 
     table = draft.table(*path) if draft.document.get(*path) is not None else {"use": section.otherwise} if section.otherwise else None
     if table is None or not draft.is_table(*path):
         return None
-    return draft.component(path[-1] if section.kind == PART else section.kind, path, table, own)
+    kind = section.kind if section.kind != PART else table.get("kind") if path[1] == "extra" else path[-1]
+    return draft.component(kind, path, table, own) if kind in KINDS else None
 
 
 def _seed(draft: Draft, section: Section, path: tuple[str, ...]) -> Seeds | None:
@@ -178,7 +180,7 @@ def _players(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[s
     found = {}
     for name in PLAYERS:
         entry = _read_entry(draft, PlayerEntry, (section.name, name))
-        plays = name == "model" or name in table or "discriminator" in draft.parts_there()
+        plays = name == "model" or name in table or draft.recipe.critics() or "discriminator" in draft.parts_there()
         if plays and not common and name not in own:
             draft.say(("optimizer",), f"missing: the {name} has no optimizer", "a table that names an optimizer")
         if plays and entry is not None:
@@ -187,15 +189,16 @@ def _players(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[s
 
 
 def _stages(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[str, Stage]:
-    """``train = "all"`` is every part; the discriminator only where the critic plays, so that an adversary can be left out, and the
-    image tokenizer only where a loss reaches it: its tokens pass no gradient."""
+    """``train = "all"`` is every part; the discriminator only where the critic plays, so that an adversary can be left out; the image tokenizer,
+    whose tokens pass no gradient, only where a loss reaches it, and so a further part that is not frozen."""
     found = {}
     for name, stage in _read(draft, section, path).items():
         train: str | tuple[str, ...] = stage.train
         if trains_all := train == "all":
+            reached = {part for loss in stage.losses for part in parts_reached(draft, loss)}
             critic = any("critic" in players_of(draft, loss) for loss in stage.losses)
-            tokens = any("image_tokenizer" in parts_reached(draft, loss) for loss in stage.losses)
-            played = {"discriminator": critic, "image_tokenizer": tokens}
+            played = {"discriminator": critic, "image_tokenizer": "image_tokenizer" in reached}
+            played |= {name: name in reached and not extra.frozen for name, extra in draft.recipe.model.extra.items()}
             train = tuple(part for part in draft.parts_there() if played.get(part, True))
         if isinstance(train, str):
             draft.say(("stages", name, "train"), f"{show(train)} has the wrong type", '"all" or an array of parts')

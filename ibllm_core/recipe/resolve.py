@@ -11,7 +11,7 @@ from tomlkit.container import Container
 from tomlkit.items import Table
 
 from ..host.options import Config
-from .schema import READS, SECTIONS, Component, Recipe, sections
+from .schema import SECTIONS, Component, Recipe, sections
 from .words import keys
 
 C = TypeVar("C", Container, Table)
@@ -62,11 +62,11 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     Recipes with equal tables train the same model on the same data the same way. None stands for an option that is switched off.
     """
     tables = options(recipe)
-    for name in recipe.parts:
-        table, encoder = tables["model"][name], READS.get(name, "")
+    for name, encoder in ((name, recipe.reads(name)) for name in recipe.parts):
+        table = tables["model"][name] if name in tables["model"] else tables["model"]["extra"][name]
         if "width" in table and table["width"] is None:
             table["width"] = recipe.width
-        if encoder in recipe.parts and "latent" in table and table["latent"] is None:
+        if encoder and "latent" in table and table["latent"] is None:
             table["latent"] = recipe.latent_width(encoder)
     return tables
 
@@ -82,7 +82,7 @@ def options(config: Config) -> dict[str, Any]:
             found[own[field.name]] = _plain(value)
         elif section and section.spread:
             found |= _plain(value)
-        elif section and not (section.implied and value.use == section.implied and value.config == type(value.config)()):
+        elif section and not (section.implied and (not value or (value.use == section.implied and value.config == type(value.config)()))):
             found[field.name] = _plain(value)
     return found
 

@@ -23,6 +23,13 @@ from .words import is_mapping, keys, types_of
 FORMAT = 1
 #: The kinds of part a model can have, one of each; also their names in ``[model.PART]``.
 PARTS = ("text_encoder", "image_decoder", "image_encoder", "text_decoder", "discriminator", "image_tokenizer")
+
+
+def place_of(part: str) -> str:
+    """A part's key path: ``model.text_encoder``, or ``model.extra.NAME``."""
+    return f"model.{part}" if part in PARTS or not part else f"model.extra.{part}"
+
+
 #: Who can play.
 PLAYERS = ("model", "critic")
 #: What ``[unpaired.NAME]`` may be, and what its dataset must give.
@@ -180,11 +187,28 @@ class PartEntry(Config):
 
 
 @attrs.frozen(kw_only=True)
+class ExtraEntry(PartEntry):
+    """``[model.extra.NAME]`` beside the part's own options: a further part of any kind, of which losses and other packages know by its name.
+
+    Its `init` takes the run's part of its kind, or the one that ``parts`` names.
+    """
+
+    kind: str = option(help="what it is: the kind of part", choices=PARTS)
+    frozen: bool = option(False, help='never trained, not by train = "all" either: a teacher')
+
+
+@attrs.frozen(kw_only=True)
 class ModelTable(Config):
     """``[model]`` beside the parts."""
 
     width: int = option(128, help="width of every part that does not state its own", ge=1)
     parts: Mapping[str, PartEntry] = section(dict, "a part of the model, called by its kind", names=PARTS, spread=True)
+    extra: Mapping[str, ExtraEntry] = section(dict, "a further part, by a name of its own", implied="none")
+
+    def starts(self) -> list[tuple[Init | None, dict[str, str]]]:
+        """What each part's own `init` says: part → the run's part that it takes."""
+        own = [(entry.init, {name: name}) for name, entry in self.parts.items()]
+        return own + [(e.init, {name: e.init.parts[0] if e.init and e.init.parts else e.kind}) for name, e in self.extra.items()]
 
 
 @attrs.frozen(kw_only=True)
@@ -350,8 +374,17 @@ class Recipe(Config):
 
     @property
     def parts(self) -> Mapping[str, Component]:
-        """Part → its component."""
-        return {name: part.component for name, part in self.model.parts.items()}
+        """Part → its component, further parts by their own names after the others."""
+        return {name: part.component for name, part in {**self.model.parts, **self.model.extra}.items()}
+
+    def reads(self, part: str) -> str:
+        """The encoder whose latents a part reads; empty where it reads none, or there is none."""
+        encoder = READS.get(self.parts[part].kind, "")
+        return encoder if encoder in self.parts else ""
+
+    def critics(self) -> set[str]:
+        """The parts that the critic trains: the discriminators."""
+        return {name for name, part in self.parts.items() if part.kind == "discriminator"}
 
     @property
     def width(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..errors import Notice, UserError
+from ..interfaces.discriminator import Discriminator
 from ..interfaces.loss import CriticLoss
 from ..interfaces.metric import Metric
 from ..model import build
@@ -75,7 +76,7 @@ class Session:
         self.metrics = build.build_metrics(recipe)
         self.modules: dict[str, Module] = {f"parts.{name}": part for name, part in self.model.parts.items()}
         self.modules |= {f"losses.{name}": loss for name, loss in self.losses.items()}
-        critics = {owner for owner, module in self.modules.items() if owner == "parts.discriminator" or isinstance(module, CriticLoss)}
+        critics = {owner for owner, module in self.modules.items() if isinstance(module, Discriminator | CriticLoss)}
         averaged = {} if all(stage.training.ema == 0 for stage in recipe.running()) else self.modules
         self.average = Average({owner: module for owner, module in averaged.items() if owner not in critics})
         self.best: dict[str, Mapping[str, Tensor]] = {}
@@ -133,20 +134,25 @@ class Session:
         now = self.shared()
         self.take({group: {**now[group], **self.best.get(f"best-{group}", {})} for group in now})
 
-    def start_from(self, init: Init | None, parts: tuple[str, ...] = ()) -> None:
+    def start_from(self, init: Init | None, parts: Mapping[str, str] | None = None) -> None:
         """Takes the weights of another run, if there is one, into the model's parts and, where it is not for some parts only, into the losses.
+
+        `parts` says of which part of the run each takes them; by default each of its own, those that `init` names or all that both have.
 
         Their averages begin anew. Raises `UserError` where the weights do not fit or are no numbers.
         """
         if init is None:
             return
-        what, some, weights = f"init.run = {init.run!r}", parts or init.parts, self._weights_of(init)
+        what, some, weights = f"init.run = {init.run!r}", parts or {part: part for part in init.parts}, self._weights_of(init)
         given = {".".join(name.split(".")[:2]) for name in weights}
-        wanted = [f"parts.{part}" for part in some or self.model.parts if some or f"parts.{part}" in given]
-        for owner in wanted if some else [*wanted, *(f"losses.{name}" for name in self.losses)]:
-            part, own = owner.removeprefix("parts."), of(owner, weights)
+        every = [owner for owner in self.modules if owner in given or owner.startswith("losses.")]
+        wanted = {f"parts.{part}": f"parts.{source}" for part, source in some.items()} or {owner: owner for owner in every}
+        for owner, source in wanted.items():
+            part, own = owner.removeprefix("parts."), of(source, weights)
             if part != owner and (owner not in self.modules or not own):
-                raise UserError(f"{what}: {part} is not in {'that run' if owner in self.modules else 'this model'}")
+                raise UserError(
+                    f"{what}: {source.removeprefix('parts.')} is not in {'that run' if owner in self.modules else 'this model'}"
+                )
             try:
                 self.modules[owner].load_state_dict(own)
                 if steps := self.average.restart(owner):

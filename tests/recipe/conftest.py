@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
@@ -55,16 +53,3 @@ def stranger(site, monkeypatch: pytest.MonkeyPatch) -> Manager:  # type: ignore[
 
     monkeypatch.setattr(plugins, "manager", manager)
     return manager()
-
-
-@pytest.fixture(scope="session")
-def pretended_run() -> Callable[[Path], Path]:
-    """Makes a folder look like a run that is done, with no weights in it."""
-
-    def make(folder: Path) -> Path:
-        (folder / "model").mkdir(parents=True)
-        (folder / "recipe.toml").write_text("format = 1\n")
-        (folder / "model" / "weights.safetensors").touch()
-        return folder
-
-    return make
