@@ -67,11 +67,10 @@ def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Mete
 def _walk(recipe: Recipe, model: Model, batch: Batch, name: str, z: Latent) -> None:
     part: Any = model.parts[name]
     sizes = {"b": ITEMS, **dict(zip("chw", model.image_shape, strict=True))}
-    kind = recipe.parts[name].kind
-    match kind:
-        case "text_encoder" | "image_encoder":
+    match recipe.parts[name].kind:
+        case "text_encoder" | "image_encoder" as encoder:
             sizes["d"] = recipe.latent_width(name)
-            given = part(batch.x if kind == "text_encoder" else batch.y)
+            given = part(batch.x if encoder == "text_encoder" else batch.y)
             expect(isinstance(given, Latent), f"forward gave a {type(given).__name__}, not a Latent")
             expect_shape("tokens", given.tokens, "b n d", sizes)
             expect_shape("mask", given.mask, "b n", sizes)

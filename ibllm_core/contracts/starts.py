@@ -14,9 +14,11 @@ from ..recipe.schema import Init, Recipe, place_of
 
 def check_starts(recipe: Recipe, model: Model) -> None:
     """Raises `UserError` at the first part whose weights are not there or have other shapes."""
-    starts = {"init": (recipe.init, dict[str, str]())} | {f"stages.{stage.name}.init": (stage.init, {}) for stage in recipe.running()}
-    starts |= {f"{place_of(next(iter(parts)))}.init": (init, parts) for init, parts in recipe.model.starts()}
-    for key, (init, parts) in ((key, start) for key, start in starts.items() if start[0] is not None):
+    starts = [("init", recipe.init, dict[str, str]()), *((f"stages.{stage.name}.init", stage.init, {}) for stage in recipe.running())]
+    starts += [(f"{place_of(part)}.init", init, parts) for init, parts in recipe.model.starts() for part in parts]
+    for key, init, parts in starts:
+        if init is None:
+            continue
         given = _shapes(init)
         for part, source in (parts or {name: name for name in init.parts or model.parts}).items():
             theirs = {name.split(".", 2)[2]: shape for name, shape in given.items() if name.startswith(f"parts.{source}.")}

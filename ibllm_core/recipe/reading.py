@@ -151,7 +151,7 @@ def _one(draft: Draft, section: Section, path: tuple[str, ...], own: tuple[str, 
     table = draft.table(*path) if draft.document.get(*path) is not None else {"use": section.otherwise} if section.otherwise else None
     if table is None or not draft.is_table(*path):
         return None
-    kind = section.kind if section.kind != PART else table.get("kind") if path[1] == "extra" else path[-1]
+    kind = section.kind if section.kind != PART else str(table.get("kind")) if path[1] == "extra" else path[-1]
     return draft.component(kind, path, table, own) if kind in KINDS else None
 
 

@@ -144,7 +144,7 @@ class Job:
     def _begin(self, session: Session, resume: bool, found: Checkpoint | None, report: Report | None) -> None:
         """The weights to start from, the run directory, and its record: of what the contracts report, or (None) the one that is there."""
         if found is None:
-            for init, parts in ((self.recipe.init, ()), *(self.recipe.model.starts())):
+            for init, parts in [(self.recipe.init, dict[str, str]()), *self.recipe.model.starts()]:
                 session.start_from(init, parts)
         if session.ranks.first:
             if resume:
