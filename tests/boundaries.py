@@ -10,16 +10,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 #: The rooms of the core, the highest first: each may import those below it.
-ROOMS = ("cli", "training", "contracts", "runs", "model", "recipe", "interfaces", "host")
+ROOMS = ("training", "contracts", "runs", "model", "recipe", "interfaces", "host")
 #: Tool plugins, which bring commands and use the core's rooms, and the other tools that each may use.
 TOOLS = {
-    "ibllm_author": ("ibllm_inspect", "ibllm_testing"),
+    "ibllm_author": ("ibllm_cli", "ibllm_inspect", "ibllm_testing"),
+    "ibllm_cli": (),
     "ibllm_diagnose": (),
     "ibllm_inspect": (),
-    "ibllm_live": (),
     "ibllm_report": (),
-    "ibllm_study": ("ibllm_inspect", "ibllm_report"),
-    "ibllm_testing": ("ibllm_inspect",),
+    "ibllm_study": ("ibllm_cli", "ibllm_inspect", "ibllm_report"),
+    "ibllm_testing": ("ibllm_cli", "ibllm_inspect"),
 }
 
 

@@ -14,11 +14,11 @@ from typing import Any, get_args
 import click
 import measured as measured_figures
 import plugin_reference
+from ibllm_cli.main import cli, own_commands
 from ibllm_inspect.options import OptionRow, options_of
 from ibllm_study.budget import Budget
 from ibllm_study.schema import Range, Search, StudyTable
 
-from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS

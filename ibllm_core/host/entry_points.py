@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 #: The groups of component plugins, of commands (``ibllm NAME``), of listeners to a run, and of folders of files.
-PLUGINS, COMMANDS, LISTENERS, FOLDERS, DISPLAYS = "ibllm", "ibllm.commands", "ibllm.listeners", "ibllm.folders", "ibllm.displays"
+PLUGINS, COMMANDS, LISTENERS, FOLDERS = "ibllm", "ibllm.commands", "ibllm.listeners", "ibllm.folders"
 #: Environment variable: what is not loaded, names separated by commas; of a component plugin the entry point's, of a tool its package's too.
 BLOCK = "IBLLM_BLOCK"
 #: The core's own distribution, tools and parts included.
@@ -84,7 +84,7 @@ def tool_names(point: metadata.EntryPoint) -> frozenset[str]:
 
 def tools_by_name() -> frozenset[str]:
     """All names by which an installed command or listener is blocked."""
-    points = [point for group in (COMMANDS, LISTENERS, DISPLAYS) for point in metadata.entry_points(group=group)]
+    points = [point for group in (COMMANDS, LISTENERS) for point in metadata.entry_points(group=group)]
     return frozenset().union(*map(tool_names, points))
 
 

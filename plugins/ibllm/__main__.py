@@ -2,6 +2,6 @@
 
 import sys
 
-from ibllm_core.cli.main import main
+from ibllm_cli.main import main
 
 sys.exit(main())

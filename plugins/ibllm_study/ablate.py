@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ibllm_core.cli.interrupts import on_interrupt
+from ibllm_cli.interrupts import on_interrupt
 from ibllm_core.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibllm_core.cli.display import duration
+from ibllm_cli.display import duration
 
 from .directory import DONE, FAILED, PRUNED, RUNNING, Outcome
 from .runner import Progress, Watcher

@@ -136,7 +136,7 @@ def ibllm_run_dir(_finished: Path, tmp_path: Path) -> Path:
 
 def run_command(*words: object) -> Outcome:
     """Runs ``ibllm WORD …`` in this process."""
-    from ibllm_core.cli.main import main
+    from ibllm_cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

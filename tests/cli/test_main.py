@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 import pytest
+from ibllm_cli import main as cli
 
-from ibllm_core.cli import main as cli
 from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.entry_points import COMMANDS
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ibllm_live.display import LiveDisplay
+from ibllm_cli.display import Display, display
+from ibllm_cli.live import LiveDisplay
+from ibllm_cli.main import main
 
-from ibllm_core.cli.display import Display, display
-from ibllm_core.cli.main import main
 from ibllm_core.host import output
 from ibllm_core.host.output import enduring, shown, typed
 
@@ -45,8 +45,8 @@ def left() -> int:
 def standard_output(monkeypatch: pytest.MonkeyPatch):
     """Makes a descriptor standard output, as the command line does."""
     monkeypatch.setattr(output, "lost", {})
-    monkeypatch.setattr("ibllm_core.cli.main.lost", output.lost)
-    monkeypatch.setattr("ibllm_core.cli.run.lost", output.lost)
+    monkeypatch.setattr("ibllm_cli.main.lost", output.lost)
+    monkeypatch.setattr("ibllm_cli.run.lost", output.lost)
 
     def put(handle: int, encoding: str = "utf-8") -> None:
         monkeypatch.setattr(sys, "stdout", enduring(handle, "standard output", encoding))
@@ -194,7 +194,7 @@ def test_a_fault_of_ours_is_told_where_no_file_can_be_written(monkeypatch, capsy
         raise FileNotFoundError("no usable temporary directory")
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", refused)
-    monkeypatch.setattr("ibllm_core.cli.main.cli.main", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ibllm_cli.main.cli.main", lambda *_, **__: 1 / 0)
     assert main(["recipes"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("internal error: ZeroDivisionError: division by zero\nTraceback")

@@ -20,7 +20,7 @@ def modules_after(*args: str) -> set[str]:
     """The modules that a command imported."""
     script = f"""
 import atexit, json, sys
-from ibllm_core.cli.main import main
+from ibllm_cli.main import main
 code = main({list(args)!r})
 sys.stderr.write(json.dumps(sorted(sys.modules)))
 sys.exit(code)
@@ -83,7 +83,7 @@ def test_show_of_what_is_not_there_is_the_users_mistake(argument, message):
 def test_help_loads_no_plugin_and_no_command():
     loaded = modules_after("--help")
     assert not {name for name in loaded if name.startswith("ibllm_") and not name.startswith("ibllm_core")}
-    assert {name for name in loaded if name.startswith("ibllm_core.cli.")} == {"ibllm_core.cli.main"}
+    assert {name for name in loaded if name.startswith("ibllm_cli.")} == {"ibllm_cli.main"}
     assert not loaded & {"torch", "numpy", "rich", "pluggy", "ibllm_core.host.manager"}
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 import attrs
 import pytest
 import tomlkit
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.recipe import load
 from ibllm_core.recipe.schema import Recipe
 from tests import processes

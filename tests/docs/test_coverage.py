@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import click
 import pytest
+from ibllm_cli.main import cli, own_commands
 from ibllm_inspect.options import options_of
 from ibllm_study.budget import Budget
 from ibllm_study.schema import Range, Search, StudyTable
@@ -16,7 +17,6 @@ from ibllm_study.study_file import FREE
 from ibllm_testing import SUITES, Suite
 from ibllm_testing.parts import PartSuite
 
-from ibllm_core.cli.main import cli, own_commands
 from ibllm_core.host import entry_points, hookspecs, packaged
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig

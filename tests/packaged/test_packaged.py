@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.host import packaged
 from ibllm_core.host.entry_points import FOLDERS
 from ibllm_core.recipe import load

@@ -86,7 +86,15 @@ def test_an_editable_install_reads_the_recipes_as_they_stand():
 def test_the_source_distribution_holds_what_the_wheel_is_built_from():
     builder = pytest.importorskip("hatchling.builders.sdist").SdistBuilder(str(ROOT))
     inside = {file.distribution_path for file in builder.recurse_included_files()}
-    wanted = {"pyproject.toml", "README.md", "LICENSE", "ibllm_core/cli/main.py", "tests/conftest.py", "docs/conf.py", "recipes/joint.toml"}
+    wanted = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "plugins/ibllm_cli/main.py",
+        "tests/conftest.py",
+        "docs/conf.py",
+        "recipes/joint.toml",
+    }
     assert wanted | {"plugins/ibllm_recipes/joint.toml", "plugins/ibllm_recipes/ablations/lambda.toml"} <= inside
 
 

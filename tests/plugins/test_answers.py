@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.errors import Notice
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.attribution import ComponentFailed, WrongAnswer, explained, naming

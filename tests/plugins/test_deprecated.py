@@ -94,7 +94,7 @@ def test_the_command_line_shows_it_with_its_place(site, monkeypatch: pytest.Monk
         "import pluggy, sys\nfrom ibllm_core.host import hookspecs\nfrom ibllm_core.host.deprecations import retires\n"
         "def ibllm_old(): pass\n"
         "hookspecs.ibllm_old = hookspecs.hookspec(ibllm_old, warn_on_impl=retires('ibllm_old', 'leave it out', 2))\n"
-        "from ibllm_core.cli.main import main\nsys.exit(main(['plugins', '--json']))"
+        "from ibllm_cli.main import main\nsys.exit(main(['plugins', '--json']))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=site.environment(), check=True)
     place = site.folder / "late_plugin.py"

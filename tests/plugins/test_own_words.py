@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 from ibllm_testing import ImageDecoderSuite, LossSuite
 
-from ibllm_core.cli.main import main
 from ibllm_core.host import manager as plugins
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.host.manager import Manager
 
 FOLDER = Path(__file__).parent / "bad"

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.host.manager import Manager
 
 BASE = Path(__file__).parent / "bad" / "base.toml"

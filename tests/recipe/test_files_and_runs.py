@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.host import packaged
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 from ibllm_study.checking import check_arms
 from ibllm_study.plan import make_plan
 from ibllm_study.study_file import read_study
 
-from ibllm_core.cli.main import main
 from ibllm_core.host.manager import manager
 from ibllm_core.host.spec import KINDS
 from ibllm_core.recipe import load

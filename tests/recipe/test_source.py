@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ibllm_cli.main import main
 from ibllm_inspect.differences import differences
 
-from ibllm_core.cli.main import main
 from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import RecipeErrors, load, resolved
 

@@ -46,6 +46,6 @@ def write_study(tmp_path: Path) -> Write:
 
 def invoke(*arguments: object) -> Result:
     """The command line, in this process, with its error boundary's exit code."""
-    from ibllm_core.cli.main import cli
+    from ibllm_cli.main import cli
 
     return CliRunner().invoke(cli, [str(argument) for argument in arguments], standalone_mode=False)

@@ -6,14 +6,13 @@ import io
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 from ibllm_study.directory import DONE, FAILED, RUNNING, WAITING
 from ibllm_study.display import LiveWatcher
 from ibllm_study.plan import make_plan
 from ibllm_study.runner import Progress
 from ibllm_study.study_file import read_study
 from rich.console import Console
-
-from ibllm_core.cli.main import main
 
 STUDY = """
 [variants]

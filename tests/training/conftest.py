@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from ibllm_cli.main import cli
 
-from ibllm_core.cli.main import cli
 from ibllm_core.recipe import Recipe, load
 from ibllm_core.training.job import Job
 

@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.recipe import load
 from ibllm_core.recipe.changes import changes

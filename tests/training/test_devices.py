@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from ibllm_cli.main import main
 from torch import nn
 
 import ibllm
-from ibllm_core.cli.main import main
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.model import compute
 from ibllm_core.recipe import load

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ibllm_cli.main import main
 from ibllm_testing.stand_ins import TinyDrawer
 from safetensors.torch import load_file
 from torch import nn
 
 from ibllm.plugin import Batch, Cycle, Latent, Loss, Model, Notice, log
-from ibllm_core.cli.main import main
 from ibllm_core.host import manager as plugins
 
 TINY = Path(__file__).parent / "tiny.toml"

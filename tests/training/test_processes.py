@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.training import distributed
 from ibllm_core.training.distributed import described, first_process
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import attrs
 import numpy as np
 from click.testing import CliRunner
+from ibllm_cli.main import cli
 
 from ibllm.api import Run
-from ibllm_core.cli.main import cli
 from ibllm_core.model.evaluation import Evaluation
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.errors import UserError, system_error, writing
 from ibllm_core.runs import directory
 from ibllm_core.runs.directory import RunDirectory, replacing, write_text
@@ -108,7 +108,7 @@ def test_each_refusal_is_told_with_path_and_remedy(monkeypatch, capsys, number: 
         with writing("some where/file"):
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("ibllm_core.cli.main.cli.main", refused)
+    monkeypatch.setattr("ibllm_cli.main.cli.main", refused)
     assert main(["recipes"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: some where/file: {os.strerror(number)}")
@@ -189,7 +189,7 @@ def test_a_name_that_the_locale_lacks_is_told(monkeypatch, capsys) -> None:
     def refused(*_: object, **__: object) -> None:
         "é".encode("ascii")
 
-    monkeypatch.setattr("ibllm_core.cli.main.cli.main", refused)
+    monkeypatch.setattr("ibllm_cli.main.cli.main", refused)
     assert main(["recipes"]) == 2
     assert "LC_ALL=C.UTF-8" in capsys.readouterr().err
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ibllm_cli.main import main
 from PIL import Image
 from safetensors.torch import load_file
 
-from ibllm_core.cli.main import main
 from ibllm_core.errors import Notice
 from ibllm_core.host.attribution import ComponentFailed
 from ibllm_core.interfaces.metric import Metric

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from ibllm_cli.main import main
 
-from ibllm_core.cli.main import main
 from ibllm_core.errors import UserError
 
 
 def compare(*arguments: object) -> Result:
-    from ibllm_core.cli.main import cli
+    from ibllm_cli.main import cli
 
     return CliRunner().invoke(cli, ["compare", *map(str, arguments)], standalone_mode=False, env={"COLUMNS": "160"})
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import click
 
-from ..errors import Notice, UserError, suggestion, system_error
-from ..host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, identity, origin_of, summary_of
-from ..host.entry_points import registered as entry_points
-from ..host.output import endure, lost, shown
+from ibllm_core.errors import Notice, UserError, suggestion, system_error
+from ibllm_core.host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, identity, origin_of, summary_of
+from ibllm_core.host.entry_points import registered as entry_points
+from ibllm_core.host.output import endure, lost, shown
 
 #: Where a context keeps the `Origin` of the command that it is for.
-_ORIGIN = "ibllm_core.cli.main.origin"
+_ORIGIN = "ibllm_cli.main.origin"
 #: Environment variable: any value but an empty one, 0, no and false shows tracebacks.
 TRACEBACK = "IBLLM_TRACEBACK"
 
@@ -51,7 +51,7 @@ class Commands(click.Group):
             origin = ctx.meta.get(_ORIGIN)
             if origin is None or origin.distribution == OURS or system_error(error) is not None:
                 raise
-            from ..host.attribution import cause
+            from ibllm_core.host.attribution import cause
 
             helps = f"tell the maintainer of {origin.distribution}, or upgrade it ({TRACEBACK}=1 shows the traceback)"
             raise UserError(f"the command {origin.plugin!r} of {origin} raised {cause(error)}; {helps}") from error
@@ -105,7 +105,7 @@ def _load(name: str, points: Sequence[EntryPoint]) -> tuple[click.Command, Origi
     who = f"the command {name!r} of {origin}"
     if block_of(points[0]):
         raise UserError(f"{who} is blocked by {BLOCK}={block_of(points[0])}")
-    from ..host.attribution import remedy, running
+    from ibllm_core.host.attribution import remedy, running
 
     with running(origin, f"{who} failed to load", importing=points[0].value):
         command = points[0].load()

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UserError
-from ..host.output import lost, shown, stdout_to_stderr, typed
-from ..runs.directory import RunDirectory
+from ibllm_core.errors import UserError
+from ibllm_core.host.output import lost, shown, stdout_to_stderr, typed
+from ibllm_core.runs.directory import RunDirectory
+
 from .display import display
 from .interrupts import on_interrupt
 
 if TYPE_CHECKING:
-    from ..recipe.schema import Recipe
-    from ..training.job import Job
+    from ibllm_core.recipe.schema import Recipe
+    from ibllm_core.training.job import Job
 
 INTERRUPTED = 130
 
@@ -41,9 +42,9 @@ def command(
     Ctrl-C stops at the next step with a checkpoint.
     """
     resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
-    from ..model.compute import on_device
-    from ..training.distributed import first_process
-    from ..training.job import Interrupted, Job
+    from ibllm_core.model.compute import on_device
+    from ibllm_core.training.distributed import first_process
+    from ibllm_core.training.job import Interrupted, Job
 
     # Of several processes the first one speaks.
     first, said = first_process(), shlex.join(["ibllm", *sys.argv[1:]])
@@ -72,7 +73,7 @@ def _tell(job: Job, results: Mapping[str, float]) -> None:
     """What listeners have to say (the table of figures), else the figures, a line each; where everything is, and what to do next."""
     from rich.console import Console
 
-    from ..runs.glossary import Glossary
+    from ibllm_core.runs.glossary import Glossary
 
     recipe, path = job.recipe, job.directory.path
     glossary = Glossary.of(recipe)
@@ -91,7 +92,7 @@ def _tell(job: Job, results: Mapping[str, float]) -> None:
 
 def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> tuple[Recipe, Path]:
     """The recipe and its run directory: of a directory that is resumed, the recipe that it holds, with `sets` laid over."""
-    from ..recipe import load
+    from ibllm_core.recipe import load
 
     again = recipe.is_dir()
     if again and not resume:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import IO, Any
 
-from ibllm_core.cli.display import Display, losses
 from ibllm_core.host.output import shown
 from ibllm_core.training.events import Logged, Measuring, StageEnded, StageStarted, Stepped
+
+from .display import Display, losses
 
 
 class LiveDisplay(Display):

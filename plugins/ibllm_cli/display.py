@@ -1,18 +1,16 @@
-"""How a run looks while it runs: plain lines, or on a terminal a display that a tool brings (``ibllm.displays``)."""
+"""How a run looks while it runs: plain lines, or on a terminal a live display."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import IO
 
 import click
 
-from ..host.entry_points import DISPLAYS, OURS, block_of, identity
-from ..host.output import shown
-from ..training.events import Listener, Logged, Measuring, RunStarted, StageEnded, StageStarted, Validated
+from ibllm_core.host.output import shown
+from ibllm_core.training.events import Listener, Logged, Measuring, RunStarted, StageEnded, StageStarted, Validated
 
 #: Seconds between plain lines.
 QUIET = 10.0
@@ -80,10 +78,10 @@ class Display(Listener):
 
 
 def display(file: IO[str], first: bool) -> Display:
-    """The display that a tool of ours brings for a terminal, where there is one and it can be had; else lines. Only the first process has a terminal."""
-    for point in entry_points(group=DISPLAYS) if first and file.isatty() else ():
-        if identity(point.dist)[0] == OURS and not block_of(point):
-            with contextlib.suppress(Exception):
-                found: Display = point.load()(file)
-                return found
+    """A live display on a terminal, where it can be had; else lines. Only the first process has a terminal."""
+    if first and file.isatty():
+        with contextlib.suppress(Exception):
+            from .live import LiveDisplay
+
+            return LiveDisplay(file)
     return Display(file)
