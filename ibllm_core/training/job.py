@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import platform
 import warnings
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from ..errors import Notice, UserError
 from ..host.attribution import communicating, explained
 from ..model.compute import arithmetic, precision_of
 from ..recipe.changes import changes
+from ..recipe.locate import dotted
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, remove, write_json, write_text
 from ..runs.glossary import Glossary
@@ -148,7 +150,7 @@ class Job:
                 session.start_from(init, parts)
         if session.ranks.first:
             if resume:
-                self._moved(hardware(session.model.device))
+                self._moved(session)
                 session.bus.take_over(self.directory.info().get("hooks", {}))
                 for path in (*self.directory.path.glob(_RANKS), *self.directory.path.rglob(".*.partial")):
                     remove(path)
@@ -173,8 +175,9 @@ class Job:
         said = {"time": _now(), "step": step, "changes": self._changes}
         return {"provenance": now | kept, "resumed": [*info.get("resumed", []), said]}
 
-    def _moved(self, now: Mapping[str, Any]) -> None:
+    def _moved(self, session: Session) -> None:
         """Records the hardware that the run goes on on, where that is another, and says so where it is another device."""
+        now = _hardware(session)
         before = self.directory.info().get("hardware", now)
         if before.get("device") != now["device"]:
             text = f"{self.directory.path} was trained on {before.get('device')} so far and goes on on {now['device']}; figures may differ"
@@ -264,8 +267,14 @@ class Job:
             "command": self._command,
             "seed": attrs.asdict(recipe.seed),
             "versions": {"ibllm": version("ibllm"), "python": platform.python_version(), "torch": torch.__version__},
-            "hardware": hardware(session.model.device) | {"precision": precision_of(session.model)},
+            "hardware": _hardware(session),
             "provenance": provenance(recipe),
+            # Key → what the recipe names, as it is and as seen from the run, so that both may move together.
+            "paths": {
+                dotted(one.path): [str(one.where), os.path.relpath(one.where, self.directory.path)]
+                for one in recipe.dependencies
+                if all(isinstance(step, str) for step in one.path)
+            },
             **Glossary.of(recipe).record(),
             "hooks": session.bus.record(),
             "parts": [
@@ -279,6 +288,10 @@ class Job:
             "notes": report.notes(),
             "item_flops": {row.stage: row.flops for row in report.stages},
         }
+
+
+def _hardware(session: Session) -> dict[str, Any]:
+    return hardware(session.model.device) | {"precision": precision_of(session.model)}
 
 
 def _flops(session: Session, item_flops: Mapping[str, int | None]) -> int | None:
