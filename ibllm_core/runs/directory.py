@@ -22,6 +22,11 @@ from ..errors import Notice, UserError, system_error, writing
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
 
+#: What a run that goes on, and who reads it, relies on in run.json.
+_KINDS = {
+    dict: ("provenance", "versions", "hooks", "hardware", "item_flops", "sources", "timings"),
+    list: ("stages", "notices", "accepted_code", "hardware_before"),
+}
 #: The file that is locked while a process trains in a run directory.
 LOCK = ".lock"
 
@@ -181,8 +186,12 @@ class RunDirectory:
         return attrs.evolve(recipe, source=source) if moved else recipe
 
     def info(self) -> dict[str, Any]:
-        """What run.json says; empty where there is none."""
-        return read_json(self / "run.json") or {}
+        """What run.json says; empty where there is none. Raises `UserError` where it is damaged."""
+        found = read_json(self / "run.json") or {}
+        for kind, names in _KINDS.items():
+            if wrong := [name for name in names if name in found and not isinstance(found[name], kind)]:
+                raise UserError(f"{self / 'run.json'} is damaged: {', '.join(wrong)} is no JSON {'object' if kind is dict else 'array'}")
+        return found
 
     def finished(self) -> bool:
         """True where the run is done and its figures can be read."""

@@ -140,6 +140,29 @@ def test_what_does_not_fit_the_model_any_more_is_said(copy: Path) -> None:
     assert '"form.queries"' in str(error)
 
 
+@pytest.mark.parametrize(
+    "content", ["[]", "3", "null", '"x"', "{", "", "\udcff", '{"hooks": 3}', '{"stages": {}}', '{"sources": null, "versions": []}']
+)
+def test_a_damaged_record_is_named_and_left_as_it_is(copy: Path, content: str) -> None:
+    (copy / "run.json").write_text(content, errors="surrogateescape")
+    before = contents(copy)
+    for arguments in (("run", copy, "--resume"), ("evaluate", copy), ("diff", copy, copy)):
+        error = invoke(*arguments).exception
+        assert isinstance(error, UserError), arguments
+        assert f"{copy / 'run.json'} is damaged" in str(error)
+    assert invoke("report", copy).exit_code == 0, "the report shows what there is"
+    assert {path: data for path, data in contents(copy).items() if path.name != "report.html"} == {
+        path: data for path, data in before.items() if path.name != "report.html"
+    }
+
+
+def test_a_record_that_lacks_what_the_end_needs_is_made_anew(copy: Path) -> None:
+    (copy / "run.json").write_text("{}")
+    assert invoke("run", copy, "--resume").exit_code == 0
+    assert record(copy)["status"] == "done"
+    assert record(copy)["versions"]
+
+
 @pytest.fixture
 def holder(copy: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that trains in the run's directory, as far as others can see."""
