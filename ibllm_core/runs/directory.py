@@ -120,16 +120,16 @@ class RunDirectory:
         """
         from filelock import FileLock, Timeout
 
-        who = "another process"
-        lock, now = FileLock(self / LOCK, timeout=0, is_singleton=True), datetime.now().astimezone()  # who holds it may take it once more
+        lock = FileLock(self / LOCK, timeout=0, is_singleton=True)  # who holds it may take it once more
+        since = datetime.now().astimezone().isoformat(timespec="seconds")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-            write_json(self._holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat(timespec="seconds")})
+            write_json(self._holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         except Timeout:
+            who = "another process"
             with suppress(UserError, KeyError):
-                holder = read_json(self._holder) or {}
-                who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+                who = "process {pid} on {host} since {since}".format(**read_json(self._holder) or {})
             raise Held(f"{self.path} is being trained in by {who}; wait for it, stop it, or choose another place (--run-dir DIR)") from None
         except (OSError, NotImplementedError) as error:
             why = getattr(error, "strerror", None) or error
@@ -148,8 +148,9 @@ class RunDirectory:
     def require_new(self) -> None:
         """Raises `UserError` where the directory holds something already: a run is never overwritten."""
         if self.path.is_file() or self.content():
-            way = "go on with it (--resume), or choose another place (--run-dir DIR)"
-            raise UserError(f"{self.path} exists already and is left as it is; {way}")
+            raise UserError(
+                f"{self.path} exists already and is left as it is; go on with it (--resume), or choose another place (--run-dir DIR)"
+            )
 
     def create(self, recipe: Recipe) -> None:
         """Makes the directory. Raises `UserError` where it holds something already or cannot be written."""

@@ -82,18 +82,14 @@ class Job:
             accept_code: goes on although the source of a package, or a run that weights are taken from, has changed.
 
         Raises:
-            UserError: the recipe cannot be built, the directory holds a run already or is another process's, there is no checkpoint to go on from, or
-                what changed would change the training.
+            UserError: the recipe cannot be built, the directory is taken or holds nothing to go on from, or a change would change the training.
             Interrupted: `stop` was called; the directory holds a checkpoint to go on from.
         """
         if not resume:
             self.directory.require_new()
         self._sources = goes_on(self.directory.info(), self.recipe, str(self.directory.path), accept_code)
         self._changes = changes(self.directory.recipe.read_text(encoding="utf-8"), self.recipe, str(self.directory.path)) if resume else []
-        if self._changes and first_process():
-            warnings.warn(Notice(f"{self.directory.path} goes on with changes: {'; '.join(self._changes)}"), stacklevel=2)
         bus, hooks, session, started = Bus(), [], None, False
-        process = contextlib.ExitStack()
         if first_process():
             hooks = listeners.plugin_hooks(self.recipe, self.directory.path)
             standing, self.blocked = listeners.standing(self.recipe)
@@ -101,7 +97,7 @@ class Job:
         try:
             if resume and first_process():
                 self._held.enter_context(self.directory.held())
-            process.enter_context(arithmetic(self.recipe.compute.precision == "tf32"))
+            self._held.enter_context(arithmetic(self.recipe.compute.precision == "tf32"))
             bus.emit(RunStarted(self.recipe, self.directory.path))
             # A run that starts where another one left it has no record of its own yet.
             recorded = resume and checkpoints.all_in(self.directory.checkpoints) and self.directory.info().keys() >= _RECORD
@@ -109,6 +105,8 @@ class Job:
             for note in report.notes() if report is not None and first_process() else ():
                 warnings.warn(Notice(note), stacklevel=2)
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
+            if self._changes:
+                session.tell(f"{self.directory.path} goes on with changes: {'; '.join(self._changes)}")
             found = session.go_on() if resume else None
             bus.emit(ready := Prepared(session))
             for error in ready.against:
@@ -124,9 +122,7 @@ class Job:
             for number in range(found.state["stage"] if found is not None else 0, len(self.recipe.running())):
                 self._stage(session, number, found)
                 found = None
-            results = self._finish(session) if session.ranks.first else {}
-            session.ranks.wait()
-            return results
+            return self._finish(session)
         except BaseException as error:
             shown = self._explained(error)
             if not isinstance(shown, Interrupted | KeyboardInterrupt):
@@ -139,7 +135,6 @@ class Job:
                 raise
             raise shown from error
         finally:
-            process.close()
             leave()
             self._held.close()
 
@@ -212,7 +207,10 @@ class Job:
         session.bus.emit(StageEnded(stage, trainer.step, seconds, figures, note))
 
     def _finish(self, session: Session) -> dict[str, float]:
-        """Measures the run on every reported split and writes all that it leaves behind; returns the flat table."""
+        """Measures the run on every reported split and writes all that it leaves behind; returns the flat table, which the first process has."""
+        if not session.ranks.first:
+            session.ranks.wait()
+            return {}
         info, clock = self.directory.info(), session.bus.clock
         with clock.timed("evaluation"):
             record = {name: info[name] for name in sorted(_RECORD)} | {"sources": self._sources["sources"]}
@@ -229,6 +227,7 @@ class Job:
         self.directory.update(**said, training_flops=flops, memory=memory)
         session.bus.emit(RunEnded(results, panels))
         self._close(session, "done")
+        session.ranks.wait()
         return results
 
     def _explained(self, error: BaseException) -> BaseException:
