@@ -1,14 +1,17 @@
 """The parts of the reference that are written by the code itself.
 
-A line ``% generated: NAME [ARGUMENT]`` of a page is replaced by what the function NAME below gives for ARGUMENT, as MyST text, when the page
-is read. So a component, an option or a table that is added is documented without touching a page.
+What stands in a page between the comments ``<!-- generated: NAME [ARGUMENT] -->`` and ``<!-- end -->`` is what the function NAME below gives for
+ARGUMENT, as MyST text: the pages can be read in the repository. Sphinx replaces it when it reads a page; ``python docs/_ext/generated.py --write``
+writes it into the pages, and a test compares them.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -29,7 +32,8 @@ from ibllm_core.recipe.words import article, keys, types_of
 DISTRIBUTION = "ibllm"
 #: Tables of a recipe that stand in several places, and what their description is called.
 SHARED: Mapping[type[Config], str] = {Ramp: "weights that change", Init: "init"}
-_LINE = re.compile(r"^% generated: (\w+)(?: (\S+))?$", re.MULTILINE)
+_SECTION = re.compile(r"^(<!-- generated: (\w+)(?: (\S+))? -->\n).*?^(<!-- end -->)$", re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).resolve().parents[1]
 
 
 def kinds(_: str = "") -> str:
@@ -303,7 +307,21 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
 
 def expand(text: str) -> str:
     """A page with what it asks for. Raises `KeyError` for an unknown name."""
-    return _LINE.sub(lambda found: GENERATORS[found[1]](found[2] or ""), text)
+    return _SECTION.sub(lambda found: f"{found[1]}\n{GENERATORS[found[2]](found[3] or '').strip()}\n\n{found[4]}", text)
+
+
+def pages() -> list[Path]:
+    """The pages that ask for something."""
+    found = [path for path in sorted(DOCS.rglob("*.md")) if "_build" not in path.parts]
+    return [path for path in found if _SECTION.search(path.read_text(encoding="utf-8"))]
+
+
+def write() -> list[Path]:
+    """Writes what has changed into the pages, and says which."""
+    stale = [path for path in pages() if expand(path.read_text(encoding="utf-8")) != path.read_text(encoding="utf-8")]
+    for path in stale:
+        path.write_text(expand(path.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    return stale
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -352,3 +370,10 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     header = tuple(header)
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join("| " + " | ".join(" ".join(cell.split()) for cell in row) + " |" for row in lines)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python docs/_ext/generated.py --write")
+    for changed in write():
+        print(changed.relative_to(DOCS.parent))

@@ -1,7 +1,7 @@
 """Figures of runs that were really made: kept as JSON beside the docs, shown as tables, never typed.
 
 ``python docs/_ext/measured.py RUN [RUN …]`` takes finished run directories in (runs of one recipe replace what was kept of it) and writes README's
-table anew; ``% generated: measured NAME`` shows a recipe's table on a page, ``% generated: families`` one row for each recipe of ``recipes/families/``.
+table anew. On a page (`generated`), ``measured NAME`` shows a recipe's table, ``families`` one row for each recipe of ``recipes/families/``.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ _FENCE = re.compile(
     r"^```(?:\{(?P<directive>[\w-]+)\} ?)?(?P<language>[^\n`]*)\n(?::caption: (?P<caption>\S+)\n\n)?(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+_GENERATED = re.compile(r"^<!-- generated: .*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 _LINKED = re.compile(r'^pip install -e "?\./([\w-]+)', re.MULTILINE)
 #: A comment in a page, for commands whose run's report nobody looks at: variables that they are run with.
 _VARIABLES = re.compile(r"^% tested with (.+)$", re.MULTILINE)
@@ -67,8 +68,13 @@ class Command:
         return int(found[1]) if found else 0
 
 
+def by_hand(page: Path) -> str:
+    """A page without what the code has written into it; lines keep their numbers."""
+    return _GENERATED.sub(lambda found: "\n" * found[0].count("\n"), page.read_text(encoding="utf-8"))
+
+
 def blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
+    text = by_hand(page)
     return [Block(f["language"], f["caption"] or "", f["text"], text[: f.start()].count("\n") + 1) for f in _FENCE.finditer(text)]
 
 
@@ -252,7 +258,7 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_blocks_are_found():
     """The pattern knows every fence of every page."""
     for page in PAGES:
-        fences = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("```")]
+        fences = [line for line in by_hand(page).splitlines() if line.startswith("```")]
         assert len(fences) == 2 * len(blocks(page)), page
 
 

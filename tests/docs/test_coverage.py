@@ -206,10 +206,19 @@ def test_what_a_run_directory_holds_is_described():
         assert f"| `{name}` |" in text, name
 
 
-def test_pages_ask_for_what_there_is():
-    for path in DOCS.rglob("*.md"):
-        if "_build" not in path.parts:
-            assert "% generated:" not in generated.expand(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("path", generated.pages(), ids=lambda path: path.relative_to(DOCS).as_posix())
+def test_what_pages_have_from_the_code_is_current(path: Path) -> None:
+    """So that they can be read in the repository."""
+    text = path.read_text(encoding="utf-8")
+    assert generated.expand(text) == text, "write it anew: python docs/_ext/generated.py --write"
+
+
+def test_pages_ask_for_what_there_is() -> None:
+    """Every mark is one that is understood; most generators have a page."""
+    texts = [path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md") if "_build" not in path.parts]
+    marks = [mark for text in texts for mark in re.findall(r"(?:<!--|^%) *generated:? *(\w+)", text, re.MULTILINE)]
+    assert len(marks) == sum(len(generated._SECTION.findall(text)) for text in texts)
+    assert set(marks) == set(generated.GENERATORS)
 
 
 def test_links_of_the_readme_lead_somewhere():

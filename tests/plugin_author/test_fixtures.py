@@ -76,7 +76,7 @@ def test_given_specs_can_be_trained_with(ibllm_plugins, ibllm_command, ibllm_tin
 
 
 def test_every_fixture_is_documented():
-    assert "% generated: fixtures" in (DOCS / "reference" / "conformance.md").read_text(encoding="utf-8")
+    assert "<!-- generated: fixtures -->" in (DOCS / "reference" / "conformance.md").read_text(encoding="utf-8")
     for name in ("device", "ibllm_command", "ibllm_plugins", "ibllm_run_dir", "ibllm_tiny_data", "ibllm_tiny_recipe"):
         assert getattr(plugin, name).__doc__
 
