@@ -167,7 +167,7 @@ def on_accelerator(recipe: Any, tmp_path: Path, stage: str, device: torch.device
     session = opened(recipe, tmp_path)
     for module in (session.model, *session.losses.values()):
         module.to(device)
-    session.average = Average(dict(session.model.named_parameters()))
+    session.average = Average(session.modules)
     trainer = trainer_of(session, stage)
     run(session, trainer, 1)  # the optimizers have made their state
     trainer.go_to(0, {player.name: 0 for player in trainer.players})  # in the first step every loss is played
