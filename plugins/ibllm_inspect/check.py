@@ -36,6 +36,7 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
 
 def _page(recipe: Recipe, report: Report) -> str:
     from ibllm.units import readable, readable_bytes
+    from ibllm_core.host.output import shown
 
     numbers = [(row.parameters, row.flops, row.weights, row.state) for row in report.parts]
     named = [(row.part, str(row.component), f"{row.component.distribution} {row.component.version}") for row in report.parts]
@@ -45,11 +46,18 @@ def _page(recipe: Recipe, report: Report) -> str:
         for words, (p, f, w, s) in zip([*named, ("together", "", "")], [*numbers, totals], strict=True)
     ]
     stages = [
-        (stage.name, str(stage.steps), ", ".join(stage.losses), readable(row.trained), readable(row.flops), readable_bytes(row.saved))
+        (
+            shown(stage.name),
+            str(stage.steps),
+            ", ".join(stage.losses),
+            readable(row.trained),
+            readable(row.flops),
+            readable_bytes(row.saved),
+        )
         for stage, row in zip(recipe.running(), report.stages, strict=True)
     ]
     notes = "".join(f"\n\nnote: {note}" for note in report.notes())
-    return f"""{recipe.name}: no mistakes; the parts fit
+    return f"""{shown(recipe.name)}: no mistakes; the parts fit
 
 {_columns("<<<>>>>", ("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), *parts)}
 

@@ -10,6 +10,7 @@ import click
 
 from ibllm_cli.interrupts import on_interrupt
 from ibllm_core.errors import UserError
+from ibllm_core.host.output import shown
 
 if TYPE_CHECKING:
     from .directory import StudyDirectory
@@ -135,7 +136,7 @@ def _report(plan: Plan, directory: StudyDirectory) -> int:
     from .outputs import write_outputs
 
     for line in write_outputs(plan, directory):
-        click.echo(line)
+        click.echo(shown(line, lines=True))
     return 0
 
 

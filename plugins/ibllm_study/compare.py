@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ibllm_core.errors import UserError
+from ibllm_core.host.output import shown
 
 
 @click.command(name="compare")
@@ -34,7 +35,7 @@ def command(runs: tuple[Path, ...], primary: str, mode: str | None, out: Path | 
 
     findings = from_runs(runs, primary, mode or "")
     for line in write_findings(findings, out) if out is not None else summary(Analysis(findings)):
-        click.echo(line)
+        click.echo(shown(line, lines=True))
     if out is None:
         click.echo("nothing written; the page, LaTeX and CSV: the same command with --out DIR")
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ibllm_cli.display import duration
+from ibllm_core.host.output import shown
 
 from .directory import DONE, FAILED, PRUNED, RUNNING, Outcome
 from .runner import Progress, Watcher
@@ -35,7 +36,7 @@ class PlainWatcher(Watcher):
         self.say(f"{cell.arm.name}, seed {cell.seed}: {what}  ({duration(seconds)})")
 
     def say(self, text: str) -> None:
-        click.echo(text)
+        click.echo(shown(text))
 
     def close(self) -> None:
         """Nothing is left on the screen that moves."""
@@ -77,7 +78,9 @@ class LiveWatcher(PlainWatcher):
         from rich.table import Table
 
         study = self.plan.study
-        table = Table(box=None, pad_edge=False, title=f"{study.name}: {study.table.primary}", title_justify="left", title_style="bold")
+        table = Table(
+            box=None, pad_edge=False, title=escape(shown(f"{study.name}: {study.table.primary}")), title_justify="left", title_style="bold"
+        )
         table.add_column("arm", no_wrap=True, max_width=40, overflow="ellipsis")
         for seed in study.seeds:
             table.add_column(str(seed), justify="right", no_wrap=True)
@@ -86,11 +89,11 @@ class LiveWatcher(PlainWatcher):
             row = [progress[self.plan.cell(arm.name, seed).id] for seed in study.seeds]
             values = [p.results[study.table.primary] for p in row if study.table.primary in p.results]
             mean = self.plan.primary.shown(sum(values) / len(values)) if values else ""
-            table.add_row(escape(arm.name), *(_cell(p, self.plan) for p in row), f"[bold]{mean}[/]")
+            table.add_row(escape(shown(arm.name)), *(_cell(p, self.plan) for p in row), f"[bold]{mean}[/]")
         return table
 
     def say(self, text: str) -> None:
-        self._screen.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self._screen.console.print(shown(text), highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
         if self._last:
@@ -116,7 +119,9 @@ def choose(plan: Plan) -> PlainWatcher:
 
 def _cell(progress: Progress, plan: Plan) -> str:
     if progress.status == RUNNING:
-        return f"[cyan]{progress.stage or 'start'} {100 * progress.share:.0f} %[/]"
+        from rich.markup import escape
+
+        return f"[cyan]{escape(shown(progress.stage or 'start'))} {100 * progress.share:.0f} %[/]"
     if progress.status == DONE:
         return _value(progress.results, plan)
     return {FAILED: "[red]failed[/]", PRUNED: "[yellow]pruned[/]"}.get(progress.status, "[dim]·[/]")

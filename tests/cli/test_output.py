@@ -115,6 +115,14 @@ def test_nothing_that_is_shown_steers_a_terminal() -> None:
     assert shown(plain) == plain
 
 
+def test_a_recipes_name_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.toml").write_text(f'format = 1\nextends = "{TINY}"\nname = "a\\u001b[31m\\u202eb"\n', encoding="utf-8")
+    assert main(["check", str(tmp_path / "r.toml")]) == 0
+    assert capsys.readouterr().out.startswith("a\\x1b[31m\\u202eb: no mistakes")
+    assert main(["diff", str(TINY), str(tmp_path / "r.toml")]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["plain", "two words", "it's", "-", "tab\there", STEERS, "back\\slash\x1b'", "été 🦄"])
 def test_a_printed_command_is_one_that_works(name: str) -> None:
     command = typed("printf", "%s", name)
@@ -149,9 +157,7 @@ def test_where_no_live_display_can_be_had_there_are_lines(monkeypatch: pytest.Mo
     assert type(screen) is Display
     assert terminal.getvalue() == "a line\n"
     monkeypatch.undo()
-    monkeypatch.setenv("IBLLM_BLOCK", "live")
-    assert type(display(terminal, first=True)) is Display
-    assert type(display(terminal, first=False)) is Display
+    assert type(display(Terminal(), first=False)) is Display
 
 
 def test_a_display_that_dies_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
