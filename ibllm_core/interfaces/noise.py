@@ -19,16 +19,16 @@ from .randomness import GOLDEN, M1, M2, derive_key
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the CPU's on a device, which is not waited for: copied from pinned memory where it is an accelerator."""
+    """Values on a device, which is not waited for: copied from pinned memory where they come from the CPU to an accelerator."""
     accelerator = torch.accelerator.current_accelerator()
-    if accelerator is not None and accelerator.type == device.type:
+    if accelerator is not None and accelerator.type == device.type and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
 
 
 def _signed(word: int) -> int:
     """A word of 64 bits as int64, whose sums and products wrap around to the same bits."""
-    return word - 2**64 if word >= 2**63 else word
+    return (word + 2**63) % 2**64 - 2**63
 
 
 _GOLDEN, _M1, _M2 = (_signed(int(word)) for word in (GOLDEN, M1, M2))
@@ -63,7 +63,6 @@ class Rng:
         self._key, self.device, self._position = key, torch.device(device), 0
         numbers = np.atleast_1d(np.asarray(samples)).astype(np.int64)
         self._samples = _mix(on_device(torch.from_numpy(numbers), self.device) * _GOLDEN + _M1)
-
         self._first = int(numbers[0]) if len(numbers) else 0
 
     def __len__(self) -> int:
@@ -86,10 +85,6 @@ class Rng:
         other = copy.copy(self)
         other._key, other._position = (*self._key, *words), 0
         return other
-
-    def seed(self) -> int:
-        """A seed for a whole batch, of the key and the first sample."""
-        return derive_key(*self._key, self._first)
 
     def _rows(self, count: int) -> Rng:
         """For a batch of so many rows, which are the samples again and again where there are more."""
@@ -134,7 +129,7 @@ def drawing_from(rng: Rng) -> Iterator[Callable[[], bool]]:
     """
     token = _PASS.set((rng, itertools.count()))
     try:
-        with seeded(rng.seed(), rng.device) as generators:
+        with seeded(derive_key(*rng._key, rng._first), rng.device) as generators:
             start = [generator.get_state() for generator in generators]
             yield lambda: not all(torch.equal(state, generator.get_state()) for state, generator in zip(start, generators, strict=True))
     finally:
