@@ -41,7 +41,7 @@ __all__ = ["Interrupted", "Job"]
 
 #: What processes beside the first leave when they fail.
 _RANKS = "error-rank-*.txt"
-#: What the end of a run takes from its record.
+#: What the end of a run takes from its record, which one that starts where another left it does not have yet.
 _RECORD = {"provenance", "attribution", "versions"}
 
 
@@ -99,7 +99,6 @@ class Job:
                 self._held.enter_context(self.directory.held())
             self._held.enter_context(arithmetic(self.recipe.compute.precision == "tf32"))
             bus.emit(RunStarted(self.recipe, self.directory.path))
-            # A run that starts where another one left it has no record of its own yet.
             recorded = resume and checkpoints.all_in(self.directory.checkpoints) and self.directory.info().keys() >= _RECORD
             report = None if recorded else check(self.recipe)
             for note in report.notes() if report is not None and first_process() else ():
