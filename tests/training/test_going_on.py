@@ -87,9 +87,10 @@ def test_weights_that_are_no_numbers_are_never_written(tmp_path: Path, monkeypat
     assert f"stage text, step {3 if stop else 4}: not finite: weights parts." in str(error)
     assert record(tmp_path / "run")["status"] == "failed"
     assert names(tmp_path / "run") == {"step-0000002"}
-    result = invoke("run", tmp_path / "run", "--resume")
-    assert result.exit_code == 0, result.exception
-    assert record(tmp_path / "run")["status"] == "done"
+    if not stop:
+        result = invoke("run", tmp_path / "run", "--resume")
+        assert result.exit_code == 0, result.exception
+        assert record(tmp_path / "run")["status"] == "done"
 
 
 def test_checkpoints_that_hold_no_numbers_are_passed_over(copy: Path) -> None:
@@ -156,13 +157,6 @@ def test_a_damaged_record_is_named_and_left_as_it_is(copy: Path, content: str) -
     }
 
 
-def test_a_record_that_lacks_what_the_end_needs_is_made_anew(copy: Path) -> None:
-    (copy / "run.json").write_text("{}")
-    assert invoke("run", copy, "--resume").exit_code == 0
-    assert record(copy)["status"] == "done"
-    assert record(copy)["versions"]
-
-
 @pytest.fixture
 def holder(copy: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that trains in the run's directory, as far as others can see."""
@@ -178,6 +172,7 @@ def holder(copy: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_two_processes_do_not_train_in_one_directory(copy: Path, holder: subprocess.Popen[str]) -> None:
     """The second is told who is there; one that was killed is in nobody's way; who only reads needs no lock."""
+    (copy / "run.json").write_text("{}")  # what the end needs of it is made anew
     before = contents(copy)
     error = invoke("run", copy, "--resume").exception
     assert isinstance(error, Held)
@@ -189,6 +184,8 @@ def test_two_processes_do_not_train_in_one_directory(copy: Path, holder: subproc
     assert (copy / ".lock.json").exists(), "it could not clean up"
     assert invoke("run", copy, "--resume").exit_code == 0
     assert not (copy / ".lock.json").exists()
+    assert record(copy)["status"] == "done"
+    assert record(copy)["versions"]
 
 
 def test_two_new_runs_do_not_share_a_directory(tiny: Any, tmp_path: Path) -> None:
