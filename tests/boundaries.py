@@ -16,8 +16,8 @@ TOOLS = {
     "ibllm_author": ("ibllm_cli", "ibllm_inspect", "ibllm_testing"),
     "ibllm_cli": (),
     "ibllm_diagnose": (),
-    "ibllm_inspect": (),
-    "ibllm_report": (),
+    "ibllm_inspect": ("ibllm_cli",),
+    "ibllm_report": ("ibllm_cli",),
     "ibllm_study": ("ibllm_cli", "ibllm_inspect", "ibllm_report"),
     "ibllm_testing": ("ibllm_cli", "ibllm_inspect"),
 }

@@ -9,8 +9,9 @@ from typing import IO
 
 import click
 
-from ibllm_core.host.output import shown
 from ibllm_core.training.events import Listener, Logged, Measuring, RunStarted, StageEnded, StageStarted, Validated
+
+from .terminal import shown
 
 #: Seconds between plain lines.
 QUIET = 10.0

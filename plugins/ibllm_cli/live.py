@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import IO, Any
 
-from ibllm_core.host.output import shown
 from ibllm_core.training.events import Logged, Measuring, StageEnded, StageStarted, Stepped
 
 from .display import Display, losses
+from .terminal import shown
 
 
 class LiveDisplay(Display):

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ibllm_core.errors import UserError
-from ibllm_core.host.output import lost, shown, stdout_to_stderr, typed
+from ibllm_core.host.output import lost, stdout_to_stderr
 from ibllm_core.runs.directory import RunDirectory
 
 from .display import display
 from .interrupts import on_interrupt
+from .terminal import shown, typed
 
 if TYPE_CHECKING:
     from ibllm_core.recipe.schema import Recipe

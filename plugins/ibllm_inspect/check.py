@@ -36,7 +36,7 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
 
 def _page(recipe: Recipe, report: Report) -> str:
     from ibllm.units import readable, readable_bytes
-    from ibllm_core.host.output import shown
+    from ibllm_cli.terminal import shown
 
     numbers = [(row.parameters, row.flops, row.weights, row.state) for row in report.parts]
     named = [(row.part, str(row.component), f"{row.component.distribution} {row.component.version}") for row in report.parts]

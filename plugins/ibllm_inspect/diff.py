@@ -22,7 +22,7 @@ def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
     spread over files makes no difference. Of runs, the state of the source code and of the runs that weights were taken from is compared too.
     To see what an override does: ibllm diff R R --set KEY=VALUE.
     """
-    from ibllm_core.host.output import shown
+    from ibllm_cli.terminal import shown
     from ibllm_inspect.differences import differences
 
     before, after = _load(first), _load(second, sets)

@@ -14,8 +14,8 @@ def command(run: Path) -> int:
 
     That works for a run that is training, was stopped or failed, too. Nothing else in RUN is changed.
     """
+    from ibllm_cli.terminal import shown
     from ibllm_core.errors import UserError, system_error
-    from ibllm_core.host.output import shown
     from ibllm_core.runs.directory import RunDirectory
 
     from .page import render

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ibllm_core.host.output import shown
+from ibllm_cli.terminal import shown
 from ibllm_core.training.events import Listener, Rehearsed, RunClosed, RunEnded, RunStarted
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ibllm_cli.interrupts import on_interrupt
+from ibllm_cli.terminal import shown
 from ibllm_core.errors import UserError
-from ibllm_core.host.output import shown
 
 if TYPE_CHECKING:
     from .directory import StudyDirectory

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from ibllm_cli.terminal import shown
 from ibllm_core.errors import UserError
-from ibllm_core.host.output import shown
 
 
 @click.command(name="compare")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ibllm_cli.display import duration
-from ibllm_core.host.output import shown
+from ibllm_cli.terminal import shown
 
 from .directory import DONE, FAILED, PRUNED, RUNNING, Outcome
 from .runner import Progress, Watcher

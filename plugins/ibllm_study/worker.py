@@ -16,8 +16,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ibllm_cli.terminal import endure
 from ibllm_core.errors import UserError, system_error
-from ibllm_core.host.output import endure
 from ibllm_core.runs.directory import Held, RunDirectory
 from ibllm_core.runs.sources import changed, sources
 

@@ -14,9 +14,10 @@ import pytest
 from ibllm_cli.display import Display, display
 from ibllm_cli.live import LiveDisplay
 from ibllm_cli.main import main
+from ibllm_cli.terminal import shown, typed
 
 from ibllm_core.host import output
-from ibllm_core.host.output import enduring, shown, typed
+from ibllm_core.host.output import enduring
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 SHORT = (

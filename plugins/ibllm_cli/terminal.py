@@ -1,0 +1,46 @@
+"""What a terminal is told: standard streams that never fail, names that do not steer it, commands that can be pasted. Torch-free."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+import unicodedata
+from typing import Any
+
+from ibllm_core.host.output import enduring, lost
+
+
+def endure() -> None:
+    """Makes this process's standard output and error `enduring`; the null device stands in for what is closed."""
+    for handle, name, label in ((0, "stdin", ""), (1, "stdout", "standard output"), (2, "stderr", "standard error")):
+        stream: Any = getattr(sys, name)
+        try:
+            os.fstat(handle)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            if label:
+                lost[label] = "it is closed"
+        with contextlib.suppress(OSError, ValueError):
+            if label and (stream is None or stream.fileno() == handle):
+                setattr(sys, name, enduring(handle, label, stream and stream.encoding))
+
+
+def is_shown(character: str) -> bool:
+    """False for what steers a terminal or the direction of writing instead of being seen; joiners within emoji and words are seen."""
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in "\u200c\u200d" or character >= "\U000e0020"
+
+
+def shown(text: object, lines: bool = False) -> str:
+    """The text with what steers a terminal escaped (a name may hold anything), line ends too unless it has `lines`."""
+    return "".join(c if is_shown(c) or (lines and c == "\n") else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def typed(*words: object) -> str:
+    """A command as it can be pasted into a shell, whatever its words hold."""
+    return " ".join(shlex.quote(word) if all(map(is_shown, word)) else f"$'{_escaped(word)}'" for word in map(str, words))
+
+
+def _escaped(word: str) -> str:
+    return "".join({"\\": r"\\", "'": r"\'"}.get(c, c) if is_shown(c) else f"\\u{ord(c):04x}" for c in word)
