@@ -33,6 +33,8 @@ SHORT = ("compute.device=cpu", "compute.threads=1", "stages.text.steps=1", "stag
 def measured_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Metric]], None]:
     """``measured_by(cls)``: the recipe's metric `scene` is an object of this class, a new one whenever metrics are built."""
 
+    monkeypatch.setenv("IBLLM_BLOCK", "report")
+
     def measured(made: Callable[[], Metric]) -> None:
         def built(recipe: Recipe) -> dict[str, Metric]:
             return {"scene": made()} if "scene" in recipe.metrics else {}
@@ -129,7 +131,7 @@ def test_metrics_that_keep_something_or_draw_from_global_generators_are_not_chan
         np.random.seed(1)
         random.seed(1)
         Job(recipe, tmp_path / name).run()
-        monkeypatch.setenv("IBLLM_BLOCK", "rehearsal")
+        monkeypatch.setenv("IBLLM_BLOCK", "report,rehearsal")
     _same(tmp_path / "with", tmp_path / "without")
 
 
