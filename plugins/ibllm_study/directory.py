@@ -37,6 +37,10 @@ class Outcome:
     info: Mapping[str, Any] = attrs.field(factory=dict)
 
 
+#: The folders that a study begins with.
+_FOLDERS = ("runs", "logs", "failures", "shared", "locks")
+
+
 class StudyDirectory:
     """Paths and records of one study.
 
@@ -80,10 +84,10 @@ class StudyDirectory:
         held = self._held()
         if held is not None and held != plan.study.name:
             raise UserError(f"{self.path} holds the study {held!r}, not {plan.study.name!r}; choose another place (--study-dir DIR)")
-        if held is None and self.path.exists() and not self._is_study() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if held is None and self.path.exists() and not self._begun() and not self._is_study():
             raise UserError(f"{self.path} exists already and is no study; choose another place (--study-dir DIR)")
         try:
-            for name in ("runs", "logs", "failures", "shared", "locks"):
+            for name in _FOLDERS:
                 (self / name).mkdir(parents=True, exist_ok=True)
             write_text(self / "study.toml", plan.study.source)
             write_json(self / "plan.json", plain(plan))
@@ -136,6 +140,13 @@ class StudyDirectory:
 
     def _is_study(self) -> bool:
         return (self / "study.toml").is_file() and (self / "runs").is_dir()
+
+    def _begun(self) -> bool:
+        """Whether it holds no more than what `prepare` makes first: another process may be about it right now."""
+        return self.path.is_dir() and all(
+            entry.name.startswith((".study.toml.", "study.toml", ".plan.json.")) or (entry.name in _FOLDERS and not any(entry.iterdir()))
+            for entry in self.path.iterdir()
+        )
 
     def _held(self) -> str | None:
         """The name of the study that is here; a damaged plan.json is as good as none, and the plan is what it is made of again."""

@@ -162,3 +162,21 @@ def test_scenes_sort_into_reading_order() -> None:
     full = scenes.count == 3
     assert np.array_equal(mixed.sorted().cell[full], scenes.cell[full])
     assert np.array_equal(mixed.sorted().shape[full], scenes.shape[full])
+
+
+@pytest.mark.parametrize(
+    ("split", "first"),
+    [
+        ("train", "a large purple cross at the top left, a small white ring at the top right and a small white circle at the bottom left"),
+        ("validation", "a large white ring at the bottom right"),
+        (
+            "test",
+            "a large blue circle at the top left, a small white triangle at the top right and a small white circle at the bottom left",
+        ),
+        ("novel", "a large blue ring at the bottom left"),
+        ("novel-validation", "a large green cross at the bottom right"),
+    ],
+)
+def test_every_split_holds_the_items_that_it_always_did(split: str, first: str) -> None:
+    """Figures of two versions are of the same items, and of the same split."""
+    assert list(dataset().samples(split, np.arange(1)).captions or ()) == [first]
