@@ -82,8 +82,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise system_error(error) or UserError(f"{path} is damaged: {error}") from error
     if not isinstance(found, dict):
         raise UserError(f"{path} is damaged: it holds {type(found).__name__}, not a JSON object")
     return found

@@ -194,6 +194,16 @@ def test_a_name_that_the_locale_lacks_is_told(monkeypatch, capsys) -> None:
     assert "LC_ALL=C.UTF-8" in capsys.readouterr().err
 
 
+def test_a_place_that_the_locale_cannot_name_is_not_called_damaged(tmp_path: Path, monkeypatch) -> None:
+    def named(*_: object, **__: object) -> str:
+        "é".encode("ascii")
+        return ""
+
+    monkeypatch.setattr(Path, "read_text", named)
+    with pytest.raises(UnicodeEncodeError):
+        RunDirectory(tmp_path).info()
+
+
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:
     write_text(tmp_path / "text", "é\n")
     assert (tmp_path / "text").read_bytes() == b"\xc3\xa9\n"
