@@ -20,7 +20,6 @@ from ibllm_core.errors import Notice
 from ibllm_core.host import manager as plugins
 from ibllm_core.recipe import load
 from ibllm_core.runs import sources
-from ibllm_core.runs.directory import RunDirectory
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 LOSS = """
@@ -291,4 +290,4 @@ def test_a_worker_does_not_train_with_other_code_than_was_planned(edit, study: P
     edit("pile/loss.py")
     assert worker.main([str(task)]) == worker.FAILED
     assert "pile changed while the study ran: start it again" in capsys.readouterr().out
-    assert not RunDirectory(directory.run(cell).path).path.exists()
+    assert not (directory.run(cell) / "run.json").exists()
