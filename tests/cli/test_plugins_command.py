@@ -82,8 +82,8 @@ def test_show_of_what_is_not_there_is_the_users_mistake(argument, message):
 
 def test_help_loads_no_plugin_and_no_command():
     loaded = modules_after("--help")
-    assert not {name for name in loaded if name.startswith("ibllm_") and not name.startswith("ibllm_core")}
-    assert {name for name in loaded if name.startswith("ibllm_cli.")} == {"ibllm_cli.main"}
+    assert not {name for name in loaded if name.startswith("ibllm_") and not name.startswith(("ibllm_core", "ibllm_cli"))}
+    assert {name for name in loaded if name.startswith("ibllm_cli.")} == {"ibllm_cli.main", "ibllm_cli.terminal"}
     assert not loaded & {"torch", "numpy", "rich", "pluggy", "ibllm_core.host.manager"}
 
 
