@@ -19,6 +19,7 @@ from .files import Object, RunFiles, described, objects, read
 from .highlight import coloured
 from .panels import read_panels
 from .results import Cell, ResultsTable, Row, is_number, table
+from .told import told
 
 _ROLES = {
     "text_encoder": "reads the caption",
@@ -98,6 +99,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "headlines": _headlines(found, files.glossary),
         "table": found,
         "splits": files.glossary.splits,
+        "told": told(run),
         "stages": _stages(files),
         "parts": _parts(run),
         "after_stages": charts.after_stages(files),

@@ -217,3 +217,21 @@ def test_rendering_again_replaces_the_page(make_run: Callable[..., Path]) -> Non
     first = render(folder).read_bytes()
     assert render(folder).read_bytes() == first
     assert sorted(path.name for path in folder.glob("report*")) == ["report.html"]
+
+
+def test_what_was_told_while_it_ran_is_on_the_page(make_run: Callable[..., Path]) -> None:
+    more = {
+        "notes": ["stage text trains 4 parameters that no loss reaches"],
+        "notices": ["step-7 <is> passed over"],
+        "resumed": [{"time": "", "step": 12, "changes": ["metrics.chrf is taken away"]}],
+        "accepted_code": [{"their_package": "abc"}],
+        "hardware_before": [{"device": "NVIDIA H100", "cpu": "a processor"}],
+        "hooks": {"watcher": {"errors": [{"hook": "ibllm_step_ended", "error": "KeyError: 'x'"}]}},
+        "output_lost": {"standard output": "No space left on device"},
+    }
+    text = render(make_run(run=more)).read_text(encoding="utf-8")
+    for said in (
+        "4 parameters that no loss reaches", "step-7 &lt;is&gt; passed over", "Resumed at step 12 with changes: metrics.chrf is taken away",
+        "another state of their_package", "Trained on NVIDIA H100", "ibllm_step_ended of watcher raised KeyError", "No space left on device",
+    ):  # fmt: skip
+        assert said in text, said
