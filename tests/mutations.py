@@ -149,7 +149,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gradients of ranks that are summed",
-        "ibllm_core/model/ranks.py",
+        "ibllm_core/model/shares.py",
         "            flat /= self.count\n",
         "",
         ("tests/training/test_distributed.py",),
@@ -163,7 +163,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a best weight that is the worst",
-        "ibllm_core/model/validation_state.py",
+        "ibllm_core/model/stage.py",
         "sign = -1.0 if less else 1.0",
         "sign = 1.0",
         ("tests/training/test_validation_state.py",),

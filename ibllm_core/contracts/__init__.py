@@ -7,11 +7,9 @@ import attrs
 from ..model import build
 from ..recipe.draft import needs
 from ..recipe.schema import Recipe, place_of
-from .inputs import META, fabricate
-from .meter import Meter
-from .parts import ITEMS, PartRow, walk_part
+from .inputs import META, Meter, fabricate
+from .parts import ITEMS, PartRow, check_starts, walk_part
 from .stages import StageRow, walk_stage
-from .starts import check_starts
 
 __all__ = ["PartRow", "Report", "StageRow", "check"]
 

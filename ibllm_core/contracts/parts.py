@@ -1,4 +1,4 @@
-"""Every part's own pass on the meta device: what comes out has to have the shapes that its interface says.
+"""Every part's own pass on the meta device: what comes out has to have the shapes that its interface says. And do weights that it starts from fit?
 
 Shapes: b batch, c h w image, n latent places, d latent width, v vocabulary, m image tokens, p patches.
 """
@@ -6,12 +6,16 @@ Shapes: b batch, c h w image, n latent places, d latent width, v vocabulary, m i
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..errors import UserError
 from ..host.attribution import building
 from ..interfaces.batch import Batch
 from ..interfaces.image import DrawingDecoder, TokenDecoder
@@ -20,9 +24,8 @@ from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
 from ..interfaces.tokenizer import BOS
 from ..model.model import Model
-from ..recipe.schema import Component, Recipe, place_of
-from .inputs import META, Handed, expect, expect_shape
-from .meter import Meter
+from ..recipe.schema import Component, Init, Recipe, place_of
+from .inputs import META, Handed, Meter, expect, expect_shape
 
 #: Items of the batch that is walked: more than one, so that batch and other axes cannot be mistaken for each other; prime for the same reason.
 ITEMS = 3
@@ -107,3 +110,30 @@ def _walk(recipe: Recipe, model: Model, batch: Batch, name: str, z: Latent) -> N
             ids = part.encode(batch.y)
             expect_shape("ids", ids, "b m", sizes)
             expect_shape("decode", part.decode(ids), "b c h w", sizes)
+
+
+def check_starts(recipe: Recipe, model: Model) -> None:
+    """Raises `UserError` at the first part whose weights are not there or have other shapes."""
+    starts = [("init", recipe.init, dict[str, str]()), *((f"stages.{stage.name}.init", stage.init, {}) for stage in recipe.running())]
+    starts += [(f"{place_of(part)}.init", init, parts) for init, parts in recipe.model.starts() for part in parts]
+    for key, init, parts in starts:
+        if init is None:
+            continue
+        given = _shapes(init)
+        for part, source in (parts or {name: name for name in init.parts or model.parts}).items():
+            theirs = {name.split(".", 2)[2]: shape for name, shape in given.items() if name.startswith(f"parts.{source}.")}
+            own = {name: tuple(tensor.shape) for name, tensor in model.parts[part].state_dict().items()}
+            wrong = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+            if wrong and (theirs or parts or init.parts):
+                one = f"{wrong[0]} is {theirs.get(wrong[0], 'missing')} there, {own.get(wrong[0], 'missing')} here"
+                place = next((d.place for d in recipe.dependencies if ".".join(map(str, d.path)) == f"{key}.run"), recipe.place)
+                raise UserError(f"{key}: the weights of the run's {source} do not fit this recipe's {part}: {one}", place)
+
+
+def _shapes(init: Init) -> Mapping[str, tuple[int, ...]]:
+    held = "checkpoints/step-*" if init.weights == "raw" else "model"
+    try:
+        with safe_open(max(Path(init.run).glob(f"{held}/weights.safetensors")), "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in [*file.keys()]}
+    except (ValueError, OSError, SafetensorError) as error:
+        raise UserError(f"init.run = {init.run!r}: its weights cannot be read: {error}") from error

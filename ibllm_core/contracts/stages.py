@@ -17,11 +17,10 @@ from ..model.average import Average
 from ..model.cycle import Cycle, Watch
 from ..model.model import Model
 from ..model.players import Player
-from ..model.ranks import Ranks
+from ..model.shares import Ranks
 from ..model.stage import StageTrainer
 from ..recipe.schema import Recipe, Stage, place_of
-from .inputs import META, Handed, as_given, expect_shape, fabricate
-from .meter import Meter
+from .inputs import META, Handed, Meter, as_given, expect_shape, fabricate
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""One stage: its players, its procedure, one iteration, its state."""
+"""One stage: its players, its procedure, an iteration, played or rehearsed, what its validations decided, its state."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from ..interfaces.batch import Batch
 from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.noise import seeded
 from ..interfaces.optimisation import EvaluationWeights
+from ..interfaces.procedure import Iteration
 from ..interfaces.randomness import derive_key
-from ..recipe.schema import Recipe, Stage
+from ..recipe.schema import Recipe, Stage, Validation
 from . import build
 from .average import Average
 from .cycle import Watch
-from .iteration import IterationKind, PlayedIteration, Rehearsal, Turns
 from .model import Model
-from .optimizer_state import pack_optimizer, unpack_optimizer
-from .players import MODEL, make_players, set_trainable
-from .ranks import Ranks
-from .shares import Shares
-from .validation_state import ValidationState
+from .players import MODEL, Player, make_players, pack_optimizer, set_trainable, unpack_optimizer
+from .shares import Ranks, Shares
+
+#: The turns of an iteration in their order: a player's name, and the losses that it plays.
+Turns = tuple[tuple[str, tuple[str, ...]], ...]
+#: Names that checkpoints of ibllm 0.1 have for fields of `ValidationState`.
+_FORMER = {"waited": "bad_validations", "waited_rate": "plateau_length", "rate": "lr_factor"}
 
 
 class StageTrainer:
@@ -195,3 +197,145 @@ class StageTrainer:
             unpack_optimizer(player.optimizer, tensors.get(f"optimizer-{player.name}", {}), values["optimizers"][player.name])
         self.procedure.restore(tensors.get("procedure", {}))
         self.apply_balance()
+
+
+class PlayedIteration(Iteration):
+    """An iteration on its micro-batches.
+
+    What is computed is kept from turn to turn where the stage has no micro-batches; with them, every graph would be held at once.
+
+    Args:
+        trainer: whose players play.
+        batches: micro-batches, on the model's device.
+        rate: factor on the learning rates.
+        watch: told what is computed; the players then get gradients and make no step, and all shares are in this process.
+    """
+
+    def __init__(self, trainer: StageTrainer, batches: Sequence[Batch], rate: float = 1.0, watch: Watch | None = None) -> None:
+        super().__init__(trainer.players, trainer.step)
+        self._trainer, self._batches, self._rate, self._watch = trainer, batches, rate, watch
+        self._shares = trainer.shares(batches, trainer.ranks if watch is None else Ranks(), watch=watch)
+
+    def gradients(self, player: Player) -> None:
+        trainer, count = self._trainer, len(self._batches)
+        player.optimizer.zero_grad(set_to_none=True)
+        others = [other for other in self.players if other is not player] if player.name == MODEL else []
+        totals: dict[str, Tensor] = {}
+        logged: dict[str, Tensor] = {}
+        with player.alone(others):
+            for cycle in self._shares.cycles():
+                with trainer.model.precision():
+                    loss, values = player.loss(cycle, self.step)
+                share = len(cycle) * trainer.ranks.count / trainer.stage.training.batch
+                for name, value in cycle.take_logged().items():
+                    logged[name] = logged.get(name, 0) + value * share
+                (self._watch or Watch()).backward(player, loss / count)
+                for name, value in values.items():
+                    totals[name] = totals.get(name, 0) + value / count
+        self._shares.end_turn()
+        if self._watch is None:
+            for name, value in totals.items():
+                trainer.record(f"loss/{name}" if player.name == MODEL else f"loss/{player.name}/{name}", value)
+            for name, value in logged.items():
+                trainer.record(name, value)
+            trainer.ranks.average_gradients(player.parameters.values())
+            clip = trainer.stage.training.clip
+            if clip > 0:
+                norm = torch.nn.utils.clip_grad_norm_(list(player.parameters.values()), clip)
+                trainer.record(f"grad_norm/{player.name}", norm.detach())
+
+    def forget(self) -> None:
+        self._shares.forget()
+
+    def move(self, player: Player) -> None:
+        if self._watch is None:
+            player.set_rate(self._rate)
+            player.optimizer.step()
+
+
+class Rehearsal(Iteration):
+    """An iteration in which nothing is computed and nothing moves; players' steps are counted, and `turns` says who played what."""
+
+    turns: Turns = ()
+
+    def gradients(self, player: Player) -> None:
+        self.turns += ((player.name, tuple(term.name for term in player.due())),)
+
+    def forget(self) -> None:
+        pass
+
+    def move(self, player: Player) -> None:
+        pass
+
+
+@attrs.frozen
+class IterationKind:
+    """Iterations of a stage in which the same players play the same losses.
+
+    Attributes:
+        turns: who plays what.
+        step: the first of them.
+        players: player → how often it has played before that one.
+        count: how many of them there are until the turns repeat.
+    """
+
+    turns: Turns
+    step: int
+    players: Mapping[str, int]
+    count: int
+
+
+@attrs.define
+class ValidationState:
+    """Plain numbers, so that a checkpoint holds them.
+
+    Attributes:
+        best: the best value of the watched figure so far.
+        best_step: the last step it was reached at; −1 before the first validation.
+        bad_validations: validations since it was first reached.
+        plateau_length: the same, or since the learning rate was last lowered.
+        lr_factor: factor on the learning rate.
+        balance: factor on the composite loss's λ.
+    """
+
+    best: float | None = None
+    best_step: int = -1
+    bad_validations: int = 0
+    plateau_length: int = 0
+    lr_factor: float = 1.0
+    balance: float = 1.0
+
+    def update(self, plan: Validation, figures: Mapping[str, float], figure: str, step: int) -> bool:
+        """Takes in one validation. True where it is the best so far, or equals it.
+
+        Of equal figures the later weights are kept, for a figure that is 0 (or 1) throughout must not throw training away;
+        only a better one counts against `patience`.
+        """
+        value = figures[figure]
+        less = plan.mode == "min" or (plan.mode == "auto" and not plan.figure)
+        sign = -1.0 if less else 1.0
+        better = math.isfinite(value) and (self.best is None or sign * value > sign * self.best)
+        if better or value == self.best:
+            self.best, self.best_step = value, step
+        if better:
+            self.bad_validations, self.plateau_length = 0, 0
+        else:
+            self.bad_validations += 1
+            self.plateau_length += 1
+        if plan.plateau is not None and self.plateau_length >= plan.plateau.patience:
+            self.lr_factor *= plan.plateau.factor
+            self.plateau_length = 0
+        if plan.balance is not None:
+            lag = figures[plan.balance.text] - figures[plan.balance.image]
+            limit = plan.balance.limit
+            self.balance = min(limit, max(1 / limit, self.balance * math.exp(plan.balance.rate * lag)))
+        return self.best_step == step
+
+    def stops(self, plan: Validation) -> bool:
+        """True where the stage's patience is at an end."""
+        return plan.patience > 0 and self.bad_validations >= plan.patience
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> ValidationState:
+        """From the fields' values by name, or by the names that they had in ibllm 0.1."""
+        return cls(**{_FORMER.get(name, name): value for name, value in state.items()})

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from ..errors import UserError
-from ..model.ranks import Ranks
+from ..model.shares import Ranks
 
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

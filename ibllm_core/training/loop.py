@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UserError
 from ..interfaces.batch import collate, take
 from ..model.players import MODEL
-from ..model.ranks import Ranks
+from ..model.shares import Ranks
 from ..model.stage import StageTrainer
 from ..recipe.schema import Stage, Validation
 from .events import Logged, NotFinite, Stepped, Validated

@@ -15,8 +15,7 @@ from ibllm_core.recipe.schema import Recipe, Stage
 if TYPE_CHECKING:
     from ibllm_core.contracts import Report
     from ibllm_core.interfaces.batch import Batch
-    from ibllm_core.model.iteration import IterationKind
-    from ibllm_core.model.stage import StageTrainer
+    from ibllm_core.model.stage import IterationKind, StageTrainer
     from ibllm_core.training.session import Session
 
 #: Steps of each kind whose median counts.

@@ -20,8 +20,7 @@ from ibllm_core.interfaces.tokenizer import PAD, Tokenizer
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 from ibllm_core.model.players import CRITIC, MODEL, SIDES
-from ibllm_core.model.ranks import Ranks
-from ibllm_core.model.shares import Shares
+from ibllm_core.model.shares import Ranks, Shares
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.schema import PARTS
 

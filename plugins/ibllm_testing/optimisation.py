@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.optimisation import EvaluationWeights, Optimizer, Schedule
-from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
+from ibllm_core.model.players import pack_optimizer, unpack_optimizer
 
 from .checks import expect, same
 from .suite import Suite

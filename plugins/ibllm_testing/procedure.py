@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.procedure import Iteration, Procedure
-from ibllm_core.model.iteration import Rehearsal
-from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
-from ibllm_core.model.players import CRITIC, MODEL, Player, Term
+from ibllm_core.model.players import CRITIC, MODEL, Player, Term, pack_optimizer, unpack_optimizer
+from ibllm_core.model.stage import Rehearsal
 
 from .checks import expect, same
 from .suite import Suite

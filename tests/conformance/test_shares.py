@@ -19,10 +19,9 @@ from torch import Tensor
 from ibllm_core.interfaces.loss import WholeBatchLoss
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.terms import log
-from ibllm_core.model import ranks as processes
+from ibllm_core.model import shares as processes
 from ibllm_core.model.cycle import Cycle
-from ibllm_core.model.ranks import Ranks
-from ibllm_core.model.shares import Shares
+from ibllm_core.model.shares import Ranks, Shares
 
 _spec = importlib.util.spec_from_file_location("presets", Path(__file__).with_name("test_loss.py"))
 assert _spec is not None and _spec.loader is not None

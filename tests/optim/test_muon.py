@@ -10,8 +10,7 @@ from ibllm_optim.config import MuonConfig
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
-from ibllm_core.model.players import Player
+from ibllm_core.model.players import Player, pack_optimizer, unpack_optimizer
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch < 2.9")
 

@@ -14,8 +14,7 @@ from torch import nn
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.optimisation import EvaluationWeights
-from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
-from ibllm_core.model.players import Player
+from ibllm_core.model.players import Player, pack_optimizer, unpack_optimizer
 
 needs_package = pytest.mark.skipif(importlib.util.find_spec("schedulefree") is None, reason="the extra schedulefree is not installed")
 

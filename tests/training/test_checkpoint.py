@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ibllm_core.model.optimizer_state import pack_optimizer, unpack_optimizer
+from ibllm_core.model.players import pack_optimizer, unpack_optimizer
 from ibllm_core.runs import directory
 from ibllm_core.training import checkpoints as checkpoints
 from ibllm_core.training.checkpoints import Checkpoint

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.loss import Loss
-from ibllm_core.model.validation_state import ValidationState
+from ibllm_core.model.stage import ValidationState
 from ibllm_core.recipe.schema import Init
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training import checkpoints

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from ibllm_core.errors import Notice, UserError
-from ibllm_core.model.ranks import Ranks
+from ibllm_core.model.shares import Ranks
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training import session as sessions

@@ -7,7 +7,7 @@ import math
 import attrs
 import pytest
 
-from ibllm_core.model.validation_state import ValidationState
+from ibllm_core.model.stage import ValidationState
 from ibllm_core.recipe.schema import Balance, Plateau, Validation
 
 
