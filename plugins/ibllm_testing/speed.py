@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ibllm_core.host.options import Config, LossConfig
+from ibllm_core.recipe import load
 
 from . import SUITES, LossSuite, MetricSuite, OptimizerSuite, ProcedureSuite, TokenizerSuite, TrackerSuite
 from .fixtures import best_device
@@ -28,6 +29,7 @@ from .inputs import fabricate
 from .parts import PartSuite
 from .stand_ins import LetterTokenizer
 from .suite import Suite
+from .tracker import TINY
 
 #: Sizes of the comparison: items of a batch, the width of parts and latents, tokens of the longest texts.
 ITEMS, WIDTH, LENGTHS = 32, 128, (15, 7, 11)
@@ -190,10 +192,12 @@ def _procedure(suite: ProcedureSuite, device: torch.device, _: Path) -> Work:
 
 
 def _tracker(suite: TrackerSuite, _: torch.device, folder: Path) -> Work:
+    recipe = load(TINY)
+
     def session() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as run:
             tracker = suite.make()
-            tracker.open(Path(run), 0)
+            tracker.open(Path(run), 0, recipe)
             for step in range(100):
                 tracker.scalars({"loss/image_nll": 0.5, "lr/model": 1e-3}, step)
             tracker.close()

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ibllm_cli.main import main
 
 from ibllm.blocks.layers import Dropout
-from ibllm_core.cli.main import main
 from ibllm_core.interfaces.randomness import derive_key
 from ibllm_core.model import cycle
 from ibllm_core.model.stage import StageTrainer

@@ -105,7 +105,8 @@ def with_loss(name: str) -> tuple[str, ...]:
             "run",
             (*SETS, "data={use='blind'}", "metrics={}"),
             [
-                "data = blind (provided by blind 1.6): samples('train') gave images of uint8 (8, 3, 32, 32): expected an array, uint8 (8, 32, 32, 3)",
+                "data = blind (provided by blind 1.6): samples(",
+                "gave images of uint8 (2, 3, 32, 32): expected an array, uint8 (2, 32, 32, 3) (b h w c)",
                 "tell the maintainer of blind, upgrade it, or use another dataset",
             ],
         ),

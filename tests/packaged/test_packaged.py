@@ -81,7 +81,7 @@ def test_a_packaged_recipe_runs_and_its_run_stands_alone(recipes, tmp_path, monk
     steps = ["--set", "stages.image.steps=0", "--set", "stages.joint.steps=0", "--set", "stages.text.steps=2"]
     assert main(["run", "ink-pot:half", *steps]) == 0
     assert (tmp_path / "runs" / "half" / "report.html").is_file()
-    assert "ibllm run ink-pot:half --run-dir" in capsys.readouterr().out
+    assert "ibllm run runs/half/recipe.toml --run-dir" in capsys.readouterr().out
     assert load(tmp_path / "runs" / "half" / "recipe.toml").name == "half"
     assert main(["run", "ink-pot:half", "--resume", *steps]) == 0
 

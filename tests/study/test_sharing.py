@@ -38,7 +38,7 @@ def shared(*sets: str, seed: int = 0) -> int:
         ("model.text_decoder.depth=2", 0),
         ("data.jitter=0.1", 0),
         ("losses.image_nll.weight=2.0", 0),
-        ("compute.threads=1", 0),
+        ("compute.threads=2", 0),
         ("evaluation.beams=2", 0),
     ],
 )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ibllm_cli.main import main
 from safetensors.torch import load_file
 
-from ibllm_core.cli.main import main
 from ibllm_core.host import manager as plugins
 from ibllm_core.model import build
 from ibllm_core.recipe import load

@@ -48,6 +48,7 @@ class EllipseDecoder(DrawingDecoder):
 
     # The grid of pixels, (h w 2): recomputed from the image's shape, so no part of the weights.
     pixels: Tensor
+    extent: Tensor
 
     def __init__(self, config: EllipseDecoderConfig, context: Context) -> None:
         super().__init__()
@@ -66,6 +67,7 @@ class EllipseDecoder(DrawingDecoder):
         y, x = (torch.arange(size) + 0.5 - size / 2 for size in (self.height, self.width))
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) * 2 / self.height
         self.register_buffer("pixels", grid, persistent=False)
+        self.register_buffer("extent", torch.tensor([self.width / self.height, 1.0]), persistent=False)
 
     def layout(self, z: Latent, noise: Tensor) -> Painting:
         """latent (b n d), noise (b e) → what to paint."""
@@ -74,7 +76,7 @@ class EllipseDecoder(DrawingDecoder):
         centre, axes, direction, opacity, edge, colour = rest.split([2, 2, 2, 1, 1, self.channels], -1)
         return Painting(
             ground=ground.tanh(),
-            centre=centre.tanh() * centre.new_tensor([self.width / self.height, 1.0]),
+            centre=centre.tanh() * self.extent,
             axes=SMALLEST + (LARGEST - SMALLEST) * (axes - 1).sigmoid(),
             direction=nn.functional.normalize(direction, dim=-1, eps=1e-4),
             colour=colour.tanh(),
