@@ -22,10 +22,10 @@ from ibllm_inspect.options import OptionRow, options_of
 from ibllm_study.budget import Budget
 from ibllm_study.schema import Range, Search, StudyTable
 
+from ibllm.capabilities import CAPABILITIES
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
-from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.recipe.schema import PART, PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe, Section, sections
 from ibllm_core.recipe.words import article, keys, types_of
 

@@ -60,7 +60,7 @@ def hook_sections() -> str:
 TORCH_FREE = (
     "ibllm_core.errors",
     "ibllm_core.host.",
-    "ibllm_core.interfaces.capabilities",
+    "ibllm.capabilities",
     "ibllm_core.recipe.",
     "ibllm_core.training.events",
 )

@@ -18,8 +18,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..host.attribution import building
 from ..interfaces.batch import Batch
-from ..interfaces.image import DrawingDecoder, TokenDecoder
-from ..interfaces.image_tokenizer import Reconstruction
+from ..interfaces.image import DrawingDecoder, Reconstruction, TokenDecoder
 from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
 from ..interfaces.tokenizer import BOS

@@ -31,7 +31,7 @@ import pluggy
 from .spec import ComponentSpec
 
 if TYPE_CHECKING:
-    from ..interfaces.panel import Panels
+    from ..interfaces.reporting import Panels
     from ..model.model import Model
     from ..recipe.schema import Recipe, Stage
 

@@ -88,7 +88,7 @@ class Config:
     """The base of every component's options. Subclasses are frozen, keyword-only attrs classes.
 
     `provides` and `needs` are capabilities in words; recipe validation joins them before anything is built. The words
-    in use are listed in `ibllm_core.interfaces.capabilities`.
+    in use are listed in `ibllm.capabilities`.
     """
 
     def provides(self) -> frozenset[str]:

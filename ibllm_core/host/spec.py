@@ -42,16 +42,16 @@ _ALL = (
     Kind("image_decoder", "image:ImageDecoder", "latent (+ noise) → image (D_y)", "latent (b n d) → image (b c h w)"),
     Kind("image_encoder", "image:ImageEncoder", "image → latent (E_y)", f"image (b c h w) → {_ENCODED}"),
     Kind("text_decoder", "text:TextDecoder", "latent → tokens (D_x)", "latent (b n d) → ids (b t), mask (b t)"),
-    Kind("discriminator", "discriminator:Discriminator", "image + latent → score (C)", "image (b c h w), latent (b n d) → (b)"),
-    Kind("image_tokenizer", "image_tokenizer:ImageTokenizer", "image ↔ discrete tokens", "image (b c h w) ↔ ids (b n)"),
+    Kind("discriminator", "image:Discriminator", "image + latent → score (C)", "image (b c h w), latent (b n d) → (b)"),
+    Kind("image_tokenizer", "image:ImageTokenizer", "image ↔ discrete tokens", "image (b c h w) ↔ ids (b n)"),
     Kind("loss", "loss:Loss", "what a player minimises", "cycle → () or (sum, count)", "loss"),
     Kind("dataset", "dataset:Dataset", "where captions and images come from", "indices (b) → images (b h w c) uint8, captions b", "data"),
     Kind("tokenizer", "tokenizer:Tokenizer", "text ↔ token numbers", "texts b ↔ ids (b t)", "tokenizer"),
-    Kind("metric", "metric:Metric", "a figure on held-out data", "evaluation → {name: float}", "metric"),
+    Kind("metric", "reporting:Metric", "a figure on held-out data", "evaluation → {name: float}", "metric"),
     Kind("optimizer", "optimisation:Optimizer", "how parameters follow gradients", role="optimizer"),
     Kind("schedule", "optimisation:Schedule", "a factor over a stage's steps", "step, steps → float", "schedule"),
-    Kind("procedure", "procedure:Procedure", "how an iteration is played", role="procedure"),
-    Kind("tracker", "tracker:Tracker", "where figures are written", role="tracker"),
+    Kind("procedure", "optimisation:Procedure", "how an iteration is played", role="procedure"),
+    Kind("tracker", "reporting:Tracker", "where figures are written", role="tracker"),
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
 

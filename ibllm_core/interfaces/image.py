@@ -1,12 +1,14 @@
-"""Image parts: D_y (latent → image) and E_y (image → latent).
+"""Image parts: D_y (latent → image), E_y (image → latent), C (the critic) and image tokenizers (image ↔ discrete tokens, for token decoders).
 
-Shapes: b batch, c h w image, n latent places, d latent width, k noise width, m image tokens. Images are floats in [−1, 1].
+Shapes: b batch, c h w image, n latent places, d latent width, k noise width, m image tokens = rows·columns, p patches. Images are floats in [−1, 1].
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
+import attrs
 from torch import Tensor, nn
 
 from .latent import Latent
@@ -78,3 +80,62 @@ class TokenDecoder(ImageDecoder):
 
     The model puts the tokenizer before `nll` and after `sample`; the context's `image_tokens` says how many ids and places there are.
     """
+
+
+class Discriminator(nn.Module, ABC):
+    """C. Scores how well an image is real and belongs to a latent; higher is better, without a sigmoid."""
+
+    @abstractmethod
+    def forward(self, y: Tensor, z: Latent) -> Tensor:
+        """y (b c h w) in [−1, 1], latent → scores (b), or (b p) of a critic that judges each patch by itself; losses average over them.
+
+        Twice differentiable in y and z where the capability ``second_order`` is declared. No item's score depends on the others of the batch.
+        """
+
+    def look(self, y: Tensor) -> Any:
+        """What the critic sees in an image (by default itself): kept while one player plays, so that a second text costs no second look."""
+        return y
+
+    def judge(self, seen: Any, z: Latent) -> Tensor:
+        """Scores of what `look` gave: ``judge(look(y), z)`` is ``forward(y, z)``."""
+        scores: Tensor = self(seen, z)
+        return scores
+
+
+@attrs.define(eq=False, slots=False)
+class Reconstruction:
+    """An image through its tokens and back, differentiable (past the rounding straight through).
+
+    Attributes:
+        image: (b c h w) in [−1, 1].
+        commitment: (b) what the quantiser adds to the reconstruction error, already weighted; zeros where it asks for nothing.
+        ids: (b m).
+    """
+
+    image: Tensor
+    commitment: Tensor
+    ids: Tensor
+
+
+class ImageTokenizer(nn.Module, ABC):
+    """Image ↔ discrete tokens; trained by losses that ask the cycle for `reconstruction`, frozen where a token decoder is trained."""
+
+    #: Number of different tokens.
+    vocabulary: int
+    #: Rows and columns of the grid of tokens; ids are in row-major order.
+    grid: tuple[int, int]
+
+    @abstractmethod
+    def encode(self, y: Tensor) -> Tensor:
+        """y (b c h w) in [−1, 1] → ids (b m)."""
+
+    @abstractmethod
+    def decode(self, ids: Tensor) -> Tensor:
+        """ids (b m) → image (b c h w) in [−1, 1]."""
+
+    @abstractmethod
+    def reconstruct(self, y: Tensor) -> Reconstruction:
+        """y (b c h w) in [−1, 1] → what is left of it. In train mode a quantiser may keep count of its codes and restart dead ones."""
+
+    def forward(self, y: Tensor) -> Reconstruction:
+        return self.reconstruct(y)

@@ -74,11 +74,5 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """(b n d), (b n) → (b d), the mean over the places that the mask keeps."""
-    kept = mask.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * kept).sum(1) / kept.sum(1).clamp(min=1)
-
-
 pytree.register_pytree_node(Latent, lambda z: ([z.tokens, z.mask, z.pooled], None), lambda leaves, _: Latent(*leaves))
 pytree.register_pytree_node(Tokens, lambda x: ([x.ids, x.mask], None), lambda leaves, _: Tokens(*leaves))

@@ -31,7 +31,7 @@ def _signed(word: int) -> int:
     return (word + 2**63) % 2**64 - 2**63
 
 
-_GOLDEN, _M1, _M2 = (_signed(int(word)) for word in (GOLDEN, M1, M2))
+_GOLDEN, _M1, _M2 = (_signed(word) for word in (GOLDEN, M1, M2))
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:

@@ -13,15 +13,13 @@ from ..host.manager import manager
 from ..host.options import DatasetConfig, LossConfig
 from ..interfaces.context import Context, ImageTokens
 from ..interfaces.dataset import Dataset
-from ..interfaces.image_tokenizer import ImageTokenizer
+from ..interfaces.image import ImageTokenizer
 from ..interfaces.loss import CriticLoss, Loss
-from ..interfaces.metric import Metric
 from ..interfaces.noise import seeded
-from ..interfaces.optimisation import Optimizer, Schedule
-from ..interfaces.procedure import Procedure
+from ..interfaces.optimisation import Optimizer, Procedure, Schedule
 from ..interfaces.randomness import derive_key
+from ..interfaces.reporting import Metric, Tracker
 from ..interfaces.tokenizer import Tokenizer
-from ..interfaces.tracker import Tracker
 from ..recipe.schema import Component, Recipe, Stage, place_of
 from .model import Model
 

@@ -13,8 +13,7 @@ import attrs
 import torch
 
 from ..errors import Notice, UserError
-from ..interfaces.discriminator import Discriminator
-from ..interfaces.image import DrawingDecoder
+from ..interfaces.image import Discriminator, DrawingDecoder
 from ..interfaces.noise import leave_uncompiled
 from ..interfaces.text import TextDecoder
 from ..recipe.schema import Compute, Recipe

@@ -20,13 +20,10 @@ from torch.utils._pytree import tree_map
 from ..errors import UserError
 from ..host.attribution import within
 from ..interfaces.batch import Batch
-from ..interfaces.discriminator import Discriminator
-from ..interfaces.image import DrawingDecoder, TokenDecoder
-from ..interfaces.image_tokenizer import Reconstruction
+from ..interfaces.image import Discriminator, DrawingDecoder, Reconstruction, TokenDecoder
 from ..interfaces.latent import Latent, Tokens, at_least_float32
-from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value, WholeBatchLoss
+from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value, WholeBatchLoss, log, logging
 from ..interfaces.noise import Rng, drawing_from
-from ..interfaces.terms import log, logging
 from ..interfaces.text import TextEncoder
 from ..recipe.schema import place_of
 
@@ -164,7 +161,7 @@ class Cycle:
         return value
 
     def log(self, name: str, value: Tensor | float) -> None:
-        """Logs a number of the loss that is computed now, as ``loss/LOSS/NAME``; a part, which has no cycle, calls `ibllm_core.interfaces.terms.log`."""
+        """Logs a number of the loss that is computed now, as ``loss/LOSS/NAME``; a part, which has no cycle, calls `ibllm_core.interfaces.loss.log`."""
         log(name, value)
 
     def take_logged(self) -> dict[str, Tensor]:

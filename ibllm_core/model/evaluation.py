@@ -17,8 +17,8 @@ from ..errors import Notice
 from ..host.attribution import WrongAnswer
 from ..interfaces.batch import frozen, take
 from ..interfaces.dataset import Dataset, Samples
-from ..interfaces.metric import Metric
 from ..interfaces.randomness import derive_key
+from ..interfaces.reporting import Metric
 from .model import Model, Pixels
 
 _T = TypeVar("_T")

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..interfaces.batch import to_images, to_pixels, to_tokens
-from ..interfaces.image import ImageDecoder, ImageEncoder, TokenDecoder
-from ..interfaces.image_tokenizer import ImageTokenizer
+from ..interfaces.image import ImageDecoder, ImageEncoder, ImageTokenizer, TokenDecoder
 from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
 from ..interfaces.text import TextDecoder, TextEncoder

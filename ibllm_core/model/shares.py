@@ -15,9 +15,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..interfaces.batch import Batch
 from ..interfaces.latent import at_least_float32
-from ..interfaces.loss import CriticLoss, Loss, Value, WholeBatchLoss
+from ..interfaces.loss import CriticLoss, Loss, Value, WholeBatchLoss, logging
 from ..interfaces.noise import Rng, drawing_from
-from ..interfaces.terms import logging
 from .cycle import Cycle, Watch, ratio
 from .model import Model
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from ..interfaces.batch import Batch
 from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.noise import seeded
-from ..interfaces.optimisation import EvaluationWeights
-from ..interfaces.procedure import Iteration
+from ..interfaces.optimisation import EvaluationWeights, Iteration
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage, Validation
 from . import build

@@ -18,7 +18,7 @@ import attrs
 
 from ..errors import Notice, UserError, nearest, system_error
 from ..host.attribution import cause
-from ..interfaces.panel import Panel, Panels
+from ..interfaces.reporting import Panel, Panels
 from .clock import Clock
 
 if TYPE_CHECKING:

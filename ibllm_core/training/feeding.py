@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..interfaces.batch import Batch, collate, take
 from ..interfaces.dataset import Dataset
-from ..interfaces.randomness import Stream
+from ..interfaces.noise import Rng
 from ..interfaces.tokenizer import Tokenizer
 
 #: Draws that are prepared before they are asked for.
@@ -30,7 +30,9 @@ class Order:
 
     def __init__(self, size: int, key: tuple[int | str, ...]) -> None:
         self._size = size
-        self._permutation = lru_cache(maxsize=2)(lambda epoch: Stream((*key, "order"), [epoch]).permutation(size)[0])
+        self._permutation = lru_cache(maxsize=2)(
+            lambda epoch: Rng((*key, "order"), [epoch]).integers(2**53, size)[0].argsort(stable=True).numpy()
+        )
 
     def __call__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Positions in the endless sequence of epochs → item numbers."""

@@ -19,8 +19,7 @@ from ..host.entry_points import LISTENERS, OURS, block_of, origin_of
 from ..host.loading import Plugin
 from ..host.manager import manager
 from ..host.output import stdout_to_stderr
-from ..interfaces.panel import Panel
-from ..interfaces.tracker import Tracker
+from ..interfaces.reporting import Panel, Tracker
 from ..model import build
 from ..model.model import Model
 from ..recipe.schema import Component, Recipe

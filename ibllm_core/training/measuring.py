@@ -14,8 +14,7 @@ from PIL import Image
 from ..errors import writing
 from ..host.attribution import WrongAnswer
 from ..interfaces.batch import frozen
-from ..interfaces.metric import Metric
-from ..interfaces.panel import Panel, Panels
+from ..interfaces.reporting import Metric, Panel, Panels
 from ..model.evaluation import Evaluation, records
 from ..model.model import Pixels
 from ..recipe.schema import Stage

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..errors import Notice, UserError
-from ..interfaces.discriminator import Discriminator
+from ..interfaces.image import Discriminator
 from ..interfaces.loss import CriticLoss
-from ..interfaces.metric import Metric
+from ..interfaces.reporting import Metric
 from ..model import build
 from ..model.average import Average
 from ..model.compute import prepare

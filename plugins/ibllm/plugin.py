@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from ibllm.blocks.layers import FeedForward as FeedForward
     from ibllm.blocks.layers import Residual as Residual
     from ibllm.blocks.layers import dropout_off as dropout_off
+    from ibllm.blocks.layers import masked_mean as masked_mean
     from ibllm.blocks.layers import position_embedding as position_embedding
     from ibllm.blocks.layers import word_dropout as word_dropout
     from ibllm.blocks.likelihood import generalised_normal as generalised_normal
     from ibllm.blocks.sampling import nucleus as nucleus
+    from ibllm.blocks.streams import Stream as Stream
     from ibllm.blocks.writing import TextDecoder as TextDecoder
+    from ibllm.capabilities import CAPABILITIES as CAPABILITIES
     from ibllm_core.errors import Notice as Notice
     from ibllm_core.errors import UserError as UserError
     from ibllm_core.errors import nearest as nearest
@@ -48,38 +51,36 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.batch import to_images as to_images
     from ibllm_core.interfaces.batch import to_pixels as to_pixels
     from ibllm_core.interfaces.batch import to_tokens as to_tokens
-    from ibllm_core.interfaces.capabilities import CAPABILITIES as CAPABILITIES
     from ibllm_core.interfaces.context import Context as Context
     from ibllm_core.interfaces.context import ImageTokens as ImageTokens
     from ibllm_core.interfaces.dataset import Dataset as Dataset
     from ibllm_core.interfaces.dataset import Samples as Samples
-    from ibllm_core.interfaces.discriminator import Discriminator as Discriminator
+    from ibllm_core.interfaces.image import Discriminator as Discriminator
     from ibllm_core.interfaces.image import DrawingDecoder as DrawingDecoder
     from ibllm_core.interfaces.image import ImageDecoder as ImageDecoder
     from ibllm_core.interfaces.image import ImageEncoder as ImageEncoder
+    from ibllm_core.interfaces.image import ImageTokenizer as ImageTokenizer
+    from ibllm_core.interfaces.image import Reconstruction as Reconstruction
     from ibllm_core.interfaces.image import TokenDecoder as TokenDecoder
-    from ibllm_core.interfaces.image_tokenizer import ImageTokenizer as ImageTokenizer
-    from ibllm_core.interfaces.image_tokenizer import Reconstruction as Reconstruction
     from ibllm_core.interfaces.latent import Latent as Latent
     from ibllm_core.interfaces.latent import Tokens as Tokens
     from ibllm_core.interfaces.latent import at_least_float32 as at_least_float32
-    from ibllm_core.interfaces.latent import masked_mean as masked_mean
     from ibllm_core.interfaces.loss import AdversarialLoss as AdversarialLoss
     from ibllm_core.interfaces.loss import CriticLoss as CriticLoss
     from ibllm_core.interfaces.loss import Loss as Loss
     from ibllm_core.interfaces.loss import Value as Value
     from ibllm_core.interfaces.loss import WholeBatchLoss as WholeBatchLoss
-    from ibllm_core.interfaces.metric import Metric as Metric
+    from ibllm_core.interfaces.loss import log as log
     from ibllm_core.interfaces.noise import Rng as Rng
     from ibllm_core.interfaces.optimisation import EvaluationWeights as EvaluationWeights
+    from ibllm_core.interfaces.optimisation import Iteration as Iteration
     from ibllm_core.interfaces.optimisation import Optimizer as Optimizer
+    from ibllm_core.interfaces.optimisation import Procedure as Procedure
     from ibllm_core.interfaces.optimisation import Schedule as Schedule
-    from ibllm_core.interfaces.panel import Panel as Panel
-    from ibllm_core.interfaces.procedure import Iteration as Iteration
-    from ibllm_core.interfaces.procedure import Procedure as Procedure
-    from ibllm_core.interfaces.randomness import Stream as Stream
     from ibllm_core.interfaces.randomness import derive_key as derive_key
-    from ibllm_core.interfaces.terms import log as log
+    from ibllm_core.interfaces.reporting import Metric as Metric
+    from ibllm_core.interfaces.reporting import Panel as Panel
+    from ibllm_core.interfaces.reporting import Tracker as Tracker
     from ibllm_core.interfaces.text import TextEncoder as TextEncoder
     from ibllm_core.interfaces.tokenizer import BOS as BOS
     from ibllm_core.interfaces.tokenizer import EOS as EOS
@@ -87,7 +88,6 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.tokenizer import SPECIAL as SPECIAL
     from ibllm_core.interfaces.tokenizer import UNK as UNK
     from ibllm_core.interfaces.tokenizer import Tokenizer as Tokenizer
-    from ibllm_core.interfaces.tracker import Tracker as Tracker
     from ibllm_core.model.cycle import Cycle as Cycle
     from ibllm_core.model.evaluation import Evaluation as Evaluation
     from ibllm_core.model.model import Model as Model
@@ -100,37 +100,32 @@ if TYPE_CHECKING:
 
 #: Module → the names that it holds.
 _HOMES = {
+    "ibllm.blocks.attention": "Attention causal_mask rotary_embedding",
+    "ibllm.blocks.fits": "check_groups check_heads",
+    "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
+    "ibllm.blocks.layers": "Dropout dropout_off FeedForward masked_mean position_embedding Residual word_dropout",
+    "ibllm.blocks.likelihood": "generalised_normal",
+    "ibllm.blocks.sampling": "nucleus",
+    "ibllm.blocks.streams": "Stream",
+    "ibllm.blocks.writing": "TextDecoder",
+    "ibllm.capabilities": "CAPABILITIES",
     "ibllm_core.errors": "nearest Notice UserError",
     "ibllm_core.host.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
     "ibllm_core.host.hookspecs": "hookimpl",
     "ibllm_core.host.options": "Config DatasetConfig LossConfig MetricConfig option OptionError",
     "ibllm_core.host.spec": "ComponentSpec KINDS",
     "ibllm_core.interfaces.batch": "Batch to_images to_pixels to_tokens",
-    "ibllm_core.interfaces.capabilities": "CAPABILITIES",
     "ibllm_core.interfaces.context": "Context ImageTokens",
     "ibllm_core.interfaces.dataset": "Dataset Samples",
-    "ibllm_core.interfaces.discriminator": "Discriminator",
-    "ibllm_core.interfaces.image": "DrawingDecoder ImageDecoder ImageEncoder TokenDecoder",
-    "ibllm_core.interfaces.image_tokenizer": "ImageTokenizer Reconstruction",
-    "ibllm_core.interfaces.latent": "at_least_float32 Latent masked_mean Tokens",
-    "ibllm_core.interfaces.loss": "AdversarialLoss CriticLoss Loss Value WholeBatchLoss",
-    "ibllm_core.interfaces.metric": "Metric",
+    "ibllm_core.interfaces.image": "Discriminator DrawingDecoder ImageDecoder ImageEncoder ImageTokenizer Reconstruction TokenDecoder",
+    "ibllm_core.interfaces.latent": "at_least_float32 Latent Tokens",
+    "ibllm_core.interfaces.loss": "AdversarialLoss CriticLoss log Loss Value WholeBatchLoss",
     "ibllm_core.interfaces.noise": "Rng",
-    "ibllm_core.interfaces.optimisation": "EvaluationWeights Optimizer Schedule",
-    "ibllm_core.interfaces.panel": "Panel",
-    "ibllm_core.interfaces.procedure": "Iteration Procedure",
-    "ibllm_core.interfaces.randomness": "derive_key Stream",
-    "ibllm_core.interfaces.terms": "log",
+    "ibllm_core.interfaces.optimisation": "EvaluationWeights Iteration Optimizer Procedure Schedule",
+    "ibllm_core.interfaces.randomness": "derive_key",
+    "ibllm_core.interfaces.reporting": "Metric Panel Tracker",
     "ibllm_core.interfaces.text": "TextEncoder",
     "ibllm_core.interfaces.tokenizer": "BOS EOS PAD SPECIAL Tokenizer UNK",
-    "ibllm_core.interfaces.tracker": "Tracker",
-    "ibllm.blocks.attention": "Attention causal_mask rotary_embedding",
-    "ibllm.blocks.fits": "check_groups check_heads",
-    "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
-    "ibllm.blocks.layers": "Dropout dropout_off FeedForward position_embedding Residual word_dropout",
-    "ibllm.blocks.likelihood": "generalised_normal",
-    "ibllm.blocks.sampling": "nucleus",
-    "ibllm.blocks.writing": "TextDecoder",
     "ibllm_core.model.cycle": "Cycle",
     "ibllm_core.model.evaluation": "Evaluation",
     "ibllm_core.model.model": "Model",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from ibllm_core.interfaces.panel import PLACES, Panel
+from ibllm_core.interfaces.reporting import PLACES, Panel
 from ibllm_core.runs.directory import write_json
 
 from .files import Picture, objects, read_object, read_picture

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ibllm_core.interfaces.image_tokenizer import Reconstruction
+from ibllm_core.interfaces.image import Reconstruction
 
 from .checks import expect, has_shape, same
 from .inputs import Inputs

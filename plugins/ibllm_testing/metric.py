@@ -17,8 +17,7 @@ from ibllm_core.host.figures import DRAWING, READING, RETURNED, ROUND_TRIP
 from ibllm_core.host.options import Config, MetricConfig
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Dataset
-from ibllm_core.interfaces.metric import Metric
-from ibllm_core.interfaces.panel import Panel
+from ibllm_core.interfaces.reporting import Metric, Panel
 from ibllm_core.model.evaluation import Evaluation
 from ibllm_core.model.model import Model
 from ibllm_core.recipe.structure import structure

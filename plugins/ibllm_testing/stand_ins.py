@@ -12,12 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import TextDecoder, TextEncoder
+from ibllm.plugin import TextDecoder, TextEncoder, masked_mean
 from ibllm_core.interfaces.context import ImageTokens
-from ibllm_core.interfaces.discriminator import Discriminator
-from ibllm_core.interfaces.image import DrawingDecoder, ImageEncoder, TokenDecoder
-from ibllm_core.interfaces.image_tokenizer import ImageTokenizer, Reconstruction
-from ibllm_core.interfaces.latent import Latent, Tokens, at_least_float32, masked_mean
+from ibllm_core.interfaces.image import Discriminator, DrawingDecoder, ImageEncoder, ImageTokenizer, Reconstruction, TokenDecoder
+from ibllm_core.interfaces.latent import Latent, Tokens, at_least_float32
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import SPECIAL, UNK, Tokenizer
 

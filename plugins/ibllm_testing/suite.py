@@ -22,12 +22,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from ibllm.capabilities import CAPABILITIES
 from ibllm_core.errors import suggestion
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.host.options import Config
 from ibllm_core.host.spec import KINDS
-from ibllm_core.interfaces.capabilities import CAPABILITIES
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.resolve import options as plain_options
@@ -170,18 +170,16 @@ class Suite:
         return (*(point.module for point in points), manager.get(self.kind, self.component).config.partition(":")[0])
 
     def test_capabilities_are_known_words(self) -> None:
-        """What it provides is a word of `ibllm_core.interfaces.capabilities` or ``package.word``, its own; what it needs a kind's, of any package."""
+        """What it provides is a word of `ibllm.capabilities` or ``package.word``, its own; what it needs a kind's, of any package."""
         config = self.config()
         own = {self.config_class().__module__.partition(".")[0], *(row.distribution for row in self._rows())}
         strange = sorted(word for word in config.provides() if word not in CAPABILITIES and not _is_of(word, own))
-        expected = (
-            f"ibllm_core.interfaces.capabilities ({', '.join(CAPABILITIES)}), nor begin with its package ({' or '.join(sorted(own))}.word)"
-        )
+        expected = f"ibllm.capabilities ({', '.join(CAPABILITIES)}), nor begin with its package ({' or '.join(sorted(own))}.word)"
         expect(not strange, f"{self._name} provides {', '.join(strange)}: no words of {expected}")
         for need in needs(config):
             part, _, ability = need.partition(".")
             known = part in (*KINDS, "data") and (not ability or ability in CAPABILITIES or _is_of(ability))
-            expected = "a word of ibllm_core.interfaces.capabilities or package.word"
+            expected = "a word of ibllm.capabilities or package.word"
             expect(known, f"{self._name} needs {need!r}: expected a kind, or kind.word with {expected}")
 
     # Helpers.

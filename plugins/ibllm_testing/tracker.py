@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ibllm_core.interfaces.tracker import Tracker
+from ibllm_core.interfaces.reporting import Tracker
 from ibllm_core.recipe import load
 
 from .checks import expect

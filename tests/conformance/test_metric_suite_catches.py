@@ -12,7 +12,7 @@ from ibllm_testing import MetricSuite, Suite
 
 from ibllm_core.host.figures import TEXT_TO_IMAGE, Figure, Mark
 from ibllm_core.host.options import MetricConfig
-from ibllm_core.interfaces.metric import Metric
+from ibllm_core.interfaces.reporting import Metric
 
 from .test_suite_catches import checks, run, suite
 

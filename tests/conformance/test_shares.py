@@ -16,9 +16,8 @@ from ibllm_testing import LossSuite, cover
 from ibllm_testing.inputs import Inputs, fabricate
 from torch import Tensor
 
-from ibllm_core.interfaces.loss import WholeBatchLoss
+from ibllm_core.interfaces.loss import WholeBatchLoss, log
 from ibllm_core.interfaces.noise import Rng
-from ibllm_core.interfaces.terms import log
 from ibllm_core.model import shares as processes
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.shares import Ranks, Shares

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context, ImageTokens
-from ibllm_core.interfaces.image_tokenizer import ImageTokenizer, Reconstruction
+from ibllm_core.interfaces.image import ImageTokenizer, Reconstruction
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, EOS

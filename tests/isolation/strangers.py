@@ -104,7 +104,7 @@ class Options(MetricConfig):
 """
 
 FIGURE = """
-from ibllm_core.interfaces.metric import Metric
+from ibllm_core.interfaces.reporting import Metric
 
 class Part(Metric):
     def __init__(self, config, context): pass

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import TextDecoder, TextEncoder
+from ibllm.plugin import TextDecoder, TextEncoder, masked_mean
 from ibllm_core.interfaces.batch import Batch
-from ibllm_core.interfaces.discriminator import Discriminator
-from ibllm_core.interfaces.image import DrawingDecoder, ImageEncoder
-from ibllm_core.interfaces.latent import Latent, Tokens, masked_mean
+from ibllm_core.interfaces.image import Discriminator, DrawingDecoder, ImageEncoder
+from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 

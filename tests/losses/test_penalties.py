@@ -16,7 +16,7 @@ from ibllm_adversarial.penalty import GradientPenalty, MatchingAwarePenalty
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.discriminator import Discriminator
+from ibllm_core.interfaces.image import Discriminator
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model

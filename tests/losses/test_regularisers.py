@@ -15,7 +15,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image_tokenizer import Reconstruction as Reconstructed
+from ibllm_core.interfaces.image import Reconstruction as Reconstructed
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 

@@ -13,8 +13,8 @@ from ibllm_metrics.config import FrechetConfig, KernelConfig
 from ibllm_metrics.distances import FrechetMetric, KernelMetric, frechet_distance, kernel_distance
 from ibllm_metrics.features import random_features
 
+from ibllm.plugin import Stream
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.randomness import Stream
 
 Floats = npt.NDArray[np.float64]
 

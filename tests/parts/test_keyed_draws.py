@@ -13,10 +13,9 @@ from ibllm_testing import DiscriminatorSuite, ImageDecoderSuite, ImageEncoderSui
 from ibllm_testing.checks import same
 from ibllm_testing.parts import PartSuite
 
-from ibllm.plugin import Dropout, Rng, word_dropout
+from ibllm.plugin import Dropout, Rng, Stream, word_dropout
 from ibllm_core.host.manager import manager
 from ibllm_core.interfaces.noise import drawing_from, seeded
-from ibllm_core.interfaces.randomness import Stream
 
 SUITES: dict[str, type[PartSuite]] = {
     suite.kind: suite

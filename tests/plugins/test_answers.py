@@ -20,7 +20,7 @@ from ibllm_core.host.loading import PluginError
 from ibllm_core.host.options import DatasetConfig
 from ibllm_core.interfaces.batch import take
 from ibllm_core.interfaces.dataset import Dataset, Samples
-from ibllm_core.interfaces.metric import Metric
+from ibllm_core.interfaces.reporting import Metric
 from ibllm_core.model import build
 from ibllm_core.model.evaluation import Evaluation, evaluate
 from ibllm_core.recipe import Recipe, load
@@ -37,7 +37,7 @@ HEAD = """
 import sys
 import attrs
 from ibllm_core.host.hookspecs import hookimpl
-from ibllm_core.interfaces.metric import Metric
+from ibllm_core.interfaces.reporting import Metric
 from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.host.spec import ComponentSpec

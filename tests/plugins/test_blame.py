@@ -19,7 +19,7 @@ from .test_lifecycle import SETS, TINY
 METRIC = """
 import attrs
 from ibllm_core.host.hookspecs import hookimpl
-from ibllm_core.interfaces.metric import Metric
+from ibllm_core.interfaces.reporting import Metric
 from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.host.spec import ComponentSpec

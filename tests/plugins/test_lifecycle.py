@@ -150,7 +150,7 @@ def test_a_plugin_that_the_recipe_does_not_name_is_told_nothing(installed, tmp_p
 
 
 TRACKER = """
-from ibllm_core.interfaces.tracker import Tracker
+from ibllm_core.interfaces.reporting import Tracker
 from ibllm_core.host.spec import ComponentSpec
 from ibllm_core.host.options import Config as Options
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from ibllm_inspect.options import options_of
 
+from ibllm.capabilities import CAPABILITIES
 from ibllm_core.host.manager import manager
 from ibllm_core.host.spec import KINDS
-from ibllm_core.interfaces.capabilities import CAPABILITIES
 
 ROOT = Path(__file__).parents[2]
 OWN = [(row.kind, row.name) for row in manager().rows() if row.distribution == "ibllm" and row.status == "ok"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.procedure import Procedure
+from ibllm_core.interfaces.optimisation import Procedure
 
 RATE = 0.2
 #: One gradient step of x against the y that there is: x ← x − ηy; of y: y ← y + ηx.

@@ -11,7 +11,7 @@ import pytest
 from ibllm_report.listener import Report
 from ibllm_report.panels import read_panels, write_panels
 
-from ibllm_core.interfaces.panel import Panel
+from ibllm_core.interfaces.reporting import Panel
 from ibllm_core.recipe import load
 from ibllm_core.training.events import Bus, Listener, RunClosed, RunEnded, RunStarted
 

@@ -12,8 +12,7 @@ from ibllm_tensorboard.config import TensorBoardConfig
 from ibllm_tensorboard.tracker import TensorBoardTracker
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.panel import Panel
-from ibllm_core.interfaces.tracker import Tracker
+from ibllm_core.interfaces.reporting import Panel, Tracker
 from ibllm_core.recipe import Recipe, load
 from ibllm_core.training.events import Logged, RunClosed, RunEnded
 from ibllm_core.training.listeners import Tracking

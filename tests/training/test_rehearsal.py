@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from ibllm_core.errors import Notice
 from ibllm_core.host.attribution import ComponentFailed
-from ibllm_core.interfaces.metric import Metric
+from ibllm_core.interfaces.reporting import Metric
 from ibllm_core.model import build
 from ibllm_core.model.evaluation import Evaluation
 from ibllm_core.recipe.schema import Recipe

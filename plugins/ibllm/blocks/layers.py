@@ -78,3 +78,9 @@ def word_dropout(ids: Tensor, probability: float) -> Tensor:
     """ids (b t) with each token but the beginning replaced by <unk> with `probability` (Bowman et al. 2016, section 3.2)."""
     kept = Rng.of_pass(len(ids), ids.device).kept(probability, ids.shape[1])
     return torch.where(kept | (ids == BOS), ids, UNK)
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """(b n d), (b n) → (b d), the mean over the places that the mask keeps."""
+    kept = mask.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * kept).sum(1) / kept.sum(1).clamp(min=1)
