@@ -35,19 +35,15 @@ def make(recipe: Recipe, component: Component, context: Context, expected: type[
     return made
 
 
-def build_dataset(recipe: Recipe) -> Dataset:
-    return _dataset(recipe, recipe.data, recipe.seed.data, "data")
-
-
 def build_unpaired(recipe: Recipe) -> dict[str, Dataset]:
     """``text`` and ``images`` → their datasets, where the recipe names such. Their seeds differ, so that one that draws its items draws others."""
-    return {
-        name: _dataset(recipe, component, derive_key(recipe.seed.data, "unpaired", name), f"unpaired.{name}")
-        for name, component in recipe.unpaired.items()
-    }
+    return {name: build_dataset(recipe, name) for name in recipe.unpaired}
 
 
-def _dataset(recipe: Recipe, component: Component, seed: int, key: str) -> Dataset:
+def build_dataset(recipe: Recipe, unpaired: str = "") -> Dataset:
+    """The recipe's data, or its ``[unpaired.…]`` ones of that name."""
+    component, key = (recipe.unpaired[unpaired], f"unpaired.{unpaired}") if unpaired else (recipe.data, "data")
+    seed = derive_key(recipe.seed.data, "unpaired", unpaired) if unpaired else recipe.seed.data
     dataset, config = make(recipe, component, Context(seed=seed), Dataset, key), component.config
     with naming(recipe):
         shape, sizes = tuple(dataset.image_shape), dict(dataset.sizes())

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
 import torch
 
 from ..errors import Notice, UserError
 from ..interfaces.image import Discriminator, DrawingDecoder
 from ..interfaces.noise import leave_uncompiled
 from ..interfaces.text import TextDecoder
-from ..recipe.schema import Compute, Recipe
+from ..recipe.schema import Compute
 
 if TYPE_CHECKING:
     from .model import Model
@@ -50,14 +49,6 @@ def choose_device(wanted: str, local: int = 0, or_auto: bool = False) -> torch.d
     why = f" (CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r})" if "CUDA_VISIBLE_DEVICES" in os.environ else ""
     several = f"; this is process {local} of this machine (LOCAL_RANK): start as many as it has devices" if local and not number else ""
     raise UserError(f"device {wanted!r}: there is no {name} here{why}; there are: auto, {', '.join(there)}{several}")
-
-
-def on_device(recipe: Recipe, device: str | None) -> Recipe:
-    """The recipe with another device, where one is given; its source keeps what it says. Raises `UserError` for one that is not here."""
-    if device is None:
-        return recipe
-    choose_device(device)
-    return attrs.evolve(recipe, compute=attrs.evolve(recipe.compute, device=device))
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype | None:

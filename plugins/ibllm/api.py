@@ -102,12 +102,23 @@ class LoadedRecipe:
         Raises:
             UserError: what the command line exits with 2 for.
         """
-        from ibllm_core.model.compute import on_device
         from ibllm_core.training.job import Job
 
         job = Job(on_device(self.resolved, device), Path(run_dir) if run_dir is not None else None, listeners)
         job.run(resume, accept_code)
         return open(job.directory.path, device=device)
+
+
+def on_device(recipe: Recipe, device: str | None) -> Recipe:
+    """The recipe with another device, where one is given; its source keeps what it says. Raises `UserError` for one that is not here."""
+    if device is None:
+        return recipe
+    import attrs
+
+    from ibllm_core.model.compute import choose_device
+
+    choose_device(device)
+    return attrs.evolve(recipe, compute=attrs.evolve(recipe.compute, device=device))
 
 
 def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int | None = None) -> LoadedRecipe:

@@ -43,7 +43,7 @@ def command(
     Ctrl-C stops at the next step with a checkpoint.
     """
     resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
-    from ibllm_core.model.compute import on_device
+    from ibllm.api import on_device
     from ibllm_core.training.distributed import first_process
     from ibllm_core.training.job import Interrupted, Job
 

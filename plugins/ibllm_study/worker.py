@@ -105,9 +105,9 @@ def _step(run: RunDirectory) -> int:
 
 
 def _train(run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Mapping[str, Any], task: Mapping[str, Any]) -> int:
+    from ibllm.api import on_device
     from ibllm_cli.display import Display
     from ibllm_cli.run import interruptible
-    from ibllm_core.model.compute import on_device
     from ibllm_core.recipe import load
     from ibllm_core.training.events import Listener, StageEnded
     from ibllm_core.training.job import Interrupted, Job
