@@ -32,7 +32,7 @@ class UserError(ValueError):
 
     Args:
         message: what is wrong and what would be right.
-        place: where it stands; its ``str`` is ``file:line`` (`ibllm_core.recipe.schema.Place`), or None where there is no file.
+        place: where it stands; its ``str`` is ``file:line`` (`ibllm_core.recipe.locate.Place`), or None where there is no file.
     """
 
     def __init__(self, message: str, place: object = None) -> None:

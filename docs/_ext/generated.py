@@ -26,8 +26,8 @@ from ibllm.capabilities import CAPABILITIES
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
-from ibllm_core.recipe.schema import PART, PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe, Section, sections
-from ibllm_core.recipe.words import article, keys, types_of
+from ibllm_core.recipe.schema import PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe
+from ibllm_core.recipe.words import PART, Section, article, keys, sections, types_of
 
 DISTRIBUTION = "ibllm"
 #: Tables of a recipe that stand in several places, and what their description is called.
@@ -208,7 +208,7 @@ def hooks(_: str = "") -> str:
     header, rows = plugin_reference.hook_table()
     table = _table(header, [(name, _text(when), told) for name, when, told in rows])
     arguments = "\n\n".join(f"`{name}`\n: {_text(meaning)}" for name, meaning in plugin_reference.hook_arguments())
-    examples = "Every example begins with `from ibllm.plugin import ComponentSpec, hookimpl`."
+    examples = "Every example begins with `from ibllm.plugin import ComponentSpec, hookimpl`; together they are `docs/examples/hooks.py`."
     return "\n\n".join([table, arguments, examples, plugin_reference.hook_sections()])
 
 

@@ -6,6 +6,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,15 +14,18 @@ import attrs
 from ibllm_core.host import hookspecs
 from ibllm_core.host.spec import KINDS
 
+#: A plugin with an example of every hook, each below the comment that says what it does.
+EXAMPLES = Path(__file__).parents[1] / "examples" / "hooks.py"
+
 
 @attrs.frozen
 class Hook:
-    """A hook: its name, the names of its arguments, the first sentence on it, and all of its docstring."""
+    """A hook: its name, the names of its arguments, the first sentence on it, and its example: what it does, and its code."""
 
     name: str
     arguments: tuple[str, ...]
     summary: str
-    doc: str
+    example: tuple[str, str]
 
 
 def all_hooks() -> list[Hook]:
@@ -29,10 +33,13 @@ def all_hooks() -> list[Hook]:
     functions: list[tuple[str, Callable[..., Any]]] = [
         (name, value) for name, value in vars(hookspecs).items() if name.startswith(f"{hookspecs.PROJECT}_") and inspect.isfunction(value)
     ]
+    written = re.split(r"\n\n\n# ", EXAMPLES.read_text(encoding="utf-8"))
     found = []
     for name, function in functions:
+        said = next((text for text in written if f"\ndef {name}(" in text), "")
+        example = (said.partition("\n")[0], said.partition("\n")[2].strip())
         doc = inspect.cleandoc(function.__doc__ or "")
-        found.append(Hook(name, tuple(inspect.signature(function).parameters), " ".join(doc.partition("\n\n")[0].split()), doc))
+        found.append(Hook(name, tuple(inspect.signature(function).parameters), " ".join(doc.partition("\n\n")[0].split()), example))
     return found
 
 
@@ -51,7 +58,8 @@ def hook_arguments() -> list[tuple[str, str]]:
 def hook_sections() -> str:
     """Every hook with its example."""
     return "\n\n".join(
-        f"({_anchor(h.name)})=\n### `{h.name}`\n\n```{{eval-rst}}\n.. autofunction:: ibllm_core.host.hookspecs.{h.name}\n```"
+        f"({_anchor(h.name)})=\n### `{h.name}`\n\n```{{eval-rst}}\n.. autofunction:: ibllm_core.host.hookspecs.{h.name}\n```\n\n"
+        f"{h.example[0]}\n\n```python\n{h.example[1]}\n```"
         for h in all_hooks()
     )
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -103,15 +102,3 @@ def file_of(value: str) -> str:
     for part in rest:
         spec = spec and PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations or ())
     return (spec and spec.origin) or ""
-
-
-def summary_of(value: str) -> str:
-    """The first sentence of what a module says of itself, read without importing it; a leading command (```ibllm run``: ``) is left out."""
-    import ast
-
-    try:
-        text = ast.get_docstring(ast.parse(Path(file_of(value)).read_bytes())) or ""
-    except (OSError, SyntaxError, ValueError):
-        return ""
-    sentence = re.match(r"(?:``ibllm [^`]*``: *)?(.*?[.!?](?=\s|$)|.*)", text)
-    return sentence[1][:1].upper() + sentence[1][1:] if sentence else ""

@@ -17,7 +17,7 @@ Args:
     error: what ended the run.
     panels: what the report will show besides, a list to which `Panel`s may be appended.
 
-Every example begins with ``from ibllm.plugin import ComponentSpec, hookimpl``.
+An example of each is in ``docs/examples/hooks.py``.
 """
 
 from __future__ import annotations
@@ -41,59 +41,36 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
+class PluginDeprecationWarning(FutureWarning):
+    """A plugin uses what a later ibllm will not have. Shown by default: who runs the plugin has to know before it stops working."""
+
+
+def retires(what: str, instead: str, api: int) -> PluginDeprecationWarning:
+    """The warning for `what`, which plugins of interface version `api` and later may not use; `instead` says what to do.
+
+    A retired hook is marked ``@hookspec(warn_on_impl=retires(…))``, an argument ``@hookspec(warn_on_impl_args={"argument": retires(…)})``.
+    """
+    return PluginDeprecationWarning(f"{what} goes with version {api} of the plugin interface; {instead}")
+
+
 @hookspec
 def ibllm_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
-    """The components that a plugin offers.
-
-    Example, the whole of a module that pyproject.toml names: ``mean = "my_package.plugin"`` in ``[project.entry-points.ibllm]``::
-
-        @hookimpl
-        def ibllm_components():
-            yield ComponentSpec(
-                kind="text_encoder",
-                name="mean",
-                factory="my_package.text_encoder:MeanTextEncoder",
-                config="my_package.config:MeanTextEncoderConfig",
-                summary="mean of the embeddings",
-            )
-    """
+    """The components that a plugin offers."""
 
 
 @hookspec
 def ibllm_recipe_loaded(recipe: Recipe) -> None:
-    """A run is about to start: its recipe has been read, and nothing has been built or written.
-
-    Example, a line before the first one::
-
-        @hookimpl
-        def ibllm_recipe_loaded(recipe):
-            print(f"{recipe.name}: {sum(stage.steps for stage in recipe.running())} steps in all")
-    """
+    """A run is about to start: its recipe has been read, and nothing has been built or written."""
 
 
 @hookspec
 def ibllm_model_built(recipe: Recipe, model: Model, run_directory: Path) -> None:
-    """All parts are built and on their device, and the run directory is there; nothing has been trained in this process.
-
-    Example, the names of all parameters in a file::
-
-        @hookimpl
-        def ibllm_model_built(model, run_directory):
-            (run_directory / "parameters.txt").write_text("\\n".join(name for name, _ in model.named_parameters()))
-    """
+    """All parts are built and on their device, and the run directory is there; nothing has been trained in this process."""
 
 
 @hookspec
 def ibllm_stage_started(recipe: Recipe, stage: Stage, step: int, model: Model, run_directory: Path) -> None:
-    """A stage starts, or goes on after a restart; `step` is 0 but then.
-
-    Example, what is trained when::
-
-        @hookimpl
-        def ibllm_stage_started(stage, step, run_directory):
-            with (run_directory / "stages.txt").open("a") as file:
-                file.write(f"{stage.name} from step {step}: {', '.join(stage.train)}\\n")
-    """
+    """A stage starts, or goes on after a restart; `step` is 0 but then."""
 
 
 @hookspec
@@ -101,15 +78,6 @@ def ibllm_step_ended(recipe: Recipe, stage: Stage, step: int, model: Model, run_
     """A step is done. The device has not been waited for: a hook that reads a tensor waits for it, and a run's pace is the hook's then.
 
     `step` counts from 1; parameters have the step's ``grad``.
-
-    Example, the norm of the weights, now and then::
-
-        @hookimpl
-        def ibllm_step_ended(stage, step, model, run_directory):
-            if step % 100 == 1:
-                norm = sum(float(p.detach().square().sum()) for p in model.parameters()) ** 0.5
-                with (run_directory / "norms.csv").open("a") as file:
-                    file.write(f"{stage.name},{step},{norm:.4f}\\n")
     """
 
 
@@ -117,16 +85,7 @@ def ibllm_step_ended(recipe: Recipe, stage: Stage, step: int, model: Model, run_
 def ibllm_validation_ended(
     recipe: Recipe, stage: Stage, step: int, figures: Mapping[str, float], best: bool, model: Model, run_directory: Path
 ) -> None:
-    """A validation on held-out data is done; ``stage.validate`` says what was looked at.
-
-    Example, a list of improvements::
-
-        @hookimpl
-        def ibllm_validation_ended(stage, step, figures, best, run_directory):
-            if best:
-                with (run_directory / "improvements.txt").open("a") as file:
-                    file.write(f"{stage.name} {step}: {dict(figures)}\\n")
-    """
+    """A validation on held-out data is done; ``stage.validate`` says what was looked at."""
 
 
 @hookspec
@@ -135,42 +94,14 @@ def ibllm_stage_ended(recipe: Recipe, stage: Stage, step: int, figures: Mapping[
 
     `step` is less than ``stage.steps`` where it stopped early; `figures` are ``SPLIT/FIGURE`` → value on the reported splits, and empty after
     the last stage, whose figures are the run's.
-
-    Example, a copy of the weights after each stage::
-
-        @hookimpl
-        def ibllm_stage_ended(stage, model, run_directory):
-            from safetensors.torch import save_file
-
-            weights = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
-            save_file(weights, run_directory / f"after-{stage.name}.safetensors")
     """
 
 
 @hookspec
 def ibllm_run_ended(recipe: Recipe, figures: Mapping[str, float], panels: Panels, model: Model, run_directory: Path) -> None:
-    """The run is done: model folder, figures and samples are written; the report follows. `figures` are those of results.json.
-
-    Example, a line in a list of runs, and a table in the report (`Panel` is of ``ibllm.plugin``, too)::
-
-        @hookimpl
-        def ibllm_run_ended(recipe, figures, panels, model, run_directory):
-            with (run_directory.parent / "runs.txt").open("a") as file:
-                file.write(f"{run_directory.name} ({recipe.name}): {len(figures)} figures\\n")
-            from ibllm.plugin import Panel
-
-            rows = [(name, float(p.detach().norm())) for name, p in model.named_parameters()]
-            panels.append(Panel(title="Norms", header=("parameter", "norm"), rows=rows, place="training"))
-    """
+    """The run is done: model folder, figures and samples are written; the report follows. `figures` are those of results.json."""
 
 
 @hookspec
 def ibllm_error(recipe: Recipe, error: BaseException, run_directory: Path) -> None:
-    """An error ends the run, which the hook cannot change; Ctrl-C is none. The directory is not there where the recipe could not be built.
-
-    Example, a message to whoever waits::
-
-        @hookimpl
-        def ibllm_error(recipe, error, run_directory):
-            print(f"{recipe.name} failed in {run_directory}: {error}")
-    """
+    """An error ends the run, which the hook cannot change; Ctrl-C is none. The directory is not there where the recipe could not be built."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -9,10 +11,10 @@ import attrs
 import pluggy
 
 from ..errors import suggestion
-from . import deprecations, hookspecs
+from . import hookspecs
 from .attribution import PluginError, running
 from .entry_points import Origin
-from .spec import ComponentSpec
+from .spec import API, OLDEST, ComponentSpec
 
 #: The one hook that is a question; all others are told something.
 QUESTION = "ibllm_components"
@@ -59,7 +61,7 @@ def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[C
     gave = f"{point.value}: ibllm_components gave"
     if not answers:
         raise PluginError(f"{gave} None, expected an iterable of ComponentSpec")
-    function = host.hook.ibllm_components.get_hookimpls()[0].function
+    code = inspect.unwrap(host.hook.ibllm_components.get_hookimpls()[0].function).__code__
     for spec in answers[0]:
         if not isinstance(spec, ComponentSpec):
             raise PluginError(f"{gave} {spec!r}, expected a ComponentSpec")
@@ -67,7 +69,9 @@ def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[C
             wanted, words = (int, "an integer") if name == "api" else (str, "a string")
             if not isinstance(value, wanted) or isinstance(value, bool) or value == "":
                 raise PluginError(f"{gave} {spec.kind}.{spec.name} with {name} = {value!r}, expected {words}")
-        deprecations.check_api(spec, function)
+        if OLDEST <= spec.api < API:
+            told = f"{spec.kind}.{spec.name} was written for version {spec.api} of the plugin interface, which is still accepted; write it for {API}"
+            warnings.warn_explicit(told, hookspecs.PluginDeprecationWarning, code.co_filename, code.co_firstlineno)
         yield spec
 
 

@@ -8,7 +8,7 @@ import attrs
 
 #: The version of the plugin interface this core speaks. A spec that asks for a newer one is refused by name.
 API = 1
-#: The oldest version that is still accepted; a spec older than `API` gets a warning (`ibllm_core.host.deprecations`).
+#: The oldest version that is still accepted; a spec older than `API` gets a warning (`ibllm_core.host.hookspecs.PluginDeprecationWarning`).
 OLDEST = 1
 
 

@@ -14,9 +14,9 @@ import attrs
 
 from ..errors import nearest
 from ..host import packaged
-from .locate import Path, dotted, locate, split_key
+from .locate import Path, Place, dotted, locate, split_key
 from .mistakes import Mistakes
-from .schema import FORMAT, SECTIONS, Place, Seeds
+from .schema import FORMAT, SECTIONS, Seeds
 from .words import keys, listing, show
 
 #: Keys that no override may set.

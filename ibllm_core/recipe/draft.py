@@ -12,15 +12,15 @@ import attrs
 
 from ..errors import UserError, nearest
 from ..host import packaged
+from ..host.attribution import PluginError
+from ..host.figures import Figure, Mark
 from ..host.manager import Manager, UnknownComponent
-from ..host.options import Config, LossConfig, MetricConfig
+from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 from ..host.spec import KINDS
-from .answers import check_answers
-from .dependencies import Dependency
 from .document import Document
-from .locate import Path
+from .locate import Dependency, Path, Place
 from .mistakes import Mistakes
-from .schema import PARTS, Component, Place, Recipe
+from .schema import PARTS, PLAYERS, Component, Recipe
 from .structure import structure
 from .words import article, keys, listing, show
 
@@ -201,3 +201,43 @@ def switches(config: Config, ability: str) -> list[str]:
                 if ability in attrs.evolve(config, **{field.name: type(off)(1)}).provides():
                     found.append(f"{key} = true" if off is False else f"{key} > 0")
     return found
+
+
+def check_answers(config: Config) -> None:
+    """What a config says of itself is asked once while a recipe is read; afterwards the core relies on it. What a method raises passes.
+
+    Raises:
+        PluginError: an answer is not what `ibllm_core.host.options` says.
+    """
+    for name in ("provides", "needs"):
+        found = getattr(config, name)()
+        _expect(_all(str, found, (frozenset, set)), f"{name}()", found, "a frozenset of strings")
+    if isinstance(config, LossConfig):
+        players, terms = config.players(), config.terms()
+        _expect(_all(str, players) and set(players) <= set(PLAYERS), "players()", players, f"a tuple of {' and '.join(PLAYERS)}")
+        _expect(_all(str, terms), "terms()", terms, "a tuple of strings")
+    if isinstance(config, MetricConfig):
+        figures, marks = config.figures(), config.marks()
+        _expect(_all(Figure, figures), "figures()", figures, "a tuple of Figure")
+        _expect(_all(Mark, marks), "marks()", marks, "a tuple of Mark")
+    if isinstance(config, DatasetConfig):
+        splits, shape = config.splits(), config.image_shape
+        described = isinstance(splits, Mapping) and _all(str, (*splits, *splits.values())) and "train" in splits
+        _expect(described, "splits()", splits, "a table of strings by name with 'train': split → what it holds")
+        validated, reported = config.validation_split(), config.reported_splits()
+        _expect(validated in splits, "validation_split()", validated, f"one of {', '.join(splits)}")
+        others = [split for split in splits if split != validated]
+        known = _all(str, reported) and set() < set(reported) <= set(others)
+        _expect(known, "reported_splits()", reported, f"a tuple of {', '.join(others)}")
+        first = config.primary_split()
+        _expect(first in reported, "primary_split()", first, f"one of {', '.join(reported)}")
+        _expect(_all(int, shape) and len(shape) == 3 and min(shape) > 0, "image_shape", shape, "a tuple (c, h, w)")
+
+
+def _all(cls: type, found: Any, holders: Any = tuple) -> bool:
+    return isinstance(found, holders) and all(isinstance(entry, cls) for entry in found)
+
+
+def _expect(right: bool, what: str, found: object, expected: str) -> None:
+    if not right:
+        raise PluginError(f"its {what} gave {found!r}, expected {expected}")

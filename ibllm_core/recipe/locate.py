@@ -1,4 +1,4 @@
-"""Key paths of a TOML file, and the line of each. Torch-free.
+"""Where things stand: key paths of a TOML file and the line of each; files, folders and runs that a recipe names. Torch-free.
 
 tomllib gives lines for syntax errors only. But a statement of TOML ends at the first line break where it can be read by itself: so a file is read statement
 by statement.
@@ -6,15 +6,69 @@ by statement.
 
 from __future__ import annotations
 
+import pathlib
 import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
+from ..errors import nearest
+
 #: A key path: names of tables and keys, numbers of array elements.
 Path = tuple[str | int, ...]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where something stands: ``file:line`` and the key path; for an override, ``--set KEY=VALUE`` and line 0."""
+
+    file: str
+    line: int
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@attrs.frozen
+class Dependency:
+    """A file, a folder or a run that an option names.
+
+    Attributes:
+        path: the option's key path.
+        kind: as in `ibllm_core.host.options.option`.
+        where: the file or folder itself.
+        weights: of a run whose weights are taken, which: ``best`` or ``raw``.
+        place: where the recipe says it.
+    """
+
+    path: Path
+    kind: str
+    where: pathlib.Path
+    weights: str
+    place: Place
+
+    def lacks(self) -> tuple[str, str, str] | None:
+        """What is wrong, what would be right, and what was probably meant; None where it is there."""
+        exists = {"file": self.where.is_file, "folder": self.where.is_dir, "run": self.where.is_dir}.get(self.kind, self.where.exists)
+        if not exists():
+            parent = self.where.parent
+            near = nearest(self.where.name, [path.name for path in parent.iterdir()] if parent.is_dir() else ())
+            return f"there is no {self.kind} {self.where}", f"the path of a {self.kind} that is there", near and str(parent / near)
+        if self.kind == "run" and not (self.where / "recipe.toml").is_file():
+            return f"{self.where} is no run: it holds no recipe.toml", "the directory of a run", ""
+        what, held = ("checkpoint", "checkpoints/step-*") if self.weights == "raw" else ("model", "model")
+        if self.kind == "run" and not any(self.where.glob(f"{held}/weights.safetensors")):
+            return (
+                f"the run {self.where} has no {what} yet",
+                'a run that is done, or weights = "raw" for those of its newest checkpoint',
+                "",
+            )
+        return None
 
 
 def dotted(path: Path) -> str:

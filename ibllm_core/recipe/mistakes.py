@@ -8,7 +8,7 @@ from typing import NoReturn
 import attrs
 
 from ..errors import UserError
-from .schema import Place
+from .locate import Place
 
 
 @attrs.frozen(kw_only=True)

@@ -17,10 +17,11 @@ from ..host.spec import KINDS
 from .checks import check_all
 from .document import Document, read
 from .draft import Draft, parts_reached, players_of
+from .locate import Place
 from .mistakes import Mistakes
 from .resolve import to_toml
-from .schema import PART, PLAYERS, SECTIONS, Place, PlayerEntry, Plugins, Recipe, Section, Seeds, Stage, sections
-from .words import article, keys, listing, show
+from .schema import PLAYERS, SECTIONS, PlayerEntry, Plugins, Recipe, Seeds, Stage
+from .words import PART, Section, article, keys, listing, sections, show
 
 C = TypeVar("C", bound=Config)
 

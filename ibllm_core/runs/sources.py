@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import Notice, UserError
 from ..host.entry_points import file_of
 from ..host.manager import manager
-from ..recipe.dependencies import Dependency
+from ..recipe.locate import Dependency
 from ..recipe.schema import Recipe
 
 #: Folders whose packages are installed: their version says what they are.

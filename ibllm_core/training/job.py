@@ -20,8 +20,8 @@ from ..contracts import Report, check
 from ..errors import Notice, UserError
 from ..host.attribution import communicating, explained
 from ..model.compute import arithmetic, precision_of
-from ..recipe.changes import changes
 from ..recipe.locate import dotted
+from ..recipe.resolve import changes
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, remove, write_json, write_text
 from ..runs.glossary import Glossary

@@ -12,12 +12,13 @@ import re
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ibllm_core.errors import Notice, UserError, suggestion, system_error
-from ibllm_core.host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, identity, origin_of, summary_of
+from ibllm_core.host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, file_of, identity, origin_of
 from ibllm_core.host.entry_points import registered as entry_points
 from ibllm_core.host.output import lost
 
@@ -71,7 +72,7 @@ class Commands(click.Group):
         for title, table in (("Commands", ours), ("Commands of other packages", others)):
             rows = []
             for name, points in table.items():
-                said = [summary_of(points[0].value)] if len(points) == 1 else []
+                said = [_summary(points[0].value)] if len(points) == 1 else []
                 if table is others:
                     said += [f"from {_from(points)}", *(["(not available: ibllm has this name)"] if name in ours else [])]
                 rows.append((name, " ".join([*said, *(f"(blocked by {BLOCK}={block})" for block in map(block_of, points) if block)])))
@@ -192,3 +193,15 @@ def _report(error: Exception) -> int:
             place = traceback.format_exc()
         click.echo(f"internal error: {text}\n{place}", err=True)
     return 1
+
+
+def _summary(value: str) -> str:
+    """The first sentence of what a module says of itself, read without importing it; a leading command (```ibllm run``: ``) is left out."""
+    import ast
+
+    try:
+        text = ast.get_docstring(ast.parse(Path(file_of(value)).read_bytes())) or ""
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    sentence = re.match(r"(?:``ibllm [^`]*``: *)?(.*?[.!?](?=\s|$)|.*)", text)
+    return sentence[1][:1].upper() + sentence[1][1:] if sentence else ""

@@ -130,7 +130,7 @@ def _page(found: Manager, kind: str, name: str) -> str:
 
 def _capabilities(found: Manager, kind: str, name: str, config: type[Config]) -> list[tuple[str, str]]:
     """What the component provides and needs with its default options."""
-    from ibllm_core.recipe.answers import check_answers
+    from ibllm_core.recipe.draft import check_answers
 
     with found.blamed(kind, name, "the config"):
         default = config()

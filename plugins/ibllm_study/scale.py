@@ -8,8 +8,9 @@ import attrs
 
 from ibllm_core.host.options import Config
 from ibllm_core.recipe.document import Document
+from ibllm_core.recipe.locate import Place
 from ibllm_core.recipe.resolve import options
-from ibllm_core.recipe.schema import Place, Ramp, Recipe, Stage, Weight
+from ibllm_core.recipe.schema import Ramp, Recipe, Stage, Weight
 
 
 def scaled(recipe: Recipe, factor: float, place: Place) -> Document:

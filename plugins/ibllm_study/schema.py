@@ -11,7 +11,7 @@ import attrs
 
 from ibllm_core.host.options import Config, option
 from ibllm_core.recipe.document import Document
-from ibllm_core.recipe.schema import Place
+from ibllm_core.recipe.locate import Place
 from ibllm_core.recipe.words import written
 
 from .budget import Budget

@@ -23,7 +23,7 @@ from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
 from ibllm_core.host.spec import KINDS
 from ibllm_core.recipe import schema
-from ibllm_core.recipe.schema import Section
+from ibllm_core.recipe.words import Section
 from ibllm_core.runs.directory import RunDirectory
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -127,12 +127,12 @@ def test_splits_of_every_dataset_are_described():
 
 
 def undocumented(hook: plugin_reference.Hook) -> list[str]:
-    """What a hook's docstring does not say."""
+    """What is not said of a hook."""
     told = (hookspecs.__doc__ or "").partition("Args:")[2]
     return [
         *([] if hook.summary.endswith(".") else ["a first sentence"]),
         *(argument for argument in hook.arguments if f"    {argument}: " not in told),
-        *([] if re.search(r"^Example.*::\n\n    \S", hook.doc, re.MULTILINE) else ["an example"]),
+        *([] if all(hook.example) else ["an example"]),
     ]
 
 
@@ -145,6 +145,7 @@ def test_every_hook_is_documented(hook: plugin_reference.Hook):
     assert generated._text(hook.summary) in row
     assert all(f"`{argument}`" in row for argument in hook.arguments)
     assert undocumented(hook) == []
+    assert f"\n```python\n{hook.example[1]}\n```\n" in text
 
 
 def test_a_hook_that_is_not_documented_is_noticed(monkeypatch: pytest.MonkeyPatch):

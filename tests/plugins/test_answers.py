@@ -24,7 +24,7 @@ from ibllm_core.interfaces.reporting import Metric
 from ibllm_core.model import build
 from ibllm_core.model.evaluation import Evaluation, evaluate
 from ibllm_core.recipe import Recipe, load
-from ibllm_core.recipe.answers import check_answers
+from ibllm_core.recipe.draft import check_answers
 from ibllm_core.recipe.mistakes import RecipeErrors
 from ibllm_core.training.events import Bus, RunClosed
 from ibllm_core.training.job import Job

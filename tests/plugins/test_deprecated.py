@@ -8,10 +8,9 @@ from typing import Any
 import pluggy
 import pytest
 
-from ibllm_core.host import deprecations as deprecated
-from ibllm_core.host import hookspecs
+from ibllm_core.host import hookspecs, loading
 from ibllm_core.host import manager as plugins
-from ibllm_core.host.deprecations import PluginDeprecationWarning, retires
+from ibllm_core.host.hookspecs import PluginDeprecationWarning, retires
 from ibllm_core.host.manager import PluginError
 
 HOOK = "from ibllm_core.host.hookspecs import hookimpl\n\n\n@hookimpl\ndef {name}({arguments}):\n    return []\n"
@@ -58,7 +57,7 @@ def test_a_retired_argument(site, spec) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_an_interface_that_is_accepted_for_a_while(site, source, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    for module in (deprecated, plugins):
+    for module in (loading, plugins):
         monkeypatch.setattr(module, "API", 3)
         monkeypatch.setattr(module, "OLDEST", 2)
     for api, name in ((1, "gone"), (2, "late"), (3, "new")):
@@ -72,7 +71,7 @@ def test_an_interface_that_is_accepted_for_a_while(site, source, monkeypatch: py
 
 
 def test_what_was_warned_of_is_not_lost_where_the_plugin_fails(site) -> None:  # type: ignore[no-untyped-def]
-    warn = "import warnings\nfrom ibllm_core.host.deprecations import retires\nwarnings.warn(retires('this', 'do that', 2))\n1 / 0\n"
+    warn = "import warnings\nfrom ibllm_core.host.hookspecs import retires\nwarnings.warn(retires('this', 'do that', 2))\n1 / 0\n"
     site.install("late", {"late": "late_plugin"}, {"late_plugin": warn}, version="1.2")
     found, [(message, _, line)] = told(site)
     assert (found.rows()[0].status, line) == ("error", 3)
@@ -91,7 +90,7 @@ def test_the_command_line_shows_it_with_its_place(site, monkeypatch: pytest.Monk
 
     site.install("late", {"late": "late_plugin"}, {"late_plugin": HOOK.format(name="ibllm_old", arguments="")})
     script = (
-        "import pluggy, sys\nfrom ibllm_core.host import hookspecs\nfrom ibllm_core.host.deprecations import retires\n"
+        "import pluggy, sys\nfrom ibllm_core.host import hookspecs\nfrom ibllm_core.host.hookspecs import retires\n"
         "def ibllm_old(): pass\n"
         "hookspecs.ibllm_old = hookspecs.hookspec(ibllm_old, warn_on_impl=retires('ibllm_old', 'leave it out', 2))\n"
         "from ibllm_cli.main import main\nsys.exit(main(['plugins', '--json']))"

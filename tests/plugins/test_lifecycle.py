@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +39,7 @@ SETS = (
     "evaluation.samples=1",
     "trackers.tensorboard=false",
 )
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "hooks.py"
 LIFECYCLE = [name for name in hook_names() if name != QUESTION]
 
 
@@ -70,14 +70,6 @@ def train(folder: Path, *sets: str) -> dict[str, Any]:
     return info
 
 
-def example(hook: str) -> str:
-    """The code of a hook's example."""
-    text = inspect.getdoc(getattr(hookspecs, hook)) or ""
-    found = re.search(r"^Example, [^\n]*::\n\n((?:    [^\n]*\n|\n)+)", text + "\n", re.MULTILINE)
-    assert found, f"{hook} has no example"
-    return "from ibllm.plugin import ComponentSpec, hookimpl\n" + textwrap.dedent(found[1])
-
-
 def recorder(*hooks: str, body: str = "pass") -> str:
     """A plugin that writes down what it is told, in the order of the calls."""
     lines = ["import json", "from ibllm_core.host.hookspecs import hookimpl", "CALLS = []"]
@@ -102,7 +94,8 @@ def test_every_argument_of_a_hook_is_described_once_for_all(hook: str) -> None:
 
 
 def test_the_examples_do_what_they_say(installed, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
-    installed("\n".join(map(example, LIFECYCLE)))
+    head, _, *others = EXAMPLES.read_text(encoding="utf-8").split("\n\n\n# ")  # the first is ibllm_components
+    installed("\n\n\n# ".join([head, *others]))
     with warnings.catch_warnings():
         warnings.simplefilter("error", Notice)  # an example that raises would be contained
         train(tmp_path / "run", WATCHER)
