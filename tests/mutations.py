@@ -100,7 +100,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an average that restarts",
-        "ibllm_core/model/average.py",
+        "ibllm_core/model/players.py",
         "self.steps[owner] += 1",
         "self.steps[owner] = 1",
         ("tests/training/test_average.py", "tests/training/test_stage.py"),

@@ -13,10 +13,9 @@ from torch import Tensor
 from ..errors import UserError
 from ..host.attribution import building
 from ..model import build
-from ..model.average import Average
 from ..model.cycle import Cycle, Watch
 from ..model.model import Model
-from ..model.players import Player
+from ..model.players import Average, Player
 from ..model.shares import Ranks
 from ..model.stage import StageTrainer
 from ..recipe.schema import Recipe, Stage, place_of

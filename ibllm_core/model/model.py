@@ -100,18 +100,6 @@ class Model(nn.Module):
         c, h, w = self.image_shape
         return np.concatenate(drawn) if drawn else np.zeros((0, h, w, c), np.uint8)
 
-    def reconstruct(self, images: Pixels, *, batch: int = 128) -> tuple[Pixels, npt.NDArray[np.int64]]:
-        """Images (b h w c) uint8 through the image tokenizer and back: what is left of them, and their ids (b m)."""
-        self._check_images(images)
-        tokenizer = cast(ImageTokenizer, self.part("image_tokenizer"))
-        if not len(images):
-            rows, columns = tokenizer.grid
-            return images.copy(), np.zeros((0, rows * columns), np.int64)
-        with self.inference():
-            ids = [tokenizer.encode(to_images(images[rows]).to(self.device)) for rows in _slices(len(images), batch)]
-            pixels = [to_pixels(tokenizer.decode(some)) for some in ids]
-        return np.concatenate(pixels), torch.cat(ids).cpu().numpy()
-
     def caption(
         self,
         images: Pixels,

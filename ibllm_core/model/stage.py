@@ -18,10 +18,9 @@ from ..interfaces.optimisation import EvaluationWeights, Iteration
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage, Validation
 from . import build
-from .average import Average
 from .cycle import Watch
 from .model import Model
-from .players import MODEL, Player, make_players, pack_optimizer, set_trainable, unpack_optimizer
+from .players import MODEL, Average, Player, make_players, pack_optimizer, set_trainable, unpack_optimizer
 from .shares import Ranks, Shares
 
 #: The turns of an iteration in their order: a player's name, and the losses that it plays.

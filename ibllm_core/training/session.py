@@ -15,10 +15,9 @@ from ..interfaces.image import Discriminator
 from ..interfaces.loss import CriticLoss
 from ..interfaces.reporting import Metric
 from ..model import build
-from ..model.average import Average
 from ..model.compute import prepare
 from ..model.evaluation import Evaluation, evaluate
-from ..model.players import MODEL
+from ..model.players import MODEL, Average
 from ..model.stage import StageTrainer
 from ..recipe.checks import unshared
 from ..recipe.schema import Init, Recipe, Stage

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from ibllm.plugin import Context, Metric
+from ibllm.plugin import Context, ImageTokenizer, Metric, Model, to_images, to_pixels
 from ibllm_tokens.config import ReconstructionMetricConfig
 
 if TYPE_CHECKING:
@@ -27,6 +28,19 @@ def perplexity(ids: npt.NDArray[np.int64]) -> float:
     return float(np.exp(-(frequencies * np.log(frequencies)).sum()))
 
 
+def reconstruct(model: Model, images: npt.NDArray[np.uint8], batch: int = 128) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Images (b h w c) through the model's image tokenizer and back: what is left of them, and their ids (b m)."""
+    tokenizer = cast(ImageTokenizer, model.part("image_tokenizer"))
+    if not len(images):
+        rows, columns = tokenizer.grid
+        return images.copy(), np.zeros((0, rows * columns), np.int64)
+    with model.inference():
+        shares = [images[start : start + batch] for start in range(0, len(images), batch)]
+        ids = [tokenizer.encode(to_images(share).to(model.device)) for share in shares]
+        pixels = [to_pixels(tokenizer.decode(some)) for some in ids]
+    return np.concatenate(pixels), torch.cat(ids).cpu().numpy()
+
+
 class ReconstructionMetric(Metric):
     """The mean over images of `psnr`, and `perplexity` over all their tokens."""
 
@@ -34,5 +48,5 @@ class ReconstructionMetric(Metric):
         pass
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
-        images, ids = evaluation.model.reconstruct(evaluation.real, batch=evaluation.batch)
+        images, ids = reconstruct(evaluation.model, evaluation.real, evaluation.batch)
         return {"reconstruction_psnr": float(psnr(evaluation.real, images).mean()), "code_perplexity": perplexity(ids)}

@@ -24,7 +24,7 @@ from ibllm_core.host.options import Config, LossConfig
 from ibllm_core.interfaces.batch import Batch, collate
 from ibllm_core.interfaces.tokenizer import Tokenizer
 from ibllm_core.model import build
-from ibllm_core.model.average import Average
+from ibllm_core.model.players import Average
 from ibllm_core.model.shares import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load

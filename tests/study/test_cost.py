@@ -16,7 +16,7 @@ from ibllm_core.contracts import Report, check
 from ibllm_core.contracts.inputs import fabricate
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.model import build
-from ibllm_core.model.average import Average
+from ibllm_core.model.players import Average
 from ibllm_core.model.shares import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import Recipe, load

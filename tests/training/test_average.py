@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ibllm_core.model.average import Average
+from ibllm_core.model.players import Average
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training import checkpoints
 from ibllm_core.training.job import Job

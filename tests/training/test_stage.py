@@ -14,7 +14,7 @@ from ibllm_testing.waiting import Waited, nothing_waits
 from torch import Tensor
 
 from ibllm_core.errors import Notice
-from ibllm_core.model.average import Average
+from ibllm_core.model.players import Average
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.feeding import Feeder
