@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import ibllm
+from ibllm.glossary import Glossary
 from ibllm_core.host.options import DatasetConfig
 from ibllm_core.recipe import load
-from ibllm_core.runs.glossary import Glossary
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "measured"

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
 import socket
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from ..errors import Notice, UserError, system_error, writing
+from ..errors import UserError, system_error, writing
 
 if TYPE_CHECKING:
     from ..recipe.schema import Recipe
@@ -167,24 +163,6 @@ class RunDirectory:
         """Takes away what `create` made, of a run that could not begin: the next try finds the directory as it was."""
         for path in (self.checkpoints, self.recipe, self / "run.json"):
             remove(path)
-
-    def load(self, sets: Sequence[str] = ()) -> Recipe:
-        """The recipe as it was resolved, with overrides. Raises `UserError`, with what to install, where a plugin of the run is not there.
-
-        What the recipe names and has moved together with the run is found beside it, and told; the recipe's source keeps what it says.
-        """
-        from .provenance import load_recorded
-
-        info, moved = self.info(), {}
-        for key, (there, beside) in info.get("paths", {}).items():
-            here = os.path.abspath(self.path / beside)
-            if not os.path.exists(there) and os.path.exists(here):
-                moved[key] = (there, here)
-                warnings.warn(Notice(f"{self.path}: {key} = {there} is not there; {here} is used"), stacklevel=2)
-        found = (f"{key}={json.dumps(here, ensure_ascii=False)}" for key, (_, here) in moved.items())
-        recipe = load_recorded(self.recipe, info, str(self.path), (*found, *sets))
-        source = functools.reduce(lambda text, pair: text.replace(pair[1], pair[0]), moved.values(), recipe.source)
-        return attrs.evolve(recipe, source=source) if moved else recipe
 
     def info(self) -> dict[str, Any]:
         """What run.json says; empty where there is none. Raises `UserError` where it is damaged."""

@@ -24,9 +24,8 @@ from ..recipe.locate import dotted
 from ..recipe.resolve import changes
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, remove, write_json, write_text
-from ..runs.glossary import Glossary
 from ..runs.model_folder import save_model
-from ..runs.provenance import provenance
+from ..runs.provenance import meanings, provenance
 from ..runs.sources import goes_on
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
@@ -154,7 +153,7 @@ class Job:
                 self._made = True
                 for name, tokenizer in session.tokenizers.items():
                     write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
-            record = self._record(session, report) if report is not None else Glossary.of(self.recipe).record()
+            record = self._record(session, report) if report is not None else meanings(self.recipe)
             if self._changes:
                 record |= self._changed(session.step)
             record |= {**self._sources, "status": "running", "stages": session.records, "notices": session.notices}
@@ -273,7 +272,7 @@ class Job:
                 for one in recipe.dependencies
                 if all(isinstance(step, str) for step in one.path)
             },
-            **Glossary.of(recipe).record(),
+            **meanings(recipe),
             "hooks": session.bus.record(),
             "parts": [
                 {"part": name, "component": str(recipe.parts[name]), "parameters": sum(p.numel() for p in part.parameters())}

@@ -47,7 +47,9 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe as it was resolved when the run started."""
-        return self.directory.load()
+        from .opening import load_run
+
+        return load_run(self.directory)
 
     @cached_property
     def results(self) -> dict[str, float]:
@@ -153,7 +155,8 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
     from ibllm_core.model import build
     from ibllm_core.model.compute import choose_device, choose_precision
     from ibllm_core.runs.model_folder import WEIGHTS, not_finite, of, read_weights
-    from ibllm_core.runs.provenance import load_recorded
+
+    from .opening import load_recorded
 
     weights = read_weights(folder / WEIGHTS)
     if recipe is None:

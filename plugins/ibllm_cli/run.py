@@ -74,7 +74,7 @@ def _tell(job: Job, results: Mapping[str, float]) -> None:
     """What listeners have to say (the table of figures), else the figures, a line each; where everything is, and what to do next."""
     from rich.console import Console
 
-    from ibllm_core.runs.glossary import Glossary
+    from ibllm.glossary import Glossary
 
     recipe, path = job.recipe, job.directory.path
     glossary = Glossary.of(recipe)
@@ -93,6 +93,7 @@ def _tell(job: Job, results: Mapping[str, float]) -> None:
 
 def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], resume: bool) -> tuple[Recipe, Path]:
     """The recipe and its run directory: of a directory that is resumed, the recipe that it holds, with `sets` laid over."""
+    from ibllm.opening import load_run
     from ibllm_core.recipe import load
 
     again = recipe.is_dir()
@@ -104,7 +105,7 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
         raise UserError(f"nothing to resume: {directory} is no run directory")
     if again and (run_dir is not None or seed is not None):
         raise UserError("a run goes on in its directory, with its seed: --run-dir and --seed do not go with resuming a run directory")
-    return RunDirectory(directory).load(sets) if resolved is None else resolved, directory
+    return load_run(RunDirectory(directory), sets) if resolved is None else resolved, directory
 
 
 def interruptible(job: Job) -> AbstractContextManager[None]:

@@ -19,7 +19,7 @@ from ibllm_core.host.attribution import WrongAnswer, explained
 from ibllm_core.interfaces.loss import Loss
 from ibllm_core.model import build
 from ibllm_core.runs.directory import RunDirectory, write_json
-from ibllm_core.runs.glossary import Glossary
+from ibllm_core.runs.provenance import meanings
 from ibllm_core.training.events import Bus, Listener, Measuring, Prepared, Rehearsed
 from ibllm_core.training.loop import validate
 from ibllm_core.training.measuring import measure
@@ -76,7 +76,7 @@ def _rehearse(session: Session, most: int) -> None:
                 validate(played, stage, watched, played.trainer(stage))
         results, measured, panels = measure(played)
         write_json(played.directory.results, results)
-        played.directory.update(name=recipe.name, status="running", metrics=measured, **Glossary.of(recipe).record())
+        played.directory.update(name=recipe.name, status="running", metrics=measured, **meanings(recipe))
         session.bus.emit(Rehearsed(played.directory.path, panels))
 
 

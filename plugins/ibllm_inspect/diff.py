@@ -44,8 +44,9 @@ def _sources(first: Path, second: Path, after: Recipe) -> list[str]:
 
 def _load(path: Path, sets: tuple[str, ...] = ()) -> Recipe:
     """The recipe of a run directory, or the one that the path itself is."""
+    from ibllm.opening import load_run
     from ibllm_core.recipe import load
     from ibllm_core.runs.directory import RunDirectory
 
     directory = RunDirectory(path)
-    return directory.load(sets) if directory.recipe.is_file() else load(path, sets)
+    return load_run(directory, sets) if directory.recipe.is_file() else load(path, sets)

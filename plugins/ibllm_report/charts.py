@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
+from ibllm.glossary import Glossary
 from ibllm_core.host.figures import Figure
-from ibllm_core.runs.glossary import Glossary
 
 from .files import Object, RunFiles, objects
 from .plots import MARKERS, Band, Plot, Series, lines, stages

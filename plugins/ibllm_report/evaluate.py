@@ -35,12 +35,12 @@ def command(
         if name not in opened.recipe.metrics:
             raise UserError(f"--without {name}: the run has no such metric; {suggestion(name, opened.recipe.metrics)}")
     recipe = attrs.evolve(opened.recipe, metrics={name: one for name, one in opened.recipe.metrics.items() if name not in away})
+    from ibllm.glossary import Glossary
     from ibllm_core.host.attribution import naming
     from ibllm_core.host.output import stdout_to_stderr
     from ibllm_core.model.build import build_metrics
     from ibllm_core.model.compute import arithmetic
     from ibllm_core.model.evaluation import evaluate, records
-    from ibllm_core.runs.glossary import Glossary
 
     from .files import described
 

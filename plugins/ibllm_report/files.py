@@ -11,9 +11,10 @@ from typing import Any
 
 import attrs
 
+from ibllm.glossary import Glossary
+from ibllm.opening import load_run
 from ibllm_core.errors import UserError
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.runs.glossary import Glossary
 
 from .results import is_number
 
@@ -113,7 +114,7 @@ def glossary_of(directory: RunDirectory, info: Object) -> Glossary:
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
     try:
-        return Glossary.of(directory.load())
+        return Glossary.of(load_run(directory))
     except (UserError, OSError):
         return Glossary()
 

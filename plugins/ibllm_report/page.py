@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 
+from ibllm.glossary import Glossary
 from ibllm.units import readable, readable_bytes
 from ibllm_core.runs.directory import write_text
-from ibllm_core.runs.glossary import Glossary
 
 from . import charts, sample_cards
 from .files import Object, RunFiles, described, objects, read

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ibllm_core.runs.glossary import Glossary
+from ibllm.glossary import Glossary
 
 from .results import Cell, table
 

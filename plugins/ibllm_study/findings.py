@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ibllm.glossary import Glossary
 from ibllm_core.errors import UserError, suggestion
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.runs.glossary import Glossary
 from ibllm_report.files import glossary_of
 from ibllm_report.results import ITEMS, is_number, split_of
 
@@ -191,6 +191,7 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findi
     Raises:
         UserError: a path is no run directory, two runs are the same, nothing is to be compared, or no run has the figure.
     """
+    from ibllm.opening import load_run
     from ibllm_core.recipe.resolve import resolved
     from ibllm_inspect.differences import differences
 
@@ -198,7 +199,7 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findi
     for directory in directories:
         if not directory.recipe.is_file():
             raise UserError(f"{directory.path} is no run directory: it holds no recipe.toml")
-    recipes = [directory.load() for directory in directories]
+    recipes = [load_run(directory) for directory in directories]
     seeds = _seeds(paths, recipes)
     groups: dict[str, list[int]] = {}
     for number, recipe in enumerate(recipes):

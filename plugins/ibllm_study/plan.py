@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from ibllm.glossary import Glossary
 from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
@@ -18,7 +19,6 @@ from ibllm_core.recipe.locate import key_path
 from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing
-from ibllm_core.runs.glossary import Glossary
 from ibllm_core.runs.sources import sources
 from ibllm_inspect.differences import differences
 

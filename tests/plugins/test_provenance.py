@@ -11,6 +11,7 @@ import pytest
 from ibllm_study.findings import from_runs
 from ibllm_testing.fixtures import run_command
 
+from ibllm.opening import load_run
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.entry_points import BLOCK
@@ -71,13 +72,13 @@ def test_a_missing_package_is_named_whatever_else_is_wrong(others, site, source,
     if others == "blocked":
         monkeypatch.setenv(BLOCK, "tensorboard")
     with pytest.raises(UserError, match=WANTED):
-        RunDirectory(run).load()
+        load_run(RunDirectory(run))
 
 
 def test_a_package_that_is_here_and_broken_says_why(install, run):
     install("ver-met", "2.0", head="1 / 0\n")
     with pytest.raises(UserError, match="ZeroDivisionError") as caught:
-        RunDirectory(run).load()
+        load_run(RunDirectory(run))
     assert "pip install 'ver-met" not in str(caught.value)
 
 
@@ -85,10 +86,10 @@ def test_the_same_package_is_no_news_and_another_version_is(install, run):
     install("ver-met", "2.0")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert RunDirectory(run).load().name == "tiny"
+        assert load_run(RunDirectory(run)).name == "tiny"
     (run / "run.json").write_text((run / "run.json").read_text().replace("2.0", "1.5"))
     with pytest.warns(Notice, match=r"was made with ver-met==1\.5 \(here: 2\.0\); figures may differ"):
-        RunDirectory(run).load()
+        load_run(RunDirectory(run))
 
 
 def test_an_option_that_the_installed_version_has_not_got(install, run):
@@ -96,7 +97,7 @@ def test_an_option_that_the_installed_version_has_not_got(install, run):
     recipe = run / "recipe.toml"
     recipe.write_text(recipe.read_text().replace('use = "met"', 'use = "met", depth = 2'))
     with pytest.raises(UserError, match=r"metrics\.met\.depth: unknown key") as caught:
-        RunDirectory(run).load()
+        load_run(RunDirectory(run))
     assert str(caught.value).endswith(
         f"{run} was made with ver-met==2.0 (here: 1.0). To have what it was made with: pip install 'ver-met==2.0'"
     )
@@ -107,7 +108,7 @@ def test_another_package_that_offers_the_component_is_no_replacement(install, ru
     with pytest.raises(
         UserError, match=r"metric\.met of ver-met==2\.0 \(here new-met==3\.1 offers one of that name: .*pip install 'ver-met==2\.0'"
     ):
-        RunDirectory(run).load()
+        load_run(RunDirectory(run))
 
 
 def test_another_package_beside_the_blocked_one_is_a_warning(install, run, monkeypatch):
@@ -115,7 +116,7 @@ def test_another_package_beside_the_blocked_one_is_a_warning(install, run, monke
     install("new-met", "3.1")
     monkeypatch.setenv(BLOCK, "ver_met")
     with pytest.warns(Notice, match=r"was made with metric\.met of ver-met==2\.0 \(here: of new-met==3\.1\); figures may differ"):
-        RunDirectory(run).load()
+        load_run(RunDirectory(run))
 
 
 @pytest.mark.parametrize("command", ["diff", "compare"])

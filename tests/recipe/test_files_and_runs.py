@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ibllm_cli.main import main
 
+from ibllm.opening import load_run
 from ibllm_core.host import packaged
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
@@ -72,7 +73,7 @@ def test_a_run_records_where_its_files_are_and_opens_without_them(project: Path,
     (project / "captions.txt").unlink()
     shutil.move(tmp_path / "run", tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
-    opened = RunDirectory(tmp_path / "moved").load()
+    opened = load_run(RunDirectory(tmp_path / "moved"))
     assert opened.unpaired["text"].config.path == str(project / "captions.txt")
     assert opened.source == recipe.source
 
@@ -85,7 +86,7 @@ def test_a_run_of_0_1_that_recorded_a_relative_path_is_read_as_it_was(
     directory.create(recipe)
     directory.recipe.write_text(recipe.source.replace(str(project / "captions.txt"), "captions.txt"))
     monkeypatch.chdir(project)
-    assert directory.load().unpaired["text"].config.path == str(project / "captions.txt")
+    assert load_run(directory).unpaired["text"].config.path == str(project / "captions.txt")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ibllm.opening import load_run
 from ibllm_core.errors import Notice
 from ibllm_core.recipe import load
 from ibllm_core.recipe.locate import dotted
@@ -38,16 +39,16 @@ def run(tmp_path: Path) -> RunDirectory:
 def test_what_moved_with_it_is_found_and_told_and_its_source_stays(run: RunDirectory, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        before = run.load()
+        before = load_run(run)
     (tmp_path / "here").rename(tmp_path / "there")
     with pytest.warns(
         Notice, match=f"data.path = {tmp_path}/here/data/captions.csv is not there; {tmp_path}/there/data/captions.csv is used"
     ):
-        after = RunDirectory(tmp_path / "there" / "a run").load()
+        after = load_run(RunDirectory(tmp_path / "there" / "a run"))
     assert Path(after.data.config.path) == tmp_path / "there" / "data" / "captions.csv"  # type: ignore[attr-defined]
     assert after.source == before.source
 
 
 def test_data_that_are_where_they_were_are_taken_from_there(run: RunDirectory, tmp_path: Path) -> None:
     run.path.rename(tmp_path / "elsewhere")
-    assert Path(RunDirectory(tmp_path / "elsewhere").load().data.config.path) == tmp_path / "here" / "data" / "captions.csv"  # type: ignore[attr-defined]
+    assert Path(load_run(RunDirectory(tmp_path / "elsewhere")).data.config.path) == tmp_path / "here" / "data" / "captions.csv"  # type: ignore[attr-defined]

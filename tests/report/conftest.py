@@ -12,8 +12,8 @@ import pytest
 from ibllm_report import render
 from PIL import Image
 
+from ibllm.glossary import Glossary
 from ibllm_core.host.figures import NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, Mark
-from ibllm_core.runs.glossary import Glossary
 
 HOSTILE = "<script>alert(1)</script>&\"'$x_1$"
 

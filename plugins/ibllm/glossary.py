@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import attrs
 
-from ..host.figures import Figure, Mark
-from ..host.options import DatasetConfig, MetricConfig
-from ..recipe.schema import Recipe
+from ibllm_core.host.figures import Figure, Mark
+from ibllm_core.recipe.schema import Recipe
+from ibllm_core.runs.provenance import meanings
 
 #: What every stage measures of itself.
 LOSS = Figure("loss", meaning="The stage's own loss on held-out data.", better="lower")
@@ -32,18 +32,11 @@ class Glossary:
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
         """What the components of a recipe say."""
-        metrics = [metric.config for metric in recipe.metrics.values() if isinstance(metric.config, MetricConfig)]
-        data = recipe.data.config if isinstance(recipe.data.config, DatasetConfig) else None
-        return cls(
-            figures={figure.name: figure for config in metrics for figure in config.figures()},
-            splits=data.splits() if data else {},
-            marks={mark.name: mark for config in metrics for mark in config.marks()},
-            primary=data.primary_split() if data else "",
-        )
+        return cls.read(meanings(recipe))
 
     @classmethod
     def read(cls, info: Mapping[str, Any]) -> Self:
-        """What run.json keeps (`record`). Raises `KeyError` where it keeps nothing."""
+        """What run.json keeps (`ibllm_core.runs.provenance.meanings`). Raises `KeyError` where it keeps nothing."""
         return cls(
             figures={name: Figure(name, **entry) for name, entry in info["figures"].items()},
             splits=dict(info["splits"]),
@@ -52,7 +45,7 @@ class Glossary:
         )
 
     def record(self) -> dict[str, Any]:
-        """For run.json: name → what is said of it."""
+        """What `read` takes: name → what is said of it."""
         figures, marks = ({entry.pop("name"): entry for entry in map(attrs.asdict, of.values())} for of in (self.figures, self.marks))
         return {"figures": figures, "splits": dict(self.splits), "marks": marks, "primary_split": self.primary}
 
