@@ -7,9 +7,11 @@ hold no model (but `Prepared` and `NotFinite`), their figures are read-only, and
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,6 @@ import attrs
 from ..errors import Notice, UserError, nearest, system_error
 from ..host.attribution import cause
 from ..interfaces.reporting import Panel, Panels
-from .clock import Clock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,6 +218,39 @@ class Listener:
                 guess = nearest(name, EVENTS)
                 raise UserError(f"{type(self).__name__}.{name}: there is no such event" + (f"; did you mean {guess}?" if guess else ""))
             yield EVENTS[name], name, getattr(self, name)
+
+
+class Clock:
+    """Counts every moment for the innermost `timed` around it, and for that alone: a listener's time is not its stage's."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._within: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Within, time counts for `name`."""
+        self.read()
+        self._within.append(name)
+        try:
+            yield
+        finally:
+            self.read()
+            self._within.pop()
+
+    def read(self) -> dict[str, float]:
+        """Name → seconds so far; listeners (``GROUP/NAME``) stand last."""
+        now = time.perf_counter()
+        if self._within:
+            self._seconds[self._within[-1]] += now - self._since
+        self._since = now
+        return dict(sorted(self._seconds.items(), key=lambda item: "/" in item[0]))
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Counts the seconds of an earlier part of the run, too."""
+        for name, spent in seconds.items():
+            self._seconds[name] += spent
 
 
 class Bus:
