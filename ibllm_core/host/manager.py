@@ -7,24 +7,30 @@ for something it might have given. Nothing is ever decided by load order: what t
 from __future__ import annotations
 
 import functools
+import inspect
 import pkgutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import pluggy
 
 from ..errors import UserError, nearest, suggestion
+from . import hookspecs
 from .attribution import Fault, PluginError, remedy, running
 from .entry_points import BLOCK, PLUGINS, Origin, blocked_names, file_of, origin_of, registered, tools_by_name
-from .loading import Plugin, load
 from .spec import API, KINDS, OLDEST, ComponentSpec
 
 if TYPE_CHECKING:
     from .options import Config
 
 __all__ = ["Manager", "PluginError", "Row", "UnknownComponent", "manager", "require_kind"]
+
+#: The one hook that is a question; all others are told something.
+QUESTION = "ibllm_components"
 
 
 class UnknownComponent(UserError):
@@ -36,6 +42,16 @@ class UnknownComponent(UserError):
         unknown = f"no {kind} is called {name!r}" + (f"; did you mean {guess!r}?" if guess else ".")
         there = f"There are: {', '.join(known)}." if known else f"No plugin offers any {kind}."
         super().__init__(" ".join((unknown, there, *hints)))
+
+
+@attrs.frozen
+class Plugin:
+    """A loaded plugin: `specs` are its components, `hooks` the names of the lifecycle hooks it implements, called through `host`."""
+
+    origin: Origin
+    host: pluggy.PluginManager
+    specs: tuple[ComponentSpec, ...]
+    hooks: tuple[str, ...]
 
 
 @attrs.frozen
@@ -59,11 +75,6 @@ class Row:
     file: str = ""
     hooks: tuple[str, ...] = ()
     api: int = 0
-
-    @property
-    def source(self) -> str:
-        """Distribution and version."""
-        return f"{self.distribution} {self.version}"
 
     @property
     def label(self) -> str:
@@ -198,7 +209,7 @@ class Manager:
                 status, help_ = "error", f"uninstall all but one ({BLOCK}={name} leaves all out)"
             else:
                 try:
-                    plugin = self._plugins[name] = load(alike[0], origins[0])
+                    plugin = self._plugins[name] = _load_one(alike[0], origins[0])
                     for spec in plugin.specs:
                         claims.setdefault((spec.kind, spec.name), []).append((spec, plugin.origin))
                     if plugin.specs:
@@ -238,6 +249,56 @@ def manager(block: Iterable[str] = ()) -> Manager:
 @functools.cache
 def _manager(block: frozenset[str]) -> Manager:
     return Manager(block)
+
+
+def _load_one(point: metadata.EntryPoint, origin: Origin) -> Plugin:
+    """Loads one plugin, in a pluggy manager of its own, so that every answer is that plugin's. Raises `Fault` for whatever goes wrong."""
+    with running(origin, importing=point.value):
+        plugin = point.load()
+        host = pluggy.PluginManager(hookspecs.PROJECT)
+        host.add_hookspecs(hookspecs)
+        try:
+            host.register(plugin, point.name)
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"{point.value}: {' '.join(str(error).split())}") from error
+        implemented = host.get_hookcallers(plugin) or []
+        _check_hooks(point, implemented)
+        names = {caller.name for caller in implemented if caller.has_spec()}
+        return Plugin(origin, host, tuple(_specs(point, host)) if QUESTION in names else (), tuple(sorted(names - {QUESTION})))
+
+
+def _check_hooks(point: metadata.EntryPoint, callers: list[pluggy.HookCaller]) -> None:
+    """Raises `PluginError` for a hook that is not known here, unless it is marked as one that another ibllm may have."""
+    if not callers:
+        raise PluginError(f"{point.value} implements no hook (is @hookimpl missing?)")
+    unknown = sorted(c.name for c in callers if not c.has_spec() and not all(impl.optionalhook for impl in c.get_hookimpls()))
+    if unknown:
+        newer = "If a newer ibllm has it, upgrade ibllm or mark it @hookimpl(optionalhook=True)"
+        raise PluginError(f"{point.value} implements an unknown hook {unknown[0]!r}; {suggestion(unknown[0], hook_names())} {newer}")
+
+
+def _specs(point: metadata.EntryPoint, host: pluggy.PluginManager) -> Iterator[ComponentSpec]:
+    answers = host.hook.ibllm_components()  # pluggy leaves an answer of None out
+    gave = f"{point.value}: ibllm_components gave"
+    if not answers:
+        raise PluginError(f"{gave} None, expected an iterable of ComponentSpec")
+    code = inspect.unwrap(host.hook.ibllm_components.get_hookimpls()[0].function).__code__
+    for spec in answers[0]:
+        if not isinstance(spec, ComponentSpec):
+            raise PluginError(f"{gave} {spec!r}, expected a ComponentSpec")
+        for name, value in attrs.asdict(spec).items():
+            wanted, words = (int, "an integer") if name == "api" else (str, "a string")
+            if not isinstance(value, wanted) or isinstance(value, bool) or value == "":
+                raise PluginError(f"{gave} {spec.kind}.{spec.name} with {name} = {value!r}, expected {words}")
+        if OLDEST <= spec.api < API:
+            told = f"{spec.kind}.{spec.name} was written for version {spec.api} of the plugin interface, which is still accepted; write it for {API}"
+            warnings.warn_explicit(told, hookspecs.PluginDeprecationWarning, code.co_filename, code.co_firstlineno)
+        yield spec
+
+
+def hook_names() -> list[str]:
+    """All hooks there are."""
+    return sorted(name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_"))
 
 
 def _fault(spec: ComponentSpec, origin: Origin) -> tuple[str, str]:

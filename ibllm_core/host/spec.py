@@ -18,22 +18,17 @@ class Kind:
 
     Attributes:
         name: as written in a spec.
-        where: ``module:Class`` of the abstract part, in `ibllm_core.interfaces`.
+        interface: ``module:Class`` of the abstract part.
         summary: one line for tables.
         axes: the interface's inputs and outputs in einops notation.
         role: ``part`` (belongs to the model), or where else a recipe may name it.
     """
 
     name: str
-    where: str
+    interface: str
     summary: str
     axes: str = ""
     role: str = "part"
-
-    @property
-    def interface(self) -> str:
-        """``module:Class`` of the abstract part."""
-        return f"ibllm_core.interfaces.{self.where}"
 
 
 _ENCODED = "tokens (b n d), mask (b n), pooled (b d)"
@@ -53,7 +48,7 @@ _ALL = (
     Kind("procedure", "optimisation:Procedure", "how an iteration is played", role="procedure"),
     Kind("tracker", "reporting:Tracker", "where figures are written", role="tracker"),
 )
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
+KINDS: Mapping[str, Kind] = {kind.name: attrs.evolve(kind, interface=f"ibllm_core.interfaces.{kind.interface}") for kind in _ALL}
 
 
 @attrs.frozen

@@ -251,14 +251,11 @@ def stages_name_the_losses(draft: Draft) -> None:
         draft.say(("losses", loss), "the loss is in no stage", "its name in stages.NAME.losses", hint=hint)
 
 
-def losses_are_played_by_whom_they_name(draft: Draft) -> None:
+def losses_fit(draft: Draft) -> None:
+    """The player that a loss names plays it; a composite's terms are plain and do not stand beside it, to count twice; a balance steers a composite."""
     for name, entry in draft.recipe.losses.items():
         if entry.player is not None and entry.player not in (players := players_of(draft, name)):
             draft.say(("losses", name, "player"), f"{entry.component.use} is not played by the {entry.player}", " or ".join(players))
-
-
-def composites_fit(draft: Draft) -> None:
-    """A composite's terms are plain losses that do not stand beside it, where they would count twice; a balance steers a composite."""
     plain = [loss for loss in draft.names("losses") if not terms_of(draft, loss)]
     for loss, term in ((one, term) for one in draft.recipe.losses for term in terms_of(draft, one)):
         said_by = next((key for key, value in draft.table("losses", loss).items() if value == term and key != "use"), "use")
@@ -352,8 +349,7 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     batches_can_be_shared,
     unpaired_data_fit,
     stages_name_the_losses,
-    losses_are_played_by_whom_they_name,
-    composites_fit,
+    losses_fit,
     losses_train_something,
     trained_parts_have_a_loss,
     parts_are_trained_before,

@@ -16,8 +16,7 @@ import attrs
 from ..errors import Notice, writing
 from ..host.attribution import Fault, running
 from ..host.entry_points import LISTENERS, OURS, block_of, origin_of
-from ..host.loading import Plugin
-from ..host.manager import manager
+from ..host.manager import Plugin, manager
 from ..host.output import stdout_to_stderr
 from ..interfaces.reporting import Panel, Tracker
 from ..model import build

@@ -80,7 +80,7 @@ def _table(rows: Iterable[Row]) -> str:
     rows = list(rows)
     usable = [row for row in rows if row.status == "ok"]
     width = max((len(row.name) for row in usable), default=0)
-    room = max(20, shutil.get_terminal_size((120, 24)).columns - width - max((len(row.source) for row in usable), default=0) - 6)
+    room = max(20, shutil.get_terminal_size((120, 24)).columns - width - max((len(_source(row)) for row in usable), default=0) - 6)
     lines: list[str] = []
 
     def section(title: str, about: str, found: Iterable[str], colour: str | None = None) -> None:
@@ -89,12 +89,12 @@ def _table(rows: Iterable[Row]) -> str:
 
     for kind in KINDS.values():
         own = (row for row in usable if row.kind == kind.name)
-        section(kind.name, kind.summary, (f"  {row.name:<{width}}  {shorten(row.summary, room):<{room}}  {row.source}" for row in own))
-    hooks = {row.plugin: f"  {row.plugin} of {row.source}: {', '.join(row.hooks)}" for row in usable if row.hooks}
+        section(kind.name, kind.summary, (f"  {row.name:<{width}}  {shorten(row.summary, room):<{room}}  {_source(row)}" for row in own))
+    hooks = {row.plugin: f"  {row.plugin} of {_source(row)}: {', '.join(row.hooks)}" for row in usable if row.hooks}
     section("lifecycle hooks", "called in runs that name the plugin", hooks.values())
     for title, status, colour in (("failed to load or cannot be used", "error", "red"), ("blocked", "blocked", "yellow")):
         ill = (row for row in rows if row.status == status)
-        section(title, "", (f"  {row.label} of {row.source}: {'; '.join(filter(None, (row.error, row.remedy)))}" for row in ill), colour)
+        section(title, "", (f"  {row.label} of {_source(row)}: {'; '.join(filter(None, (row.error, row.remedy)))}" for row in ill), colour)
     return "\n".join(lines).lstrip("\n") or "no plugins are installed"
 
 
@@ -137,3 +137,7 @@ def _capabilities(found: Manager, kind: str, name: str, config: type[Config]) ->
         check_answers(default)
         provides, needs = default.provides(), default.needs()
     return [(title, ", ".join(sorted(words)) or "nothing") for title, words in (("provides", provides), ("needs", needs))]
+
+
+def _source(row: Row) -> str:
+    return f"{row.distribution} {row.version}"

@@ -15,8 +15,7 @@ from ibllm_cli.main import main
 
 from ibllm_core.errors import Notice
 from ibllm_core.host import manager as plugins
-from ibllm_core.host.attribution import ComponentFailed, WrongAnswer, explained, naming
-from ibllm_core.host.loading import PluginError
+from ibllm_core.host.attribution import ComponentFailed, PluginError, WrongAnswer, explained, naming
 from ibllm_core.host.options import DatasetConfig
 from ibllm_core.interfaces.batch import take
 from ibllm_core.interfaces.dataset import Dataset, Samples

@@ -8,7 +8,7 @@ from typing import Any
 import pluggy
 import pytest
 
-from ibllm_core.host import hookspecs, loading
+from ibllm_core.host import hookspecs
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.hookspecs import PluginDeprecationWarning, retires
 from ibllm_core.host.manager import PluginError
@@ -57,9 +57,8 @@ def test_a_retired_argument(site, spec) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_an_interface_that_is_accepted_for_a_while(site, source, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    for module in (loading, plugins):
-        monkeypatch.setattr(module, "API", 3)
-        monkeypatch.setattr(module, "OLDEST", 2)
+    monkeypatch.setattr(plugins, "API", 3)
+    monkeypatch.setattr(plugins, "OLDEST", 2)
     for api, name in ((1, "gone"), (2, "late"), (3, "new")):
         site.install(name, {name: f"{name}_plugin"}, {f"{name}_plugin": source(name=name, api=api)})
     found, [(message, file, line)] = told(site)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from ibllm_core.errors import Notice
 from ibllm_core.host import hookspecs
 from ibllm_core.host import manager as plugins
-from ibllm_core.host.loading import QUESTION, hook_names
+from ibllm_core.host.manager import QUESTION, hook_names
 from ibllm_core.recipe import Recipe, load
 from ibllm_core.recipe.mistakes import RecipeErrors
 from ibllm_core.training.job import Interrupted, Job
