@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from ..errors import UserError
@@ -325,11 +324,6 @@ class Cycle:
         """Forgets what the critic saw: from one player's turn to the next its weights change."""
         self._seen = {}
         self._passes.clear()
-
-    def score_twice_differentiable(self, y: Tensor, z: Latent, critic: str = "discriminator") -> Tensor:
-        """As `score`, for penalties: fused attention has no second derivative on a CPU, so the plain kernel is used."""
-        with sdpa_kernel(SDPBackend.MATH):
-            return self.score(y, z, critic)
 
     def value(self, name: str) -> Tensor:
         """The value () of the model's loss `name`, computed once for this batch."""

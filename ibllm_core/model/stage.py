@@ -54,10 +54,9 @@ class StageTrainer:
         self.recipe, self.stage, self.model, self.losses, self.average, self.ranks = recipe, stage, model, losses, average, ranks
         set_trainable(model, stage.train)
         self.players = make_players(recipe, stage, model, losses)
-        self.procedure = build.build_procedure(recipe, stage)
+        self.procedure, self._schedule = build.build_procedure(recipe, stage), build.build_schedule(recipe, stage)
         self.validation = ValidationState()
         self.step = 0
-        self._schedule = build.build_schedule(recipe, stage)
         used = build.losses_with_terms(recipe, tuple(stage.losses))
         self._trained = [*(f"parts.{part}" for part in stage.train), *(f"losses.{loss}" for loss in used)]
         self.statistics: list[str] | None = None

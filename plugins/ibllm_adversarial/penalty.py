@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import attrs
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ibllm.plugin import Context, CriticLoss, Cycle, Latent, at_least_float32
 from ibllm_adversarial.config import GradientPenaltyConfig, MatchingAwarePenaltyConfig
@@ -19,7 +20,9 @@ def score_gradients(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = (
     """
     y, z = _leaf(y), attrs.evolve(z.detach(), **{form: _leaf(getattr(z, form)) for form in forms})
     wanted = [y, *(getattr(z, form) for form in forms)]
-    scores = cycle.score_twice_differentiable(y, z)
+    # Fused attention has no second derivative on a CPU, so the plain kernel is used.
+    with sdpa_kernel(SDPBackend.MATH):
+        scores = cycle.score(y, z)
     # No item's score depends on another's, so one backward pass gives every item its own gradient.
     total = scores.flatten(1).mean(1).sum() if scores.dim() > 1 else scores.sum()
     found = torch.autograd.grad(total, wanted, create_graph=True, allow_unused=bool(forms))
