@@ -49,15 +49,14 @@ class Document:
         return value
 
     def put(self, path: tuple[str, ...], value: Any, place: Place) -> None:
-        """Writes a value at a key path."""
+        """Writes a value at a key path, in place of what stood there."""
         table = self.data
         for depth, step in enumerate(path[:-1], 1):
-            if not isinstance(table.get(step), dict):
-                table[step] = {}
+            table[step] = dict(table[step]) if isinstance(table.get(step), dict) else {}  # a copy: a value put earlier is its owner's
             self.places.setdefault(path[:depth], place)
             table = table[step]
         table[path[-1]] = value
-        self.places[path] = place
+        self.places = {at: said for at, said in self.places.items() if at[: len(path)] != path} | {path: place}
 
 
 def read(path: str | os.PathLike[str], sets: Iterable[str], mistakes: Mistakes, over: Iterable[Document] = ()) -> Document:
@@ -157,7 +156,7 @@ def _check_formats(layers: Sequence[Document], mistakes: Mistakes) -> None:
 
 def _overrides(file: str, sets: Iterable[str], mistakes: Mistakes) -> Document:
     """All ``KEY=VALUE`` as one document, so that their order does not matter; of one key given twice the last counts."""
-    document = Document(file=file)
+    document, found = Document(file=file), list[tuple[tuple[str, ...], str, Place]]()
     for text in sets:
         place, split = Place(file=f"--set {text}", line=0, key=""), split_key(text)
         if split is None:
@@ -165,7 +164,9 @@ def _overrides(file: str, sets: Iterable[str], mistakes: Mistakes) -> Document:
         elif split[0][0] in OF_FILES:
             mistakes.add(place, f"{split[0][0]} belongs into a file", "any other key")
         else:
-            document.put(split[0], _value(split[1]), place)
+            found.append((*split, place))
+    for path, value, place in sorted(found, key=lambda one: len(one[0])):  # a table first, then what is said of its keys
+        document.put(path, _value(value), place)
     return document
 
 
@@ -189,7 +190,8 @@ def _overlay(old: dict[str, Any], new: dict[str, Any], path: Path, base: Documen
         if not (table and isinstance(before, dict) and value.get("use", before.get("use")) == before.get("use")):
             old[key] = {} if table else value
             kept = {at: place for at, place in base.places.items() if at[: len(here)] != here}
-            base.places = kept | {at: place for at, place in upper.places.items() if at[: len(here)] == here}
+            said = {at: place for at, place in upper.places.items() if at[: len(here)] == here}
+            base.places = kept | {here: upper.place(*here)} | said  # a key of an inline table has no place of its own: that of its table
         if table:
             _overlay(old[key], value, here, base, upper, mistakes)
 

@@ -12,6 +12,8 @@ from ibllm_cli.main import main
 from ibllm.opening import load_run
 from ibllm_core.host import packaged
 from ibllm_core.recipe import load
+from ibllm_core.recipe.document import Document
+from ibllm_core.recipe.locate import Place
 from ibllm_core.runs.directory import RunDirectory
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
@@ -48,6 +50,48 @@ def test_a_path_of_an_override_is_relative_to_the_working_directory(project: Pat
     other = tmp_path / "elsewhere" / "others.txt"
     other.write_text("a blue star\n")
     assert load(project / "mine.toml", ["unpaired.text.path=others.txt"]).unpaired["text"].config.path == str(other)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("override", ['unpaired.text={path="captions.txt"}', 'unpaired={text={path="captions.txt"}}'])
+def test_a_path_in_a_table_of_an_override_is_relative_to_the_working_directory(
+    project: Path, tmp_path: Path, override: str, inline: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if inline:
+        table = '{ use = "files", path = "captions.txt", holds = "captions" }'
+        (project / "mine.toml").write_text(f'extends = "{TINY}"\nunpaired = {{ text = {table} }}\n')
+    there = tmp_path / "elsewhere" / "captions.txt"
+    message = refused(capsys, project / "mine.toml", "--set", override)
+    assert f"--set {override}: unpaired.text.path: there is no file or folder" in message, "the recipe's own captions.txt is another file"
+    there.write_text("a blue star\n" * 40)
+    assert load(project / "mine.toml", [override]).unpaired["text"].config.path == str(there)
+
+
+def test_a_run_in_a_table_of_an_override_is_relative_to_the_working_directory(
+    project: Path, tmp_path: Path, pretended_run: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretended_run(project / "first")
+    child, override = project / "child.toml", 'model.text_decoder.init={run="first"}'
+    child.write_text('extends = "mine.toml"\n[model.text_decoder]\ninit = { run = "first" }\n')
+    assert f"--set {override}: model.text_decoder.init.run: there is no run" in refused(capsys, child, "--set", override)
+    run = pretended_run(tmp_path / "elsewhere" / "first")
+    init = load(child, [override]).model.parts["text_decoder"].init
+    assert init is not None and init.run == str(run)
+
+
+def test_a_path_in_an_inline_table_is_relative_to_the_file_that_says_it(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "below").mkdir()
+    child = project / "below" / "child.toml"
+    child.write_text('extends = "../mine.toml"\n\nunpaired.text = { path = "captions.txt" }\n')
+    assert f"{child}:3: unpaired.text.path: there is no file or folder" in refused(capsys, child)
+    shutil.copy(project / "captions.txt", child.parent)
+    assert load(child).unpaired["text"].config.path == str(child.parent / "captions.txt")
+    shutil.copy(project / "captions.txt", tmp_path / "elsewhere")
+    over = Document(str(tmp_path / "elsewhere" / "study.toml"))
+    over.put(("unpaired",), {"text": {"path": "captions.txt"}}, Place(file=over.file, line=7, key="unpaired"))
+    assert load(child, over=[over]).unpaired["text"].config.path == str(tmp_path / "elsewhere" / "captions.txt")
 
 
 def test_a_path_of_a_packaged_recipe_is_relative_to_the_working_directory(

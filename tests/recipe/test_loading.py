@@ -10,6 +10,8 @@ import pytest
 
 from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import Recipe, RecipeErrors, load, resolved
+from ibllm_core.recipe.document import Document
+from ibllm_core.recipe.locate import Place
 from ibllm_core.recipe.schema import SECTIONS, Init, Ramp, Seeds
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
@@ -65,8 +67,8 @@ def test_a_table_whose_component_changes_is_replaced_whole(read):
     assert changed.losses["penalty"].every == 1
 
 
-def test_the_order_of_overrides_does_not_matter(read):
-    sets = ("optimizer.use=sgd", "optimizer.momentum=0.25")
+@pytest.mark.parametrize("sets", [("optimizer.use=sgd", "optimizer.momentum=0.25"), ("optimizer.momentum=0.25", 'optimizer={use="sgd"}')])
+def test_the_order_of_overrides_does_not_matter(read, sets):
     first, second = read("", *sets), read("", *reversed(sets))
     assert first.players["model"].optimizer.config.momentum == 0.25
     assert resolved(first) == resolved(second)
@@ -98,6 +100,26 @@ def test_an_override_is_named_where_it_matters(read):
         read("", "stages.joint.steps=1.5")
     (mistake,) = caught.value.mistakes
     assert (str(mistake.place), mistake.place.key) == ("--set stages.joint.steps=1.5", "stages.joint.steps")
+
+
+def test_an_override_that_is_a_table_is_named_for_its_keys(read):
+    with pytest.raises(RecipeErrors) as caught:
+        read("", "stages.joint={steps=1.5}")
+    (mistake,) = caught.value.mistakes
+    assert (str(mistake.place), mistake.place.key) == ("--set stages.joint={steps=1.5}", "stages.joint.steps")
+
+
+def test_the_last_of_two_overrides_of_one_key_counts_whole(read):
+    recipe = read("", 'optimizer={use="adam",betas=[0,0.9]}', 'optimizer={use="sgd"}')
+    assert recipe.players["model"].optimizer.use == "sgd"
+
+
+def test_what_is_put_into_a_document_stays_as_its_owner_has_it():
+    table, place = {"a": 1}, Place(file="study.toml", line=1, key="data")
+    document = Document(file="study.toml")
+    document.put(("data",), table, place)
+    document.put(("data", "a"), 2, place)
+    assert (document.data, table) == ({"data": {"a": 2}}, {"a": 1})
 
 
 def test_false_takes_a_loss_out_of_every_stage(read):
