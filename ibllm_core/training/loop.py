@@ -91,7 +91,7 @@ def _diverged(session: Session, stage: Stage, trainer: StageTrainer, what: str) 
     session.ranks.wait()  # one that fails ends all, and the first process looks for the cause
     found = "; ".join(looked.findings) or "What gave the first one was not looked for"
     hint = "a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"
-    return Diverged(f"stage {stage.name}, step {step}: {what}. {found}; {hint}")
+    return Diverged(f"stage {stage.name}, step {step}: {what}. {found}, {hint}")
 
 
 def validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:

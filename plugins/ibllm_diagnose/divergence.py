@@ -30,8 +30,8 @@ class Divergence(Listener):
 
     def on_not_finite(self, event: NotFinite) -> None:
         found = first_wrong(event.session, event.stage, event.trainer)
-        nobody = "Every part and loss gives numbers where training stood before"
-        event.findings.append(f"{found}. If it is sound" if found else nobody)
+        nobody = "Every part and loss gives numbers where training stood before: most likely it diverged"
+        event.findings.append(f"{found}; if that is sound" if found else nobody)
 
 
 def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
@@ -52,7 +52,7 @@ def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:
                     trainer.look(feeder.make(step), _Search(session.recipe, caught))
             except _Found as found:
                 key, component, what = found.args
-                failed = ComponentFailed(component, key, f"{what} in step {step + 1}'s batch, with {origin}")
+                failed = ComponentFailed(component, key, f"{what} in the batch of the stage's step {step + 1}, with {origin}")
                 return f"The first that is not: {failed}"
             if time.perf_counter() > deadline:
                 break
@@ -66,7 +66,7 @@ def _sound_weights(session: Session) -> str:
     found, _ = checkpoints.newest(session.directory.checkpoints, session.flaws)
     if found is not None:
         session.take(found.tensors, found.state)
-        return f"the weights of step {found.state['global_step']}"
+        return f"the weights of the checkpoint after {found.state['global_step']} steps in all"
     with torch.device("cpu"):
         model = build.build_model(session.recipe, session.tokenizers, session.dataset.image_shape)
         losses = build.build_losses(session.recipe, tuple(session.losses), model)

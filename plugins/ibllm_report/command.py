@@ -16,13 +16,18 @@ def command(run: Path) -> int:
     """
     from ibllm_cli.terminal import shown
     from ibllm_core.errors import UserError, system_error
-    from ibllm_core.runs.directory import RunDirectory
+    from ibllm_core.runs.directory import RunDirectory, read_json
 
     from .page import render
 
     directory = RunDirectory(run)
     if not directory.recipe.is_file():
         raise UserError(f"{run} is no run directory: it holds no recipe.toml")
+    for name in ("run.json", "results.json"):
+        try:
+            read_json(directory / name)
+        except UserError as error:
+            click.echo(f"warning: {shown(error)}; the report is without it", err=True)
     try:
         click.echo(f"report   {shown(render(run))}")
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 import click
 
+from ibllm_cli.terminal import shown, typed
 from ibllm_core.errors import UserError, suggestion
 from ibllm_core.host.options import DatasetConfig
 
@@ -34,6 +35,11 @@ def command(
     for name in away:
         if name not in opened.recipe.metrics:
             raise UserError(f"--without {name}: the run has no such metric; {suggestion(name, opened.recipe.metrics)}")
+    if not opened.directory.model.is_dir():
+        words = ("ibllm", "run", run, "--resume", *(word for name in away for word in ("--set", f"metrics.{name}=false")))
+        raise UserError(
+            f"{shown(run)} has no trained model yet: it is {opened.info.get('status', 'not begun')}; go on with it: {typed(*words)}"
+        )
     recipe = attrs.evolve(opened.recipe, metrics={name: one for name, one in opened.recipe.metrics.items() if name not in away})
     from ibllm.glossary import Glossary
     from ibllm_core.host.attribution import naming

@@ -115,7 +115,7 @@ def with_loss(name: str) -> tuple[str, ...]:
             with_loss("gives-nan"),
             [
                 "loss/gives-nan, grad_norm/model is no longer a finite number",
-                "provided by gives-nan 1.2): its value is nan in step 2's batch",
+                "provided by gives-nan 1.2): its value is nan in the batch of the stage's step 2",
                 "upgrade it",
             ],
         ),

@@ -36,6 +36,17 @@ def stopped(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_what_is_not_trained_yet_is_not_measured_and_a_damaged_record_is_told(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(stopped), "--without", "scene"]) == 2
+    said = capsys.readouterr().err
+    assert f"has no trained model yet: it is interrupted; go on with it: ibllm run {stopped} --resume --set metrics.scene=false" in said
+    (stopped / "run.json").write_text("[]")
+    assert main(["report", str(stopped)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("warning: ")
+    assert "run.json is damaged: it holds list, not a JSON object; the report is without it" in said
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_without_a_metric_and_says_so(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     taken = ["--set=metrics.scene=false", "--set=trackers.tensorboard=false", "--set=evaluation.items=4"]
