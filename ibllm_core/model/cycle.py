@@ -331,8 +331,12 @@ class Cycle:
         assert isinstance(loss, Loss), f"{name} is no loss of the model"
 
         def compute() -> Tensor:
-            if isinstance(loss, WholeBatchLoss) and self._shares is not None:
-                return self._shares.compare(name, loss, self)
+            if isinstance(loss, WholeBatchLoss):
+                if self._shares is not None:
+                    return self._shares.compare(name, loss, self)
+                together = self.represented(name, loss)
+                with self.drawing(f"losses.{name}", "compare"):
+                    return loss.compare(together, self.rng("compare"))
             value = loss(self)
             if not loss.composite:
                 return self._share(name, value)
@@ -343,6 +347,15 @@ class Cycle:
             with self.drawing(f"losses.{name}", logged=f"loss/{name}"):
                 self._values[name] = self._watch.loss(name, compute)
         return self._values[name]
+
+    def represented(self, name: str, loss: WholeBatchLoss) -> Any:
+        """What the loss `name` compares of this batch; its dropout is the same whether this is the whole batch or a share."""
+
+        def compute() -> Any:
+            with self.drawing(f"losses.{name}", "represent", f"loss/{name}"):
+                return loss.represent(self)
+
+        return self.once(f"losses.{name}.represent", compute)
 
     def critic_value(self, name: str) -> Tensor:
         """The value () of the critic's loss `name`, computed anew."""

@@ -173,14 +173,14 @@ class Shares:
 
     def compare(self, name: str, loss: WholeBatchLoss, cycle: Cycle) -> Tensor:
         """The whole batch's value (); its gradients are this share's: their mean over all shares is the whole batch's."""
-        together, own = self.gather(name, lambda share: _represented(name, loss, share), cycle)
+        together, own = self.gather(name, lambda share: share.represented(name, loss), cycle)
         parameters = list(loss.parameters())
         if name not in self._compared:
-            self._compared[name] = self._compare(loss, together, parameters)
+            self._compared[name] = self._compare(name, loss, together, parameters)
         value, gradients, logged = self._compared[name]
         for what, told in logged:
             cycle.log(what, told)
-        live = tree_flatten(_represented(name, loss, cycle))[0]
+        live = tree_flatten(cycle.represented(name, loss))[0]
         pulled = value.new_zeros(())
         for number, (tensor, gradient) in enumerate(zip([*live, *parameters], gradients, strict=True)):
             if gradient is not None and tensor.requires_grad:
@@ -190,15 +190,15 @@ class Shares:
         return value + (pulled - pulled.detach())
 
     def _compare(
-        self, loss: WholeBatchLoss, together: Any, parameters: Sequence[Tensor]
+        self, name: str, loss: WholeBatchLoss, together: Any, parameters: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None], list[tuple[str, Tensor]]]:
         """The value, its gradients by each representation and parameter, and what was logged; in every rank the same."""
         rows, tree = tree_flatten(together)
         rows = [row.clone().requires_grad_(row.is_floating_point() and torch.is_grad_enabled()) for row in rows]
-        rng = Rng((*self._key, "compare"), self._numbers, self._model.device)
+        rng = Rng(self._key, self._numbers, self._model.device)
         logged: dict[str, list[Tensor]] = {}
-        with drawing_from(rng.fold("dropout")), logging(logged, "", self._model.device):
-            value = loss.compare(tree_unflatten(rows, tree), rng)
+        with drawing_from(rng.fold("dropout", f"losses.{name}", "compare", 1)), logging(logged, "", self._model.device):
+            value = loss.compare(tree_unflatten(rows, tree), rng.fold("compare"))
         wanted = [tensor for tensor in (*rows, *parameters) if tensor.requires_grad and value.requires_grad]
         found = iter(torch.autograd.grad(value, wanted, allow_unused=True) if wanted else ())
         said = [(what.removeprefix("/"), number) for what, numbers in logged.items() for number in numbers]
@@ -221,11 +221,3 @@ class Shares:
     def _cycle(self, number: int) -> Cycle:
         shares = self if self.count > 1 else None
         return Cycle(self._model, self._batches[number], self._losses, self._key, self._step, shares, self._watch, number)
-
-
-def _represented(name: str, loss: WholeBatchLoss, cycle: Cycle) -> Any:
-    def compute() -> Any:
-        with cycle.drawing(f"losses.{name}", "represent", f"loss/{name}"):
-            return loss.represent(cycle)
-
-    return cycle.once(f"losses.{name}.represent", compute)

@@ -16,6 +16,8 @@ from ibllm_testing import LossSuite, cover
 from ibllm_testing.inputs import Inputs, fabricate
 from torch import Tensor
 
+from ibllm.blocks.layers import Dropout
+from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.loss import WholeBatchLoss, log
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.model import shares as processes
@@ -101,22 +103,27 @@ def shared(m: Inputs, ranks: int, micro: int) -> list[list[Inputs]]:
     return [[m.take(*some.tolist()) for some in rows[rank * micro : (rank + 1) * micro]] for rank in range(ranks)]
 
 
-def made(suite: LossSuite, dtype: torch.dtype) -> tuple[Any, Any, Inputs]:
+def made(suite: LossSuite, dtype: torch.dtype, dropout: float = 0.0) -> tuple[Any, Any, Inputs]:
+    """The loss, a model whose encoders drop numbers of their latents, and a batch."""
     m = attrs.evolve(fabricate(suite.context(), ITEMS), numbers=np.arange(ITEMS))
-    cpu = torch.device("cpu")
-    return suite.make().to(dtype), suite.model(cpu).to(dtype), attrs.evolve(m, y=m.y.to(dtype))
+    loss, model = suite.make().to(dtype), suite.model(torch.device("cpu")).to(dtype)
+    drop = Dropout(dropout)
+    for encoder in ("text_encoder", "image_encoder"):
+        model.part(encoder).register_forward_hook(lambda _part, _given, z: Latent(drop(z.tokens), z.mask, drop(z.pooled)))
+    return loss, model, attrs.evolve(m, y=m.y.to(dtype))
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("name", SUITES)
-def test_gradients_are_those_of_the_whole_batch(name: str, two_ranks: Threads) -> None:
+def test_gradients_are_those_of_the_whole_batch(name: str, dropout: float, two_ranks: Threads) -> None:
     """To 1e-5 in float32: in 1, 3 and as many micro-batches as there are items, and in two ranks of two micro-batches each, of unequal shares."""
     suite = SUITES[name]()
-    loss, model, m = made(suite, torch.float32)
+    loss, model, m = made(suite, torch.float32, dropout)
     wanted = suite.played(loss, model, [m])
     others = {f"{micro} micro-batches": suite.played(loss, model, shared(m, 1, micro)[0]) for micro in (3, ITEMS)}
 
     def play(ranks: Ranks) -> dict[str, Tensor]:
-        loss, model, m = made(suite, torch.float32)
+        loss, model, m = made(suite, torch.float32, dropout)
         return suite.played(loss, model, shared(m, 2, 2)[ranks.rank], ranks, ITEMS)
 
     others |= {f"rank {rank} of 2": found for rank, found in enumerate(two_ranks.run(play))}
