@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import click
@@ -10,6 +12,9 @@ import click
 from ibllm_cli.terminal import shown, typed
 from ibllm_core.errors import UserError, suggestion
 from ibllm_core.host.options import DatasetConfig
+
+if TYPE_CHECKING:
+    from ibllm.api import Run
 
 
 @click.command(name="evaluate")
@@ -32,14 +37,7 @@ def command(
     for split in splits:
         if split not in known:
             raise UserError(f"no split {split!r} in {opened.recipe.data.use}; {suggestion(split, known)}")
-    for name in away:
-        if name not in opened.recipe.metrics:
-            raise UserError(f"--without {name}: the run has no such metric; {suggestion(name, opened.recipe.metrics)}")
-    if not opened.directory.model.is_dir():
-        words = ("ibllm", "run", run, "--resume", *(word for name in away for word in ("--set", f"metrics.{name}=false")))
-        raise UserError(
-            f"{shown(run)} has no trained model yet: it is {opened.info.get('status', 'not begun')}; go on with it: {typed(*words)}"
-        )
+    _require_model(opened, away)
     recipe = attrs.evolve(opened.recipe, metrics={name: one for name, one in opened.recipe.metrics.items() if name not in away})
     from ibllm.glossary import Glossary
     from ibllm_core.host.attribution import naming
@@ -86,3 +84,14 @@ def command(
             how.add_row(Text(name), Text(said, style="dim"))
         Console().print(results_table(results, Glossary.of(opened.recipe)), how)
     return 0
+
+
+def _require_model(run: Run, away: Iterable[str]) -> None:
+    """Raises `UserError`, with the command that goes on, where the run has not come to its end, and for a metric that it has not."""
+    for name in away:
+        if name not in run.recipe.metrics:
+            raise UserError(f"--without {name}: the run has no such metric; {suggestion(name, run.recipe.metrics)}")
+    if not run.directory.model.is_dir():
+        words = ("ibllm", "run", run.path, "--resume", *(word for name in away for word in ("--set", f"metrics.{name}=false")))
+        status = run.info.get("status", "not begun")
+        raise UserError(f"{shown(run.path)} has no trained model yet: it is {status}; go on with it: {typed(*words)}")
