@@ -41,7 +41,7 @@ def choose_device(wanted: str, local: int = 0, or_auto: bool = False) -> torch.d
     there, (kind, _, number) = devices(), wanted.partition(":")
     if wanted == "auto":
         kind = "cuda" if any(name.startswith("cuda:") for name in there) else "cpu"
-    name = "cpu" if kind == "cpu" and not number else f"{kind}:{number or local}"
+    name = f"{kind}:{number or local}" if number or kind in ("cuda", "xpu", "mps") or f"{kind}:{local}" in there else kind
     if name in there:
         return torch.device(name)
     if or_auto:

@@ -59,9 +59,11 @@ def goes_on(info: Mapping[str, Any], recipe: Recipe, what: str, accept: bool) ->
     """What is to be written into the run.json of a run that begins or goes on, given what it says.
 
     Raises:
-        UserError: the source, or a run that weights are taken from, is another one, and this was not accepted.
+        UserError: the source, or a run that weights are taken from, is another one, and this was not accepted. Runs started from may be gone.
     """
     now, before = sources(recipe), info.get("sources", {})
+    starts = {str(one.where) for one in recipe.dependencies if one.path[-2:] == ("init", "run")}
+    now |= {name: before[name] for name in starts & before.keys() if now.get(name) == "missing"}
     others = changed(before, now)
     if others and not accept:
         ways = "put it back, or go on with what is here now (--accept-code)"

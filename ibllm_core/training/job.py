@@ -138,6 +138,12 @@ class Job:
 
     def _begin(self, session: Session, resume: bool, found: Checkpoint | None, report: Report | None) -> None:
         """The weights to start from, the run directory, and its record: of what the contracts report, or (None) the one that is there."""
+        to_come = self.recipe.running()[0 if found is None else found.state["stage"] + (found.state["step"] > 0) :]
+        for one in self.recipe.dependencies if resume else ():
+            if one.path[-2:] == ("init", "run") and (lacks := one.lacks()):
+                if found is None if one.path[0] != "stages" else any(one.path[1] == stage.name for stage in to_come):
+                    raise UserError(f"{dotted(one.path)}: {lacks[0]}, and weights are still to be taken from it: put it back", one.place)
+                session.tell(f"{dotted(one.path)}: {lacks[0]}; the run goes on without it")
         if found is None:
             for init, parts in [(self.recipe.init, dict[str, str]()), *self.recipe.model.starts()]:
                 session.start_from(init, parts)

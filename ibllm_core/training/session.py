@@ -81,6 +81,8 @@ class Session:
         self.best: dict[str, Mapping[str, Tensor]] = {}
         self.records: list[dict[str, Any]] = []
         self.notices: list[str] = list(directory.info().get("notices", [])) if resume else []
+        if recipe.compute.device.partition(":")[0] not in ("auto", device.type):
+            self.tell(f"{directory.path} was made for the device {recipe.compute.device}, which is not here; {device} is used")
         self.step, self.strict = 0, True
 
     def trainer(self, stage: Stage) -> StageTrainer:

@@ -89,6 +89,11 @@ def test_a_device_that_is_not_here_is_named_with_those_that_are(two_cards, wante
         compute.choose_device(wanted)
 
 
+def test_no_number_is_invented_for_what_is_no_device(two_cards):
+    with pytest.raises(UserError, match=r"device 'banana': there is no banana here; there are: auto, cpu, cuda:0, cuda:1$"):
+        compute.choose_device("banana")
+
+
 def test_more_processes_than_cards_are_told_so(two_cards):
     with pytest.raises(UserError, match=re.escape("no cuda:2 here; there are: auto, cpu, cuda:0, cuda:1; this is process 2")):
         compute.choose_device("auto", local=2)
@@ -151,7 +156,7 @@ def test_a_device_may_be_asked_for(from_a_card, recwarn, capsys):
     assert not [warning for warning in recwarn if warning.category is Notice], "nothing is to be told"
     capsys.readouterr()
     assert main(["evaluate", str(from_a_card), "--device", "gpu"]) == 2
-    assert "device 'gpu': there is no gpu:0 here; there are: auto, cpu" in capsys.readouterr().err
+    assert "device 'gpu': there is no gpu here; there are: auto, cpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [(), ("--device", "cpu")])
@@ -164,12 +169,27 @@ def test_a_run_made_on_a_card_goes_on_on_a_cpu(from_a_card, tmp_path, arguments)
     assert (info["status"], info["hardware"]["device"], [one["device"] for one in info["hardware_before"]]) == ("done", "cpu", ["a card"])
 
 
+def test_a_recorded_device_that_is_not_here_is_told_once_and_kept(from_a_card, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(from_a_card, run)
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    info["hardware"]["device"] = "cpu"  # it has gone on here before: the hardware does not differ
+    (run / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    said = f"{run} was made for the device cuda:3, which is not here; cpu is used"
+    for _ in range(2):
+        shutil.rmtree(run / "checkpoints" / "step-0000002-end")
+        with pytest.warns(Notice) as told:
+            assert invoke("run", run, "--resume").return_value == 0
+        assert [str(one.message) for one in told].count(said) == 1
+        assert json.loads((run / "run.json").read_text(encoding="utf-8"))["notices"].count(said) == 1
+
+
 def test_a_new_run_wants_its_device_and_a_run_may_be_given_one(tmp_path, capsys):
     sets = [part for key in ("compute.device=cuda:9", *SHORT) for part in ("--set", key)]
     assert main(["run", str(TINY), "--run-dir", str(tmp_path / "a"), *sets]) == 2
     assert "device 'cuda:9': there is no cuda:9 here" in capsys.readouterr().err
     assert main(["run", str(TINY), "--run-dir", str(tmp_path / "b"), "--device", "tpu"]) == 2
-    assert "device 'tpu': there is no tpu:0 here; there are: auto, cpu" in capsys.readouterr().err
+    assert "device 'tpu': there is no tpu here; there are: auto, cpu" in capsys.readouterr().err
     assert not list(tmp_path.iterdir()), "nothing is half-written"
     run = ibllm.recipe(TINY, set=["compute.device=cuda:9", *SHORT]).run(tmp_path / "c", device="cpu")
     assert run.info["hardware"]["device"] == "cpu"

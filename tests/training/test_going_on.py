@@ -21,6 +21,7 @@ from ibllm_core.errors import Notice, UserError
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.runs.directory import Held, RunDirectory
 from ibllm_core.training import checkpoints
+from ibllm_core.training.job import Job
 
 from .conftest import TINY, invoke
 from .test_resume import interrupted
@@ -208,3 +209,29 @@ def test_a_directory_that_cannot_be_locked_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
     with pytest.raises(UserError, match=r"cannot write or lock .*run: No locks available"), RunDirectory(tmp_path / "run").held():
         pass
+
+
+def test_a_run_that_was_started_from_may_be_gone_unless_a_stage_still_starts_from_it(tiny: Any, tmp_path: Path) -> None:
+    run, teacher = tmp_path / "run", tmp_path / "teacher"
+    short = (*SETS, "stages.text.steps=1", "training.keep=9")
+    Job(tiny(*short), teacher).run()
+    start = f"{{ run = '{teacher}', parts = ['text_encoder'] }}"
+    starts = (f"model.text_encoder.init={start}", f"stages.image.init={start}")
+    Job(tiny(*short, "stages.image.steps=3", "stages.image.validate.every=0", *starts), run).run()
+    sources = record(run)["sources"]
+    early = shutil.copytree(run, tmp_path / "early")
+    for path, kept in ((run, ("step-0000001-end", "step-0000003")), (early, ("step-0000001-end",))):
+        for name in names(path).difference(kept):
+            shutil.rmtree(path / "checkpoints" / name)
+    teacher.rename(tmp_path / "gone")
+    error = invoke("run", early, "--resume").exception
+    assert isinstance(error, UserError)
+    assert f"stages.image.init.run: there is no run {teacher}, and weights are still to be taken from it: put it back" in str(error)
+    assert record(early)["sources"] == sources
+
+    with pytest.warns(Notice) as told:
+        assert invoke("run", run, "--resume").return_value == 0
+    for key in ("model.text_encoder", "stages.image"):
+        said = f"{key}.init.run: there is no run {teacher}; the run goes on without it"
+        assert [str(one.message) for one in told].count(said) == record(run)["notices"].count(said) == 1
+    assert record(run)["sources"] == sources, "what it was started from is still known by its hash"
