@@ -23,9 +23,13 @@ class Report:
     idle: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
-        """What is built or trained to no purpose, a line each."""
+        """What is built or trained to no purpose, and where that cannot be told, a line each."""
         idle = [f"{place_of(name)} is there, but no stage trains it, and no loss and no metric says that it uses it" for name in self.idle]
-        return [*(str(left) for row in self.stages for left in row.unreached), *idle]
+        uncounted = [row.stage for row in self.stages if row.flops is None]
+        unknown = [
+            f"stage {name}: a backward pass cannot be played on the meta device; what losses reach is not known" for name in uncounted
+        ]
+        return [*(str(left) for row in self.stages for left in row.unreached), *idle, *unknown]
 
     @property
     def parameters(self) -> int:

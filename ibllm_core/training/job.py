@@ -179,8 +179,9 @@ class Job:
         now = _hardware(session)
         before = self.directory.info().get("hardware", now)
         if before.get("device") != now["device"]:
-            text = f"{self.directory.path} was trained on {before.get('device')} so far and goes on on {now['device']}; figures may differ"
-            warnings.warn(Notice(text), stacklevel=2)
+            session.tell(
+                f"{self.directory.path} was trained on {before.get('device')} so far and goes on on {now['device']}; figures may differ"
+            )
         if before != now:
             self.directory.update(hardware=now, hardware_before=[*self.directory.info().get("hardware_before", []), before])
 

@@ -90,8 +90,8 @@ def _diverged(session: Session, stage: Stage, trainer: StageTrainer, what: str) 
     session.bus.emit(looked := NotFinite(stage, session, trainer))
     session.ranks.wait()  # one that fails ends all, and the first process looks for the cause
     found = "; ".join(looked.findings) or "What gave the first one was not looked for"
-    hint = "a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"
-    return Diverged(f"stage {stage.name}, step {step}: {what}. {found}, {hint}")
+    hint = "Where every part is sound, a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"
+    return Diverged(f"stage {stage.name}, step {step}: {what}. {found}. {hint}")
 
 
 def validate(session: Session, stage: Stage, plan: Validation, trainer: StageTrainer) -> bool:

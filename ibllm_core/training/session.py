@@ -158,12 +158,24 @@ class Session:
                 self.modules[owner].load_state_dict(own)
                 if steps := self.average.restart(owner):
                     self.tell(f"{what}: the average of {part}, over {steps} steps, begins anew at the weights that it is started from")
+                if words := self._other_words(init, part):
+                    self.tell(
+                        f"{what}: {part} has learned other words than the tokenizer {words} has here: its embeddings belong to others"
+                    )
             except RuntimeError as error:
                 if part != owner:
                     raise UserError(f"{what}: the weights of {part} do not fit this recipe's {part}: {error}") from error
                 self.tell(f"{what}: it has no weights that fit {owner}, whose own parameters stay as they are")
         if flaws := self.flaws(self.shared()):
             raise UserError(f"{what}: {flaws}")
+
+    def _other_words(self, init: Init, part: str) -> str:
+        """The name of a text part's tokenizer where the run that it is started from has one of that name with other words; else empty."""
+        for name, tokenizer in self.tokenizers.items() if part in self.model.tokenizers else ():
+            kept = Path(init.run) / ("checkpoints" if init.weights == "raw" else "model") / f"tokenizer-{name}.json"
+            if tokenizer is self.model.tokenizers[part] and kept.is_file() and kept.read_text(encoding="utf-8") != tokenizer.state():
+                return name
+        return ""
 
     def _weights_of(self, init: Init) -> Mapping[str, Tensor]:
         """The weights of another run's parts and losses."""

@@ -81,7 +81,10 @@ def _tell(job: Job, results: Mapping[str, float]) -> None:
     named = {key: (split, glossary.figure(name)) for key in results for split, _, name in [key.partition("/")]}
     lines = [f"{split}  {figure.full_label}: {figure.shown(results[key])}" for key, (split, figure) in named.items()]
     for said in job.closing or ["\n".join(lines)]:
-        Console().print(said, highlight=False, markup=False, soft_wrap=isinstance(said, str))
+        if isinstance(said, str):
+            click.echo(said)
+        else:
+            Console().print(said)
     for name in job.blocked:
         click.echo(f"no {name}: blocked")
     click.echo(f"figures  {shown(job.directory.results)}")

@@ -30,8 +30,8 @@ class Divergence(Listener):
 
     def on_not_finite(self, event: NotFinite) -> None:
         found = first_wrong(event.session, event.stage, event.trainer)
-        nobody = "Every part and loss gives numbers where training stood before: most likely it diverged"
-        event.findings.append(f"{found}; if that is sound" if found else nobody)
+        nobody = "Every part and loss gives numbers where training stood before"
+        event.findings.append(found or nobody)
 
 
 def first_wrong(session: Session, stage: Stage, trainer: StageTrainer) -> str:

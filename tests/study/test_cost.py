@@ -120,6 +120,7 @@ def test_what_the_meta_device_cannot_do_is_left_uncounted(monkeypatch: pytest.Mo
     assert report.training_flops(recipe) is None
     shown = invoke("check", TINY, *(word for text in PLAIN for word in ("--set", text))).output
     assert "The whole training: — FLOPs" in shown
+    assert "stage text: a backward pass cannot be played on the meta device; what losses reach is not known" in shown
 
 
 def test_check_shows_flops_an_item_and_of_the_training() -> None:

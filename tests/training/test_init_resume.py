@@ -11,7 +11,22 @@ import pytest
 from ibllm_core.recipe import load
 from ibllm_core.training.job import Job
 
+from .conftest import TINY
+
 pytestmark = pytest.mark.slow
+
+
+def test_weights_that_were_learned_with_other_words_are_told(finished: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(finished, tmp_path / "other")
+    (kept,) = (other / "model").glob("tokenizer-*.json")
+    words = json.loads(kept.read_text(encoding="utf-8"))
+    kept.write_text(json.dumps(words[::-1]), encoding="utf-8")
+    steps = [f"stages.{name}.steps={count}" for name, count in (("text", 1), ("image", 0), ("joint", 0))]
+    for run, told in ((finished, 0), (other, 2)):  # of both text parts
+        place = tmp_path / f"of-{run.name}"
+        Job(load(TINY, ["compute.device=cpu", "compute.threads=1", f"init={{ run = '{run}' }}", *steps]), place).run()
+        notices = json.loads((place / "run.json").read_text())["notices"]
+        assert len([text for text in notices if "has learned other words than the tokenizer" in text]) == told
 
 
 def test_it_still_starts_from_the_other_ones_weights(finished: Path, tmp_path: Path) -> None:
