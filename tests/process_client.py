@@ -11,7 +11,8 @@ HANDED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
 server = socket.socket(socket.AF_UNIX)
 server.connect(sys.argv[1])
 for number in HANDED_ON:
-    if signal.getsignal(number) is not signal.SIG_IGN:
+    # Who is started in a shell's background ignores SIGINT, until it says itself what that does, as ibllm and Python's tests of it do.
+    if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
         signal.signal(number, lambda caught, _: server.sendall(bytes([caught])))
 message = marshal.dumps((sys.argv[2:], os.getcwd(), dict(os.environ)))
 socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
