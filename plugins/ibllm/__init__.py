@@ -1,14 +1,26 @@
-"""The short name: ``import ibllm; ibllm.recipe("recipes/joint.toml").run()``, ``ibllm.open("runs/joint")``. Torch-free to import."""
+"""The short name: ``import ibllm; ibllm.recipe("recipes/joint.toml").run()``, ``ibllm.open("runs/joint")``.
 
-from ibllm.api import LoadedRecipe, open, recipe
+Torch-free to import, and what is asked for is imported then: every plugin imports this package on its way to `ibllm.plugin`.
+"""
 
-__all__ = ["LoadedRecipe", "open", "recipe"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibllm.api import LoadedRecipe, Run, open, recipe
+
+__all__ = ["LoadedRecipe", "Run", "open", "recipe"]
 
 
-def __getattr__(name: str) -> str:
-    """``ibllm.__version__``, looked up when it is asked for."""
-    if name != "__version__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import version
+def __getattr__(name: str) -> Any:
+    """What `ibllm.api` has; ``ibllm.__version__``."""
+    if name in __all__:
+        from ibllm import api
 
-    return version("ibllm")
+        return getattr(api, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ibllm")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

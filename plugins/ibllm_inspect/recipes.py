@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tomllib
 from pathlib import Path
 
 import click
@@ -61,6 +60,8 @@ def list_files(what: str, package: str | None, as_json: bool) -> None:
 
 def kind_of(path: Path) -> str:
     """``recipe``, ``study`` or, of a file that is not TOML, ``page``."""
+    import tomllib
+
     if path.suffix != ".toml":
         return "page"
     try:
