@@ -6,6 +6,7 @@ What nobody catches needs a test.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -242,8 +243,11 @@ def caught(mutation: Mutation, first_only: bool) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    first_only = "--first" in arguments
-    names = [name for name in arguments if not name.startswith("-")]
+    parser = argparse.ArgumentParser(description="Breaks the product in known ways, one at a time, and says which test caught it.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="the mutations; by default all")
+    parser.add_argument("--first", action="store_true", help="run the broken module's own tests alone, not the whole suite after them")
+    given = parser.parse_args(arguments)
+    first_only, names = given.first, given.names
     unknown = sorted(set(names) - {mutation.name for mutation in MUTATIONS})
     problems = [f"no mutation is called {name!r}" for name in unknown] + [flaw for one in MUTATIONS if (flaw := flaws(one))]
     if problems:
