@@ -27,7 +27,7 @@ from .spec import API, KINDS, OLDEST, ComponentSpec
 if TYPE_CHECKING:
     from .options import Config
 
-__all__ = ["Manager", "PluginError", "Row", "UnknownComponent", "manager", "require_kind"]
+__all__ = ["Manager", "PluginError", "Row", "UnknownComponent", "manager"]
 
 #: The one hook that is a question; all others are told something.
 QUESTION = "ibllm_components"
@@ -233,12 +233,6 @@ class Manager:
         hooks = self._plugins[origin.plugin].hooks if origin.plugin in self._plugins else ()
         where = (origin.distribution, origin.version)
         self._rows.append(Row(kind, name, summary, *where, status, error, origin.plugin, remedy, self._file(origin.value), hooks, api))
-
-
-def require_kind(kind: str, where: str = "") -> None:
-    """Raises `UserError`, its message beginning with `where`, where there is no such kind."""
-    if kind not in KINDS:
-        raise UserError(f"{where}no kind {kind!r}; {suggestion(kind, KINDS)}")
 
 
 def manager(block: Iterable[str] = ()) -> Manager:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import tomlkit
-from tomlkit.container import Container
-from tomlkit.items import Table
 
 from ..errors import UserError
 from ..host.options import Config
 from .locate import dotted
 from .schema import SECTIONS, Component, Recipe
 from .words import keys, sections, written
-
-C = TypeVar("C", Container, Table)
 
 #: Characters of a table that still stands in one line.
 WIDEST = 110
@@ -31,35 +27,22 @@ FREE = ("metrics", "trackers", "evaluation.splits", "evaluation.items", "evaluat
 def to_toml(data: Mapping[str, Any]) -> str:
     """Merged tables as TOML text, a function of their content alone (key order within a table kept)."""
     ranked = sorted(data, key=lambda key: _ORDER.index(key) if key in _ORDER else len(_ORDER))
-    return tomlkit.dumps(_fill(tomlkit.document(), {key: data[key] for key in ranked}, 0))
+    return tomlkit.dumps(_filled(tomlkit.document(), {key: data[key] for key in ranked}, 0))
 
 
-def _fill(into: C, table: Mapping[str, Any], depth: int) -> C:
-    """What stands in one line first, then tables of their own, as TOML's scopes ask for; else in the order given: losses add up in theirs."""
-    lines = {key: _in_line(value, depth) for key, value in table.items()}
-    for key in sorted(table, key=lambda key: lines[key] is None):
-        value = lines[key]
-        into.add(key, _fill(tomlkit.table(), table[key], depth + 1) if value is None else value)
+def _filled(into: Any, table: Mapping[str, Any], depth: int) -> Any:
+    """What stands in one line first, then tables with headers, as TOML's scopes ask for; else in the order given: losses add up in theirs."""
+    headed = {key: isinstance(of, Mapping) and (depth < 2 or "use" in of or len(str(of)) > WIDEST) for key, of in table.items()}
+    for key in sorted(table, key=headed.__getitem__):
+        value = _filled(tomlkit.table(), table[key], depth + 1) if headed[key] else table[key]
+        if isinstance(value, list):
+            value = tomlkit.array()
+            value.extend(table[key])
+        elif isinstance(value, Mapping) and not headed[key]:
+            value = tomlkit.inline_table()
+            value.update(table[key])
+        into.add(key, value)
     return into
-
-
-def _in_line(value: Any, depth: int) -> Any:
-    """A value as it stands after ``=``; None for a table that gets a header: a component, one near the top, a long one."""
-    if isinstance(value, list):
-        array = tomlkit.array()
-        array.extend(_in_line(member, 2) for member in value)
-        return array
-    if not isinstance(value, Mapping):
-        return value
-    if depth < 2 or "use" in value:
-        return None
-    inline = tomlkit.inline_table()
-    for key, member in value.items():
-        inner = _in_line(member, depth)
-        if inner is None:
-            return None
-        inline.add(key, inner)
-    return inline if len(inline.as_string()) <= WIDEST else None
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:

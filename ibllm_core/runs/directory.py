@@ -172,13 +172,6 @@ class RunDirectory:
                 raise UserError(f"{self / 'run.json'} is damaged: {', '.join(wrong)} is no JSON {'object' if kind is dict else 'array'}")
         return found
 
-    def finished(self) -> bool:
-        """True where the run is done and its figures can be read."""
-        try:
-            return self.info().get("status") == "done" and bool(read_json(self.results))
-        except (UserError, OSError):
-            return False
-
     def update(self, **values: Any) -> None:
         """Writes values into run.json."""
         write_json(self / "run.json", self.info() | values)

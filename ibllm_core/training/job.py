@@ -25,8 +25,7 @@ from ..recipe.resolve import changes
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, remove, write_json, write_text
 from ..runs.model_folder import save_model
-from ..runs.provenance import meanings, provenance
-from ..runs.sources import goes_on
+from ..runs.provenance import goes_on, meanings, provenance
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, leave, who_is_gone

@@ -28,7 +28,7 @@ def new(name: str, kind: str, folder: Path | None, into: str | None) -> None:
     import shlex
 
     from ibllm_core.errors import UserError
-    from ibllm_core.host.manager import require_kind
+    from ibllm_inspect.presets import require_kind
 
     from . import extend, scaffold
 

@@ -20,9 +20,8 @@ import click
 from ibllm_core.errors import Notice, UserError, suggestion, system_error
 from ibllm_core.host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, file_of, identity, origin_of
 from ibllm_core.host.entry_points import registered as entry_points
-from ibllm_core.host.output import lost
 
-from .terminal import endure, shown
+from .terminal import endure, lost, shown
 
 #: Where a context keeps the `Origin` of the command that it is for.
 _ORIGIN = "ibllm_cli.main.origin"

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ibllm_core.errors import UserError
-from ibllm_core.host.output import lost, stdout_to_stderr
+from ibllm_core.host.output import stdout_to_stderr
 from ibllm_core.runs.directory import RunDirectory
 
 from .display import display
 from .interrupts import on_interrupt
-from .terminal import shown, typed
+from .terminal import lost, shown, standard_output, typed
 
 if TYPE_CHECKING:
     from ibllm_core.recipe.schema import Recipe
@@ -51,7 +51,7 @@ def command(
     first, said = first_process(), shlex.join(["ibllm", *sys.argv[1:]])
     try:
         # What components print goes to standard error.
-        with stdout_to_stderr() as ours, closing(display(ours, first)) as screen:
+        with standard_output() as ours, stdout_to_stderr(), closing(display(ours, first)) as screen:
             job = Job(on_device(resolved, device), directory, [screen], said)
             with interruptible(job):
                 results = job.run(resume, accept_code)

@@ -1,15 +1,58 @@
-"""What a terminal is told: standard streams that never fail, names that do not steer it, commands that can be pasted. Torch-free."""
+"""What a terminal is told: standard streams that never fail, names that do not steer it, commands that can be pasted. Torch-free.
+
+What can be written nowhere is lost, and nothing more.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import select
 import shlex
 import sys
 import unicodedata
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
-from ibllm_core.host.output import enduring, lost
+#: Standard output or error → why some of what was written to it is lost.
+lost: dict[str, str] = {}
+
+
+class _Enduring(io.FileIO):
+    """A descriptor of a standard stream that is written to as far as that can be done."""
+
+    def __init__(self, handle: int, label: str) -> None:
+        super().__init__(handle, "w", closefd=False)
+        self.label = label
+
+    def write(self, data: Any) -> int:
+        try:
+            while (written := super().write(data)) is None:  # another program has made the terminal one that does not wait
+                select.select([], [self], [])
+            return written
+        except OSError as error:
+            lost.setdefault(self.label, error.strerror or str(error))
+            return memoryview(data).nbytes
+
+
+def enduring(handle: int, label: str, encoding: str | None = None) -> IO[str]:
+    """A text stream that never fails: characters that its encoding lacks are escaped; what cannot be written is lost, and `lost` says why."""
+    raw = io.BufferedWriter(_Enduring(handle, label))
+    return io.TextIOWrapper(raw, encoding=encoding or "utf-8", errors="backslashreplace", line_buffering=True)
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[IO[str]]:
+    """What standard output is now, to write to whatever takes its place meanwhile."""
+    with contextlib.ExitStack() as stack:
+        ours: IO[str] = sys.stdout
+        with contextlib.suppress(OSError, ValueError):
+            if sys.stdout.fileno() == 1:
+                kept = os.dup(1)
+                stack.callback(os.close, kept)
+                ours = stack.enter_context(enduring(kept, "standard output", sys.stdout.encoding))
+        yield ours
 
 
 def endure() -> None:

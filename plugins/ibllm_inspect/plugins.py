@@ -11,9 +11,10 @@ import click
 
 from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.entry_points import BLOCK, tools_by_name
-from ibllm_core.host.manager import Manager, Row, manager, require_kind
+from ibllm_core.host.manager import Manager, Row, manager
 from ibllm_core.host.spec import KINDS
 
+from .presets import require_kind
 from .recipes import list_files, shorten
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""How a package says that its components are to be tested: ``conformance.toml`` beside its ``plugin.py``. Torch-free."""
+"""Kinds as users name them; how a package says that its components are to be tested: ``conformance.toml`` beside its ``plugin.py``. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from ibllm_core.errors import UserError
+from ibllm_core.errors import UserError, suggestion
 from ibllm_core.host import manager as plugins
+from ibllm_core.host.spec import KINDS
 
 #: The file's name; it has tables ``[KIND.NAME]`` of attributes of the kind's suite.
 PRESETS = "conformance.toml"
+
+
+def require_kind(kind: str, where: str = "") -> None:
+    """Raises `UserError`, its message beginning with `where`, where there is no such kind."""
+    if kind not in KINDS:
+        raise UserError(f"{where}no kind {kind!r}; {suggestion(kind, KINDS)}")
 
 
 def packaged_presets(distribution: str) -> dict[str, dict[str, dict[str, Any]]]:
@@ -27,7 +34,7 @@ def packaged_presets(distribution: str) -> dict[str, dict[str, dict[str, Any]]]:
         except (OSError, ValueError) as error:
             raise UserError(f"{file} cannot be read: {error}") from error
         for kind, components in tables.items():
-            plugins.require_kind(kind, f"{file}: ")
+            require_kind(kind, f"{file}: ")
             for name, attributes in components.items() if isinstance(components, dict) else [("NAME", None)]:
                 if not isinstance(attributes, dict):
                     raise UserError(f"{file}: {kind}.{name}: expected a table [{kind}.{name}] of a suite's attributes, such as options")

@@ -11,11 +11,11 @@ import attrs
 
 from ibllm_core.errors import UserError, system_error
 from ibllm_core.runs.directory import RunDirectory, write_json, write_text
-from ibllm_core.runs.sources import changed
+from ibllm_core.runs.provenance import changed
 
 from .plan import Cell, Plan, plain
 from .schema import Study
-from .sharing import Shelf
+from .sharing import Shelf, finished
 
 #: What may have become of a cell.
 WAITING, RUNNING, DONE, FAILED, PRUNED = "waiting", "running", "done", "failed", "pruned"
@@ -116,7 +116,7 @@ class StudyDirectory:
         """What became of a cell, as far as its files say; one that is being run counts as waiting."""
         run = self.run(cell)
         info = _read(run / "run.json")
-        if run.finished():
+        if finished(run):
             return Outcome(status=DONE, results=_read(run.results), info=info)
         failure = _read(self.failure(cell))
         if failure:

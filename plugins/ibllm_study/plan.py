@@ -19,7 +19,7 @@ from ibllm_core.recipe.locate import key_path
 from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing
-from ibllm_core.runs.sources import sources
+from ibllm_core.runs.provenance import sources
 from ibllm_inspect.differences import differences
 
 from .budget import meet

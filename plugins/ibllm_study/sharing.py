@@ -15,11 +15,12 @@ from typing import Any
 
 import attrs
 
+from ibllm_core.errors import UserError
 from ibllm_core.host.options import LossConfig
 from ibllm_core.recipe.resolve import resolved
 from ibllm_core.recipe.schema import Recipe
-from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.runs.sources import sources
+from ibllm_core.runs.directory import RunDirectory, read_json
+from ibllm_core.runs.provenance import sources
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +41,14 @@ class Prefix:
 #: Package or run → the hash that a key is made with instead of what is here now; None for keys that do without, as those of ibllm 0.1.0.
 Accepted = Mapping[str, str] | None
 NOTHING_ACCEPTED: Accepted = MappingProxyType({})
+
+
+def finished(run: RunDirectory) -> bool:
+    """True where a run is done and its figures can be read."""
+    try:
+        return run.info().get("status") == "done" and bool(read_json(run.results))
+    except (UserError, OSError):
+        return False
 
 
 def run_key(recipe: Recipe, accepted: Accepted = NOTHING_ACCEPTED) -> str:

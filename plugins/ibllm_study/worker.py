@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from ibllm_cli.terminal import endure
 from ibllm_core.errors import UserError, system_error
 from ibllm_core.runs.directory import Held, RunDirectory
-from ibllm_core.runs.sources import changed, sources
+from ibllm_core.runs.provenance import changed, sources
 
-from .sharing import Prefix, Shelf, end_of
+from .sharing import Prefix, Shelf, end_of, finished
 
 if TYPE_CHECKING:
     from ibllm_core.recipe.schema import Recipe
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as held:
         try:
             held.enter_context(run.held())
-            if run.finished():
+            if finished(run):
                 return 0
             _publish_late(chain, shelf, run)
             claims = _claim(held, chain, shelf, locks, run)

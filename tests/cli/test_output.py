@@ -14,10 +14,7 @@ import pytest
 from ibllm_cli.display import Display, display
 from ibllm_cli.live import LiveDisplay
 from ibllm_cli.main import main
-from ibllm_cli.terminal import shown, typed
-
-from ibllm_core.host import output
-from ibllm_core.host.output import enduring
+from ibllm_cli.terminal import enduring, shown, typed
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 SHORT = (
@@ -45,9 +42,9 @@ def left() -> int:
 @pytest.fixture
 def standard_output(monkeypatch: pytest.MonkeyPatch):
     """Makes a descriptor standard output, as the command line does."""
-    monkeypatch.setattr(output, "lost", {})
-    monkeypatch.setattr("ibllm_cli.main.lost", output.lost)
-    monkeypatch.setattr("ibllm_cli.run.lost", output.lost)
+    lost: dict[str, str] = {}
+    for module in ("terminal", "main", "run"):
+        monkeypatch.setattr(f"ibllm_cli.{module}.lost", lost)
 
     def put(handle: int, encoding: str = "utf-8") -> None:
         monkeypatch.setattr(sys, "stdout", enduring(handle, "standard output", encoding))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ibllm_study.sharing import finished
 
 from ibllm_core.runs.directory import RunDirectory
 
@@ -80,7 +81,7 @@ def test_a_full_file_system_is_told_and_the_run_goes_on_when_there_is_room(tmp_p
             shutil.rmtree(run)  # it failed before its first checkpoint, and said so
         code, _, err = ibllm("run", run, "--resume") if again else ibllm("run", TINY, "--run-dir", run, sets=SHORT)
         assert code == 0, err
-        assert RunDirectory(run).finished()
+        assert finished(RunDirectory(run))
 
 
 def test_a_read_only_place_is_told(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_training_does_not_depend_on_its_environment(tmp_path: Path, environme
     code, _, err = ibllm("run", TINY, "--run-dir", tmp_path / "run", sets=SHORT, **environment)
     assert code == 0, err
     assert "Traceback" not in err
-    assert RunDirectory(tmp_path / "run").finished()
+    assert finished(RunDirectory(tmp_path / "run"))
 
 
 def test_a_name_that_the_locale_lacks_is_the_users(tmp_path: Path) -> None:
