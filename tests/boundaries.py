@@ -17,6 +17,7 @@ TOOLS = {
     "ibllm_cli": (),
     "ibllm_diagnose": (),
     "ibllm_inspect": ("ibllm_cli",),
+    "ibllm_profile": ("ibllm_cli",),
     "ibllm_report": ("ibllm_cli",),
     "ibllm_study": ("ibllm_cli", "ibllm_inspect", "ibllm_report"),
     "ibllm_testing": ("ibllm_cli", "ibllm_inspect"),
