@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ibllm.blocks.attention import Attention as Attention
+    from ibllm.blocks.attention import attention_bias as attention_bias
     from ibllm.blocks.attention import causal_mask as causal_mask
     from ibllm.blocks.attention import rotary_embedding as rotary_embedding
     from ibllm.blocks.fits import check_groups as check_groups
@@ -100,7 +101,7 @@ if TYPE_CHECKING:
 
 #: Module → the names that it holds.
 _HOMES = {
-    "ibllm.blocks.attention": "Attention causal_mask rotary_embedding",
+    "ibllm.blocks.attention": "Attention attention_bias causal_mask rotary_embedding",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
     "ibllm.blocks.layers": "Dropout dropout_off FeedForward masked_mean position_embedding Residual word_dropout",

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, FeedForward, Latent, check_heads, position_embedding
+from ibllm.plugin import Attention, FeedForward, Latent, attention_bias, check_heads, position_embedding
 from ibllm_flow.config import FlowConfig
 
 #: Width of a timestep embedding, and its greatest frequency in radians a unit of time.
@@ -40,18 +40,14 @@ class FlowLayer(nn.Module):
         self.own, self.text = Attention(width, heads, width), Attention(width, heads, latent)
         self.hidden = FeedForward(width, ratio)
 
-    def forward(self, x: Tensor, condition: Tensor, z: Latent) -> Tensor:
-        """x (b g d), condition (b d) → (b g d)."""
+    def forward(self, x: Tensor, condition: Tensor, z: Tensor, mask: Tensor) -> Tensor:
+        """x (b g d), condition (b d), the latent's places (b n m), their mask (b n) or its bias → (b g d)."""
         scales, shifts = self.modulation(condition).unflatten(-1, (2, 3, 1, -1)).unbind(1)
-
-        def normed(x: Tensor, number: int) -> Tensor:
-            out: Tensor = self.norm(x) * (1 + scales[:, number]) + shifts[:, number]
-            return out
-
-        own = normed(x, 0)
+        scales, shifts = (1 + scales).unbind(1), shifts.unbind(1)
+        own = self.norm(x) * scales[0] + shifts[0]
         x = x + self.own(own, *self.own.keys_values(own))
-        x = x + self.text(normed(x, 1), *self.text.keys_values(z.tokens), z.mask)
-        out: Tensor = x + self.hidden(normed(x, 2))
+        x = x + self.text(self.norm(x) * scales[1] + shifts[1], *self.text.keys_values(z), mask)
+        out: Tensor = x + self.hidden(self.norm(x) * scales[2] + shifts[2])
         return out
 
 
@@ -107,8 +103,9 @@ class FlowNetwork(nn.Module):
             skips.append(block(maps, condition))
             maps = down(skips[-1])
         tokens = maps.flatten(2).transpose(1, 2) + self.positions
+        mask = attention_bias(z.mask, tokens)
         for layer in self.layers:
-            tokens = layer(tokens, condition, z)
+            tokens = layer(tokens, condition, z.tokens, mask)
         maps = self.norm(tokens).transpose(1, 2).reshape(len(x), -1, *self.grid)
         for block, up, skip in reversed(list(zip(self.after, self.up, skips, strict=True))):
             maps = block(up(maps) + skip, condition)

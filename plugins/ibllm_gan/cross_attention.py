@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, Context, FeedForward, Latent
+from ibllm.plugin import Attention, Context, FeedForward, Latent, attention_bias
 from ibllm_gan.config import CrossAttentionGeneratorConfig
 from ibllm_gan.generator import OneShotDecoder
 
@@ -23,9 +23,9 @@ class CrossAttentionLayer(nn.Module):
         self.attention = Attention(width, heads, latent)
         self.hidden = FeedForward(width, ratio)
 
-    def forward(self, x: Tensor, z: Latent) -> Tensor:
-        """x (b g d) → (b g d)."""
-        x = x + self.attention(self.attention_norm(x), *self.attention.keys_values(z.tokens), z.mask)
+    def forward(self, x: Tensor, z: Tensor, mask: Tensor) -> Tensor:
+        """x (b g d), the latent's places (b n m), their mask (b n) or its bias → (b g d)."""
+        x = x + self.attention(self.attention_norm(x), *self.attention.keys_values(z), mask)
         out: Tensor = x + self.hidden(self.hidden_norm(x))
         return out
 
@@ -42,13 +42,13 @@ class PatchStream(nn.Module):
         self.layers = nn.ModuleList(CrossAttentionLayer(width, config.heads, config.ratio, latent) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, z: Latent, noise: Tensor) -> Tensor:
-        """latent (b n m), noise (b k) → (b g d)."""
+    def forward(self, z: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+        """The latent's places (b n m), their mask (b n) or its bias, noise (b k) → (b g d)."""
         x = self.queries.expand(len(z), -1, -1)
         if self.enter is not None:
             x = x + self.noise_scale * self.enter(noise).unsqueeze(1)
         for layer in self.layers:
-            x = layer(x, z)
+            x = layer(x, z, mask)
         out: Tensor = self.norm(x)
         return out
 
@@ -78,12 +78,13 @@ class CrossAttentionGenerator(OneShotDecoder):
 
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
         p = self.config.patch
-        x = self.patches(self.form(z, noise)).unflatten(1, (self.rows, -1)).unflatten(-1, (p, p, -1))
+        mask = attention_bias(z.mask, z.tokens)
+        x = self.patches(self.form(z.tokens, mask, noise)).unflatten(1, (self.rows, -1)).unflatten(-1, (p, p, -1))
         # (b rows columns p p c) → (b c h w), the channels last in memory, where convolutions are fastest.
         x = x.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
         for join in self.joins:
             x = x + F.gelu(join(F.gelu(x)))
         parts = self.mixture(F.gelu(x)).softmax(1)
-        palette = self.palette(self.shade(z, noise)).tanh().unflatten(-1, (-1, self.colours)).unflatten(1, (self.rows, -1))
+        palette = self.palette(self.shade(z.tokens, mask, noise)).tanh().unflatten(-1, (-1, self.colours)).unflatten(1, (self.rows, -1))
         mixed = torch.einsum("bkrpqs,brqkc->bcrpqs", parts.unflatten(3, (-1, p)).unflatten(2, (-1, p)), palette)
         return mixed.flatten(4, 5).flatten(2, 3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import attrs
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import Attention, Dropout, FeedForward, Latent, position_embedding
@@ -22,10 +23,16 @@ class EncoderLayer(nn.Module):
         self.hidden_norm, self.hidden = nn.LayerNorm(width), FeedForward(width, ratio)
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None, start: int = 0) -> Tensor:
-        """x (b t d), mask (b t) or (b t t), rotary (2 t e/2) → (b t d). As many places as `start` come from a text, whose length follows the batch."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None, start: int = 0, *, causal: bool = False
+    ) -> Tensor:
+        """x (b t d), mask (b t) or (b t t) or its bias, rotary (2 t e/2) → (b t d).
+
+        As many places as `start` come from a text, whose length follows the batch. Either a mask is given or attention is `causal`, not both.
+        """
         normed = self.attention_norm(x)
-        x = x + self.drop(self.attention(normed, *self.attention.keys_values(normed, rotary), mask, rotary=rotary), start)
+        keys, values = self.attention.keys_values(normed, rotary)
+        x = x + self.drop(self.attention(normed, keys, values, mask, causal=causal, rotary=rotary), start)
         return x + self.drop(self.hidden(self.hidden_norm(x)), start)
 
     def cached(self, x: Tensor, cache: KeyValueCache, layer: int, start: int, mask: Tensor) -> Tensor:
@@ -47,20 +54,23 @@ class DecoderLayer(nn.Module):
     def cached(
         self, x: Tensor, cache: KeyValueCache, layer: int, place: Tensor, mask: Tensor, keys: Tensor, values: Tensor, z_mask: Tensor
     ) -> Tensor:
-        """The place (b) of each row alone, without dropout: x (b 1 d), mask (b s), the latent's keys and values (b h n e), its mask (b n) → (b 1 d)."""
+        """The place (b) of each row alone, without dropout: x (b 1 d), mask (b s), the latent's keys and values (b h n e), its mask (b n) → (b 1 d).
+
+        Masks may be given as biases.
+        """
         x = x + cache.attend(self.own, layer, self.own_norm(x), place, mask)
         return self.after_self_attention(x, keys, values, z_mask)
 
     def after_self_attention(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Cross-attention and feed-forward: x (b t d), the latent's keys and values (b h n e), mask (b n) → (b t d)."""
+        """Cross-attention and feed-forward: x (b t d), the latent's keys and values (b h n e), mask (b n) or its bias → (b t d)."""
         x = x + self.drop(self.latent(self.latent_norm(x), keys, values, mask))
         return x + self.drop(self.hidden(self.hidden_norm(x)))
 
-    def forward(self, x: Tensor, z: Latent, *, causal: bool = True) -> Tensor:
-        """x (b t d) → (b t d), all places at once."""
+    def forward(self, x: Tensor, z: Tensor, mask: Tensor, *, causal: bool = True) -> Tensor:
+        """x (b t d), the latent's places (b n m), their mask (b n) or its bias → (b t d), all places at once."""
         normed = self.own_norm(x)
         x = x + self.drop(self.own(normed, *self.own.keys_values(normed), causal=causal))
-        return self.after_self_attention(x, *self.latent.keys_values(z.tokens), z.mask)
+        return self.after_self_attention(x, *self.latent.keys_values(z), mask)
 
 
 class GridPositions(nn.Module):
@@ -73,6 +83,11 @@ class GridPositions(nn.Module):
     def forward(self) -> Tensor:
         """(rows·columns d)."""
         return (self.rows[:, None] + self.columns).flatten(0, 1)
+
+
+def token_losses(logits: Tensor, ids: Tensor) -> Tensor:
+    """logits (b t v), ids (b t) → (b t) −log p of each token in nats, in float32: row by row, which is what softmax kernels are made for."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="none").view_as(ids)
 
 
 def null_condition(z: Latent) -> Latent:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, Rng, TokenDecoder, concatenate_latents, drop_condition, guided, nucleus
+from ibllm.plugin import Context, Latent, Rng, TokenDecoder, attention_bias, concatenate_latents, drop_condition, guided, nucleus
 from ibllm_transformer.config import MaskGITConfig
-from ibllm_transformer.layers import DecoderLayer, GridPositions, null_condition
+from ibllm_transformer.layers import DecoderLayer, GridPositions, null_condition, token_losses
 
 
 def mask_schedule(tokens: int, steps: int) -> list[int]:
@@ -51,10 +51,11 @@ class MaskGIT(TokenDecoder):
 
     def logits(self, y: Tensor, z: Latent) -> Tensor:
         """y (b m), masked tokens as `mask_token` → (b m v)."""
-        read = Latent(torch.cat([self.null.expand(len(z), 1, -1), z.tokens], 1), F.pad(z.mask, (1, 0), value=True), z.pooled)
+        places = torch.cat([self.null.expand(len(z), 1, -1), z.tokens], 1)
         x = self.embedding(y) + self.positions()
+        mask = attention_bias(F.pad(z.mask, (1, 0), value=True), x)
         for layer in self.layers:
-            x = layer(x, read, causal=False)
+            x = layer(x, places, mask, causal=False)
         logits: Tensor = self.head(self.norm(x))
         return logits
 
@@ -64,8 +65,7 @@ class MaskGIT(TokenDecoder):
         if self.training and self.config.null:
             z = drop_condition(z, null_condition(z), self.config.null, rng.fold("null"))
         logits = self.logits(torch.where(masked, self.mask_token, y), z)
-        losses = F.cross_entropy(logits.transpose(1, 2).float(), y, reduction="none")
-        return (losses * masked).sum(1) * (self.places / number.squeeze(1))
+        return (token_losses(logits, y) * masked).sum(1) * (self.places / number.squeeze(1))
 
     @torch.no_grad()
     def sample(self, z: Latent, rng: Rng) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextDecoder, position_embedding, word_dropout
+from ibllm.plugin import Context, Latent, TextDecoder, attention_bias, position_embedding, word_dropout
 from ibllm_transformer.cache import KeyValueCache
 from ibllm_transformer.config import TransformerTextDecoderConfig
 from ibllm_transformer.layers import DecoderLayer
@@ -42,8 +42,9 @@ class TransformerTextDecoder(TextDecoder):
             ids = word_dropout(ids, self.word_dropout)
         # Padding comes last and attention is causal, so the padding mask has nothing to add.
         x = self.embedding(ids) + self.positions[: ids.shape[1]]
+        seen = attention_bias(z.mask, x)
         for layer in self._layers():
-            x = layer(x, z)
+            x = layer(x, z.tokens, seen)
         logits: Tensor = self.head(self.norm(x))
         return logits
 
@@ -57,7 +58,8 @@ class TransformerTextDecoder(TextDecoder):
         cache, latent_keys, latent_values, mask, length = state
         attended = torch.arange(cache.keys.shape[3], device=ids.device) <= length[:, None]
         x = (self.embedding(ids) + self.positions[length]).unsqueeze(1)
+        attended, mask = attention_bias(attended, x), attention_bias(mask, x)
         for number, layer in enumerate(self._layers()):
             x = layer.cached(x, cache, number, length, attended, latent_keys[:, number], latent_values[:, number], mask)
         logits: Tensor = self.head(self.norm(x[:, 0]))
-        return logits, (cache, latent_keys, latent_values, mask, length + 1)
+        return logits, (cache, latent_keys, latent_values, state[3], length + 1)

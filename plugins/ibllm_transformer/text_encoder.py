@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, Rng, TextEncoder, causal_mask, masked_mean, position_embedding, rotary_embedding
+from ibllm.plugin import Context, Latent, Rng, TextEncoder, attention_bias, masked_mean, position_embedding, rotary_embedding
 from ibllm_transformer.config import TransformerTextEncoderConfig
 from ibllm_transformer.layers import EncoderLayer
 
@@ -36,9 +36,10 @@ class TransformerTextEncoder(TextEncoder):
         places = embeddings.shape[1]
         x = embeddings if self.positions is None else embeddings + self.positions[:places]
         rotary = None if self.rotary is None else self.rotary[:, :places]
-        attended = causal_mask(mask) if self.causal else mask
+        # Padding comes last, so causal attention leaves it out without a mask, which the fastest kernels know nothing of.
+        attended = None if self.causal else attention_bias(mask, x)
         for layer in self.layers:
-            x = layer(x, attended, rotary)
+            x = layer(x, attended, rotary, causal=self.causal)
         # No reader should find numbers at padding.
         x = self.norm(x) * mask.unsqueeze(-1)
         return Latent(x, mask, masked_mean(x, mask))

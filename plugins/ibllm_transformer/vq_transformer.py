@@ -12,10 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, Rng, TokenDecoder, Tokens, causal_mask, concatenate_latents, drop_condition, guided, nucleus
+from ibllm.plugin import (
+    Context,
+    Latent,
+    Rng,
+    TokenDecoder,
+    Tokens,
+    attention_bias,
+    causal_mask,
+    concatenate_latents,
+    drop_condition,
+    guided,
+    nucleus,
+)
 from ibllm_transformer.cache import KeyValueCache
 from ibllm_transformer.config import VQTransformerConfig
-from ibllm_transformer.layers import EncoderLayer, GridPositions, null_condition
+from ibllm_transformer.layers import EncoderLayer, GridPositions, null_condition, token_losses
 
 
 @attrs.define(eq=False)
@@ -38,6 +50,8 @@ class VQTransformer(TokenDecoder):
 
     The latent's places carry their positions and attend to those before them only. The null condition hides them from the image's places, so the
     text's own likelihood does not depend on it.
+
+    Where all places are read at once, those that the image does not see are put last: causal attention then needs no mask, and the fastest kernels take none.
     """
 
     def __init__(self, config: VQTransformerConfig, context: Context) -> None:
@@ -74,10 +88,20 @@ class VQTransformer(TokenDecoder):
         image = torch.arange(n + places, device=own.device) >= n
         return causal & ~(image[:, None] & F.pad(~read, (0, places))[:, None])
 
-    def _read(self, ids: Tensor, z: Latent, read: Tensor) -> tuple[Tensor, Tensor]:
-        """ids (b m), read (b n) → the last layer's output at the latent's places (b n d) and at the image's (b m d)."""
-        x, mask = self._sequence(ids[:, :-1], z), self._mask(z.mask, read, self.places)
-        n = z.tokens.shape[1]
+    def _read(self, ids: Tensor, z: Latent, read: Tensor) -> Tensor:
+        """ids (b m), read (b n) → the last layer's output at the image's places (b m d)."""
+        x = self._sequence(ids[:, :-1], z)
+        order = F.pad(~read, (0, self.places)).to(torch.int8).argsort(dim=1, stable=True)
+        x = _gather(x, order)
+        for layer in self._layers():
+            x = layer(x, causal=True)
+        image = read.sum(1, keepdim=True) + torch.arange(self.places, device=x.device)
+        return self.norm(_gather(x, image))
+
+    def _read_both(self, ids: Tensor, z: Latent, read: Tensor) -> tuple[Tensor, Tensor]:
+        """ids (b m), read (b n) → the last layer's output at the latent's places (b n d), whether the image sees them or not, and at the image's (b m d)."""
+        x, n = self._sequence(ids[:, :-1], z), z.tokens.shape[1]
+        mask = attention_bias(self._mask(z.mask, read, self.places), x)
         for layer in self._layers():
             x = layer(x, mask, start=n)
         return self.norm(x[:, :n]), self.norm(x[:, n:])
@@ -89,15 +113,15 @@ class VQTransformer(TokenDecoder):
         return drop_condition(z, null_condition(z), self.config.null, rng.fold("null")).mask
 
     def _image_nll(self, hidden: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(self.head(hidden).transpose(1, 2).float(), y, reduction="none").sum(1)
+        return token_losses(self.head(hidden), y).sum(1)
 
     def logits(self, y: Tensor, z: Latent) -> Tensor:
         """y (b m) → (b m v): place i predicts token i from those before it."""
-        logits: Tensor = self.head(self._read(y, z, z.mask)[1])
+        logits: Tensor = self.head(self._read(y, z, z.mask))
         return logits
 
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
-        return self._image_nll(self._read(y, z, self._condition_mask(z, rng))[1], y)
+        return self._image_nll(self._read(y, z, self._condition_mask(z, rng)), y)
 
     def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
         """The text's is a likelihood where z is a causal encoder's: place i then predicts token i + 1 from those up to i."""
@@ -105,8 +129,8 @@ class VQTransformer(TokenDecoder):
             raise NotImplementedError("caption = false: the text is not predicted")
         if z.tokens.shape[1] != tokens.ids.shape[1]:
             raise ValueError(f"the latent has {z.tokens.shape[1]} places for {tokens.ids.shape[1]} tokens; expected one a token")
-        text, image = self._read(y, z, self._condition_mask(z, rng))
-        losses = F.cross_entropy(self.words(text[:, :-1]).transpose(1, 2).float(), tokens.ids[:, 1:], reduction="none")
+        text, image = self._read_both(y, z, self._condition_mask(z, rng))
+        losses = token_losses(self.words(text[:, :-1]), tokens.ids[:, 1:])
         return (losses * tokens.mask[:, 1:]).sum(1), self._image_nll(image, y)
 
     def begin(self, z: Latent) -> tuple[Tensor, Reading]:
@@ -124,8 +148,9 @@ class VQTransformer(TokenDecoder):
         return self._advance(x, read.mask[:, : read.length + 1], read)
 
     def _advance(self, x: Tensor, mask: Tensor, read: Reading) -> Tensor:
+        bias = attention_bias(mask, x)
         for number, layer in enumerate(self._layers()):
-            x = layer.cached(x, read.cache, number, read.length, mask)
+            x = layer.cached(x, read.cache, number, read.length, bias)
         read.length += x.shape[1]
         logits: Tensor = self.head(self.norm(x[:, -1]))
         return logits
@@ -142,3 +167,8 @@ class VQTransformer(TokenDecoder):
             logits = guided(logits, config.guidance) if guide else logits
             written.append(nucleus(logits, uniform[:, place], config.temperature, config.top_p))
         return torch.stack(written, 1)
+
+
+def _gather(x: Tensor, places: Tensor) -> Tensor:
+    """x (b t d), places (b s) → (b s d)."""
+    return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from ibllm_testing.stand_ins import LetterTokenizer, TinyImageTokenizer
 from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
 from ibllm_transformer.layers import null_condition
@@ -24,7 +25,7 @@ from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Latent, Tokens
 from ibllm_core.interfaces.noise import Rng
-from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
+from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, UNK
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 
@@ -131,6 +132,38 @@ def test_the_null_condition_hides_the_text_from_the_image_only() -> None:
     hidden_words, hidden_image = part.caption_nll(text, ids, z, rng(3))
     assert torch.equal(hidden_words, words)
     assert not torch.isclose(hidden_image, image).any()
+
+
+@torch.no_grad()
+def test_places_put_last_are_places_masked() -> None:
+    """Without a mask, with what the image does not see at the end, it reads what it reads with a mask: padding, holes, and nothing to see at all."""
+    part, z, ids = causal(), latent(5, 4), random_ids(5, 5, 6)
+    z.mask[3] = torch.tensor([False, True, False, True])
+    read = z.mask.clone()
+    read[4] = False
+    torch.testing.assert_close(part._read(ids, z, read), part._read_both(ids, z, read)[1], atol=1e-5, rtol=0)
+
+
+def test_causal_attention_takes_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training, where the fastest kernels take none; other attention has a bias that is made once for all layers."""
+    part, z, ids = causal(null=0.5).train(), latent(), random_ids(5, 3, 6)
+    seen: list[tuple[Tensor | None, bool]] = []
+    attend = F.scaled_dot_product_attention
+
+    def looked(*given: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        seen.append((attn_mask, is_causal))
+        return attend(*given, attn_mask=attn_mask, is_causal=is_causal)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", looked)
+    part.nll(ids, z, rng(3)).sum().backward()
+    text = torch.full((2, 4), UNK), torch.ones(2, 4, dtype=torch.bool)
+    coder = TransformerTextEncoder(TransformerTextEncoderConfig(width=LATENT, depth=2, heads=2, causal=True), context())
+    coder(Tokens(*text))
+    assert seen == [(None, True)] * 4
+    seen.clear()
+    masked().nll(ids, z, rng(3))
+    biases = [bias for bias, causal in seen if not causal and bias is not None]
+    assert len(seen) == 4 and len(biases) == 2 and biases[0] is biases[1] and biases[0].dtype == torch.float32
 
 
 @torch.no_grad()

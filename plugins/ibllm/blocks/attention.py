@@ -30,13 +30,12 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, causal: bool = False, rotary: Tensor | None = None
     ) -> Tensor:
-        """x (b t d), keys and values (b h s e), mask (b s) or (b t s) bool or None, rotary (2 t e/2) or None → (b t d)."""
+        """x (b t d), keys and values (b h s e), mask (b s) or (b t s) bool, its `attention_bias` or None, rotary (2 t e/2) or None → (b t d)."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         if rotary is not None:
             query = apply_rotary(query, rotary)
-        if mask is not None:
-            mask = mask.unsqueeze(1) if mask.dim() == 3 else mask[:, None, None, :]
-        y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=causal)
+        bias = attention_bias(mask, x) if mask is not None and mask.dtype == torch.bool else mask
+        y = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, is_causal=causal)
         out: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return out
 
@@ -61,6 +60,17 @@ def apply_rotary(x: Tensor, rotary: Tensor) -> Tensor:
     cos, sin = rotary.to(x.dtype)
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def attention_bias(mask: Tensor, x: Tensor) -> Tensor:
+    """mask (b s) or (b t s) bool → (b 1 1 s) or (b 1 t s), what is added to the scores: 0, and −∞ where a place may not be seen.
+
+    Several layers that look at the same places make it once. It has the type that attention from `x` computes in, under autocast too.
+    """
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else x.dtype
+    bias = torch.where(mask, 0.0, -torch.inf).to(dtype)
+    return bias.unsqueeze(1) if mask.dim() == 3 else bias[:, None, None]
 
 
 def causal_mask(mask: Tensor) -> Tensor:
