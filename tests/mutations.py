@@ -109,15 +109,15 @@ MUTATIONS = (
     Mutation(
         "an order that is the same in every epoch",
         "ibllm_core/training/feeding.py",
-        'Rng((*key, "order"), [epoch])',
-        'Rng((*key, "order"), [0])',
+        "mix(mix(epochs + key)",
+        "mix(mix(0 * epochs + key)",
         ("tests/training/test_data.py",),
     ),
     Mutation(
         "a seed that is not used",
         "plugins/ibllm/blocks/streams.py",
-        "_mix(np.uint64(randomness.derive_key(*key)) + ",
-        "_mix(np.uint64(randomness.derive_key(*key[1:])) + ",
+        "randomness.mix(np.uint64(randomness.derive_key(*key)) + ",
+        "randomness.mix(np.uint64(randomness.derive_key(*key[1:])) + ",
         ("tests/shapes", "tests/training/test_data.py"),
     ),
     Mutation(

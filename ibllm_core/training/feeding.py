@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -13,15 +13,22 @@ import numpy.typing as npt
 
 from ..interfaces.batch import Batch, collate, take
 from ..interfaces.dataset import Dataset
-from ..interfaces.noise import Rng
+from ..interfaces.randomness import GOLDEN, derive_key, mix
 from ..interfaces.tokenizer import Tokenizer
 
 #: Draws that are prepared before they are asked for.
 _AHEAD = 3
 
 
+#: Rounds of the network. From eight on pairs of items are where chance would have them, in the smallest splits too; fewer are not enough there.
+_ROUNDS = 10
+
+
 class Order:
-    """The order of a split's items: a fresh permutation an epoch, a pure function of (seed, epoch).
+    """The order of a split's items: a fresh permutation an epoch, a pure function of (key, epoch), whose places are computed one by one.
+
+    A Feistel network permutes the places of a square that is at least as large as the split, with sums in place of exclusive ors; a place that
+    leaves the split goes through it again until it is back (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). No memory.
 
     Args:
         size: items of the split.
@@ -29,15 +36,24 @@ class Order:
     """
 
     def __init__(self, size: int, key: tuple[int | str, ...]) -> None:
-        self._size = size
-        self._permutation = lru_cache(maxsize=2)(
-            lambda epoch: Rng((*key, "order"), [epoch]).integers(2**53, size)[0].argsort(stable=True).numpy()
-        )
+        self._size, self._side = size, math.isqrt(size - 1) + 1
+        self._keys = [derive_key(*key, "order", turn) for turn in range(_ROUNDS)]
 
     def __call__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Positions in the endless sequence of epochs → item numbers."""
-        epochs, places = divmod(positions, self._size)
-        return np.array([self._permutation(epoch)[place] for epoch, place in zip(epochs.tolist(), places, strict=True)], np.int64)
+        epochs, places = divmod(positions.astype(np.uint64), self._size)
+        outside = np.arange(len(places))
+        while len(outside):
+            places[outside] = self._permuted(places[outside], epochs[outside])
+            outside = outside[places[outside] >= self._size]
+        return places.astype(np.int64)
+
+    def _permuted(self, places: npt.NDArray[np.uint64], epochs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """Places in the square, each in an epoch's permutation of it."""
+        left, right = divmod(places, self._side)
+        for key in self._keys:
+            left, right = right, (left + (mix(mix(epochs + key) + right * GOLDEN) >> 11) % self._side) % self._side
+        return left * self._side + right
 
 
 class Feeder:

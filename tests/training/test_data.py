@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import tracemalloc
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import chisquare, kstest
 
 from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.training.feeding import Feeder, Order
@@ -36,6 +39,49 @@ def test_an_epoch_sees_every_item_once() -> None:
     assert sorted(first) == sorted(second) == list(range(10))
     assert first.tolist() != second.tolist()
     assert first.tolist() == Order(10, (0, "stage"))(np.arange(10)).tolist()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 97, 255, 256, 257, 1009, 4095, 4097, 65_537])
+def test_every_epoch_is_a_permutation(size: int) -> None:
+    epochs = Order(size, (0, "stage"))(np.arange(3 * size)).reshape(3, size)
+    assert (np.sort(epochs, axis=1) == np.arange(size)).all()
+    assert size < 5 or len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 8, 9, 17])
+def test_pairs_of_items_are_where_chance_would_have_them(size: int) -> None:
+    """Of any two places, first and last and neighbours among them, every pair of different items is equally likely."""
+    count = 20_000
+    epochs = Order(size, (7, "stage"))(np.arange(count * size)).reshape(count, size)
+    for one, other in {(0, size - 1), (0, 1), (size // 2 - 1, size // 2)}:
+        seen = np.zeros((size, size))
+        np.add.at(seen, (epochs[:, one], epochs[:, other]), 1)
+        assert chisquare(seen[~np.eye(size, dtype=bool)]).pvalue > 1e-4
+    kept = (epochs[:, :-1] + 1 == epochs[:, 1:]).sum(axis=1)  # items that still follow each other; one in `size` by chance
+    assert kept.mean() == pytest.approx((size - 1) / size, abs=5 / math.sqrt(count))
+
+
+def test_epochs_and_keys_are_independent() -> None:
+    epochs = Order(16, (0, "stage"))(np.arange(16 * 20_000)).reshape(-1, 16)
+    other = Order(16, (1, "stage"))(np.arange(16 * 20_000)).reshape(-1, 16)
+    for one, two in ((epochs[:-1, 3], epochs[1:, 3]), (epochs[:, 3], other[:, 3])):
+        seen = np.zeros((16, 16))
+        np.add.at(seen, (one, two), 1)
+        assert chisquare(seen.ravel()).pvalue > 1e-4
+
+
+def test_a_thousand_million_items_take_no_memory() -> None:
+    order = Order(10**9, (0, "stage"))
+    positions = np.concatenate([np.arange(4096), np.arange(10**9 - 4096, 10**9 + 4096)])
+    tracemalloc.start()
+    items = order(positions)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
+    assert len(set(items[:8192].tolist())) == 8192
+    assert items.min() >= 0 and items.max() < 10**9
+    assert kstest(items / 1e9, "uniform").pvalue > 1e-4
+    assert np.array_equal(order(positions[::-1])[::-1], items)
 
 
 @pytest.mark.parametrize(("ranks", "micro"), [(1, 2), (2, 1), (2, 3), (3, 1)])

@@ -13,13 +13,7 @@ U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-GOLDEN, M1, M2 = map(np.uint64, (randomness.GOLDEN, randomness.M1, randomness.M2))
-
-
-def _mix(z: U64) -> U64:
-    z = (z ^ (z >> np.uint64(30))) * M1
-    z = (z ^ (z >> np.uint64(27))) * M2
-    return z ^ (z >> np.uint64(31))
+GOLDEN, M1 = np.uint64(randomness.GOLDEN), np.uint64(randomness.M1)
 
 
 class Stream:
@@ -36,7 +30,7 @@ class Stream:
     def __init__(self, key: tuple[int | str, ...], samples: npt.ArrayLike) -> None:
         numbers = np.atleast_1d(np.asarray(samples)).astype(np.uint64)
         with np.errstate(over="ignore"):
-            self._base: U64 = _mix(np.uint64(randomness.derive_key(*key)) + _mix(numbers * GOLDEN + M1))
+            self._base: U64 = randomness.mix(np.uint64(randomness.derive_key(*key)) + randomness.mix(numbers * GOLDEN + M1))
         self._position = 0
 
     def __len__(self) -> int:
@@ -48,7 +42,7 @@ class Stream:
         offsets = np.arange(self._position + 1, self._position + 1 + count, dtype=np.uint64)
         self._position += count
         with np.errstate(over="ignore"):
-            out = _mix(self._base[:, None] + offsets[None, :] * GOLDEN)
+            out = randomness.mix(self._base[:, None] + offsets[None, :] * GOLDEN)
         return out.reshape(len(self._base), *shape)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> F64:
