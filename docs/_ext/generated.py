@@ -23,9 +23,9 @@ from ibllm_study.budget import Budget
 from ibllm_study.schema import Range, Search, StudyTable
 
 from ibllm.capabilities import CAPABILITIES
+from ibllm.kinds import KINDS
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
-from ibllm_core.host.spec import KINDS
 from ibllm_core.recipe.schema import PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe
 from ibllm_core.recipe.words import PART, Section, article, keys, sections, types_of
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
+from ibllm.kinds import KINDS
 from ibllm_core.host import hookspecs
-from ibllm_core.host.spec import KINDS
 
 #: A plugin with an example of every hook, each below the comment that says what it does.
 EXAMPLES = Path(__file__).parents[1] / "examples" / "hooks.py"
@@ -69,6 +69,8 @@ TORCH_FREE = (
     "ibllm_core.errors",
     "ibllm_core.host.",
     "ibllm.capabilities",
+    "ibllm.figures",
+    "ibllm.kinds",
     "ibllm_core.recipe.",
     "ibllm_core.training.events",
 )

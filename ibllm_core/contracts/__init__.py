@@ -29,7 +29,7 @@ class Report:
         unknown = [
             f"stage {name}: a backward pass cannot be played on the meta device; what losses reach is not known" for name in uncounted
         ]
-        return [*(str(left) for row in self.stages for left in row.unreached), *idle, *unknown]
+        return [*(left for row in self.stages for left in row.unreached), *idle, *unknown]
 
     @property
     def parameters(self) -> int:

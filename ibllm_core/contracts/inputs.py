@@ -21,16 +21,6 @@ from ..model.model import Model
 from ..recipe.schema import Recipe
 
 META = torch.device("meta")
-#: Field of the batch → the capability, or the table, that gives it.
-_GIVEN_BY = {
-    "x": "captions",
-    "x_out": "captions",
-    "y": "images",
-    "question": "questions",
-    "answer": "questions",
-    "unpaired_x": "unpaired.text",
-    "unpaired_y": "unpaired.images",
-}
 
 
 def fabricate(model: Model, items: int, device: torch.device) -> Batch:
@@ -50,8 +40,10 @@ def fabricate(model: Model, items: int, device: torch.device) -> Batch:
 
 def as_given(recipe: Recipe, batch: Batch) -> Batch:
     """The batch without what the recipe's data do not give."""
+    fields = {"captions": ("x", "x_out"), "images": ("y",), "questions": ("question", "answer")}
+    fields |= {"unpaired.text": ("unpaired_x",), "unpaired.images": ("unpaired_y",)}
     given = {*recipe.data.config.provides(), *(f"unpaired.{name}" for name in recipe.unpaired)}
-    missing: dict[str, Any] = {field: None for field, source in _GIVEN_BY.items() if source not in given}
+    missing: dict[str, Any] = {field: None for source, of in fields.items() if source not in given for field in of}
     return attrs.evolve(batch, **missing)
 
 

@@ -32,6 +32,7 @@ class StageRow:
         flops: of one item in one iteration: all players' forward and backward passes, multiplications and additions counted apart, averaged over
             iterations where a loss or a player has `every` > 1. Matrix products and convolutions are counted, as everywhere; texts have their
             tokenizer's full length. None where the backward pass has an operation that the meta device lacks.
+        unreached: a line for each part or loss of whose parameters it trains some that no loss reaches.
     """
 
     stage: str
@@ -39,22 +40,7 @@ class StageRow:
     trained: int
     saved: int
     flops: int | None
-    unreached: tuple[Unreached, ...] = ()
-
-
-@attrs.frozen
-class Unreached:
-    """Parameters of a part or of a loss, `owner`, that a stage trains and that no loss of it reaches: their names, and how many numbers they are."""
-
-    stage: str
-    owner: str
-    names: tuple[str, ...]
-    numbers: int
-
-    def __str__(self) -> str:
-        count, shown = len(self.names), ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")
-        some = f"{count} parameter{'s' * (count > 1)} ({self.numbers:,} number{'s' * (self.numbers > 1)})"
-        return f"stage {self.stage} trains {some} of {self.owner} that no loss reaches: {shown}"
+    unreached: tuple[str, ...] = ()
 
 
 def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> StageRow:
@@ -82,7 +68,7 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
     return StageRow(stage.name, tuple(stage.losses), trained, walk.saved, flops, unreached)
 
 
-def _unreached(stage: Stage, model: Model, trainer: StageTrainer, walk: _Walk) -> tuple[Unreached, ...]:
+def _unreached(stage: Stage, model: Model, trainer: StageTrainer, walk: _Walk) -> tuple[str, ...]:
     """What no loss reaches. Raises `UserError` for a part that the stage names, and for a loss that reaches nothing that is trained.
 
     ``train = "all"`` is whatever its losses reach: parts that none does are left out.
@@ -103,7 +89,13 @@ def _unreached(stage: Stage, model: Model, trainer: StageTrainer, walk: _Walk) -
                 what = f"{part} is trained, but no loss of the stage reaches it; expected a loss that does, or {part} left out"
                 raise UserError(f"stages.{stage.name}.train: {what}", stage.place)
         elif left:
-            found.append(Unreached(stage.name, owner, tuple(left), sum(p.numel() for p in left.values())))
+            count, numbers, shown = (
+                len(left),
+                sum(p.numel() for p in left.values()),
+                ", ".join([*left][:3]) + (", …" if len(left) > 3 else ""),
+            )
+            some = f"{count} parameter{'s' * (count > 1)} ({numbers:,} number{'s' * (numbers > 1)})"
+            found.append(f"stage {stage.name} trains {some} of {owner} that no loss reaches: {shown}")
     return tuple(found)
 
 

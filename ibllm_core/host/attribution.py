@@ -78,16 +78,20 @@ def running(origin: Origin, who: str = "", importing: str = "") -> Iterator[None
 
     Args:
         who: what the message begins with; the distribution and its version where nothing is said.
-        importing: the module that is imported, if one is (see `waiting`).
+        importing: the module that is imported, if one is: where this takes long, a line on standard error says so.
     """
+    told = f"still importing {importing} from {origin.distribution} {origin.version}"
+    timer = threading.Timer(PATIENCE, print, (told,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
     try:
-        with (
-            stdout_to_stderr(str(origin)),
-            waiting(f"{importing} from {origin.distribution} {origin.version}") if importing else contextlib.nullcontext(),
-        ):
+        if importing:
+            timer.start()
+        with stdout_to_stderr(str(origin)):
             yield
     except (Exception, SystemExit) as error:
         raise Fault(who or str(origin), cause(error), remedy(error, origin)) from error
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager
@@ -116,18 +120,6 @@ def _says_raise(error: BaseException, component: Component) -> bool:
     frame = last and last.tb_frame
     own = frame and str(frame.f_globals.get("__name__")).partition(".")[0] == re.split("[.:]", component.spec.factory)[0]
     return bool(last and frame and own and dis.opname[frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS")
-
-
-@contextlib.contextmanager
-def waiting(imported: str) -> Iterator[None]:
-    """Something is imported within: where this takes long, a line on standard error says so."""
-    timer = threading.Timer(PATIENCE, print, (f"still importing {imported}",), {"file": sys.stderr, "flush": True})
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def cause(error: BaseException) -> str:

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
-
-from .figures import Figure, Mark
 
 __all__ = ["Config", "LossConfig", "MetricConfig", "OptionError", "option"]
 
@@ -157,6 +155,13 @@ class LossConfig(Config):
         return ()
 
 
+class Named(attrs.AttrsInstance, Protocol):
+    """What a metric says of a figure or a mark that it gives: `ibllm.plugin.Figure` and `ibllm.plugin.Mark`. The core knows it by its name."""
+
+    @property
+    def name(self) -> str: ...
+
+
 @attrs.frozen(kw_only=True)
 class MetricConfig(Config, ABC):
     """The base of a metric's options.
@@ -165,10 +170,10 @@ class MetricConfig(Config, ABC):
     """
 
     @abstractmethod
-    def figures(self) -> tuple[Figure, ...]:
+    def figures(self) -> tuple[Named, ...]:
         """The figures it gives, so that a recipe can be checked before anything is measured, and tables and reports can explain them."""
 
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[Named, ...]:
         """What it says of single samples (`Metric.marks`); by default nothing."""
         return ()
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .latent import Latent, Tokens, at_least_float32
+from .latent import Latent, Tokens
 from .noise import Rng
-from .tokenizer import EOS, PAD
 
 
 class TextEncoder(nn.Module, ABC):
@@ -38,8 +35,8 @@ class TextEncoder(nn.Module, ABC):
 class TextDecoder(nn.Module, ABC):
     """D_x, an autoregressive p(x|y): log p(x|y) = Σ_t log p(x_t | x_<t, y), exact.
 
-    Subclasses give teacher-forced `logits` and the stepwise pair `begin`, `step`, from which the likelihood follows; how a text is written with
-    them is `ibllm.plugin.TextDecoder`'s, from which decoders derive.
+    Subclasses give teacher-forced `logits` and the stepwise pair `begin`, `step`; the likelihood and how a text is written follow from them in
+    `ibllm.plugin.TextDecoder`, from which decoders derive.
     """
 
     #: v, number of ids.
@@ -63,17 +60,12 @@ class TextDecoder(nn.Module, ABC):
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         """ids (b) → logits (b v) of the next token, and the state after it; the state before may be written over (a cache in place)."""
 
+    @abstractmethod
     def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
         """(b) −log p(tokens | z, prefix) in nats, summed over the text (its end token included).
 
         A `prefix` (a question) conditions and is not itself counted: the sequence read is beginning, prefix, tokens.
         """
-        ids, mask, counted = tokens.ids, tokens.mask, tokens.mask[:, 1:]
-        if prefix is not None:
-            ids, mask, counted = _join(prefix, tokens)
-        logits = self.logits(ids[:, :-1], mask[:, :-1], z)
-        losses = F.cross_entropy(at_least_float32(logits.transpose(1, 2)), ids[:, 1:], reduction="none")
-        return (losses * counted).sum(1)
 
     def forward(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
         return self.nll(tokens, z, prefix)
@@ -95,21 +87,3 @@ class TextDecoder(nn.Module, ABC):
         `temperature` 0 takes the likeliest token, otherwise `rng` draws within the nucleus `top_p`; more `beams` than one search for the
         likeliest text.
         """
-
-
-def without_ends(prefix: Tokens) -> tuple[Tensor, Tensor]:
-    """A prefix without its beginning and end tokens: ids (b t), mask (b t)."""
-    ids = prefix.ids[:, 1:]
-    return ids, prefix.mask[:, 1:] & (ids != EOS)
-
-
-def _join(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
-    """Beginning, prefix, text, end, packed to the left: ids (b t), mask (b t); and which of the places 1… are counted, (b t−1)."""
-    body, body_mask = without_ends(prefix)
-    ids = torch.cat([tokens.ids[:, :1], body, tokens.ids[:, 1:]], 1)
-    mask = torch.cat([tokens.mask[:, :1], body_mask, tokens.mask[:, 1:]], 1)
-    counted = mask.clone()
-    counted[:, : 1 + body.shape[1]] = False
-    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
-    ids = torch.where(mask, ids, PAD).gather(1, order)
-    return ids, mask.gather(1, order), counted.gather(1, order)[:, 1:]

@@ -13,7 +13,6 @@ import attrs
 from ..errors import UserError, nearest
 from ..host import packaged
 from ..host.attribution import PluginError
-from ..host.figures import Figure, Mark
 from ..host.manager import Manager, UnknownComponent
 from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 from ..host.spec import KINDS
@@ -217,9 +216,8 @@ def check_answers(config: Config) -> None:
         _expect(_all(str, players) and set(players) <= set(PLAYERS), "players()", players, f"a tuple of {' and '.join(PLAYERS)}")
         _expect(_all(str, terms), "terms()", terms, "a tuple of strings")
     if isinstance(config, MetricConfig):
-        figures, marks = config.figures(), config.marks()
-        _expect(_all(Figure, figures), "figures()", figures, "a tuple of Figure")
-        _expect(_all(Mark, marks), "marks()", marks, "a tuple of Mark")
+        for name, of, said in (("figures", "Figure", config.figures()), ("marks", "Mark", config.marks())):
+            _expect(_all(object, said) and all(attrs.has(type(one)) for one in said), f"{name}()", said, f"a tuple of {of}")
     if isinstance(config, DatasetConfig):
         splits, shape = config.splits(), config.image_shape
         described = isinstance(splits, Mapping) and _all(str, (*splits, *splits.values())) and "train" in splits

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import attrs
 
-from ibllm_core.host.figures import Figure, Mark
+from ibllm.figures import Figure, Mark
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.provenance import meanings
 

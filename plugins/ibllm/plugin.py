@@ -30,15 +30,16 @@ if TYPE_CHECKING:
     from ibllm.blocks.streams import Stream as Stream
     from ibllm.blocks.writing import TextDecoder as TextDecoder
     from ibllm.capabilities import CAPABILITIES as CAPABILITIES
+    from ibllm.figures import IMAGE_TO_TEXT as IMAGE_TO_TEXT
+    from ibllm.figures import NOT_INDEPENDENT as NOT_INDEPENDENT
+    from ibllm.figures import ROUND_TRIP as ROUND_TRIP
+    from ibllm.figures import TEXT_TO_IMAGE as TEXT_TO_IMAGE
+    from ibllm.figures import Figure as Figure
+    from ibllm.figures import Mark as Mark
+    from ibllm.kinds import KINDS as KINDS
     from ibllm_core.errors import Notice as Notice
     from ibllm_core.errors import UserError as UserError
     from ibllm_core.errors import nearest as nearest
-    from ibllm_core.host.figures import IMAGE_TO_TEXT as IMAGE_TO_TEXT
-    from ibllm_core.host.figures import NOT_INDEPENDENT as NOT_INDEPENDENT
-    from ibllm_core.host.figures import ROUND_TRIP as ROUND_TRIP
-    from ibllm_core.host.figures import TEXT_TO_IMAGE as TEXT_TO_IMAGE
-    from ibllm_core.host.figures import Figure as Figure
-    from ibllm_core.host.figures import Mark as Mark
     from ibllm_core.host.hookspecs import hookimpl as hookimpl
     from ibllm_core.host.options import Config as Config
     from ibllm_core.host.options import DatasetConfig as DatasetConfig
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from ibllm_core.host.options import MetricConfig as MetricConfig
     from ibllm_core.host.options import OptionError as OptionError
     from ibllm_core.host.options import option as option
-    from ibllm_core.host.spec import KINDS as KINDS
     from ibllm_core.host.spec import ComponentSpec as ComponentSpec
     from ibllm_core.interfaces.batch import Batch as Batch
     from ibllm_core.interfaces.batch import to_images as to_images
@@ -110,11 +110,12 @@ _HOMES = {
     "ibllm.blocks.streams": "Stream",
     "ibllm.blocks.writing": "TextDecoder",
     "ibllm.capabilities": "CAPABILITIES",
+    "ibllm.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
+    "ibllm.kinds": "KINDS",
     "ibllm_core.errors": "nearest Notice UserError",
-    "ibllm_core.host.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
     "ibllm_core.host.hookspecs": "hookimpl",
     "ibllm_core.host.options": "Config DatasetConfig LossConfig MetricConfig option OptionError",
-    "ibllm_core.host.spec": "ComponentSpec KINDS",
+    "ibllm_core.host.spec": "ComponentSpec",
     "ibllm_core.interfaces.batch": "Batch to_images to_pixels to_tokens",
     "ibllm_core.interfaces.context": "Context ImageTokens",
     "ibllm_core.interfaces.dataset": "Dataset Samples",

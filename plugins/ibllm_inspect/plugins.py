@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from ibllm.kinds import KINDS
 from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.entry_points import BLOCK, tools_by_name
 from ibllm_core.host.manager import Manager, Row, manager
-from ibllm_core.host.spec import KINDS
 
 from .presets import require_kind
 from .recipes import list_files, shorten

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
+from ibllm.figures import Figure
 from ibllm.glossary import Glossary
-from ibllm_core.host.figures import Figure
 
 from .files import Object, RunFiles, objects
 from .plots import MARKERS, Band, Plot, Series, lines, stages

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
+from ibllm.figures import IMAGE_TO_TEXT, OTHER, ROUND_TRIP, TEXT_TO_IMAGE, Figure
 from ibllm.glossary import Glossary
-from ibllm_core.host.figures import IMAGE_TO_TEXT, OTHER, ROUND_TRIP, TEXT_TO_IMAGE, Figure
 
 #: The figure that the core gives of every split: how many items were measured. It stands beside the others, not among them.
 ITEMS = "items"

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from ibllm.figures import DRAWING, NOT_INDEPENDENT, READING, RETURNED, ROUND_TRIP, Mark
 from ibllm.glossary import Glossary
-from ibllm_core.host.figures import DRAWING, NOT_INDEPENDENT, READING, RETURNED, ROUND_TRIP, Mark
 
 from . import text_diff
 from .files import Item

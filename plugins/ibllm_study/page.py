@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
+from ibllm.figures import DRAWING
 from ibllm.glossary import Glossary
 from ibllm.units import readable, readable_bytes
-from ibllm_core.host.figures import DRAWING
 from ibllm_report.files import Picture, RunFiles, read
 from ibllm_report.highlight import coloured
 from ibllm_report.page import duration

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
+from ibllm.figures import Figure
 from ibllm.glossary import Glossary
 from ibllm_core.errors import UserError, nearest
-from ibllm_core.host.figures import Figure
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.recipe import load
 from ibllm_core.recipe.document import Document

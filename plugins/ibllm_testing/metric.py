@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ibllm.figures import DRAWING, READING, RETURNED, ROUND_TRIP, Figure, Mark
 from ibllm_core.host import manager as plugins
-from ibllm_core.host.figures import DRAWING, READING, RETURNED, ROUND_TRIP
 from ibllm_core.host.options import Config, MetricConfig
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Dataset
@@ -86,10 +86,14 @@ class MetricSuite(Suite):
         expect(isinstance(metric, Metric), f"{self._name}: its factory gives a {type(metric).__name__}, no Metric")
         found, declared = self._figures(self.evaluation(device)), config.names()
         expect(len(set(declared)) == len(declared) > 0, f"{self._name}: figures() names {declared}: expected one or more different names")
-        silent = [figure.name for figure in config.figures() if not figure.meaning]
+        figures = [figure for figure in config.figures() if isinstance(figure, Figure)]
+        marks = [mark for mark in config.marks() if isinstance(mark, Mark)]
+        all_of = len(figures) == len(config.figures()) and len(marks) == len(config.marks())
+        expect(all_of, f"{self._name}: expected figures() to give Figures of ibllm.plugin, and marks() Marks")
+        silent = [figure.name for figure in figures if not figure.meaning]
         expect(not silent, f"{self._name}: figures() says nothing of what {', '.join(silent)} means: expected a sentence for reports")
-        odd = [f"{figure.name} is better when {figure.better!r}" for figure in config.figures() if figure.better not in BETTER]
-        odd += [f"{mark.name} is about {mark.about!r}" for mark in config.marks() if mark.about not in ABOUT]
+        odd = [f"{figure.name} is better when {figure.better!r}" for figure in figures if figure.better not in BETTER]
+        odd += [f"{mark.name} is about {mark.about!r}" for mark in marks if mark.about not in ABOUT]
         expect(not odd, f"{self._name}: {', '.join(odd)}: expected one of {BETTER} and of {ABOUT}")
         missing = sorted(set(declared) - set(found))
         expect(not missing, f"{self._name}: figures() names {', '.join(missing)}, which evaluate does not give")
@@ -99,7 +103,8 @@ class MetricSuite(Suite):
     def test_figures_are_numbers(self, device: torch.device) -> None:
         """Floats, finite: a run ends where a figure is not; fractions in [0, 1]."""
         config = self.config()
-        percent = {figure.name for figure in config.figures() if figure.percent} if isinstance(config, MetricConfig) else set()
+        said = config.figures() if isinstance(config, MetricConfig) else ()
+        percent = {figure.name for figure in said if isinstance(figure, Figure) and figure.percent}
         for name, value in self._figures(self.evaluation(device)).items():
             expect(isinstance(value, float | int), f"{self._name}: {name} is a {type(value).__name__}, expected a float")
             expect(math.isfinite(value), f"{self._name}: {name} is {value}, expected a finite number")

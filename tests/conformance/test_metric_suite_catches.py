@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ibllm_testing import MetricSuite, Suite
 
-from ibllm_core.host.figures import TEXT_TO_IMAGE, Figure, Mark
+from ibllm.figures import TEXT_TO_IMAGE, Figure, Mark
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.interfaces.reporting import Metric
 

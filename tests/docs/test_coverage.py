@@ -18,10 +18,10 @@ from ibllm_testing import SUITES, Suite
 from ibllm_testing.parts import PartSuite
 
 from ibllm.capabilities import CAPABILITIES
+from ibllm.kinds import KINDS
 from ibllm_core.host import entry_points, hookspecs, packaged
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
-from ibllm_core.host.spec import KINDS
 from ibllm_core.recipe import schema
 from ibllm_core.recipe.words import Section
 from ibllm_core.runs.directory import RunDirectory

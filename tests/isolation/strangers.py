@@ -94,7 +94,7 @@ WORKER = """        if cycle.step == 1 and os.environ.get("RANK") == "1":
 
 FIGURE_OPTIONS = """
 import attrs
-from ibllm_core.host.figures import Figure
+from ibllm.figures import Figure
 from ibllm_core.host.options import MetricConfig
 
 @attrs.frozen(kw_only=True)

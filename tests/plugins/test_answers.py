@@ -37,7 +37,7 @@ import sys
 import attrs
 from ibllm_core.host.hookspecs import hookimpl
 from ibllm_core.interfaces.reporting import Metric
-from ibllm_core.host.figures import Figure
+from ibllm.figures import Figure
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.host.spec import ComponentSpec
 

@@ -20,7 +20,7 @@ from ibllm_core.runs.directory import RunDirectory
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 CONFIG = """
 import attrs
-from ibllm_core.host.figures import Figure
+from ibllm.figures import Figure
 from ibllm_core.host.options import MetricConfig, option
 
 @attrs.frozen(kw_only=True)

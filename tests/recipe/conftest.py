@@ -25,7 +25,7 @@ def ibllm_components():
 
 CONFIG = """
 import attrs
-from ibllm_core.host.figures import Figure
+from ibllm.figures import Figure
 from ibllm_core.host.options import Config, MetricConfig, option
 
 @attrs.frozen(kw_only=True)

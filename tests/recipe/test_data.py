@@ -45,7 +45,7 @@ def ibllm_components():
 """
 CONFIG = """
 import attrs
-from ibllm_core.host.figures import Figure
+from ibllm.figures import Figure
 from ibllm_core.host.options import LossConfig, MetricConfig
 
 @attrs.frozen(kw_only=True)

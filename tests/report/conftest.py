@@ -12,8 +12,8 @@ import pytest
 from ibllm_report import render
 from PIL import Image
 
+from ibllm.figures import NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, Mark
 from ibllm.glossary import Glossary
-from ibllm_core.host.figures import NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, Mark
 
 HOSTILE = "<script>alert(1)</script>&\"'$x_1$"
 

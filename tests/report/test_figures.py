@@ -10,8 +10,8 @@ from ibllm_report.results import table, wilson
 from ibllm_report.results_table import results_table
 from rich.console import Console
 
+from ibllm.figures import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, Mark
 from ibllm.glossary import Glossary
-from ibllm_core.host.figures import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, Mark
 from ibllm_core.runs.directory import RunDirectory
 
 RESULTS = {"test/scene_exact": 0.95, "novel/scene_exact": 0.9, "novel/self_agreement": 0.8, "novel/items": 512, "novel/own": 3.0}

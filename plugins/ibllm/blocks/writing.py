@@ -1,4 +1,4 @@
-"""How a text decoder writes: token by token, by chance or by search.
+"""How likely a text is to a decoder, and how it writes one: token by token, by chance or by search.
 
 Shapes: b batch, t tokens of a text, v vocabulary.
 """
@@ -9,11 +9,12 @@ import functools
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ibllm_core.interfaces import text
-from ibllm_core.interfaces.latent import Latent, Tokens
+from ibllm_core.interfaces.latent import Latent, Tokens, at_least_float32
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
 
@@ -21,7 +22,16 @@ from .sampling import beam_search, choose
 
 
 class TextDecoder(text.TextDecoder):
-    """The interface, with `sample`: subclasses give `logits`, `begin` and `step`."""
+    """The interface, with `nll` and `sample`: subclasses give `logits`, `begin` and `step`."""
+
+    def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
+        """As the interface says."""
+        ids, mask, counted = tokens.ids, tokens.mask, tokens.mask[:, 1:]
+        if prefix is not None:
+            ids, mask, counted = _join(prefix, tokens)
+        logits = self.logits(ids[:, :-1], mask[:, :-1], z)
+        losses = F.cross_entropy(at_least_float32(logits.transpose(1, 2)), ids[:, 1:], reduction="none")
+        return (losses * counted).sum(1)
 
     @torch.no_grad()
     def sample(
@@ -61,7 +71,7 @@ class TextDecoder(text.TextDecoder):
 
     def _read_prefix(self, prefix: Tokens, logits: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Feeds a prefix whose rows differ in length: rows that ended keep what they have."""
-        ids, mask = text.without_ends(prefix)
+        ids, mask = _without_ends(prefix)
         for place in range(ids.shape[1]):
             keep, new = mask[:, place], tuple(self.step(ids[:, place], state))
             logits, state = tree_map(functools.partial(_where, keep), new, (logits, state))
@@ -71,3 +81,21 @@ class TextDecoder(text.TextDecoder):
 def _where(keep: Tensor, new: Any, old: Any) -> Any:
     """`new` where `keep` (b), else `old`, each (b …) or no tensor."""
     return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old) if isinstance(new, Tensor) and new is not old else new
+
+
+def _without_ends(prefix: Tokens) -> tuple[Tensor, Tensor]:
+    """A prefix without its beginning and end tokens: ids (b t), mask (b t)."""
+    ids = prefix.ids[:, 1:]
+    return ids, prefix.mask[:, 1:] & (ids != EOS)
+
+
+def _join(prefix: Tokens, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+    """Beginning, prefix, text, end, packed to the left: ids (b t), mask (b t); and which of the places 1… are counted, (b t−1)."""
+    body, body_mask = _without_ends(prefix)
+    ids = torch.cat([tokens.ids[:, :1], body, tokens.ids[:, 1:]], 1)
+    mask = torch.cat([tokens.mask[:, :1], body_mask, tokens.mask[:, 1:]], 1)
+    counted = mask.clone()
+    counted[:, : 1 + body.shape[1]] = False
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
+    ids = torch.where(mask, ids, PAD).gather(1, order)
+    return ids, mask.gather(1, order), counted.gather(1, order)[:, 1:]
