@@ -59,7 +59,11 @@ def option(
     """
     allowed = tuple(choices) if choices is not None else None
     bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", ge), (">", gt), ("<=", le), ("<", lt)) if bound is not None]
-    expected = "one of " + ", ".join(map(repr, allowed)) if allowed is not None else " and ".join(bounds)
+    expected = (
+        "one of " + ", ".join(repr(one) if isinstance(one, str) else str(one).lower() for one in allowed)
+        if allowed is not None
+        else " and ".join(bounds)
+    )
 
     def inside(value: Any) -> bool:
         if value is None:

@@ -10,13 +10,14 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..host.attribution import WrongAnswer
 from .dataset import Dataset, Samples
 from .latent import Tokens
 from .noise import on_device
-from .tokenizer import Tokenizer
+from .tokenizer import PAD, Tokenizer
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -31,6 +32,7 @@ class Batch:
         question, answer: for D_x.
         unpaired_x: captions of other data, as E_x's tokenizer reads them.
         unpaired_y: (b c h w) images of other data.
+        keys: (b) int64, the numbers on the device, where an iteration that is captured reads them.
     """
 
     numbers: npt.NDArray[np.int64]
@@ -41,6 +43,7 @@ class Batch:
     answer: Tokens | None = None
     unpaired_x: Tokens | None = None
     unpaired_y: Tensor | None = None
+    keys: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -52,6 +55,20 @@ class Batch:
         moved: dict[str, Any] = {name: value.to(device) for name, value in held if isinstance(value, Tokens)}
         moved |= {name: on_device(value, device) for name, value in held if isinstance(value, Tensor)}
         return attrs.evolve(self, **moved)
+
+    def padded(self, tokenizers: Mapping[str, Tokenizer], to: int = 8) -> Batch:
+        """Its captions padded to a multiple of `to` places, as far as their tokenizers go: iterations of few lengths can be captured."""
+
+        def longer(text: Tokens | None, part: str) -> Tokens | None:
+            if text is None:
+                return None
+            t = text.ids.shape[1]
+            missing = max(0, min(-(-t // to) * to, tokenizers[part].max_length) - t)
+            return Tokens(F.pad(text.ids, (0, missing), value=PAD), F.pad(text.mask, (0, missing))) if missing else text
+
+        x, others = longer(self.x, "text_encoder"), longer(self.unpaired_x, "text_encoder")
+        x_out = x if self.x_out is self.x else longer(self.x_out, "text_decoder")
+        return attrs.evolve(self, x=x, x_out=x_out, unpaired_x=others)
 
 
 def take(dataset: Dataset, split: str, indices: npt.NDArray[np.int64], key: str = "data") -> Samples:

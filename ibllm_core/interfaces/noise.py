@@ -54,16 +54,26 @@ class Rng:
     """Random tensors for a batch of samples; each sample has its own stream.
 
     Args:
-        key: words that name the purpose, e.g. ``(seed, "draw", step)``.
-        samples: (b) the samples' own numbers; equal numbers give equal draws.
+        key: words that name the purpose, e.g. ``(seed, "draw")``; hashed on the host.
+        samples: (b) the samples' own numbers, int64 and on the device where they are a tensor; equal numbers give equal draws.
         device: where the tensors are made; their integers are the same on every device.
+        step: of training; mixed in on the device, so that an iteration that is captured draws afresh. A tensor is () int64 on the device.
     """
 
-    def __init__(self, key: tuple[int | str, ...], samples: npt.ArrayLike, device: torch.device | str = "cpu") -> None:
-        self._key, self.device, self._position = key, torch.device(device), 0
-        numbers = np.atleast_1d(np.asarray(samples)).astype(np.int64)
-        self._samples = _mix(on_device(torch.from_numpy(numbers), self.device) * _GOLDEN + _M1)
-        self._first = int(numbers[0]) if len(numbers) else 0
+    def __init__(
+        self,
+        key: tuple[int | str, ...],
+        samples: npt.ArrayLike | Tensor,
+        device: torch.device | str = "cpu",
+        step: int | Tensor | None = None,
+    ) -> None:
+        self._key, self.device, self._position, self._step = key, torch.device(device), 0, step
+        numbers = samples if isinstance(samples, Tensor) else np.atleast_1d(np.asarray(samples)).astype(np.int64)
+        self._first = int(numbers[0]) if isinstance(numbers, np.ndarray) and len(numbers) else 0
+        rows = numbers if isinstance(numbers, Tensor) else on_device(torch.from_numpy(numbers), self.device)
+        self._samples = _mix(rows * _GOLDEN + _M1)
+        if step is not None:
+            self._samples = _mix(self._samples + (_signed(step * GOLDEN) if isinstance(step, int) else step * _GOLDEN))
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -129,7 +139,8 @@ def drawing_from(rng: Rng) -> Iterator[Callable[[], bool]]:
     """
     token = _PASS.set((rng, itertools.count()))
     try:
-        with seeded(derive_key(*rng._key, rng._first), rng.device) as generators:
+        step = (rng._step,) if isinstance(rng._step, int) else ()  # nobody draws from them in an iteration that is captured
+        with seeded(derive_key(*rng._key, *step, rng._first), rng.device) as generators:
             start = [generator.get_state() for generator in generators]
             yield lambda: not all(torch.equal(state, generator.get_state()) for state, generator in zip(start, generators, strict=True))
     finally:
@@ -140,7 +151,7 @@ def drawing_from(rng: Rng) -> Iterator[Callable[[], bool]]:
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[Sequence[torch.Generator]]:
     """Within, torch's global generators of the CPU and of a device start from a seed; afterwards they are where they were."""
     generators = [torch.default_generator]
-    if torch.device(device).type == "cuda":
+    if torch.device(device).type == "cuda" and not torch.cuda.is_current_stream_capturing():
         generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
     states = [generator.get_state() for generator in generators]
     for generator in generators:
@@ -154,6 +165,6 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[Sequence[t
 
 @functools.cache
 def leave_uncompiled() -> None:
-    """Has `torch.compile` step around the making of numbers, whose keys are new in every step."""
+    """Has `torch.compile` step around the making of numbers, whose keys are made on the host."""
     for name in ("fold", "of_pass", "normal", "uniform", "integers", "kept"):
         setattr(Rng, name, torch.compiler.disable(getattr(Rng, name)))  # type: ignore[no-untyped-call]

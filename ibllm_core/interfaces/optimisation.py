@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ class Optimizer(ABC):
         """A fresh optimizer for parameters by name (``parts.text_encoder.embedding.weight``).
 
         The schedule's factor multiplies the rate ``lr`` that each of its parameter groups has now. Beside its state per parameter it may keep
-        numbers in its groups: checkpoints hold both.
+        numbers in its groups: checkpoints hold both. Iterations can be captured (CUDA graphs) where each rate is a tensor () on the parameters' device
+        and a step waits for nothing, which torch's optimizers call ``capturable``.
         """
 
 
@@ -101,6 +102,10 @@ class Procedure:
         for player in iteration.due:
             iteration.gradients(player)
             iteration.update(player)
+
+    def alike(self, step: int) -> Hashable:
+        """Equal for iterations that it plays alike; they may be captured and replayed (CUDA graphs). None, the default of who plays otherwise, forbids it."""
+        return 0 if type(self).iterate is Procedure.iterate else None
 
     def state(self) -> Mapping[str, torch.Tensor]:
         """Name → tensor: all that the next iteration depends on beside its number. It is part of the checkpoints."""

@@ -52,6 +52,22 @@ class Watch:
         loss.backward()  # type: ignore[no-untyped-call]
 
 
+class Present:
+    """The iteration that is under way, for what follows its number.
+
+    Attributes:
+        step: its number in the stage.
+        drawn: the number that is mixed into its noise, () int64 on the device where the iteration is captured; None where noise is always the same.
+    """
+
+    def __init__(self, step: int = 0, drawn: int | Tensor | None = None) -> None:
+        self.step, self.drawn = step, drawn
+
+    def at(self, weight: Callable[[int], float]) -> float | Tensor:
+        """A weight that changes over a stage, now: () on the device where the iteration is captured, and whoever replays it puts the value there."""
+        return weight(self.step)
+
+
 def step(part: str) -> Callable[[Callable[[Any], _T]], cached_property[_T]]:
     """Declares a method of the cycle as a step that a part of the model gives: computed once a batch, and the part's fault where it goes wrong."""
 
@@ -72,8 +88,8 @@ class Cycle:
         model: the parts.
         batch: on the model's device.
         losses: name → loss, so that a composite may ask for another's value.
-        key: words that key this batch's noise (seed, step).
-        step: iteration in the stage, for what changes over it.
+        key: words that key this batch's noise (seed, stage).
+        present: the iteration.
         shares: what this batch is a share of; None where it is a whole one.
         watch: told what is computed.
         number: which of this process's micro-batches it is.
@@ -85,12 +101,13 @@ class Cycle:
         batch: Batch,
         losses: Mapping[str, Loss | CriticLoss] | None = None,
         key: tuple[int | str, ...] = (0,),
-        step: int = 0,
+        present: Present | None = None,
         shares: Shares | None = None,
         watch: Watch | None = None,
         number: int = 0,
     ) -> None:
-        self.model, self.batch, self.step, self.number = model, batch, step, number
+        self.model, self.batch, self.number = model, batch, number
+        self._present = present or Present()
         self._losses, self._key, self._shares, self._watch = losses or {}, key, shares, watch or Watch()
         self._added: dict[str, Any] = {}
         self._values: dict[str, Tensor] = {}
@@ -104,7 +121,8 @@ class Cycle:
 
     @cached_property
     def _rng(self) -> Rng:
-        return Rng(self._key, self.batch.numbers, self.model.device)
+        numbers = self.batch.numbers if self.batch.keys is None else self.batch.keys
+        return Rng(self._key, numbers, self.model.device, self._present.drawn)
 
     def rng(self, purpose: str) -> Rng:
         """A generator for this batch's items, keyed by seed, step and purpose."""
@@ -292,6 +310,15 @@ class Cycle:
         return decoder
 
     # What losses ask for.
+
+    @property
+    def step(self) -> int:
+        """The iteration's number in the stage. An iteration in which this is asked for is not captured; `at` gives what a weight is."""
+        return self._present.step
+
+    def at(self, weight: Callable[[int], float]) -> float | Tensor:
+        """A weight (step → value) in the present iteration; () on the device where the iteration is captured."""
+        return self._present.at(weight)
 
     def image_nll_of(self, y: Tensor, z: Latent, purpose: str) -> Tensor:
         """(b) −log p(y | z) for any images (b c h w) and latents, through the image tokenizer where the decoder works on tokens."""

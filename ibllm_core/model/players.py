@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss
 from ..interfaces.optimisation import EvaluationWeights
-from ..recipe.schema import Recipe, Stage, Weight, weight_at
+from ..recipe.schema import Ramp, Recipe, Stage, Weight, weight_at
 from . import build
 from .cycle import Cycle
 from .model import Model
@@ -37,6 +37,11 @@ class Term:
 
     def at(self, step: int) -> float:
         return weight_at(self.weight, step) * weight_at(self.factor, step)
+
+    def within(self, cycle: Cycle) -> float | Tensor:
+        """The weight in a cycle's iteration, with `every`."""
+        changes = isinstance(self.weight, Ramp) or isinstance(self.factor, Ramp)
+        return cycle.at(lambda step: self.every * self.at(step)) if changes else self.every * self.at(0)
 
 
 @attrs.define(eq=False)
@@ -63,7 +68,7 @@ class Player:
     _rates: list[float] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rates = [group["lr"] * self.scale for group in self.optimizer.param_groups]
+        self._rates = [float(group["lr"]) * self.scale for group in self.optimizer.param_groups]
 
     def plays(self, step: int) -> bool:
         return step % self.every == 0
@@ -72,18 +77,21 @@ class Player:
         """What it minimises when it plays next."""
         return [term for term in self.terms if self.steps % term.every == 0]
 
-    def loss(self, cycle: Cycle, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, cycle: Cycle) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum (), and each term's value () without its weight."""
         cycle.begin_play()
         due, value = self.due(), cycle.value if self.name == MODEL else cycle.critic_value
         assert due, f"{self.name} has nothing to minimise"
         values = {term.name: value(term.name) for term in due}
-        weighted = [term.every * term.at(step) * values[term.name] for term in due]
+        weighted = [term.within(cycle) * values[term.name] for term in due]
         return reduce(Tensor.add, weighted), {name: value.detach() for name, value in values.items()}
 
     def set_rate(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:

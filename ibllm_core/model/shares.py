@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -17,7 +18,7 @@ from ..interfaces.batch import Batch
 from ..interfaces.latent import at_least_float32
 from ..interfaces.loss import CriticLoss, Loss, Value, WholeBatchLoss, logging
 from ..interfaces.noise import Rng, drawing_from
-from .cycle import Cycle, Watch, ratio
+from .cycle import Cycle, Present, Watch, ratio
 from .model import Model
 
 
@@ -116,7 +117,7 @@ class Shares:
     Args:
         batches: micro-batches, on the model's device.
         losses: name → loss: all that are played, and their terms.
-        key, step: as a cycle's.
+        key, present: as a cycle's.
         ranks: between whom the batch is shared, which has so many `items` then.
         watch: told what is computed.
     """
@@ -127,15 +128,14 @@ class Shares:
         batches: Sequence[Batch],
         losses: Mapping[str, Loss | CriticLoss],
         key: tuple[int | str, ...] = (0,),
-        step: int = 0,
+        present: Present | None = None,
         ranks: Ranks | None = None,
         items: int = 0,
         watch: Watch | None = None,
     ) -> None:
-        self._model, self._batches, self._losses, self._key, self._step = model, batches, losses, key, step
+        self._model, self._batches, self._losses, self._key, self._present = model, batches, losses, key, present or Present()
         self._ranks, self._watch = ranks or Ranks(), watch or Watch()
-        numbers = np.concatenate([batch.numbers for batch in batches])
-        self._numbers = numbers if self._ranks.count == 1 else np.arange(items)
+        self._items = items if self._ranks.count > 1 else sum(map(len, batches))
         self.count, self._kept, self._counts = self._ranks.count * len(batches), list[Cycle](), dict[str, Tensor]()
         for name, loss in losses.items() if self.count > 1 else ():
             found = [loss.count(self._cycle(number)) for number in range(len(batches))] if isinstance(loss, Loss) else []
@@ -161,7 +161,7 @@ class Shares:
     def mean(self, name: str, value: Value, items: int) -> Tensor:
         """A value of one share with so many items, made so that the mean over all shares is that over all items."""
         if isinstance(value, Tensor):
-            return value * (items * self.count / len(self._numbers))
+            return value * (items * self.count / self._items)
         return ratio(value[0] * self.count, self._counts[name]) if name in self._counts else ratio(*value)
 
     def gather(self, name: str, represent: Callable[[Cycle], Any], cycle: Cycle) -> tuple[Any, tuple[slice, ...]]:
@@ -195,7 +195,7 @@ class Shares:
         """The value, its gradients by each representation and parameter, and what was logged; in every rank the same."""
         rows, tree = tree_flatten(together)
         rows = [row.clone().requires_grad_(row.is_floating_point() and torch.is_grad_enabled()) for row in rows]
-        rng = Rng(self._key, self._numbers, self._model.device)
+        rng = Rng(self._key, self._numbers(), self._model.device, self._present.drawn)
         logged: dict[str, list[Tensor]] = {}
         with drawing_from(rng.fold("dropout", f"losses.{name}", "compare", 1)), logging(logged, "", self._model.device):
             value = loss.compare(tree_unflatten(rows, tree), rng.fold("compare"))
@@ -220,4 +220,11 @@ class Shares:
 
     def _cycle(self, number: int) -> Cycle:
         shares = self if self.count > 1 else None
-        return Cycle(self._model, self._batches[number], self._losses, self._key, self._step, shares, self._watch, number)
+        return Cycle(self._model, self._batches[number], self._losses, self._key, self._present, shares, self._watch, number)
+
+    def _numbers(self) -> npt.NDArray[np.int64] | Tensor:
+        """(b) what keys the noise of the whole batch's items."""
+        if self._ranks.count > 1:
+            return np.arange(self._items)
+        keys = [batch.keys for batch in self._batches if batch.keys is not None]
+        return torch.cat(keys) if keys else np.concatenate([batch.numbers for batch in self._batches])

@@ -18,7 +18,8 @@ from ..interfaces.optimisation import EvaluationWeights, Iteration
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage, Validation
 from . import build
-from .cycle import Watch
+from .capture import Captures
+from .cycle import Present, Watch
 from .model import Model
 from .players import MODEL, Average, Player, make_players, pack_optimizer, set_trainable, unpack_optimizer
 from .shares import Ranks, Shares
@@ -40,6 +41,7 @@ class StageTrainer:
 
     Attributes:
         statistics: numbers that trained parts keep of the batches that they see; None before the first iteration.
+        captures: what captures its iterations and replays them; None where all are eager.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class StageTrainer:
         used = build.losses_with_terms(recipe, tuple(stage.losses))
         self._trained = [*(f"parts.{part}" for part in stage.train), *(f"losses.{loss}" for loss in used)]
         self.statistics: list[str] | None = None
+        self.captures: Captures | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self.apply_balance()
@@ -68,19 +71,26 @@ class StageTrainer:
         """One iteration, as the stage's procedure plays it; then the averaged weights follow, where the model has made a step."""
         batches = self._begin(micro)
         rate = self._schedule.factor(self.step, self.stage.steps) * self.validation.lr_factor
-        before = self._played().get(MODEL, 0)
+        before = self.played().get(MODEL, 0)
         known = {} if self.statistics is not None else self._versions()
-        with self._seeded():
-            self.procedure.iterate(PlayedIteration(self, batches, rate))
+        if self.captures is None:
+            self.play(batches, rate)
+        else:
+            self.captures.play(batches, rate)
         if self.statistics is None:
             self.statistics = [name for name, version in self._versions().items() if version != known[name]]
-        if self._played().get(MODEL, 0) > before:
+        if self.played().get(MODEL, 0) > before:
             self.average.follow(self._trained, self.stage.training.ema)
         self.step += 1
 
+    def play(self, batches: Sequence[Batch], rate: float | None, present: Present | None = None) -> None:
+        """The present iteration on micro-batches on the device; with a `rate` of None the learning rates stay."""
+        with self._seeded():
+            self.procedure.iterate(PlayedIteration(self, batches, rate, present=present))
+
     def look(self, micro: Sequence[Batch], watch: Watch) -> None:
         """The present iteration without the optimizers' steps, for who wants to see what it computes; by a procedure without a past."""
-        before = self._played()
+        before = self.played()
         try:
             with self._seeded():
                 build.build_procedure(self.recipe, self.stage).iterate(PlayedIteration(self, self._begin(micro), watch=watch))
@@ -89,12 +99,12 @@ class StageTrainer:
 
     def kinds(self) -> list[IterationKind]:
         """The kinds of iteration that the stage has, the one of its first step first; found out by a rehearsal, in which nothing is computed."""
-        procedure, now = build.build_procedure(self.recipe, self.stage), self._played()
+        procedure, now = build.build_procedure(self.recipe, self.stage), self.played()
         period = math.lcm(procedure.period, *(player.every * term.every for player in self.players for term in player.terms))
         found: dict[Turns, IterationKind] = {}
         self.go_to(self.step, dict.fromkeys(now, 0))
         for step in range(min(period, self.stage.steps)):
-            rehearsal, before = Rehearsal(self.players, step), self._played()
+            rehearsal, before = Rehearsal(self.players, step), self.played()
             procedure.iterate(rehearsal)
             kind = found.get(rehearsal.turns) or IterationKind(rehearsal.turns, step, before, 0)
             found[rehearsal.turns] = attrs.evolve(kind, count=kind.count + 1)
@@ -108,15 +118,22 @@ class StageTrainer:
             player.steps = players[player.name]
 
     def shares(
-        self, batches: Sequence[Batch], ranks: Ranks, key: tuple[int | str, ...] | None = None, watch: Watch | None = None
+        self,
+        batches: Sequence[Batch],
+        ranks: Ranks,
+        key: tuple[int | str, ...] | None = None,
+        watch: Watch | None = None,
+        present: Present | None = None,
     ) -> Shares:
-        """A batch of the present iteration, keyed by it, as the micro-batches of this process."""
+        """A batch of the present iteration as the micro-batches of this process. Its noise is keyed by the iteration, unless a `key` is given."""
         losses = {name: self.losses[name] for name in build.losses_with_terms(self.recipe, tuple(self.stage.losses))}
-        key = key or (self.recipe.seed.data, "train", self.stage.name, self.step)
-        return Shares(self.model, batches, losses, key, self.step, ranks, self.stage.training.batch, watch)
+        present = present or Present(self.step, self.step if key is None else None)
+        key = key or (self.recipe.seed.data, "train", self.stage.name)
+        return Shares(self.model, batches, losses, key, present, ranks, self.stage.training.batch, watch)
 
     def _begin(self, micro: Sequence[Batch]) -> list[Batch]:
-        return [batch.to(self.model.device) for batch in micro]
+        batches = [batch.to(self.model.device) for batch in micro]
+        return [batch.padded(self.model.tokenizers) for batch in batches] if self.model.device.type == "cuda" else batches
 
     def _seeded(self) -> AbstractContextManager[Any]:
         """For what draws from torch's global generators outside the parts' passes."""
@@ -129,13 +146,24 @@ class StageTrainer:
         }
         return {name: t._version for name, t in tensors.items() if not t.requires_grad and t.is_floating_point()}
 
-    def _played(self) -> dict[str, int]:
+    def played(self) -> dict[str, int]:
         return {player.name: player.steps for player in self.players}
 
-    def record(self, name: str, value: Tensor) -> None:
+    def record(self, name: str, value: Tensor, times: int = 1) -> None:
         """Sums on the device; read at log steps only."""
         self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._counts[name] = self._counts.get(name, 0) + 1
+        self._counts[name] = self._counts.get(name, 0) + times
+
+    @contextmanager
+    def recorded_apart(self) -> Iterator[dict[str, tuple[Tensor, int]]]:
+        """Within, what is recorded is not taken in; afterwards it is in the table: sum and times."""
+        held, apart = (self._sums, self._counts), dict[str, tuple[Tensor, int]]()
+        self._sums, self._counts = {}, {}
+        try:
+            yield apart
+            apart |= {name: (value, self._counts[name]) for name, value in self._sums.items()}
+        finally:
+            self._sums, self._counts = held
 
     def read(self) -> dict[str, float]:
         """Means since the last reading. Synchronises the device."""
@@ -149,7 +177,7 @@ class StageTrainer:
         means = {name: value / count for name, value, count in zip(names, values, over, strict=True)}
         self._sums, self._counts = {}, {}
         for player in self.players:
-            means[f"lr/{player.name}"] = player.optimizer.param_groups[0]["lr"]
+            means[f"lr/{player.name}"] = float(player.optimizer.param_groups[0]["lr"])
         return means
 
     @contextmanager
@@ -183,7 +211,7 @@ class StageTrainer:
         if procedure := dict(self.procedure.state()):
             tensors["procedure"] = procedure
         decided = attrs.asdict(self.validation)
-        return {"step": self.step, "validation": decided, "players": self._played(), "optimizers": optimizers}, tensors
+        return {"step": self.step, "validation": decided, "players": self.played(), "optimizers": optimizers}, tensors
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Takes back what `state` gave."""
@@ -204,14 +232,21 @@ class PlayedIteration(Iteration):
     Args:
         trainer: whose players play.
         batches: micro-batches, on the model's device.
-        rate: factor on the learning rates.
+        rate: factor on the learning rates; None leaves them.
         watch: told what is computed; the players then get gradients and make no step, and all shares are in this process.
     """
 
-    def __init__(self, trainer: StageTrainer, batches: Sequence[Batch], rate: float = 1.0, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        trainer: StageTrainer,
+        batches: Sequence[Batch],
+        rate: float | None = 1.0,
+        watch: Watch | None = None,
+        present: Present | None = None,
+    ) -> None:
         super().__init__(trainer.players, trainer.step)
         self._trainer, self._batches, self._rate, self._watch = trainer, batches, rate, watch
-        self._shares = trainer.shares(batches, trainer.ranks if watch is None else Ranks(), watch=watch)
+        self._shares = trainer.shares(batches, trainer.ranks if watch is None else Ranks(), watch=watch, present=present)
 
     def gradients(self, player: Player) -> None:
         trainer, count = self._trainer, len(self._batches)
@@ -222,7 +257,7 @@ class PlayedIteration(Iteration):
         with player.alone(others):
             for cycle in self._shares.cycles():
                 with trainer.model.precision():
-                    loss, values = player.loss(cycle, self.step)
+                    loss, values = player.loss(cycle)
                 share = len(cycle) * trainer.ranks.count / trainer.stage.training.batch
                 for name, value in cycle.take_logged().items():
                     logged[name] = logged.get(name, 0) + value * share
@@ -246,7 +281,8 @@ class PlayedIteration(Iteration):
 
     def move(self, player: Player) -> None:
         if self._watch is None:
-            player.set_rate(self._rate)
+            if self._rate is not None:
+                player.set_rate(self._rate)
             player.optimizer.step()
 
 

@@ -232,6 +232,11 @@ class Compute(Config):
         choices=("auto", "fp32", "tf32", "bf16"),
     )
     threads: int = option(0, help="CPU threads; 0 for OMP_NUM_THREADS, or the cores this process may use", ge=0)
+    graphs: bool | str = option(
+        "auto",
+        help="capture iterations and replay them (CUDA graphs): auto where the device and the parts can",
+        choices=("auto", True, False),
+    )
     compile: bool = option(False, help="torch.compile each part's passes (the critic stays eager: its penalties differentiate twice)")
 
     def __attrs_post_init__(self) -> None:

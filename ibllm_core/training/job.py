@@ -204,6 +204,7 @@ class Job:
         figures = measure_stage(session, stage, trainer.step) if number < len(stages) - 1 else {}
         seconds = session.bus.clock.read()[stage.name]
         record = {"name": stage.name, "steps": stage.steps, "done": trainer.step, "seconds": seconds, "best_step": best_step}
+        record |= trainer.captures.described() if trainer.captures is not None else {}
         session.records.append({**record, "figures": figures, "note": note, "peak_bytes": peak_memory(session.model.device)[0]})
         session.save(number + 1)
         if session.ranks.first:

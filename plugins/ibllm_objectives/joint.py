@@ -22,4 +22,4 @@ class Joint(Loss):
         return weight_at(self.config.lambda_, step) * self.balance
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return cycle.value(self.config.text) + self.weight(cycle.step) * cycle.value(self.config.image)
+        return cycle.value(self.config.text) + cycle.at(self.weight) * cycle.value(self.config.image)

@@ -19,6 +19,15 @@ def fusible(parameters: list[nn.Parameter]) -> bool:
     return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
+def on_cuda(parameters: list[nn.Parameter]) -> bool:
+    return all(p.device.type == "cuda" for p in parameters)
+
+
+def device_rate(rate: float, parameters: list[nn.Parameter]) -> float | torch.Tensor:
+    """A rate, on CUDA as a tensor there: a step that is captured reads what the schedule has put into it."""
+    return torch.tensor(rate, device=parameters[0].device) if on_cuda(parameters) else rate
+
+
 def parameter_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: matrices decay; biases, gains and other tensors with fewer than two axes do not."""
     if weight_decay == 0:
@@ -35,12 +44,12 @@ class _TorchOptimizer(Optimizer):
         self.config = config
 
     @abstractmethod
-    def _options(self) -> dict[str, Any]:
+    def _options(self, parameters: list[nn.Parameter]) -> dict[str, Any]:
         """What this optimizer's class takes besides parameters and rate."""
 
     def build(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         listed = list(parameters.values())
-        options = {"lr": self.config.lr, "fused": fusible(listed) or None, **self._options()}
+        options = {"lr": device_rate(self.config.lr, listed), "fused": fusible(listed) or None, **self._options(listed)}
         return self._class(parameter_groups(listed, self.config.weight_decay), **options)
 
 
@@ -50,8 +59,9 @@ class Adam(_TorchOptimizer):
     config: AdamConfig
     _class: type[torch.optim.Optimizer] = torch.optim.Adam
 
-    def _options(self) -> dict[str, Any]:
-        return {"betas": self.config.betas, "eps": self.config.eps, "amsgrad": self.config.amsgrad}
+    def _options(self, parameters: list[nn.Parameter]) -> dict[str, Any]:
+        given = self.config
+        return {"betas": given.betas, "eps": given.eps, "amsgrad": given.amsgrad, "capturable": on_cuda(parameters)}
 
 
 class AdamW(_TorchOptimizer):
@@ -60,8 +70,9 @@ class AdamW(_TorchOptimizer):
     config: AdamWConfig
     _class: type[torch.optim.Optimizer] = torch.optim.AdamW
 
-    def _options(self) -> dict[str, Any]:
-        return {"betas": self.config.betas, "eps": self.config.eps, "amsgrad": self.config.amsgrad}
+    def _options(self, parameters: list[nn.Parameter]) -> dict[str, Any]:
+        given = self.config
+        return {"betas": given.betas, "eps": given.eps, "amsgrad": given.amsgrad, "capturable": on_cuda(parameters)}
 
 
 class SGD(_TorchOptimizer):
@@ -70,7 +81,7 @@ class SGD(_TorchOptimizer):
     config: SGDConfig
     _class: type[torch.optim.Optimizer] = torch.optim.SGD
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, parameters: list[nn.Parameter]) -> dict[str, Any]:
         return {"momentum": self.config.momentum, "nesterov": self.config.nesterov}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ class Extragradient(Procedure):
 
     def __init__(self, config: ExtragradientConfig, context: Context) -> None:
         pass
+
+    def alike(self, step: int) -> Hashable:
+        return 0
 
     def iterate(self, iteration: Iteration) -> None:
         _refuse_evaluation_weights(iteration, "extragradient")
@@ -58,16 +61,22 @@ class Lookahead(Procedure):
         self.every, self.alpha = config.every, config.alpha
         self._slow: dict[str, Tensor] = {}
 
+    def alike(self, step: int) -> Hashable:
+        return self._goes_back(step)
+
     def iterate(self, iteration: Iteration) -> None:
         _refuse_evaluation_weights(iteration, "lookahead")
         weights = {f"{player.name}.{name}": p for player in iteration.players for name, p in player.parameters.items()}
         slow = {name: self._slow[name].to(p) if self._slow else p.detach().clone() for name, p in weights.items()}
         self._slow = slow
         super().iterate(iteration)
-        if (iteration.step + 1) % self.every == 0:
+        if self._goes_back(iteration.step):
             with torch.no_grad():
                 torch._foreach_lerp_(list(slow.values()), list(weights.values()), self.alpha)
                 torch._foreach_copy_(list(weights.values()), list(slow.values()))
+
+    def _goes_back(self, step: int) -> bool:
+        return (step + 1) % self.every == 0
 
     def state(self) -> Mapping[str, Tensor]:
         return self._slow

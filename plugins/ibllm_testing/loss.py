@@ -17,7 +17,7 @@ from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
 from ibllm_core.interfaces.tokenizer import PAD, Tokenizer
-from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.cycle import Cycle, Present
 from ibllm_core.model.model import Model
 from ibllm_core.model.players import CRITIC, MODEL, SIDES
 from ibllm_core.model.shares import Ranks, Shares
@@ -92,7 +92,7 @@ class LossSuite(Suite):
     def cycle(self, model: Model, loss: Any, m: Inputs, key: int = 0, step: int = 0) -> Cycle:
         """A batch on its way, the composite's terms at hand."""
         terms = {name: Term(number) for number, name in enumerate(self._terms())}
-        return Cycle(model, m.batch(), {"loss": loss, **terms}, (key,), step)
+        return Cycle(model, m.batch(), {"loss": loss, **terms}, (key,), Present(step))
 
     def _ready(self, device: torch.device, items: int = 3) -> tuple[Any, Model, Inputs]:
         return self.make(device=device).eval(), self.model(device).eval(), fabricate_inputs(self.context(), items).to(device)

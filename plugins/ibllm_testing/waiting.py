@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 _ATEN = torch.ops.aten
 #: Operations whose result's size or value the host has to know.
-_READS = {
+READS = {
     _ATEN._local_scalar_dense,
     _ATEN.nonzero,
     _ATEN.masked_select,
@@ -72,7 +72,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs, called = kwargs or {}, func.overloadpacket
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         here = any(self._there(tensor) for tensor in tensors)
-        if here and called in _READS:
+        if here and called in READS:
             raise Waited(f"{called} waits for the device")
         if here and called is _ATEN.repeat_interleave and "repeats" in func._schema.arguments[0].name and kwargs.get("output_size") is None:
             raise Waited("repeat_interleave by a tensor waits for the device, unless output_size is said")

@@ -14,7 +14,7 @@ from ibllm.plugin import TextDecoder, TextEncoder, masked_mean
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.image import Discriminator, DrawingDecoder, ImageEncoder
 from ibllm_core.interfaces.latent import Latent, Tokens
-from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.cycle import Cycle, Present
 from ibllm_core.model.model import Model
 
 SHAPE, WIDTH, IDS, NOISE = (3, 4, 4), 5, 9, 2
@@ -132,8 +132,7 @@ def cycle(model: Model, batch: Batch) -> Callable[..., Cycle]:
     """``cycle(losses, step=0)``: a fresh cycle over the same batch."""
 
     def make(losses: Mapping[str, Any] | None = None, step: int = 0) -> Cycle:
-        made = Cycle(model, batch, losses)
-        made.step = step
+        made = Cycle(model, batch, losses, present=Present(step))
         return made
 
     return make

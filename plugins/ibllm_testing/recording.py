@@ -1,0 +1,63 @@
+"""A stand-in for CUDA graphs on a machine without a card: what a device does is recorded operation by operation, and done again on the same memory.
+
+As there, whatever Python computed between the operations is a constant of the recording, and nothing may wait for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ibllm_testing.waiting import READS, Waited
+
+
+class Operations:
+    """A recorder (`ibllm_core.model.capture.Recorder`) for the CPU. Unlike a card's, it computes what it records, and puts back what was changed.
+
+    Args:
+        state: all tensors that an iteration changes in place.
+    """
+
+    def __init__(self, state: Callable[[], list[Tensor]]) -> None:
+        self._state = state
+
+    def record(self, play: Callable[[], None]) -> Callable[[], object]:
+        held = [(tensor, tensor.detach().clone()) for tensor in self._state()]
+        tape = _Tape()
+        with tape:
+            play()
+        with torch.no_grad():
+            for tensor, value in held:
+                tensor.copy_(value)
+        return tape.replay
+
+
+class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        states = all(t.dtype == torch.uint8 for t in tree_leaves(args) if isinstance(t, Tensor))  # of generators, which are the host's
+        if func.overloadpacket in READS and not states:
+            raise Waited(f"{func.overloadpacket} waits for the device")
+        result = func(*args, **(kwargs or {}))
+        # Without their graphs, but on the memory of their own.
+        called, given, got = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, (args, kwargs or {}, result))
+        self.calls.append((func, called, given, got))
+        return result
+
+    def replay(self) -> None:
+        with torch.no_grad():
+            for func, args, kwargs, before in self.calls:
+                given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+                result = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(before), tree_leaves(result), strict=True):
+                    # A view of what the operation was given has changed with it.
+                    if isinstance(old, Tensor) and old.untyped_storage().data_ptr() not in given:
+                        old.copy_(new)
