@@ -228,7 +228,7 @@ class Captures:
     def _modules(self) -> list[nn.Module]:
         return [module for one in (self._trainer.model, *self._trainer.losses.values()) for module in one.modules()]
 
-    def _state(self) -> list[Tensor]:
+    def state(self) -> list[Tensor]:
         """All that an iteration changes."""
         trainer = self._trainer
         of = [[*module.parameters(recurse=False), *module.buffers(recurse=False)] for module in self._modules()]
@@ -236,10 +236,10 @@ class Captures:
         return [t.detach() for t in tree_leaves([of, moments, dict(trainer.procedure.state())]) if isinstance(t, Tensor)]
 
     def _copied(self) -> list[Tensor]:
-        return [tensor.clone() for tensor in self._state()]
+        return [tensor.clone() for tensor in self.state()]
 
     def _put(self, state: Sequence[Tensor]) -> None:
-        for tensor, value in zip(self._state(), state, strict=True):
+        for tensor, value in zip(self.state(), state, strict=True):
             tensor.copy_(value)
 
 

@@ -13,21 +13,39 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ibllm_core.model.capture import Captures, CudaGraphs
+from ibllm_core.model.stage import StageTrainer
 from ibllm_testing.waiting import READS, Waited
+
+
+def rates_on_the_device(trainer: StageTrainer) -> None:
+    """Learning rates as tensors, which optimizers have on a card without being asked; on the CPU their bits are those of numbers."""
+    for group in (group for player in trainer.players for group in player.optimizer.param_groups):
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float64)
+
+
+def captured(trainer: StageTrainer, tell: Callable[[str], None]) -> Captures:
+    """The captures of a stage, by a card's graphs where it is on one, else by operations."""
+    if trainer.model.device.type == "cuda":
+        return Captures(trainer, CudaGraphs(), tell)
+    recorder = Operations()
+    captures = Captures(trainer, recorder, tell)
+    recorder.state = captures.state
+    return captures
 
 
 class Operations:
     """A recorder (`ibllm_core.model.capture.Recorder`) for the CPU. Unlike a card's, it computes what it records, and puts back what was changed.
 
-    Args:
-        state: all tensors that an iteration changes in place.
+    Attributes:
+        state: gives all tensors that an iteration changes in place.
     """
 
-    def __init__(self, state: Callable[[], list[Tensor]]) -> None:
-        self._state = state
+    def __init__(self, state: Callable[[], list[Tensor]] = list) -> None:
+        self.state = state
 
     def record(self, play: Callable[[], None]) -> Callable[[], object]:
-        held = [(tensor, tensor.detach().clone()) for tensor in self._state()]
+        held = [(tensor, tensor.detach().clone()) for tensor in self.state()]
         tape = _Tape()
         with tape:
             play()
@@ -59,5 +77,5 @@ class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 result = func(*args, **kwargs)
                 for old, new in zip(tree_leaves(before), tree_leaves(result), strict=True):
                     # A view of what the operation was given has changed with it.
-                    if isinstance(old, Tensor) and old.untyped_storage().data_ptr() not in given:
+                    if isinstance(old, Tensor) and isinstance(new, Tensor) and old.untyped_storage().data_ptr() not in given:
                         old.copy_(new)

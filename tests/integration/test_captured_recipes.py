@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from ibllm_testing.recording import Operations
+from ibllm_testing import recording
 from torch import Tensor
 
-from ibllm_core.model.capture import Captures, CudaGraphs
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training.session import Session
@@ -27,13 +26,8 @@ def play(name: str, path: Path, device: torch.device, captured: bool) -> tuple[l
     for stage in recipe.running():
         trainer = session.trainer(stage)
         if device.type != "cuda":
-            for group in (group for player in trainer.players for group in player.optimizer.param_groups):
-                group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
-        trainer.captures = captures = None
-        if captured:
-            trainer.captures = captures = Captures(
-                trainer, CudaGraphs() if device.type == "cuda" else Operations(lambda: captures._state()), session.tell
-            )
+            recording.rates_on_the_device(trainer)
+        trainer.captures = captures = recording.captured(trainer, session.tell) if captured else None
         feeder = session.feeder(stage)
         for _ in range(20):
             trainer.iterate([batch.padded(session.model.tokenizers, 32) for batch in feeder.make(trainer.step)])

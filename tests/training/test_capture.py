@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from ibllm_testing.recording import Operations
+from ibllm_testing import recording
 from torch import Tensor
 
 from ibllm_core.errors import Notice
 from ibllm_core.interfaces.optimisation import Iteration, Procedure
 from ibllm_core.model import capture
-from ibllm_core.model.capture import Captures, CudaGraphs
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import Recipe
 from ibllm_core.runs.directory import RunDirectory
@@ -38,12 +37,9 @@ def play(
     session = Session(recipe, RunDirectory(path))
     trainer = session.trainer(recipe.stages[stage])
     change(trainer)
-    for player in trainer.players:
-        for group in player.optimizer.param_groups:
-            group["lr"] = torch.tensor(group["lr"], dtype=torch.float64, device=session.model.device)
-    if captured:
-        recorder = CudaGraphs() if session.model.device.type == "cuda" else Operations(lambda: captures._state())
-        trainer.captures = captures = Captures(trainer, recorder, session.tell)
+    if session.model.device.type != "cuda":
+        recording.rates_on_the_device(trainer)
+    trainer.captures = recording.captured(trainer, session.tell) if captured else None
     feeder = session.feeder(trainer.stage)
     try:
         for _ in range(steps):
