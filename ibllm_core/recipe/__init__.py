@@ -2,7 +2,6 @@
 
 from .mistakes import Mistake, RecipeErrors
 from .reading import load
-from .resolve import resolved
 from .schema import Recipe
 
-__all__ = ["Mistake", "Recipe", "RecipeErrors", "load", "resolved"]
+__all__ = ["Mistake", "Recipe", "RecipeErrors", "load"]

@@ -1,4 +1,4 @@
-"""Recipe files and overrides → one document: plain data, with the place of every key. Torch-free."""
+"""Recipe files and overrides → one document: plain data, with the place of every key; and plain data → TOML. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import pathlib
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+import tomlkit
 
 from ..errors import nearest
 from ..host import packaged
 from .locate import Path, Place, dotted, locate, split_key
 from .mistakes import Mistakes
-from .schema import FORMAT, SECTIONS, Seeds
+from .schema import FORMAT, SECTIONS, Recipe, Seeds
 from .words import keys, listing, show
 
 #: Keys that no override may set.
 OF_FILES = ("extends", "format")
 #: Tables whose members a recipe may remove with ``NAME = false``.
 REMOVABLE = tuple(section.name for section in SECTIONS if section.removable)
+#: Characters of a table that still stands in one line.
+WIDEST = 110
+#: The order of a resolved recipe's keys and tables; others follow as they come.
+_ORDER = (*keys(Recipe), *(section.name for section in SECTIONS))
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -228,3 +233,24 @@ def _forget(table: Any, key: str, names: set[str]) -> None:
         table[key] = [name for name in held if not (isinstance(name, str) and name in names)]
     elif isinstance(held, dict):
         table[key] = {name: value for name, value in held.items() if name not in names}
+
+
+def to_toml(data: Mapping[str, Any]) -> str:
+    """Merged tables as TOML text, a function of their content alone (key order within a table kept)."""
+    ranked = sorted(data, key=lambda key: _ORDER.index(key) if key in _ORDER else len(_ORDER))
+    return tomlkit.dumps(_filled(tomlkit.document(), {key: data[key] for key in ranked}, 0))
+
+
+def _filled(into: Any, table: Mapping[str, Any], depth: int) -> Any:
+    """What stands in one line first, then tables with headers, as TOML's scopes ask for; else in the order given: losses add up in theirs."""
+    headed = {key: isinstance(of, Mapping) and (depth < 2 or "use" in of or len(str(of)) > WIDEST) for key, of in table.items()}
+    for key in sorted(table, key=headed.__getitem__):
+        value = _filled(tomlkit.table(), table[key], depth + 1) if headed[key] else table[key]
+        if isinstance(value, list):
+            value = tomlkit.array()
+            value.extend(table[key])
+        elif isinstance(value, Mapping) and not headed[key]:
+            value = tomlkit.inline_table()
+            value.update(table[key])
+        into.add(key, value)
+    return into

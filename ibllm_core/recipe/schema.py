@@ -2,7 +2,7 @@
 
 This is the one declaration of a recipe. `Recipe` has a field for each top-level key (`option`) and for each table (`section`), and so has the class of
 each entry (`LossEntry`, `PlayerEntry`, `Stage`); a field's type says what its table holds. What reads a recipe (`sections`), writes and compares it
-(`resolve`) and documents it (docs/_ext/generated.py) walks over these fields, so a table that is added here is known everywhere.
+(`document.to_toml`, `ibllm.resolved`) and documents it (docs/_ext/generated.py) walks over these fields, so a table that is added here is known everywhere.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Section:
         spread: its keys stand in the table of the class that has the field, among that class's options.
         otherwise: the component where a recipe names none.
         fills: it is taken where ``[FILLS.NAME]`` says nothing of its own.
-        implied: left out of `resolve.resolved` where it is this component at its defaults: it is younger than runs whose keys shall stay.
+        implied: left out of `ibllm.resolved` where it is this component at its defaults: it is younger than runs whose keys shall stay.
     """
 
     name: str

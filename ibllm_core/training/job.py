@@ -21,11 +21,10 @@ from ..errors import Notice, UserError
 from ..host.attribution import communicating, explained
 from ..model.compute import arithmetic, precision_of
 from ..recipe.locate import dotted
-from ..recipe.resolve import changes
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, remove, write_json, write_text
 from ..runs.model_folder import save_model
-from ..runs.provenance import goes_on, meanings, provenance
+from ..runs.provenance import changes, goes_on, meanings, provenance
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, leave, who_is_gone

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ibllm.resolved import resolved
 from ibllm_core.recipe.locate import dotted
-from ibllm_core.recipe.resolve import resolved
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import written
 

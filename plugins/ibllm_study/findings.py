@@ -192,7 +192,7 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findi
         UserError: a path is no run directory, two runs are the same, nothing is to be compared, or no run has the figure.
     """
     from ibllm.opening import load_run
-    from ibllm_core.recipe.resolve import resolved
+    from ibllm.resolved import resolved
     from ibllm_inspect.differences import differences
 
     directories = [RunDirectory(path) for path in paths]

@@ -6,10 +6,10 @@ from typing import Any
 
 import attrs
 
+from ibllm.resolved import options
 from ibllm_core.host.options import Config
 from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.locate import Place
-from ibllm_core.recipe.resolve import options
 from ibllm_core.recipe.schema import Ramp, Recipe, Stage, Weight
 
 

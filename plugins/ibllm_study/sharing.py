@@ -15,9 +15,9 @@ from typing import Any
 
 import attrs
 
+from ibllm.resolved import resolved
 from ibllm_core.errors import UserError
 from ibllm_core.host.options import LossConfig
-from ibllm_core.recipe.resolve import resolved
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.directory import RunDirectory, read_json
 from ibllm_core.runs.provenance import sources

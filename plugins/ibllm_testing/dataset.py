@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ibllm.resolved import options as plain_options
 from ibllm_core.host.options import DatasetConfig
 from ibllm_core.interfaces.dataset import Dataset, Samples
-from ibllm_core.recipe.resolve import options as plain_options
 
 from .checks import expect
 from .suite import Suite

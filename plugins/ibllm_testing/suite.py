@@ -23,15 +23,15 @@ import pytest
 import torch
 
 from ibllm.capabilities import CAPABILITIES
+from ibllm.resolved import options as plain_options
 from ibllm_core.errors import suggestion
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.host.options import Config
 from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.context import Context, ImageTokens
+from ibllm_core.recipe.document import to_toml
 from ibllm_core.recipe.draft import needs
-from ibllm_core.recipe.resolve import options as plain_options
-from ibllm_core.recipe.resolve import to_toml
 from ibllm_core.recipe.structure import Flaw, structure
 from ibllm_inspect.options import options_of
 

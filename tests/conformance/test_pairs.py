@@ -28,9 +28,9 @@ from ibllm_core.model.players import Average
 from ibllm_core.model.shares import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load
+from ibllm_core.recipe.document import to_toml
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.mistakes import RecipeErrors
-from ibllm_core.recipe.resolve import to_toml
 from ibllm_core.recipe.schema import PARTS, READS, Recipe
 from ibllm_core.recipe.structure import structure
 

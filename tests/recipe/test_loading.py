@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ibllm.resolved import resolved
 from ibllm_core.host.manager import Manager
-from ibllm_core.recipe import Recipe, RecipeErrors, load, resolved
+from ibllm_core.recipe import Recipe, RecipeErrors, load
 from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.locate import Place
 from ibllm_core.recipe.schema import SECTIONS, Init, Ramp, Seeds

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ibllm_cli.main import main
 from ibllm_inspect.differences import differences
 
+from ibllm.resolved import resolved
 from ibllm_core.host.manager import Manager
-from ibllm_core.recipe import RecipeErrors, load, resolved
+from ibllm_core.recipe import RecipeErrors, load
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 

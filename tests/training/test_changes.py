@@ -11,7 +11,7 @@ from ibllm_cli.main import main
 
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.recipe import load
-from ibllm_core.recipe.resolve import changes
+from ibllm_core.runs.provenance import changes
 from ibllm_core.training.job import Interrupted, Job
 
 from .conftest import TINY, invoke

@@ -11,10 +11,10 @@ import torch
 from ibllm_cli.main import main
 from safetensors.torch import load_file
 
+from ibllm.resolved import resolved
 from ibllm_core.host import manager as plugins
 from ibllm_core.model import build
 from ibllm_core.recipe import load
-from ibllm_core.recipe.resolve import resolved
 
 TINY = Path(__file__).parent / "tiny.toml"
 

@@ -1,0 +1,53 @@
+"""A recipe as plain nested tables with every default filled in: for comparing, hashing and reports. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ibllm_core.host.options import Config
+from ibllm_core.recipe.schema import Component, Recipe
+from ibllm_core.recipe.words import keys, sections
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """Everything a recipe says, defaults and followed widths filled in, as plain nested tables.
+
+    Recipes with equal tables train the same model on the same data the same way. None stands for an option that is switched off.
+    """
+    tables = options(recipe)
+    for name, encoder in ((name, recipe.reads(name)) for name in recipe.parts):
+        table = tables["model"][name] if name in tables["model"] else tables["model"]["extra"][name]
+        if "width" in table and table["width"] is None:
+            table["width"] = recipe.width
+        if encoder and "latent" in table and table["latent"] is None:
+            table["latent"] = recipe.latent_width(encoder)
+    return tables
+
+
+def options(config: Config) -> dict[str, Any]:
+    """A config's options by their keys in a recipe, and the tables that it holds."""
+    found: dict[str, Any] = {}
+    own = {field.name: key for key, field in keys(type(config)).items() if not field.metadata.get("unresolved")}
+    held = {section.name: section for section in sections(type(config)) if not section.fills}
+    for field in attrs.fields(type(config)):
+        value, section = getattr(config, field.name), held.get(field.name)
+        if field.name in own:
+            found[own[field.name]] = _plain(value)
+        elif section and section.spread:
+            found |= _plain(value)
+        elif section and not (section.implied and (not value or (value.use == section.implied and value.config == type(value.config)()))):
+            found[field.name] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return {"use": value.use, **options(value.config)}
+    if isinstance(value, Config):
+        return options(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(member) for key, member in value.items()}
+    return [_plain(member) for member in value] if isinstance(value, tuple | list) else value
