@@ -54,8 +54,6 @@ def profile_recipe(recipe: Recipe, steps: int, say: Callable[[str], None] = lamb
     Raises:
         UserError: the recipe cannot be built, or this is one of several processes.
     """
-    # Kineto says on standard error that it starts and stops.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with tempfile.TemporaryDirectory(prefix="ibllm-profile-") as folder, arithmetic(recipe.compute.precision == "tf32"):
         flops = {row.stage: row.flops for row in check(recipe).stages}
         session = Session(recipe, RunDirectory(Path(folder) / "run"))
@@ -93,20 +91,13 @@ def _stage(
     if reset := getattr(torch.get_device_module(device.type), "reset_peak_memory_stats", None):
         reset(device)
     with closing(session.feeder(stage)) as feeder:
-        player, kinds = _Player(trainer, iter(feeder)), trainer.kinds()
-        count, names = sum(kind.count for kind in kinds), named(kinds)
-        rows, traces = [], []
-        for kind, name in zip(kinds, names, strict=True):
-            share = kind.count / count
-            row, trace = player.look(kind, name, share, min(steps, max(FEWEST, round(steps * share))), folder)
-            rows.append(row)
-            traces.append(trace)
+        rows, traces = look(trainer, iter(feeder), steps, folder)
+    captures = getattr(trainer, "captures", None)
+    replayed = None if captures is None else captures.replayed > 0
     whole = together(stage.name, rows)
     flops = None if item_flops is None else item_flops * stage.training.batch
     compute = attrs.asdict(session.recipe.compute)
-    setting = Setting(
-        device.type != "cpu", available_cores(), torch.get_num_threads(), precision_of(session.model), compute, player.replays()
-    )
+    setting = Setting(device.type != "cpu", available_cores(), torch.get_num_threads(), precision_of(session.model), compute, replayed)
     figures = StageFigures(
         whole=whole,
         kinds=rows if len(rows) > 1 else (),
@@ -114,10 +105,24 @@ def _stage(
         flops=flops,
         utilisation=flops / whole.step / most[0] if flops is not None and most is not None else None,
         memory=peak_memory(device)[0],
-        replayed=player.replays(),
+        replayed=replayed,
         advice=advice(whole, setting),
     )
     return figures, traces
+
+
+def look(trainer: StageTrainer, batches: Iterator[Sequence[Batch]], steps: int, folder: Path) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Times and profiles iterations of each kind that a trainer's stage has: a row and a trace of each; `folder` is for files that are written meanwhile."""
+    # The profiler's library says on standard error that it starts and stops.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    looker, kinds = _Looker(trainer, batches), trainer.kinds()
+    count, rows, traces = sum(kind.count for kind in kinds), list[Row](), list[dict[str, Any]]()
+    for kind, name in zip(kinds, named(kinds), strict=True):
+        share = kind.count / count
+        row, trace = looker.look(kind, name, share, min(steps, max(FEWEST, round(steps * share))), folder)
+        rows.append(row)
+        traces.append(trace)
+    return rows, traces
 
 
 def named(kinds: Sequence[IterationKind]) -> list[str]:
@@ -127,15 +132,11 @@ def named(kinds: Sequence[IterationKind]) -> list[str]:
     return [", ".join(dict.fromkeys(loss for loss in played if loss not in always)) or "the others" for played in turns]
 
 
-class _Player:
+class _Looker:
     """Plays iterations of a stage as training does, but again and again those of one kind."""
 
     def __init__(self, trainer: StageTrainer, batches: Iterator[Sequence[Batch]]) -> None:
         self._trainer, self._batches, self._device = trainer, batches, trainer.model.device
-
-    def replays(self) -> bool | None:
-        """Whether iterations have been replayed; None where nothing captures any."""
-        return None if (captures := getattr(self._trainer, "captures", None)) is None else captures.replayed > 0
 
     def look(self, kind: IterationKind, name: str, share: float, steps: int, folder: Path) -> tuple[Row, dict[str, Any]]:
         """Times iterations of a kind, and profiles a few."""
