@@ -296,6 +296,8 @@ def vq(plan: Plan) -> Found:
         f"data.size={plan.of(32, 64)}",
         f"model.width={shape['width']}",
         f"model.text_encoder.heads={shape['heads']}",
+        f"model.text_encoder.depth={plan.of(1, 4)}",
+        "model.text_encoder.ratio=4.0",
         f"model.image_decoder.depth={shape['depth']}",
         f"model.image_decoder.heads={shape['heads']}",
         "model.image_decoder.ratio=4.0",
