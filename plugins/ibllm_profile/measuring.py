@@ -92,8 +92,7 @@ def _stage(
         reset(device)
     with closing(session.feeder(stage)) as feeder:
         rows, traces = look(trainer, iter(feeder), steps, folder)
-    captures = getattr(trainer, "captures", None)
-    replayed = None if captures is None else captures.replayed > 0
+    replayed = None if trainer.captures is None else trainer.captures.replayed > 0
     whole = together(stage.name, rows)
     flops = None if item_flops is None else item_flops * stage.training.batch
     compute = attrs.asdict(session.recipe.compute)
@@ -169,7 +168,7 @@ class _Looker:
         return waited
 
     def _warm_up(self, kind: IterationKind) -> None:
-        captures = getattr(self._trainer, "captures", None)
+        captures = self._trainer.captures
         replayed, further, again = 0, 0, CAPTURING if captures is not None else 0
         for number in range(WARM_UP["cpu" if self._device.type == "cpu" else "device"] + again):
             before = 0 if captures is None else captures.replayed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -37,8 +38,8 @@ def rendered(profile: Profile) -> Group:
 
 def _table(profile: Profile) -> Table:
     card = profile.kind != "cpu"
-    table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("stage", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("\nstage", overflow="fold")
     heads = (
         "step\nms",
         "device\nbusy",
@@ -46,8 +47,8 @@ def _table(profile: Profile) -> Table:
         "data\nwait",
         "kernels\na step",
         "syncs\na step",
-        "MFU",
-        "items\na second",
+        "\nMFU",
+        "\nitems/s",
         "memory\nGiB",
     )
     columns = [_cells(stage, row) for stage in profile.stages for row in (stage.whole, *stage.kinds)]
@@ -57,7 +58,7 @@ def _table(profile: Profile) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     for stage in profile.stages:
         for row in (stage.whole, *stage.kinds):
-            name = f"  {row.name}, {percent(row.share)}" if row is not stage.whole else row.name
+            name = f"  {row.name} ({Fraction(row.share).limit_denominator(64)})" if row is not stage.whole else row.name
             style = "bold" if row is stage.whole else "dim"
             cells = _cells(stage, row)
             table.add_row(
@@ -91,6 +92,8 @@ def _notes(profile: Profile) -> Iterator[str]:
         yield "On a CPU there is no device to be busy or to wait for: neither is measured. Memory is the whole process's, so far."
     elif any(stage.whole.device_busy is None for stage in profile.stages):
         yield "The profiler saw no kernels: how busy the device is, is not measured (its driver may keep counters for administrators)."
+    if replayed := [stage.whole.name for stage in profile.stages if stage.replayed]:
+        yield f"Captured and replayed (CUDA graphs): {', '.join(replayed)}."
     if profile.peak is not None:
         tera = profile.peak[0] / 1e12
         yield f"MFU: the model's FLOPs (ibllm check; texts at full length) over {tera:g} TFLOPS, the peak in {profile.precision} ({profile.peak[1]})."

@@ -115,8 +115,8 @@ def stage_figures(plan: Plan, session: Session, stage: str, fed: bool = True) ->
     trainer = session.trainer(session.recipe.stages[stage])
     with tempfile.TemporaryDirectory() as folder:
         rows, _ = look(trainer, itertools.cycle(ready(session, stage, plan.of(1, 8))), plan.steps, Path(folder))
-    row, captures = together(stage, rows), getattr(trainer, "captures", None)
-    found: Results = {"step_ms": 1000 * row.step, "kernels": row.kernels, "replayed": getattr(captures, "replayed", None)}
+    row, captures = together(stage, rows), trainer.captures
+    found: Results = {"step_ms": 1000 * row.step, "kernels": row.kernels, "captures": None if captures is None else captures.described()}
     if row.device_busy is not None:
         found |= {"busy": row.device_busy, "work_ms": 1000 * row.step * row.device_busy, "synchronisations": row.synchronisations}
     found["operations"] = {one.name: one.share for one in row.operations[:5]}
@@ -523,7 +523,7 @@ def _twenty(plan: Plan, recipe: str, graphs: str) -> dict[str, tuple[dict[str, T
                 trainer.iterate(micro)
             trainer.read()
             weights = {name: t.detach().cpu().clone() for name, t in session.shared()["weights"].items()}
-            found[stage.name] = weights, getattr(getattr(trainer, "captures", None), "replayed", 0)
+            found[stage.name] = weights, trainer.captures.replayed if trainer.captures is not None else 0
     return found
 
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from ibllm_cli.main import main
 from ibllm_profile.advice import Setting, advice
-from ibllm_profile.figures import Operation, Row, percent, together
+from ibllm_profile.figures import Operation, Profile, Row, StageFigures, percent, together
 from ibllm_profile.peaks import peak
 from ibllm_profile.traces import STEP, read
 
@@ -168,6 +168,38 @@ SETTING = Setting(True, 16, 16, "bf16", {"workers": 1, "graphs": "auto", "compil
 )  # fmt: skip
 def test_a_sentence_says_what_to_change(row: dict[str, Any], setting: dict[str, Any], said: str) -> None:
     assert said in advice(attrs.evolve(ROW, **row), attrs.evolve(SETTING, **setting))
+
+
+def test_a_card_has_all_columns_within_eighty() -> None:
+    """Of a card there is a device to be busy, a peak, and what is replayed; what the run would have told stands below."""
+    from io import StringIO
+
+    from ibllm_profile.table import rendered
+    from rich.console import Console
+
+    kinds = [attrs.evolve(ROW, name="critic: penalty", share=0.25), attrs.evolve(ROW, name="the others", share=0.75)]
+    stage = StageFigures(
+        ROW, kinds, items=480.0, flops=1e12, utilisation=0.0123, memory=3 * 2**30, replayed=True, advice="The card computes."
+    )
+    machine = {"device": "NVIDIA H100 80GB HBM3", "kind": "cuda", "threads": 16, "cores": 16, "precision": "bf16", "torch": "2.13.0"}
+    profile = Profile(recipe="joint", **machine, peak=(989e12, "a datasheet"), steps=20, stages=[stage], notices=["something"])
+    console = Console(width=80, file=StringIO())
+    console.print(rendered(profile))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, said.splitlines())) <= 80
+    (cells,) = (line.split() for line in said.splitlines() if line.startswith("joint  ") and "100.0" in line)
+    assert cells == ["joint", "100.0", "90", "%", "50", "%", "0", "%", "2,444", "0", "1.2", "%", "480", "3.00"]
+    text = " ".join(said.split())
+    for part in (
+        "device",
+        "syncs",
+        "MFU",
+        "penalty (1/4)",
+        "Captured and replayed (CUDA graphs): joint.",
+        "989 TFLOPS",
+        "told: something",
+    ):
+        assert part in text
 
 
 def test_a_stage_of_several_kinds_has_their_means() -> None:
