@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 import numpy as np
@@ -46,8 +45,8 @@ def _mix(z: Tensor) -> Tensor:
     return z ^ _shifted(z, 31)
 
 
-#: The generator of the pass that is under way, and the numbers of the calls in it.
-_PASS: ContextVar[tuple[Rng, Iterator[int]] | None] = ContextVar("pass", default=None)
+#: The generator of the pass that is under way, and how often it was asked.
+_PASS: ContextVar[tuple[Rng, list[int]] | None] = ContextVar("pass", default=None)
 
 
 class Rng:
@@ -88,7 +87,8 @@ class Rng:
         if under_way is None:
             return Rng(("pass", int(torch.randint(2**62, (), device="cpu"))), np.arange(rows), device)
         rng, calls = under_way
-        return rng.fold(next(calls))._rows(rows)
+        calls[0] += 1
+        return rng.fold(calls[0] - 1)._rows(rows)
 
     def fold(self, *words: int | str) -> Rng:
         """An independent generator for the same samples."""
@@ -137,7 +137,7 @@ def drawing_from(rng: Rng) -> Iterator[Callable[[], bool]]:
 
     Gives a function that says whether something was drawn from these by then.
     """
-    token = _PASS.set((rng, itertools.count()))
+    token = _PASS.set((rng, [0]))
     try:
         step = (rng._step,) if isinstance(rng._step, int) else ()  # nobody draws from them in an iteration that is captured
         with seeded(derive_key(*rng._key, *step, rng._first), rng.device) as generators:
@@ -145,6 +145,25 @@ def drawing_from(rng: Rng) -> Iterator[Callable[[], bool]]:
             yield lambda: not all(torch.equal(state, generator.get_state()) for state, generator in zip(start, generators, strict=True))
     finally:
         _PASS.reset(token)
+
+
+class _Repeated(AbstractContextManager[None]):
+    """Within, as often as asked, `Rng.of_pass` gives what it gave from the call on that this was made before."""
+
+    def __init__(self) -> None:
+        under_way = _PASS.get()
+        self._pass = (under_way[0], under_way[1][0]) if under_way is not None else None
+
+    def __enter__(self) -> None:
+        self._token = _PASS.set((self._pass[0], [self._pass[1]]) if self._pass is not None else None)
+
+    def __exit__(self, *_: object) -> None:
+        _PASS.reset(self._token)
+
+
+def repeated() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For a computation, and for its repetition in the backward pass (`context_fn` of `torch.utils.checkpoint`): both draw the same numbers."""
+    return nullcontext(), _Repeated()
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class Model(nn.Module):
         self.tokenizers = dict(tokenizers)
         self.image_shape = image_shape
         self.autocast: torch.dtype | None = None
-        self.tf32 = False
+        self.tf32 = self.compiled = False
         #: Where in the recipe torch's global generators were drawn from in training: such numbers depend on how a batch is shared.
         self.unkeyed = set[str]()
         self.beams, self.length_exponent = 1, 0.0

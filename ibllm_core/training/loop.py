@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -37,7 +36,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
     listened, begun = session.bus.listens(Stepped), session.step
     with session.bus.clock.timed(stage.name), closing(session.feeder(stage, trainer.step)) as feeder:
         batches = iter(feeder)
-        clock = time.perf_counter()
+        clock = session.bus.clock.read()[stage.name]
         while trainer.step < stage.steps:
             trainer.iterate(next(batches))
             if session.step == begun:
@@ -61,7 +60,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
             if stops:
                 raise Interrupted(f"stopped in stage {stage.name} after step {step}")
             if logs or validates or saves:
-                clock = time.perf_counter()
+                clock = session.bus.clock.read()[stage.name]
     return ""
 
 
@@ -81,7 +80,8 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
         raise _diverged(session, stage, trainer, f"{', '.join(wrong)} is no longer a finite number")
     # A window may be shorter than log_every at a stage's end or after a restart.
     steps = trainer.step % stage.training.log_every or stage.training.log_every
-    means["samples_per_second"] = steps * stage.training.batch / (time.perf_counter() - since)
+    # By the stage's own clock, which stands still while something is compiled.
+    means["samples_per_second"] = steps * stage.training.batch / (session.bus.clock.read()[stage.name] - since)
     session.bus.emit(Logged("train", stage.name, trainer.step, session.step, means))
 
 

@@ -16,6 +16,8 @@ class CNNImageDecoder(DrawingDecoder):
     Upsampling and convolution apart, not a transposed convolution, so that no checkerboard artefacts appear (Odena et al. 2016).
     """
 
+    checkpointed = ("layers",)
+
     def __init__(self, config: CNNImageDecoderConfig, context: Context) -> None:
         super().__init__()
         self.config, self.noise_width = config, config.noise

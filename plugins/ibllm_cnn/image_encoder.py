@@ -33,6 +33,8 @@ class CNNImageEncoder(ImageEncoder):
     recognised whatever their colour, so a form and a colour never seen together can still be read together.
     """
 
+    checkpointed = ("stages",)
+
     def __init__(self, config: CNNImageEncoderConfig, context: Context) -> None:
         super().__init__()
         self.width, self.factored = config.width or context.width, config.factored

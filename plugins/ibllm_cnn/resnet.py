@@ -39,6 +39,8 @@ class ResNetImageEncoder(ImageEncoder):
     Group norms in place of batch norms: an image's latent does not depend on the others of its batch.
     """
 
+    checkpointed = ("layers",)
+
     def __init__(self, config: ResNetImageEncoderConfig, context: Context) -> None:
         super().__init__()
         self.width = config.width or context.width

@@ -33,6 +33,8 @@ class ConvLayer(nn.Module):
 class CNNTextEncoder(TextEncoder):
     """Every token's latent place sees its neighbours; order enters by the convolutions alone, so there are no positions."""
 
+    checkpointed = ("layers",)
+
     def __init__(self, config: CNNTextEncoderConfig, context: Context) -> None:
         super().__init__()
         assert context.tokenizer is not None

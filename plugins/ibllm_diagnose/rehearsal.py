@@ -87,7 +87,7 @@ def _untouched(session: Session) -> Iterator[None]:
     losses = [(loss, loss.balance) for loss in session.losses.values() if isinstance(loss, Loss)]
     trained = [(p, p.requires_grad) for module in (session.model, *session.losses.values()) for p in module.parameters()]
     # Passes are compiled for what the run plays.
-    eager = torch.compiler.set_stance("force_eager") if session.recipe.compute.compile else nullcontext()
+    eager = torch.compiler.set_stance("force_eager") if session.model.compiled else nullcontext()
     with eager, torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
     random.setstate(python)

@@ -23,6 +23,8 @@ class FlowDecoder(ImageDecoder):
     the other.
     """
 
+    checkpointed = ("network.before", "network.layers", "network.after")
+
     def __init__(self, config: FlowConfig, context: Context) -> None:
         super().__init__()
         self.config, self.image_shape = config, context.image_shape

@@ -84,6 +84,8 @@ class AttnGANGenerator(ConditionalGenerator):
     channels of one image, not over the batch, so that an image's likelihood does not depend on the others.
     """
 
+    checkpointed = ("coarse", "stages")
+
     def __init__(self, config: AttnGANGeneratorConfig, context: Context) -> None:
         super().__init__(config, context)
         times, *self.grid = smallest_grid(context.image_shape)

@@ -60,6 +60,8 @@ class CrossAttentionGenerator(OneShotDecoder):
     together. A patch is a soft mixture of its own few colours, as in images with a palette.
     """
 
+    checkpointed = ("form.layers", "shade.layers")
+
     def __init__(self, config: CrossAttentionGeneratorConfig, context: Context) -> None:
         super().__init__(config)
         self.config = config

@@ -55,6 +55,8 @@ class FusionBlock(nn.Module):
 class DFGANGenerator(ConditionalGenerator):
     """Noise → a small map → fusion blocks up to the image's size → image (section 3.1). The blocks read noise and text, concatenated."""
 
+    checkpointed = ("blocks",)
+
     def __init__(self, config: DFGANGeneratorConfig, context: Context) -> None:
         super().__init__(config, context)
         times, *self.grid = smallest_grid(context.image_shape)

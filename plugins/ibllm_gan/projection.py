@@ -30,8 +30,7 @@ class SpectralNorm(nn.Module):
             self._iterate(weight.detach().flatten(1))
 
     def _iterate(self, matrix: Tensor) -> None:
-        # A new tensor, not one changed in place: the last pass's graph may still hold the old one.
-        self.u = F.normalize((matrix * self._right(matrix)).sum(1), dim=0)
+        self.u.copy_(F.normalize((matrix * self._right(matrix)).sum(1), dim=0))
 
     def forward(self, weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)
@@ -39,7 +38,8 @@ class SpectralNorm(nn.Module):
             if self.training:
                 self._iterate(matrix)
             v = self._right(matrix)
-        return weight / (self.u[:, None] * matrix * v).sum()
+        u = self.u.clone()  # which a later pass changes while this one's graph holds it
+        return weight / (u[:, None] * matrix * v).sum()
 
     def _right(self, matrix: Tensor) -> Tensor:
         """(i) v, the unit vector along Wᵀ u."""

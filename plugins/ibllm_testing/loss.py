@@ -29,7 +29,7 @@ from .inputs import Inputs
 from .inputs import fabricate as fabricate_inputs
 from .stand_ins import TinyCritic, TinyDrawer, TinyImageEncoder, TinyImageTokenizer, TinyTextDecoder, TinyTextEncoder, TinyTokenDrawer
 from .suite import LATENT, Suite
-from .waiting import nothing_waits
+from .waiting import nothing_waits, play_as_captured
 
 
 def stand_ins(context: Context, *, token_decoder: bool = False, by_patch: bool = False) -> Model:
@@ -178,6 +178,17 @@ class LossSuite(Suite):
             for value in self._sides(loss, cycle).values():
                 with suppress(NotImplementedError):  # the meta device lacks an operation
                     _backward(value)
+
+    def test_a_pass_can_be_captured(self) -> None:
+        """What playing it changes it changes in place, and in tensors alone: an iteration that is captured plays the same kernels on the same memory again."""
+        cpu = torch.device("cpu")
+        loss, model, m = self.make().train(), self.model(cpu).train(), fabricate_inputs(self.context(), 3)
+
+        def play() -> None:
+            for value in self._sides(loss, self.cycle(model, loss, m)).values():
+                _backward(value)
+
+        play_as_captured(self._name, loss, play)
 
     def test_gradients_reach_what_it_needs_and_nothing_else(self, device: torch.device) -> None:
         """The model's side reaches a part that `needs` names and no other: what is not named there may not be in the model."""

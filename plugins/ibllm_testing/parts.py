@@ -6,7 +6,7 @@ import logging
 import random
 from abc import abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.image import DrawingDecoder
 from ibllm_core.interfaces.noise import drawing_from, leave_uncompiled
-from ibllm_core.interfaces.text import TextDecoder
+from ibllm_core.model.compute import arrange_passes, pass_of
 from ibllm_core.model.model import Model
 from ibllm_core.model.players import set_trainable
+from ibllm_core.recipe.schema import Compute
 
 from .checks import at_rest, expect, finite, floats, near, round_trip, same, unreached
 from .inputs import Inputs, fabricate
 from .suite import Suite
-from .waiting import nothing_waits
+from .waiting import nothing_waits, play_as_captured
 
 #: Image shapes beside the suite's own: what a part may refuse with a `ValueError`, but never get wrong.
 OTHER_SHAPES = ((3, 64, 64), (3, 32, 48), (1, 32, 32))
@@ -46,7 +46,7 @@ class PartSuite(Suite):
     never_trained: Mapping[str, str] = MappingProxyType({})
     steps: int = 12
     bf16: float = 0.1
-    once = Suite.once | {"test_compiled_it_gives_the_same"}
+    once = Suite.once | {"test_compiled_it_gives_the_same", "test_recomputed_it_gives_the_same"}
     sees_images: ClassVar[bool] = True
 
     @abstractmethod
@@ -118,6 +118,38 @@ class PartSuite(Suite):
             value = self.objective(part, m)
             with suppress(NotImplementedError):  # the meta device lacks an operation
                 value.backward()  # type: ignore[no-untyped-call]
+
+    def test_a_pass_can_be_captured(self) -> None:
+        """What a training pass changes it changes in place, and in tensors alone: one that is captured plays the same kernels on the same memory again."""
+        part, m = self._ready(torch.device("cpu"))
+        with drawing_from(m.rng("pass")):
+            play_as_captured(self._name, part.train(), lambda: self.objective(part, m).backward())  # type: ignore[no-untyped-call]
+
+    def test_recomputed_it_gives_the_same(self) -> None:
+        """With the blocks that it names (`checkpointed`) computed again in the backward pass it gives the same gradients, bit for bit, and keeps less."""
+        context, found, kept, told = self.context(), [], [], list[str]()
+        m = self.fabricate(context)
+        for again in (False, True):
+            part, bytes_kept = self.make(context).train(), [0]
+            if not getattr(part, "checkpointed", ()):
+                return
+            model = Model({self.kind: part}, {}, self.image_shape)
+            arrange_passes(model, Compute(compile=False, activation_checkpointing=again), 1, told.append, lambda _: nullcontext())
+
+            def keep(tensor: Tensor, count: list[int] = bytes_kept) -> Tensor:
+                count[0] += tensor.nbytes
+                return tensor
+
+            with drawing_from(m.rng("pass")), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                value = self.objective(part, m)
+            value.backward()  # type: ignore[no-untyped-call]
+            found.append({name: p.grad for name, p in part.named_parameters() if p.grad is not None} | {"the objective": value.detach()})
+            kept.append(bytes_kept[0])
+        same(found[1], found[0], f"{self._name}: recomputed in the backward pass, blocks must give the same", 0, 0)
+        expect(
+            bool(told) or kept[1] < kept[0],
+            f"{self._name}: with its blocks recomputed it keeps {kept[1]} bytes for the backward pass, else {kept[0]}",
+        )
 
     def test_other_image_shapes_work_or_are_refused(self) -> None:
         """Other heights, widths and channels give the right shapes, or are refused with a `ValueError` when the part is built."""
@@ -264,8 +296,7 @@ class PartSuite(Suite):
         eager, m = self._ready(device)
         compiled = at_rest(self.make(self.context(), device=device))
         leave_uncompiled()
-        # The passes that `compute.compile` compiles.
-        which = "draw" if isinstance(compiled, DrawingDecoder) else "logits" if isinstance(compiled, TextDecoder) else "forward"
+        which = pass_of(compiled)
         setattr(compiled, which, torch.compile(getattr(compiled, which), backend="aot_eager"))
         wanted: dict[str, Tensor] = {}
         found: dict[str, Tensor] = {}

@@ -1,15 +1,15 @@
-"""Does anything wait for the device, or copy to it in a way that waits? Told where it happens, on a machine without one too."""
+"""Does anything wait for the device, or copy to it in a way that waits? Could it be captured? Told where it happens, on a machine without one too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -121,3 +121,34 @@ class _Calls(TorchFunctionMode):
                     "a tensor made of Python's numbers is copied to the device, which waits; torch.full and torch.arange make it there"
                 )
         return func(*args, **kwargs)
+
+
+def play_as_captured(name: str, module: nn.Module, play: Callable[[], object]) -> None:
+    """Plays a pass twice. Raises `Waited` where the second one puts a tensor in another's place, or changes a plain value: a pass that is captured
+    (CUDA graphs) works on the memory that it was captured with, and runs no Python."""
+    play()
+    memory, plain = _memory(module), _plain(module)
+    play()
+    after = _memory(module)
+    moved = [key for key, (tensor, place) in memory.items() if key not in after or after[key][0] is not tensor or after[key][1] != place]
+    if moved:
+        raise Waited(
+            f"{name} cannot be captured: a pass puts another tensor in the place of {', '.join(moved)}; change it in place, with copy_ say"
+        )
+    counted = [key for key, value in _plain(module).items() if plain.get(key) != value]
+    if counted:
+        raise Waited(f"{name} cannot be captured: a pass changes {', '.join(counted)}, which would stay as it is; keep it in a buffer")
+
+
+def _memory(module: nn.Module) -> dict[str, tuple[Tensor, int]]:
+    return {name: (tensor, tensor.data_ptr()) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+
+
+def _plain(module: nn.Module) -> dict[str, object]:
+    kinds = (bool, int, float, str)
+    return {
+        f"{name}.{key}".lstrip("."): value
+        for name, inside in module.named_modules()
+        for key, value in vars(inside).items()
+        if isinstance(value, kinds)
+    }

@@ -21,6 +21,8 @@ def residual_block(channels: int) -> Residual:
 class ConvTokenizer(ImageTokenizer):
     """Patches enter by one linear layer and leave by another; between them residual blocks on ever smaller maps, quantised at the smallest."""
 
+    checkpointed = ("down", "up")
+
     def __init__(self, config: VQConfig | FSQConfig, context: Context, quantiser: Quantiser) -> None:
         super().__init__()
         colours, height, width = context.image_shape

@@ -13,6 +13,8 @@ from ibllm_transformer.layers import EncoderLayer, GridPositions
 class ViTImageEncoder(ImageEncoder):
     """One latent place a patch, row by row, each seeing the whole image (Dosovitskiy et al. 2021); `pooled` is their mean."""
 
+    checkpointed = ("layers",)
+
     def __init__(self, config: ViTImageEncoderConfig, context: Context) -> None:
         super().__init__()
         self.width = config.width or context.width

@@ -35,6 +35,8 @@ class MaskGIT(TokenDecoder):
     taken out. One draw of k and S a call: m times the mean of what the masked tokens cost, so its size does not change with k.
     """
 
+    checkpointed = ("layers",)
+
     def __init__(self, config: MaskGITConfig, context: Context) -> None:
         super().__init__()
         assert context.image_tokens is not None

@@ -19,6 +19,8 @@ State = tuple[KeyValueCache, Tensor, Tensor, Tensor, Tensor]
 class TransformerTextDecoder(TextDecoder):
     """Writes a text token by token, attending to the image's latent in every layer."""
 
+    checkpointed = ("layers",)
+
     def __init__(self, config: TransformerTextDecoderConfig, context: Context) -> None:
         super().__init__()
         assert context.tokenizer is not None

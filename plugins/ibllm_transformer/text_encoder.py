@@ -12,6 +12,8 @@ from ibllm_transformer.layers import EncoderLayer
 class TransformerTextEncoder(TextEncoder):
     """One latent place a token, which attends to the whole text, or with `causal` to the tokens up to it; `pooled` is their mean."""
 
+    checkpointed = ("layers",)
+
     def __init__(self, config: TransformerTextEncoderConfig, context: Context) -> None:
         super().__init__()
         assert context.tokenizer is not None

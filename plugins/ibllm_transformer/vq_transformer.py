@@ -54,6 +54,8 @@ class VQTransformer(TokenDecoder):
     Where all places are read at once, those that the image does not see are put last: causal attention then needs no mask, and the fastest kernels take none.
     """
 
+    checkpointed = ("layers",)
+
     def __init__(self, config: VQTransformerConfig, context: Context) -> None:
         super().__init__()
         assert context.image_tokens is not None

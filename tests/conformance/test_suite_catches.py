@@ -207,6 +207,54 @@ class Listed(stand_ins.TinyTextEncoder):
         return super().encode(embeddings + embeddings[:, [0]], mask)
 
 
+class Replacing(stand_ins.TinyTextEncoder):
+    """Puts a new tensor where its running mean was."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__(vocabulary, width)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        self.mean = torch.lerp(self.mean, embeddings.detach().mean((0, 1)), 0.1)
+        return super().encode(embeddings, mask)
+
+
+class Tallying(stand_ins.TinyTextEncoder):
+    """Counts its passes in Python."""
+
+    passes = 0
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        self.passes += 1
+        return super().encode(embeddings, mask)
+
+
+class Tired(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes.add_(1)
+        tired: Tensor = self.layer(x).tanh() / self.passes
+        return tired
+
+
+class Tiring(stand_ins.TinyTextEncoder):
+    """Has a block that gives something else when it is computed again."""
+
+    checkpointed = ("block",)
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__(vocabulary, width)
+        self.block = Tired(width)
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        return super().encode(self.block(embeddings), mask)
+
+
 class Hidden(stand_ins.TinyTextEncoder):
     """Keeps a random table where no state dict sees it."""
 
@@ -364,6 +412,13 @@ BROKEN: Sequence[tuple[Suite, str, str]] = (
     (reader(Unseeded), "test_training_draws_from_no_global_generator", "ibllm.plugin has Dropout"),
     (reader(Elsewhere), "test_training_draws_from_no_global_generator", "numpy's global generator"),
     (reader(Listed), "test_training_waits_for_no_device", "an index of Python's numbers"),
+    (
+        reader(Replacing),
+        "test_a_pass_can_be_captured",
+        "cannot be captured: a pass puts another tensor in the place of mean; change it in place",
+    ),
+    (reader(Tallying), "test_a_pass_can_be_captured", "cannot be captured: a pass changes passes, which would stay as it is"),
+    (reader(Tiring), "test_recomputed_it_gives_the_same", "recomputed in the backward pass, blocks must give the same"),
     (reader(Hidden), "test_its_state_dict_is_all_there_is", "not in its state dict"),
     (reader(Idle), "test_gradients_reach_every_parameter", "no gradient reached spare.bias, spare.weight"),
     (reader(Reading), "test_it_is_built_and_walked_on_the_meta_device", "meta"),
@@ -472,6 +527,16 @@ class Listing(Loss):
         return cycle.text_nll[[0, 1]].mean()
 
 
+class Ramping(Loss):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = 0.0
+
+    def forward(self, cycle: Cycle) -> Value:
+        self.weight += 0.1
+        return self.weight * cycle.text_nll.mean()
+
+
 class Useless(Loss):
     def __init__(self) -> None:
         super().__init__()
@@ -561,6 +626,7 @@ class Steep(Loss):
         (Miscounting, Reads, "test_its_count_is_what_it_divides_by", "forward counts"),
         (Dicing, Reads, "test_the_same_key_gives_the_same_value", "draw from cycle.rng"),
         (Listing, Reads, "test_training_waits_for_no_device", "an index of Python's numbers"),
+        (Ramping, Reads, "test_a_pass_can_be_captured", "cannot be captured: a pass changes weight"),
         (Useless, Reads, "test_its_own_parameters_are_reached", "its own scale"),
         (Padded, Reads, "test_padding_never_changes_a_value", "the model's value differs by"),
         (Comparing, Reads, "test_shares_of_a_batch_give_what_the_whole_gives", "derives from WholeBatchLoss"),
