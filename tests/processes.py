@@ -45,7 +45,7 @@ def ibllm(*words: object, python: Path | None = None) -> list[str]:
 def executable() -> str:
     """What ``sys.executable`` may be set to where the code under test starts processes of its own; in those of `command` it is.
 
-    The workers of studies and pytest are forked; all else, such as what must not import torch, is started by Python itself.
+    The workers of studies, the processes of a run and pytest are forked; all else, such as what must not import torch, is started by Python itself.
     """
     return os.path.join(os.path.dirname(_server()), "python") if WARM else PYTHON
 
@@ -55,9 +55,9 @@ def _server() -> str:
     """The socket of this process's server, which ends with it: its standard input is closed then."""
     folder = tempfile.mkdtemp(prefix="ibllm-")  # short: a socket's path has up to 107 bytes
     socket = os.path.join(folder, "s")
-    python, forked = os.path.join(folder, "python"), '"-m ibllm_study.worker" | "-m pytest"'
+    python, forked = os.path.join(folder, "python"), '"-m ibllm_study.worker "* | "-m pytest "* | "-m ibllm run"'
     words = shlex.join([PYTHON, "-I", "-S", str(CLIENT), socket, python])
-    cases = f'case "$1 $2" in {forked}) exec {words} "$@" ;; *) exec {shlex.quote(PYTHON)} "$@" ;; esac'
+    cases = f'case "$1 $2 $3" in {forked}) exec {words} "$@" ;; *) exec {shlex.quote(PYTHON)} "$@" ;; esac'
     Path(python).write_text(f"#!/bin/sh\n{cases}\n", encoding="utf-8")
     Path(python).chmod(0o755)
     started = subprocess.Popen([PYTHON, str(SERVER), socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from ..model.shares import Ranks
 
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-#: Rank → (machine, process id), once the processes have met.
+#: Rank → (machine, process id, what launched it), once the processes have met.
 _peers: list[Any] = []
 
 
@@ -50,6 +51,22 @@ def first_process() -> bool:
     return described()[0] == 0
 
 
+def _launcher() -> str:
+    """What starts this process and others, and starts them again where one dies: torchrun's job, or its process where the job has no name; or empty."""
+    job = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return f"{socket.gethostname()}:{os.getppid()}" if job == "none" else job
+
+
+def launchers() -> list[str]:
+    """What the processes of this run were launched by, for its record; empty where they were started by hand."""
+    return sorted(({launcher for *_, launcher in _peers} or {_launcher()}) - {""})
+
+
+def started_again(launched: Collection[str]) -> bool:
+    """Whether these processes were started again, after a failure or with other machines, by what a run was `launched` by."""
+    return _launcher() in launched
+
+
 def join(device: torch.device) -> Ranks:
     """Joins the group that ``torchrun`` describes in the environment, if there is one. Raises `UserError` where it does not come together."""
     _, count, _ = described()
@@ -57,9 +74,13 @@ def join(device: torch.device) -> Ranks:
         return Ranks()
     try:
         if not dist.is_initialized():
-            dist.init_process_group(dist.get_default_backend_for_device(device))
+            # torchrun keeps its store over restarts, and with it the addresses of processes that are gone.
+            store, rank, count = next(dist.rendezvous("env://"))
+            fresh = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{count}", store)
+            backend = dist.get_default_backend_for_device(device)
+            dist.init_process_group(backend, store=fresh, rank=rank, world_size=count)
         _peers[:] = [None] * count
-        dist.all_gather_object(_peers, (socket.gethostname(), os.getpid()))
+        dist.all_gather_object(_peers, (socket.gethostname(), os.getpid(), _launcher()))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise UserError(f"the {count} processes of this run do not come together at {where} (MASTER_ADDR, MASTER_PORT): {error}") from error
@@ -74,10 +95,12 @@ def leave() -> None:
 def who_is_gone() -> str:
     """Which other process of the run is gone, as far as this machine can see."""
     here, until = socket.gethostname(), time.monotonic() + 2
-    while not (gone := [rank for rank, (host, pid) in enumerate(_peers) if host == here and not _alive(pid)]) and time.monotonic() < until:
+    while (
+        not (gone := [rank for rank, (host, pid, _) in enumerate(_peers) if host == here and not _alive(pid)]) and time.monotonic() < until
+    ):
         time.sleep(0.05)
     if not gone:
-        machines = ", ".join(sorted({host for host, _ in _peers} - {here}))
+        machines = ", ".join(sorted({host for host, *_ in _peers} - {here}))
         return "another process of this run does not answer" + (
             f"; the others are on {machines}: what they wrote says why" if machines else ""
         )

@@ -27,7 +27,7 @@ from ..runs.model_folder import save_model
 from ..runs.provenance import changes, goes_on, meanings, provenance
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
-from .distributed import first_process, leave, who_is_gone
+from .distributed import first_process, launchers, leave, started_again, who_is_gone
 from .events import Bus, Failed, Listener, Logged, ModelBuilt, Prepared, RunClosed, RunEnded, RunStarted, StageEnded, StageStarted
 from .hardware import hardware, peak_memory
 from .loop import Interrupted, train_stage
@@ -82,6 +82,9 @@ class Job:
             UserError: the recipe cannot be built, the directory is taken or holds nothing to go on from, or a change would change the training.
             Interrupted: `stop` was called; the directory holds a checkpoint to go on from.
         """
+        info = {} if resume else self.directory.info()
+        again = info.get("status") != "done" and started_again(info.get("launched", ()))
+        resume = resume or again
         if not resume:
             self.directory.require_new()
         self._sources = goes_on(self.directory.info(), self.recipe, str(self.directory.path), accept_code)
@@ -101,6 +104,8 @@ class Job:
             for note in report.notes() if report is not None and first_process() else ():
                 warnings.warn(Notice(note), stacklevel=2)
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
+            if again:
+                session.tell("torchrun has started the processes again: the run goes on from its newest checkpoint")
             if self._changes:
                 session.tell(f"{self.directory.path} goes on with changes: {'; '.join(self._changes)}")
             found = session.go_on() if resume else None
@@ -160,7 +165,7 @@ class Job:
             record = self._record(session, report) if report is not None else meanings(self.recipe)
             if self._changes:
                 record |= self._changed(session.step)
-            record |= {**self._sources, "status": "running", "stages": session.records, "notices": session.notices}
+            record |= {**self._sources, "launched": launchers(), "status": "running", "stages": session.records, "notices": session.notices}
             self.directory.update(**record, **({"error": "", "traceback": ""} if resume else {}))
         session.ranks.wait()
 

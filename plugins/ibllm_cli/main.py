@@ -6,6 +6,7 @@ is the exit code (None is 0). Exit codes: 0 done, 2 the user's mistake, 1 ours, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -171,11 +172,15 @@ def _report(error: Exception) -> int:
     import tempfile
     import traceback
 
+    from .launch import report
+
     # A file system whose encoding lacks a name's characters raises this, and no OSError.
     users = (
         UserError(f"{error}; let the locale have UTF-8 (LC_ALL=C.UTF-8)") if isinstance(error, UnicodeEncodeError) else system_error(error)
     )
     users = error if isinstance(error, UserError) else users
+    with contextlib.suppress(OSError):
+        report(users or error)
     wants = os.environ.get(TRACEBACK, "").lower() not in ("", "0", "no", "false")
     if wants:
         traceback.print_exc()

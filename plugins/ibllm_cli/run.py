@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ibllm_core.runs.directory import RunDirectory
 
 from .display import display
 from .interrupts import on_interrupt
+from .launch import launch, processes
 from .terminal import lost, shown, standard_output, typed
 
 if TYPE_CHECKING:
@@ -34,9 +36,17 @@ INTERRUPTED = 130
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. stages.joint.steps=40; may be repeated.")
 @click.option("--device", help="Where to train, e.g. cpu or cuda:1, instead of the recipe's compute.device.")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint. RECIPE may be the run directory.")
+@click.option("--nproc", metavar="N", help="Train in N processes of this machine (auto: one a GPU): torchrun's short form.")
 @click.option("--accept-code", is_flag=True, help="Resume although source code, or a run that weights are taken from, has changed since.")
 def command(
-    recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], device: str | None, resume: bool, accept_code: bool
+    recipe: Path,
+    run_dir: Path | None,
+    seed: int | None,
+    sets: tuple[str, ...],
+    device: str | None,
+    resume: bool,
+    nproc: str | None,
+    accept_code: bool,
 ) -> int:
     """Train RECIPE's stages, measure the result and write a report.
 
@@ -44,19 +54,30 @@ def command(
     """
     resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
     from ibllm.api import on_device
-    from ibllm_core.training.distributed import first_process
+    from ibllm_core.training.distributed import described
     from ibllm_core.training.job import Interrupted, Job
 
+    (rank, ranks, _), launched = described(), "TORCHELASTIC_RUN_ID" in os.environ
+    if nproc is not None:
+        count = processes(nproc, device or resolved.compute.device)
+        if count != ranks and (launched or ranks > 1):
+            raise UserError(f"--nproc {nproc}, but torchrun has started {ranks} processes (WORLD_SIZE): expected one of the two")
+        if count != ranks:
+            if not resume:
+                RunDirectory(directory).require_new()
+            return launch(_words(recipe, run_dir, seed, sets, device, resume, nproc, accept_code), count, resolved.compute.threads)
     # Of several processes the first one speaks.
-    first, said = first_process(), shlex.join(["ibllm", *sys.argv[1:]])
+    first, said = rank == 0, shlex.join(["ibllm", *sys.argv[1:]])
     try:
         # What components print goes to standard error.
         with standard_output() as ours, stdout_to_stderr(), closing(display(ours, first)) as screen:
             job = Job(on_device(resolved, device), directory, [screen], said)
-            with interruptible(job):
+            with interruptible(job, first):
                 results = job.run(resume, accept_code)
     except Interrupted as stopped:
-        click.echo(f"{shown(stopped)}; go on with: {typed('ibllm', 'run', directory, '--resume')}", err=True)
+        more = () if nproc is None else ("--nproc", nproc)
+        if first:
+            click.echo(f"{shown(stopped)}; go on with: {typed('ibllm', 'run', directory, '--resume', *more)}", err=True)
         return INTERRUPTED
     else:
         if first:
@@ -111,13 +132,25 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
     return load_run(RunDirectory(directory), sets) if resolved is None else resolved, directory
 
 
-def interruptible(job: Job) -> AbstractContextManager[None]:
+def _words(
+    recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], device: str | None, resume: bool, nproc: str, accept: bool
+) -> list[str]:
+    """The command, for each of several processes."""
+    said = {"--run-dir": run_dir, "--seed": seed, "--device": device, "--nproc": nproc}
+    words = [word for name, value in said.items() if value is not None for word in (name, str(value))]
+    words += [word for key in sets for word in ("--set", key)]
+    words += [name for name, wanted in (("--resume", resume), ("--accept-code", accept)) if wanted]
+    return ["run", *words, "--", str(recipe)]
+
+
+def interruptible(job: Job, speaks: bool = True) -> AbstractContextManager[None]:
     """The first Ctrl-C (or SIGTERM) asks the job to stop at a step boundary; the second one stops at once."""
 
     def stop() -> None:
         if job.stopping:
             raise KeyboardInterrupt
         job.stop()
-        click.echo("stopping at the next step, with a checkpoint; once more to stop at once", err=True)
+        if speaks:
+            click.echo("stopping at the next step, with a checkpoint; once more to stop at once", err=True)
 
     return on_interrupt(stop)

@@ -11,7 +11,7 @@ import pytest
 from ibllm_cli.main import main
 
 from ibllm_core.training import distributed
-from ibllm_core.training.distributed import described, first_process
+from ibllm_core.training.distributed import described, first_process, launchers, started_again
 
 from .conftest import TINY
 
@@ -73,14 +73,49 @@ def test_variables_that_make_no_sense_are_named_before_anything_is_done(environm
 def test_a_process_that_was_killed_is_named(monkeypatch):
     here = socket.gethostname()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        monkeypatch.setattr(distributed, "_peers", [(here, os.getpid()), (here, other.pid)])
+        monkeypatch.setattr(distributed, "_peers", [(here, os.getpid(), ""), (here, other.pid, "")])
         other.kill()
         said = distributed.who_is_gone()  # nobody has asked after it yet
     assert said.startswith(f"rank 1 (process {other.pid}) of this run is gone; where its own output does not say why, it was killed")
 
 
 def test_processes_of_other_machines_are_asked_after_there(monkeypatch):
-    monkeypatch.setattr(distributed, "_peers", [(socket.gethostname(), os.getpid()), ("afar", 1)])
+    monkeypatch.setattr(distributed, "_peers", [(socket.gethostname(), os.getpid(), ""), ("afar", 1, "")])
     monkeypatch.setattr(distributed.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(distributed.time, "monotonic", iter(range(0, 99, 3)).__next__)
     assert distributed.who_is_gone() == "another process of this run does not answer; the others are on afar: what they wrote says why"
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment_has", "said"),
+    [
+        ("two", {}, "--nproc two: expected a number of processes, or auto for one a GPU"),
+        ("0", {}, "--nproc 0: expected a number of processes"),
+        ("auto", {}, "--nproc auto is one process a GPU, and they are to compute on the CPU (compute.device); say how many: --nproc 2"),
+        ("3", WHOLE, "--nproc 3, but torchrun has started 2 processes (WORLD_SIZE): expected one of the two"),
+    ],
+)
+def test_numbers_of_processes_that_cannot_be_are_refused(environment, capsys, tmp_path, asked, environment_has, said):
+    environment(**environment_has)
+    assert main(["run", str(TINY), "--run-dir", str(tmp_path / "run"), "--device", "cpu", "--nproc", asked]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_there_already_is_told_before_any_process_is_started(environment, capsys, tmp_path):
+    environment()
+    (tmp_path / "notes.txt").touch()
+    assert main(["run", str(TINY), "--run-dir", str(tmp_path), "--nproc", "2"]) == 2
+    assert f"{tmp_path} exists already" in capsys.readouterr().err
+
+
+def test_only_processes_that_their_own_launcher_starts_again_go_on(environment, monkeypatch):
+    environment()
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert launchers() == []
+    assert not started_again([])
+    for job, known in (("a-job", ["a-job"]), ("none", [f"{socket.gethostname()}:{os.getppid()}"])):
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", job)
+        assert launchers() == known
+        assert started_again(known)
+        assert not started_again(["another-job"])
