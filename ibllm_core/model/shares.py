@@ -33,22 +33,6 @@ class Ranks:
     def first(self) -> bool:
         return self.rank == 0
 
-    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Averages gradients over all processes, one message a dtype. A parameter without a gradient anywhere keeps none."""
-        if self.count == 1:
-            return
-        parameters = list(parameters)
-        used = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device)
-        dist.all_reduce(used)
-        shared = [p for p, flag in zip(parameters, used.tolist(), strict=True) if flag > 0]
-        for dtype in {p.dtype for p in shared}:
-            bucket = [p for p in shared if p.dtype == dtype]
-            flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in bucket])
-            dist.all_reduce(flat)
-            flat /= self.count
-            for p, piece in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
-                p.grad = piece.view_as(p).clone() if p.grad is None else p.grad.copy_(piece.view_as(p))
-
     def total(self, value: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.count > 1:

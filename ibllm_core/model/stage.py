@@ -20,6 +20,7 @@ from ..recipe.schema import Recipe, Stage, Validation
 from . import build
 from .capture import Captures
 from .cycle import Present, Watch
+from .engine import Engine
 from .model import Model
 from .players import MODEL, Average, Player, make_players, pack_optimizer, set_trainable, unpack_optimizer
 from .shares import Ranks, Shares
@@ -63,6 +64,7 @@ class StageTrainer:
         self._trained = [*(f"parts.{part}" for part in stage.train), *(f"losses.{loss}" for loss in used)]
         self.statistics: list[str] | None = None
         self.captures: Captures | None = None
+        self._engines: dict[str, Engine] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self.apply_balance()
@@ -145,6 +147,12 @@ class StageTrainer:
             f"{part}.{name}": t for part in self.stage.train for name, t in self.model.parts[part].state_dict(keep_vars=True).items()
         }
         return {name: t._version for name, t in tensors.items() if not t.requires_grad and t.is_floating_point()}
+
+    def engine(self, player: Player) -> Engine:
+        """What gives a player's gradients over all processes, which ask for it at the same time."""
+        if player.name not in self._engines:
+            self._engines[player.name] = Engine(player, self.ranks)
+        return self._engines[player.name]
 
     def played(self) -> dict[str, int]:
         return {player.name: player.steps for player in self.players}
@@ -250,18 +258,20 @@ class PlayedIteration(Iteration):
 
     def gradients(self, player: Player) -> None:
         trainer, count = self._trainer, len(self._batches)
+        engine = trainer.engine(player) if self._watch is None else Engine(player, Ranks())
         player.optimizer.zero_grad(set_to_none=True)
         others = [other for other in self.players if other is not player] if player.name == MODEL else []
         totals: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
         with player.alone(others):
-            for cycle in self._shares.cycles():
-                with trainer.model.precision():
-                    loss, values = player.loss(cycle)
+            for number, cycle in enumerate(self._shares.cycles(), 1):
+                with engine.micro_batch(last=number == count):
+                    with trainer.model.precision():
+                        loss, values = engine.loss(cycle)
+                    (self._watch or Watch()).backward(player, loss / count)
                 share = len(cycle) * trainer.ranks.count / trainer.stage.training.batch
                 for name, value in cycle.take_logged().items():
                     logged[name] = logged.get(name, 0) + value * share
-                (self._watch or Watch()).backward(player, loss / count)
                 for name, value in values.items():
                     totals[name] = totals.get(name, 0) + value / count
         self._shares.end_turn()
@@ -270,7 +280,6 @@ class PlayedIteration(Iteration):
                 trainer.record(f"loss/{name}" if player.name == MODEL else f"loss/{player.name}/{name}", value)
             for name, value in logged.items():
                 trainer.record(name, value)
-            trainer.ranks.average_gradients(player.parameters.values())
             clip = trainer.stage.training.clip
             if clip > 0:
                 norm = torch.nn.utils.clip_grad_norm_(list(player.parameters.values()), clip)

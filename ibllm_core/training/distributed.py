@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from ..errors import UserError
 from ..model.shares import Ranks
@@ -75,8 +77,8 @@ def join(device: torch.device) -> Ranks:
     try:
         if not dist.is_initialized():
             # torchrun keeps its store over restarts, and with it the addresses of processes that are gone.
-            store, rank, count = next(dist.rendezvous("env://"))
-            fresh = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{count}", store)
+            store, rank, count = next(rendezvous("env://"))
+            fresh = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{count}", store)
             backend = dist.get_default_backend_for_device(device)
             dist.init_process_group(backend, store=fresh, rank=rank, world_size=count)
         _peers[:] = [None] * count

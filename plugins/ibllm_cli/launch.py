@@ -97,7 +97,7 @@ def _why(rank: int, process: int, code: int, message: object) -> str:
     """Why a process has failed, where the first one did not say it."""
     if code >= 0:
         return f"rank {rank}: {message}"
-    name = signal.Signals(-code).name if -code in iter(signal.Signals) else f"signal {-code}"
+    name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
     killed = "by somebody or by the system for want of memory (dmesg says so)"
     return f"rank {rank} (process {process}) was ended by {name}, {killed}; the run goes on with --resume"
 

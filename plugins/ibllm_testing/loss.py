@@ -293,9 +293,10 @@ class LossSuite(Suite):
             shares.end_turn()
             # Nobody plays with the other player's parameters.
             mine = {n: p for n, p in named.items() if n.startswith("losses.") or (".discriminator." in n) == (player == CRITIC)}
-            (ranks or Ranks()).average_gradients(mine.values())
-            found |= {f"the {player}'s gradient of {n}": torch.zeros_like(p) if p.grad is None else p.grad for n, p in mine.items()}
-            found[f"the {player}'s value"] = (ranks or Ranks()).total(value) / (ranks or Ranks()).count
+            gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in mine.items()}
+            over = ranks or Ranks()
+            found |= {f"the {player}'s gradient of {n}": over.total(gradient) / over.count for n, gradient in gradients.items()}
+            found[f"the {player}'s value"] = over.total(value) / over.count
         return found
 
     def test_the_same_key_gives_the_same_value(self, device: torch.device) -> None:

@@ -1,0 +1,49 @@
+"""A player's gradients over processes, by torch's own engine for it."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .cycle import Cycle
+from .players import Player
+from .shares import Ranks
+
+
+class _Turn(nn.Module):
+    """A module whose forward is a player's weighted loss, and whose parameters are the player's."""
+
+    def __init__(self, player: Player) -> None:
+        super().__init__()
+        self.weights, self.loss = nn.ParameterList(player.parameters.values()), player.loss
+
+    def forward(self, cycle: Cycle) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss(cycle)
+
+
+class Engine:
+    """Plays a player's turns: the backward pass of a turn's last micro-batch averages the gradients of all micro-batches over processes.
+
+    Each process plays the same turns with as many micro-batches. A parameter that no process's losses reach keeps no gradient.
+    """
+
+    def __init__(self, player: Player, ranks: Ranks) -> None:
+        self._turn: nn.Module = _Turn(player)
+        if ranks.count > 1:
+            # What a turn reaches changes: losses have steps of their own, and the other player's parameters are frozen meanwhile.
+            self._turn = DistributedDataParallel(self._turn, broadcast_buffers=False, find_unused_parameters=True, init_sync=False)
+
+    def loss(self, cycle: Cycle) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `Player.loss`."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")  # in a turn that reaches all
+            found: tuple[Tensor, dict[str, Tensor]] = self._turn(cycle)
+        return found
+
+    def micro_batch(self, last: bool) -> AbstractContextManager[Any]:
+        """For the forward and backward pass of a micro-batch."""
+        return nullcontext() if last or not isinstance(self._turn, DistributedDataParallel) else self._turn.no_sync()
