@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,6 +19,8 @@ class _Turn(nn.Module):
     def __init__(self, player: Player) -> None:
         super().__init__()
         self.weights, self.loss = nn.ParameterList(player.parameters.values()), player.loss
+        # Reached by no turn, as others are by some: where all were reached, torch would advise against looking which are.
+        self.never = nn.Parameter(self.weights[0].new_zeros(1))
 
     def forward(self, cycle: Cycle) -> tuple[Tensor, dict[str, Tensor]]:
         return self.loss(cycle)
@@ -35,13 +36,11 @@ class Engine:
         self._turn: nn.Module = _Turn(player)
         if ranks.count > 1:
             # What a turn reaches changes: losses have steps of their own, and the other player's parameters are frozen meanwhile.
-            self._turn = DistributedDataParallel(self._turn, broadcast_buffers=False, find_unused_parameters=True, init_sync=False)
+            self._turn = DistributedDataParallel(self._turn, find_unused_parameters=True, init_sync=False)
 
     def loss(self, cycle: Cycle) -> tuple[Tensor, dict[str, Tensor]]:
         """As `Player.loss`."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")  # in a turn that reaches all
-            found: tuple[Tensor, dict[str, Tensor]] = self._turn(cycle)
+        found: tuple[Tensor, dict[str, Tensor]] = self._turn(cycle)
         return found
 
     def micro_batch(self, last: bool) -> AbstractContextManager[Any]:
