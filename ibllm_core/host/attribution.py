@@ -1,24 +1,23 @@
-"""Whose code is running, and what is said when it fails: component or plugin, distribution, version, cause, remedy. Torch-free.
+"""Whose code is running, where what it prints goes, and what is said when it fails: component or plugin, version, cause, remedy. Torch-free.
 
-`running` and `building` stand around code that is known to be somebody's: a plugin's, a command's, a component's. `naming` finds out afterwards, from
-the traceback, which component of a recipe an error came from.
+`running` and `building` stand around code that is known to be somebody's; `naming` finds out afterwards, from the traceback, whose an error is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dis
+import os
 import re
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, system_error
 from .entry_points import BLOCK, OURS, PLUGINS, Origin
-from .output import stdout_to_stderr
 
 if TYPE_CHECKING:
     from ..recipe.schema import Component, Recipe
@@ -222,3 +221,44 @@ def _names(frame: FrameType) -> tuple[str, str]:
     """``module:qualified.name`` of the function, and of the class of the object that it is a method of."""
     owner = type(frame.f_locals.get("self"))
     return f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}", f"{owner.__module__}:{owner.__qualname__}"
+
+
+@contextlib.contextmanager
+def stdout_to_stderr(name: str = "") -> Iterator[None]:
+    """What is printed within, in whichever thread and by child processes too, goes to standard error.
+
+    Args:
+        name: put before each line that Python code prints.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ValueError):  # no such descriptor: nothing can be written to it either
+            sys.stdout.flush()
+            kept = os.dup(1)
+            stack.callback(os.close, kept)
+            os.dup2(2, 1)
+            stack.callback(os.dup2, kept, 1)
+        said: Any = stack.enter_context(_Named(name)) if name else sys.stderr
+        stack.enter_context(contextlib.redirect_stdout(said))
+        yield
+
+
+class _Named:
+    """Standard error, each line behind a name; at the end a line that was left open is ended."""
+
+    def __init__(self, name: str) -> None:
+        self._head, self._fresh = f"[{name}] ", True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            sys.stderr.write(self._head + line if self._fresh else line)
+            self._fresh = line.endswith("\n")
+        return len(text)
+
+    def __enter__(self) -> _Named:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write("" if self._fresh else "\n")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)

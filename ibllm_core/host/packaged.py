@@ -1,13 +1,7 @@
 """Files that packages bring beside their code: recipes and pages of documentation. Torch-free.
 
-A distribution says in the entry-point group ``ibllm.folders`` where its folders are::
-
-    [project.entry-points."ibllm.folders"]
-    recipes = "my_package.recipes"
-    docs = "my_package.docs"
-
-The value is a folder inside an import package, with dots for slashes; it needs no ``__init__.py``. The recipe ``recipes/small.toml`` of the
-distribution ``my-package`` is then ``my-package:small``. Nothing of the package is imported on the way: who looks for a file runs no code.
+A distribution names its folders in the entry-point group ``ibllm.folders``: ``recipes = "my_package.recipes"``, a folder inside an import package, with
+dots for slashes; it needs no ``__init__.py``. ``recipes/small.toml`` of ``my-package`` is then ``my-package:small``. Who looks for a file runs no code.
 """
 
 from __future__ import annotations

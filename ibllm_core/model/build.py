@@ -35,13 +35,8 @@ def make(recipe: Recipe, component: Component, context: Context, expected: type[
     return made
 
 
-def build_unpaired(recipe: Recipe) -> dict[str, Dataset]:
-    """``text`` and ``images`` → their datasets, where the recipe names such. Their seeds differ, so that one that draws its items draws others."""
-    return {name: build_dataset(recipe, name) for name in recipe.unpaired}
-
-
 def build_dataset(recipe: Recipe, unpaired: str = "") -> Dataset:
-    """The recipe's data, or its ``[unpaired.…]`` ones of that name."""
+    """The recipe's data, or its ``[unpaired.…]`` ones of that name: of another seed, so that data that draw their items draw others."""
     component, key = (recipe.unpaired[unpaired], f"unpaired.{unpaired}") if unpaired else (recipe.data, "data")
     seed = derive_key(recipe.seed.data, "unpaired", unpaired) if unpaired else recipe.seed.data
     dataset, config = make(recipe, component, Context(seed=seed), Dataset, key), component.config

@@ -1,6 +1,6 @@
 """TOML files become a checked, resolved `Recipe`. Torch-free."""
 
-from .mistakes import Mistake, RecipeErrors
+from .locate import Mistake, RecipeErrors
 from .reading import load
 from .schema import Recipe
 

@@ -15,8 +15,7 @@ import tomlkit
 
 from ..errors import nearest
 from ..host import packaged
-from .locate import Path, Place, dotted, locate, split_key
-from .mistakes import Mistakes
+from .locate import Mistakes, Path, Place, dotted, locate, split_key
 from .schema import FORMAT, SECTIONS, Recipe, Seeds
 from .words import keys, listing, show
 

@@ -17,11 +17,9 @@ from ..host.manager import Manager, UnknownComponent
 from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 from ..host.spec import KINDS
 from .document import Document
-from .locate import Dependency, Path, Place
-from .mistakes import Mistakes
+from .locate import Dependency, Mistakes, Path, Place
 from .schema import PARTS, PLAYERS, Component, Recipe
-from .structure import structure
-from .words import article, keys, listing, show
+from .words import article, keys, listing, show, structure
 
 C = TypeVar("C", bound=Config)
 

@@ -11,14 +11,13 @@ import attrs
 
 from ..errors import nearest
 from ..host import manager as plugins
+from ..host.attribution import stdout_to_stderr
 from ..host.options import Config, DatasetConfig
-from ..host.output import stdout_to_stderr
 from ..host.spec import KINDS
 from .checks import check_all
 from .document import Document, read, to_toml
 from .draft import Draft, parts_reached, players_of
-from .locate import Place
-from .mistakes import Mistakes
+from .locate import Mistakes, Place
 from .schema import PLAYERS, SECTIONS, PlayerEntry, Plugins, Recipe, Seeds, Stage
 from .words import PART, Section, article, keys, listing, sections, show
 

@@ -19,7 +19,7 @@ import torch
 from ..contracts import Report, check
 from ..errors import Notice, UserError
 from ..host.attribution import communicating, explained
-from ..model.compute import arithmetic, precision_of
+from ..model.compute import arithmetic, hardware, peak_memory, precision_of
 from ..recipe.locate import dotted
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, remove, write_json, write_text
@@ -29,7 +29,6 @@ from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, launchers, leave, started_again, who_is_gone
 from .events import Bus, Failed, Listener, Logged, ModelBuilt, Prepared, RunClosed, RunEnded, RunStarted, StageEnded, StageStarted
-from .hardware import hardware, peak_memory
 from .loop import Interrupted, train_stage
 from .measuring import measure, measure_stage
 from .session import Session

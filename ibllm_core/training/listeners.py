@@ -14,10 +14,9 @@ from typing import Any
 import attrs
 
 from ..errors import Notice, writing
-from ..host.attribution import Fault, running
+from ..host.attribution import Fault, running, stdout_to_stderr
 from ..host.entry_points import LISTENERS, OURS, block_of, origin_of
 from ..host.manager import Plugin, manager
-from ..host.output import stdout_to_stderr
 from ..interfaces.reporting import Panel, Tracker
 from ..model import build
 from ..model.model import Model

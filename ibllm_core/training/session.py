@@ -61,7 +61,7 @@ class Session:
         resume: bool = False,
     ) -> None:
         self.recipe, self.directory, self.bus, self.stopping = recipe, directory, bus or Bus(), stopping
-        self.dataset, self.unpaired = build.build_dataset(recipe), build.build_unpaired(recipe)
+        self.dataset, self.unpaired = build.build_dataset(recipe), {name: build.build_dataset(recipe, name) for name in recipe.unpaired}
         texts = [self.dataset, *(other for name, other in self.unpaired.items() if name == "text")]
         self.tokenizers = build.build_tokenizers(recipe, texts, directory.checkpoints if resume else None)
         self.model = build.build_model(recipe, self.tokenizers, self.dataset.image_shape)

@@ -14,7 +14,7 @@ from ibllm_core.host.entry_points import plain
 from ibllm_core.host.manager import Manager, PluginError, Row
 from ibllm_core.host.options import DatasetConfig
 from ibllm_core.recipe.locate import key_path
-from ibllm_core.recipe.structure import structure
+from ibllm_core.recipe.words import structure
 from ibllm_inspect.options import options_of
 from ibllm_inspect.presets import packaged_presets, require_kind
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ibllm_core.errors import UserError
-from ibllm_core.host.output import stdout_to_stderr
+from ibllm_core.host.attribution import stdout_to_stderr
 from ibllm_core.runs.directory import RunDirectory
 
 from .display import display

@@ -26,8 +26,7 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
 
     resolved = load(recipe, sets, seed)
     from ibllm_core.contracts import check
-    from ibllm_core.host.attribution import naming
-    from ibllm_core.host.output import stdout_to_stderr
+    from ibllm_core.host.attribution import naming, stdout_to_stderr
 
     with naming(resolved), stdout_to_stderr():
         report = check(resolved)

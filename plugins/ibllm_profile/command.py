@@ -27,8 +27,7 @@ def command(
     import json
 
     from ibllm.api import on_device
-    from ibllm_core.host.attribution import naming
-    from ibllm_core.host.output import stdout_to_stderr
+    from ibllm_core.host.attribution import naming, stdout_to_stderr
     from ibllm_core.recipe import load
     from ibllm_core.runs.directory import write_text
 

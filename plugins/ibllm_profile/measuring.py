@@ -18,11 +18,10 @@ import torch
 from ibllm_core.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.batch import Batch
-from ibllm_core.model.compute import arithmetic, available_cores, precision_of
+from ibllm_core.model.compute import arithmetic, available_cores, hardware, peak_memory, precision_of
 from ibllm_core.model.stage import IterationKind, StageTrainer
 from ibllm_core.recipe.schema import Recipe, Stage
 from ibllm_core.runs.directory import RunDirectory, read_json
-from ibllm_core.training.hardware import hardware, peak_memory
 from ibllm_core.training.session import Session
 
 from .advice import Setting, advice

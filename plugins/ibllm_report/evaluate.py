@@ -40,8 +40,7 @@ def command(
     _require_model(opened, away)
     recipe = attrs.evolve(opened.recipe, metrics={name: one for name, one in opened.recipe.metrics.items() if name not in away})
     from ibllm.glossary import Glossary
-    from ibllm_core.host.attribution import naming
-    from ibllm_core.host.output import stdout_to_stderr
+    from ibllm_core.host.attribution import naming, stdout_to_stderr
     from ibllm_core.model.build import build_metrics
     from ibllm_core.model.compute import arithmetic
     from ibllm_core.model.evaluation import evaluate, records

@@ -92,7 +92,7 @@ def _tell(plan: Plan, directory: StudyDirectory, accepted: bool) -> None:
 
 
 def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[str], retry: bool, accept_code: bool) -> int:
-    from ibllm_core.host.output import stdout_to_stderr
+    from ibllm_core.host.attribution import stdout_to_stderr
 
     from . import display as study_display
     from .checking import check_arms, choose_jobs

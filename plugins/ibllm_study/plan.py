@@ -15,8 +15,7 @@ from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.recipe import load
 from ibllm_core.recipe.document import Document
-from ibllm_core.recipe.locate import key_path
-from ibllm_core.recipe.mistakes import Mistakes, RecipeErrors
+from ibllm_core.recipe.locate import Mistakes, RecipeErrors, key_path
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing
 from ibllm_core.runs.provenance import sources

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ibllm_core.errors import UserError
-from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.recipe.locate import RecipeErrors
 from ibllm_core.recipe.words import written
 
 from . import search_space

@@ -13,10 +13,8 @@ from typing import Any
 from ibllm_core.errors import nearest
 from ibllm_core.host import packaged
 from ibllm_core.recipe.document import OF_FILES, Document, read_file
-from ibllm_core.recipe.locate import Path, Place, dotted, key_path
-from ibllm_core.recipe.mistakes import Mistakes
-from ibllm_core.recipe.structure import Flaw, structure
-from ibllm_core.recipe.words import show, written
+from ibllm_core.recipe.locate import Mistakes, Path, Place, dotted, key_path
+from ibllm_core.recipe.words import Flaw, show, structure, written
 
 from .schema import BASE, FORMAT, Arm, Axis, Range, Study, StudyTable
 

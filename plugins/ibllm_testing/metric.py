@@ -20,7 +20,7 @@ from ibllm_core.interfaces.dataset import Dataset
 from ibllm_core.interfaces.reporting import Metric, Panel
 from ibllm_core.model.evaluation import Evaluation
 from ibllm_core.model.model import Model
-from ibllm_core.recipe.structure import structure
+from ibllm_core.recipe.words import structure
 
 from .checks import expect
 from .dataset import SquaresDataset

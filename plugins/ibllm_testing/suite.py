@@ -32,7 +32,7 @@ from ibllm_core.host.spec import KINDS
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.recipe.document import to_toml
 from ibllm_core.recipe.draft import needs
-from ibllm_core.recipe.structure import Flaw, structure
+from ibllm_core.recipe.words import Flaw, structure
 from ibllm_inspect.options import options_of
 
 from .checks import expect

@@ -30,9 +30,9 @@ from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import load
 from ibllm_core.recipe.document import to_toml
 from ibllm_core.recipe.draft import needs
-from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.recipe.locate import RecipeErrors
 from ibllm_core.recipe.schema import PARTS, READS, Recipe
-from ibllm_core.recipe.structure import structure
+from ibllm_core.recipe.words import structure
 
 #: Component (or component/variant, where an option gives another capability) → options that make it small.
 SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {

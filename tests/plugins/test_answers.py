@@ -24,7 +24,7 @@ from ibllm_core.model import build
 from ibllm_core.model.evaluation import Evaluation, evaluate
 from ibllm_core.recipe import Recipe, load
 from ibllm_core.recipe.draft import check_answers
-from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.recipe.locate import RecipeErrors
 from ibllm_core.training.events import Bus, RunClosed
 from ibllm_core.training.job import Job
 from ibllm_core.training.listeners import Tracking
@@ -36,9 +36,7 @@ HEAD = """
 import sys
 import attrs
 from ibllm_core.host.hookspecs import hookimpl
-from ibllm_core.interfaces.reporting import Metric
 from ibllm.figures import Figure
-from ibllm_core.host.options import MetricConfig
 from ibllm_core.host.spec import ComponentSpec
 
 @attrs.frozen(kw_only=True)

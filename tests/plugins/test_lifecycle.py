@@ -18,7 +18,7 @@ from ibllm_core.host import hookspecs
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.manager import QUESTION, hook_names
 from ibllm_core.recipe import Recipe, load
-from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.recipe.locate import RecipeErrors
 from ibllm_core.training.job import Interrupted, Job
 from ibllm_core.training.loop import Diverged
 from tests.conftest import Site

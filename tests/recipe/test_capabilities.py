@@ -8,7 +8,7 @@ import pytest
 
 from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import load
-from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.recipe.locate import RecipeErrors
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 

@@ -8,7 +8,7 @@ import pytest
 from ibllm_inspect.differences import differences
 
 from ibllm_core.recipe import load
-from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.recipe.locate import RecipeErrors
 
 UNPAIRED = Path(__file__).parents[1] / "training" / "unpaired.toml"
 

@@ -9,7 +9,7 @@ import pytest
 from ibllm_core.host import manager as plugins
 from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.recipe import load
-from ibllm_core.recipe.mistakes import RecipeErrors
+from ibllm_core.recipe.locate import RecipeErrors
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 

@@ -15,9 +15,9 @@ from torch import nn
 import ibllm
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.model import compute
+from ibllm_core.model.compute import hardware, peak_memory
 from ibllm_core.recipe import load
 from ibllm_core.recipe.schema import Compute
-from ibllm_core.training.hardware import hardware, peak_memory
 from ibllm_core.training.job import Job
 
 from .conftest import TINY, invoke

@@ -114,7 +114,7 @@ def recipe(*sets: str) -> Recipe:
 
 def test_unpaired_items_are_others_than_the_pairs() -> None:
     made = recipe("unpaired.text.languages=['en']")
-    own, other = build.build_dataset(made), build.build_unpaired(made)["text"]
+    own, other = build.build_dataset(made), build.build_dataset(made, "text")
     indices = np.arange(40)
     mine, theirs = own.samples("train", indices).captions, other.samples("train", indices).captions
     assert mine is not None and theirs is not None and list(mine) != list(theirs)
@@ -122,7 +122,7 @@ def test_unpaired_items_are_others_than_the_pairs() -> None:
 
 def test_tokenizers_know_the_words_of_unpaired_captions() -> None:
     made = recipe()
-    own, others = build.build_dataset(made), build.build_unpaired(made)
+    own, others = build.build_dataset(made), {name: build.build_dataset(made, name) for name in made.unpaired}
     tokenizer = build.build_tokenizers(made, [own, others["text"]])["text"]
     captions = others["text"].samples("train", np.arange(30)).captions
     assert captions is not None and any(ord(letter) > 0x3000 for letter in "".join(captions))
