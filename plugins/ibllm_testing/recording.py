@@ -58,7 +58,7 @@ class Operations:
 class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.calls: list[tuple[bool, Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         states = all(t.dtype == torch.uint8 for t in tree_leaves(args) if isinstance(t, Tensor))  # of generators, which are the host's
@@ -67,15 +67,15 @@ class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         # Without their graphs, but on the memory of their own.
         called, given, got = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, (args, kwargs or {}, result))
-        self.calls.append((func, called, given, got))
+        self.calls.append((torch.is_grad_enabled(), func, called, given, got))
         return result
 
     def replay(self) -> None:
-        with torch.no_grad():
-            for func, args, kwargs, before in self.calls:
-                given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for graph, func, args, kwargs, before in self.calls:
+            given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+            with torch.set_grad_enabled(graph):  # recurrent layers keep what their backward pass needs only where there may be one
                 result = func(*args, **kwargs)
-                for old, new in zip(tree_leaves(before), tree_leaves(result), strict=True):
-                    # A view of what the operation was given has changed with it.
-                    if isinstance(old, Tensor) and isinstance(new, Tensor) and old.untyped_storage().data_ptr() not in given:
-                        old.copy_(new)
+            for old, new in zip(tree_leaves(before), tree_leaves(result), strict=True):
+                # A view of what the operation was given has changed with it.
+                if isinstance(old, Tensor) and old.untyped_storage().data_ptr() not in given:
+                    old.copy_(new)
