@@ -139,8 +139,7 @@ class Captures:
             self._check(captured, batches, rate)
         else:
             self._replay(captured, batches, rate)
-            for name, (value, times) in captured.recorded.items():
-                trainer.record(name, value.clone(), times)
+            trainer.record_again(captured.recorded)
             self.replayed += 1
 
     def described(self) -> dict[str, int]:

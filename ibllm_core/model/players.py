@@ -227,11 +227,12 @@ class Average:
 
     def follow(self, owners: Iterable[str], decay: float) -> None:
         """Takes in a step of these modules. The decay grows as (1 + t) / (10 + t), or a long average would remember the first weights."""
+        grown: dict[float, list[str]] = {}
         for owner in (owner for owner in owners if owner in self._names):
             self.steps[owner] += 1
-            grown = min(decay, (1 + self.steps[owner]) / (10 + self.steps[owner]))
-            averages, weights = ([table[name] for name in self._names[owner]] for table in (self.weights, self._parameters))
-            torch._foreach_lerp_(averages, weights, 1 - grown)
+            grown.setdefault(min(decay, (1 + self.steps[owner]) / (10 + self.steps[owner])), []).extend(self._names[owner])
+        for part, names in grown.items():
+            torch._foreach_lerp_([self.weights[name] for name in names], [self._parameters[name] for name in names], 1 - part)
 
     def restart(self, owner: str) -> int:
         """The average of a module begins anew at its present weights; gives the steps that it had followed."""

@@ -157,10 +157,20 @@ class StageTrainer:
     def played(self) -> dict[str, int]:
         return {player.name: player.steps for player in self.players}
 
-    def record(self, name: str, value: Tensor, times: int = 1) -> None:
+    def record(self, name: str, value: Tensor) -> None:
         """Sums on the device; read at log steps only."""
         self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._counts[name] = self._counts.get(name, 0) + times
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def record_again(self, recorded: Mapping[str, tuple[Tensor, int]]) -> None:
+        """What a replay has recorded, in memory that the next one writes to; by few operations."""
+        known = [name for name in recorded if name in self._sums]
+        self._sums |= {name: value.clone() for name, (value, _) in recorded.items() if name not in self._sums}
+        if known:
+            sums = torch._foreach_add([self._sums[name] for name in known], [recorded[name][0] for name in known])
+            self._sums |= dict(zip(known, sums, strict=True))
+        for name, (_, times) in recorded.items():
+            self._counts[name] = self._counts.get(name, 0) + times
 
     @contextmanager
     def recorded_apart(self) -> Iterator[dict[str, tuple[Tensor, int]]]:
