@@ -45,6 +45,8 @@ def _mix(z: Tensor) -> Tensor:
     return z ^ _shifted(z, 31)
 
 
+#: Kinds of devices without float64, on which normal numbers are made of fewer bits.
+SINGLE = {"mps"}
 #: The generator of the pass that is under way, and how often it was asked.
 _PASS: ContextVar[tuple[Rng, list[int]] | None] = ContextVar("pass", default=None)
 
@@ -106,7 +108,7 @@ class Rng:
 
     def normal(self, *shape: int) -> Tensor:
         """(b *shape) float32, standard normal."""
-        u = _shifted(self._bits(2, *shape), 11).to(torch.float64) * 2.0**-53
+        u = self._unit(2, *shape)
         return ((-2.0 * (-u[:, 0]).log1p()).sqrt() * (2.0 * math.pi * u[:, 1]).cos()).to(torch.float32)
 
     def uniform(self, *shape: int) -> Tensor:
@@ -115,13 +117,17 @@ class Rng:
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """(b *shape) int64 in [0, high)."""
-        return (_shifted(self._bits(*shape), 11).to(torch.float64) * 2.0**-53 * high).floor().long()
+        return (self._unit(*shape) * high).floor().long()
 
     def kept(self, dropout: float, *shape: int) -> Tensor:
         """(b *shape) bool, False with probability `dropout`, of 16 bits."""
         count = math.prod(shape)
         shorts = self._bits(-(-count // 4)).view(torch.int16)[:, :count]
         return (shorts >= round(dropout * 2**16) - 2**15).reshape(len(self), *shape)
+
+    def _unit(self, *shape: int) -> Tensor:
+        """(b *shape) in [0, 1), float64 of 53 bits; on a device without it what `uniform` gives."""
+        return self.uniform(*shape) if self.device.type in SINGLE else _shifted(self._bits(*shape), 11).to(torch.float64) * 2.0**-53
 
     def _bits(self, *shape: int) -> Tensor:
         """(b *shape) int64 of any bits, the next ones."""

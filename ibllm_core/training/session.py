@@ -13,6 +13,7 @@ from torch.nn import Module
 from ..errors import Notice, UserError
 from ..interfaces.image import Discriminator
 from ..interfaces.loss import CriticLoss
+from ..interfaces.noise import SINGLE
 from ..interfaces.reporting import Metric
 from ..model import build
 from ..model.capture import Captures, CudaGraphs
@@ -85,6 +86,8 @@ class Session:
         arrange_passes(self.model, recipe.compute, sum(stage.steps for stage in recipe.running()), self.tell, self.bus.clock.timed)
         if recipe.compute.device.partition(":")[0] not in ("auto", device.type):
             self.tell(f"{directory.path} was made for the device {recipe.compute.device}, which is not here; {device} is used")
+        if device.type in SINGLE:
+            self.tell(f"the device {device} has no float64: noise is made of 24 bits and is not that of other devices to the last digit")
         self.step, self.strict = 0, True
 
     def trainer(self, stage: Stage) -> StageTrainer:
