@@ -13,11 +13,12 @@ from torch import Tensor
 from ..errors import UserError
 from ..host.attribution import building
 from ..model import build
-from ..model.cycle import Cycle, Watch
+from ..model.cycle import Cycle
 from ..model.model import Model
 from ..model.players import Average, Player
 from ..model.shares import Ranks
 from ..model.stage import StageTrainer
+from ..model.watch import Watch
 from ..recipe.schema import Recipe, Stage, place_of
 from .inputs import META, Handed, Meter, as_given, expect_shape, fabricate
 

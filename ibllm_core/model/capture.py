@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..interfaces.batch import Batch
 from ..interfaces.noise import on_device
-from .cycle import Present
+from .watch import Present
 
 if TYPE_CHECKING:
     from .stage import StageTrainer

@@ -18,8 +18,9 @@ from ..interfaces.batch import Batch
 from ..interfaces.latent import at_least_float32
 from ..interfaces.loss import CriticLoss, Loss, Value, WholeBatchLoss, logging
 from ..interfaces.noise import Rng, drawing_from
-from .cycle import Cycle, Present, Watch, ratio
+from .cycle import Cycle, ratio
 from .model import Model
+from .watch import Present, Watch
 
 
 @attrs.frozen

@@ -19,11 +19,11 @@ from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage, Validation
 from . import build
 from .capture import Captures
-from .cycle import Present, Watch
 from .engine import Engine
 from .model import Model
 from .players import MODEL, Average, Player, make_players, pack_optimizer, set_trainable, unpack_optimizer
 from .shares import Ranks, Shares
+from .watch import Present, Watch
 
 #: The turns of an iteration in their order: a player's name, and the losses that it plays.
 Turns = tuple[tuple[str, tuple[str, ...]], ...]

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ibllm_core.host.attribution import ComponentFailed, components_in
 from ibllm_core.model import build
-from ibllm_core.model.cycle import Watch
 from ibllm_core.model.players import Player
 from ibllm_core.model.stage import StageTrainer
+from ibllm_core.model.watch import Watch
 from ibllm_core.recipe.schema import Recipe, Stage, place_of
 from ibllm_core.training import checkpoints
 from ibllm_core.training.events import Listener, NotFinite

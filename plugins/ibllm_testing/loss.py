@@ -17,10 +17,11 @@ from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
 from ibllm_core.interfaces.tokenizer import PAD, Tokenizer
-from ibllm_core.model.cycle import Cycle, Present
+from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 from ibllm_core.model.players import CRITIC, MODEL, SIDES
 from ibllm_core.model.shares import Ranks, Shares
+from ibllm_core.model.watch import Present
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.schema import PARTS
 

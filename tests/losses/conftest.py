@@ -14,8 +14,9 @@ from ibllm.plugin import TextDecoder, TextEncoder, masked_mean
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.image import Discriminator, DrawingDecoder, ImageEncoder
 from ibllm_core.interfaces.latent import Latent, Tokens
-from ibllm_core.model.cycle import Cycle, Present
+from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
+from ibllm_core.model.watch import Present
 
 SHAPE, WIDTH, IDS, NOISE = (3, 4, 4), 5, 9, 2
 

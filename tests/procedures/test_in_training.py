@@ -10,7 +10,7 @@ import torch
 
 from ibllm_core.contracts import check
 from ibllm_core.errors import UserError
-from ibllm_core.model.cycle import Watch
+from ibllm_core.model.watch import Watch
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training import checkpoints
