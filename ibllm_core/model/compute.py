@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +39,20 @@ def devices() -> tuple[str, ...]:
     return ("cpu", *(f"{found.type}:{number}" for number in range(torch.accelerator.device_count()))) if found is not None else ("cpu",)
 
 
+def _xla_devices() -> tuple[str, ...]:
+    """Those of torch_xla, which computes eagerly from here on. It takes hold of them, so they are counted where one is asked for only."""
+    if find_spec("torch_xla") is None:
+        return ()
+    xla = import_module("torch_xla")
+    xla.experimental.eager_mode(True)
+    return tuple(f"xla:{number}" for number in range(xla.runtime.addressable_runtime_device_count()))
+
+
+def module_of(device: torch.device) -> Any:
+    """torch's module of a kind of device (`torch.cuda`, …); the CPU's where it has none."""
+    return torch.get_device_module(device.type if hasattr(torch, device.type) else "cpu")
+
+
 def choose_device(wanted: str, local: int = 0, or_auto: bool = False) -> torch.device:
     """A device that is here, with its number unless it is the CPU.
 
@@ -49,9 +65,10 @@ def choose_device(wanted: str, local: int = 0, or_auto: bool = False) -> torch.d
         UserError: a device that is not here; says which are.
     """
     there, (kind, _, number) = devices(), wanted.partition(":")
+    there += _xla_devices() if kind == "xla" else ()
     if wanted == "auto":
         kind = "cuda" if any(name.startswith("cuda:") for name in there) else "cpu"
-    name = f"{kind}:{number or local}" if number or kind in ("cuda", "xpu", "mps") or f"{kind}:{local}" in there else kind
+    name = f"{kind}:{number or local}" if number or kind in ("cuda", "xpu", "mps", "xla") or f"{kind}:{local}" in there else kind
     if name in there:
         return torch.device(name)
     if or_auto:
@@ -114,9 +131,9 @@ def prepare(model: Model, compute: Compute, local: int = 0, recorded: bool = Fal
     """
     device = choose_device(compute.device, local, or_auto=recorded)
     _set_threads(compute.threads)
-    if device.type != "cpu":
+    if device.type not in ("cpu", "xla"):
         torch.accelerator.set_device_index(device.index)
-        getattr(torch.get_device_module(device.type), "reset_peak_memory_stats", lambda _: None)(device)
+        getattr(module_of(device), "reset_peak_memory_stats", lambda _: None)(device)
     model.to(device)
     model.autocast, model.tf32 = choose_precision(compute.precision, device), compute.precision == "tf32"
     return device
@@ -218,7 +235,7 @@ def _compiled(part: str, eager: Callable[..., Any], tell: Callable[[str], None])
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """What the run used, for its record."""
-    name = getattr(torch.get_device_module(device.type), "get_device_name", None)
+    name = getattr(module_of(device), "get_device_name", None)
     pages = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
     return {
         "device": device.type if name is None else name(device),
@@ -231,7 +248,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 def peak_memory(device: torch.device) -> tuple[int | None, str]:
     """The most bytes that this process has held so far, and of what: allocated on a GPU, resident of the process elsewhere; None where unknown."""
-    if (most := getattr(torch.get_device_module(device.type), "max_memory_allocated", None)) is not None:
+    if (most := getattr(module_of(device), "max_memory_allocated", None)) is not None:
         return most(device), "device (allocated)"
     # Not ru_maxrss where there is better: on Linux a process starts with that of the one it was started by.
     peak = int(resident.split()[0]) * 1024 if (resident := _proc("self/status", "VmHWM")) else None

@@ -225,7 +225,9 @@ class Stage(Config):
 class Compute(Config):
     """``[compute]``: where and how precisely."""
 
-    device: str = option("auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N; also xpu and mps")
+    device: str = option(
+        "auto", help="auto (CUDA where there is one), cpu, cuda, cuda:N; also xpu, mps, and xla where torch_xla is installed"
+    )
     precision: str = option(
         "auto",
         help="auto: bf16 on CUDA that has it, fp32 elsewhere; fp32 is exact float32 everywhere; tf32: float32 whose products CUDA rounds to 10 bits",
@@ -249,7 +251,7 @@ class Compute(Config):
     )
 
     def __attrs_post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps)(:\d+)?", self.device):
+        if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps|xla)(:\d+)?", self.device):
             raise ValueError(f'device = "{self.device}": expected auto, cpu, cuda or cuda:N')
 
 

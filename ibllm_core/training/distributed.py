@@ -74,6 +74,8 @@ def join(device: torch.device) -> Ranks:
     _, count, _ = described()
     if count == 1:
         return Ranks()
+    if device.type == "xla":
+        raise UserError(f"device {device}: {count} processes; expected one, which is what runs on XLA's devices are tested for")
     try:
         if not dist.is_initialized():
             # torchrun keeps its store over restarts, and with it the addresses of processes that are gone.

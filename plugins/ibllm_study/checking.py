@@ -32,16 +32,15 @@ def check_arms(plan: Plan) -> Mapping[str, Report]:
 
 def choose_devices(wanted: str) -> list[str]:
     """``auto``: every CUDA device there is, else the CPU. Raises `UserError` for a device that is not there."""
-    import torch
+    from ibllm_core.model.compute import devices
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = devices()
     if wanted == "auto":
-        return [f"cuda:{number}" for number in range(count)] or ["cpu"]
+        return [name for name in there if name.startswith("cuda:")] or ["cpu"]
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
-        kind, _, number = name.partition(":")
-        if name != "cpu" and not (kind == "cuda" and number.isdigit() and int(number) < count):
-            raise UserError(f"--devices {wanted}: {name} is not there; expected auto, cpu" + "".join(f", cuda:{n}" for n in range(count)))
+        if name not in there:
+            raise UserError(f"--devices {wanted}: {name} is not there; expected auto, {', '.join(there)}")
     if not names:
         raise UserError("--devices: expected auto, cpu, or cuda:0,cuda:1,…")
     return names

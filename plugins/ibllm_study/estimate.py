@@ -57,8 +57,8 @@ def _timed(session: Session, trainer: StageTrainer, batches: Iterator[list[Batch
     device = session.model.device
     started = time.perf_counter()
     trainer.iterate(next(batches))
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if torch.accelerator.is_available() and device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - started
 
 

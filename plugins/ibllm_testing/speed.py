@@ -225,8 +225,8 @@ def _timed(call: Callable[[], object], times: int) -> float:
     began = time.perf_counter()
     for _ in range(times):
         call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter() - began
 
 

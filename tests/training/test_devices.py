@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import re
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,41 @@ def test_a_device_that_is_not_here_is_named_with_those_that_are(two_cards, wante
 def test_no_number_is_invented_for_what_is_no_device(two_cards):
     with pytest.raises(UserError, match=r"device 'banana': there is no banana here; there are: auto, cpu, cuda:0, cuda:1$"):
         compute.choose_device("banana")
+
+
+@pytest.fixture
+def tpu(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """A machine whose torch_xla has two devices; whether it is told to compute eagerly is written down."""
+    eager: list[bool] = []
+    xla = types.ModuleType("torch_xla")
+    xla.__spec__ = importlib.machinery.ModuleSpec("torch_xla", None)
+    xla.experimental = types.SimpleNamespace(eager_mode=eager.append)  # type: ignore[attr-defined]
+    xla.runtime = types.SimpleNamespace(addressable_runtime_device_count=lambda: 2)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch_xla", xla)
+    monkeypatch.setattr(compute, "devices", lambda: ("cpu",))
+    return eager
+
+
+@pytest.mark.parametrize(("wanted", "device"), [("xla", "xla:0"), ("xla:1", "xla:1")])
+def test_xla_computes_eagerly_where_torch_xla_is_installed(tpu, wanted, device):
+    model = Model()
+    assert compute.prepare(model, Compute(device=wanted, threads=1)) == torch.device(device) == model.device
+    assert tpu == [True]
+    assert hardware(model.device)["device"] == "xla"
+    assert peak_memory(model.device)[1] == "process (resident)"
+
+
+def test_xla_is_left_alone_until_it_is_asked_for(tpu):
+    assert compute.choose_device("auto") == torch.device("cpu")
+    assert not tpu
+    with pytest.raises(UserError, match=r"there is no xla:2 here; there are: auto, cpu, xla:0, xla:1$"):
+        compute.choose_device("xla:2")
+
+
+def test_xla_is_refused_where_torch_xla_is_not_installed(monkeypatch):
+    monkeypatch.setattr(compute, "devices", lambda: ("cpu",))
+    with pytest.raises(UserError, match=r"device 'xla': there is no xla:0 here; there are: auto, cpu$"):
+        compute.choose_device("xla")
 
 
 def test_more_processes_than_cards_are_told_so(two_cards):

@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from ibllm_cli.main import main
 
+from ibllm_core.errors import UserError
 from ibllm_core.training import distributed
 from ibllm_core.training.distributed import described, first_process, launchers, started_again
 
@@ -68,6 +70,12 @@ def test_variables_that_make_no_sense_are_named_before_anything_is_done(environm
     assert "torchrun --nproc-per-node N -m ibllm run …" in error
     assert f"for one: unset {' '.join(name for name in values if name in error)}" in error or len(values) > 1
     assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_on_xla_are_refused(environment):
+    environment(**WHOLE)
+    with pytest.raises(UserError, match="device xla:0: 2 processes; expected one"):
+        distributed.join(torch.device("xla:0"))
 
 
 def test_a_process_that_was_killed_is_named(monkeypatch):
