@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 #: The rooms of the core, the highest first: each may import those below it.
-ROOMS = ("training", "contracts", "runs", "model", "recipe", "interfaces", "host")
+ROOMS = ("training", "runs", "model", "recipe", "interfaces", "host")
 #: Tool plugins, which bring commands and use the core's rooms, and the other tools that each may use.
 TOOLS = {
     "ibllm_author": ("ibllm_cli", "ibllm_inspect", "ibllm_testing"),
@@ -48,7 +48,7 @@ def configuration() -> str:
             "parts are written with ibllm.plugin alone",
             "forbidden",
             source_modules=parts(),
-            forbidden_modules=["ibllm_core", "ibllm.blocks"],
+            forbidden_modules=["ibllm_core", "ibllm.blocks", "ibllm.contracts"],
             allow_indirect_imports=True,
         ),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
 #: The rooms from the top: each may import what is below it.
-ROOMS = ("training", "contracts", "runs", "model", "recipe", "interfaces", "host")
+ROOMS = ("training", "runs", "model", "recipe", "interfaces", "host")
 
 #: Sizes in pixels: a room's box, the space between two, the margin, and how much wider each further arc is.
 WIDTH, HEIGHT, GAP, MARGIN, STEP = 664, 46, 18, 16, 18

@@ -1,4 +1,4 @@
-"""Recipe → parts. Nothing is spent before the contracts have been checked (see `check`)."""
+"""Recipe → parts. Nothing is spent before the contracts have been checked (`ibllm.contracts`)."""
 
 from __future__ import annotations
 

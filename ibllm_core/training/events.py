@@ -41,10 +41,16 @@ def _figures() -> Any:
 
 @attrs.frozen
 class RunStarted:
-    """The recipe has been read; nothing is built or written."""
+    """The recipe has been read; nothing is built or written. A listener appends what speaks against the run, which then ends with it.
+
+    `recorded`: it goes on with the record that there is; otherwise the new one keeps what listeners put into `record`.
+    """
 
     recipe: Recipe
     run_directory: Path
+    recorded: bool = False
+    against: list[BaseException] = attrs.field(factory=list)
+    record: dict[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen

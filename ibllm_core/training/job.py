@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import os
 import platform
-import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +15,7 @@ from typing import Any
 import attrs
 import torch
 
-from ..contracts import Report, check
-from ..errors import Notice, UserError
+from ..errors import UserError
 from ..host.attribution import communicating, explained
 from ..model.compute import arithmetic, hardware, peak_memory, precision_of
 from ..recipe.locate import dotted
@@ -97,11 +95,10 @@ class Job:
             if resume and first_process():
                 self._held.enter_context(self.directory.held())
             self._held.enter_context(arithmetic(self.recipe.compute.precision == "tf32"))
-            bus.emit(RunStarted(self.recipe, self.directory.path))
-            recorded = resume and checkpoints.all_in(self.directory.checkpoints) and self.directory.info().keys() >= _RECORD
-            report = None if recorded else check(self.recipe)
-            for note in report.notes() if report is not None and first_process() else ():
-                warnings.warn(Notice(note), stacklevel=2)
+            recorded = resume and bool(checkpoints.all_in(self.directory.checkpoints)) and self.directory.info().keys() >= _RECORD
+            bus.emit(begun := RunStarted(self.recipe, self.directory.path, recorded))
+            for error in begun.against:
+                raise error
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
             if again:
                 session.tell("torchrun has started the processes again: the run goes on from its newest checkpoint")
@@ -111,7 +108,7 @@ class Job:
             bus.emit(ready := Prepared(session))
             for error in ready.against:
                 raise error
-            self._begin(session, resume, found, report)
+            self._begin(session, resume, found, None if recorded else begun.record)
             if session.ranks.first:
                 bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step), first=True)
                 started = True
@@ -138,8 +135,8 @@ class Job:
             leave()
             self._held.close()
 
-    def _begin(self, session: Session, resume: bool, found: Checkpoint | None, report: Report | None) -> None:
-        """The weights to start from, the run directory, and its record: of what the contracts report, or (None) the one that is there."""
+    def _begin(self, session: Session, resume: bool, found: Checkpoint | None, new: dict[str, Any] | None) -> None:
+        """The weights to start from, the run directory, and its record: a `new` one with what listeners say of the run, or (None) the one that is there."""
         to_come = self.recipe.running()[0 if found is None else found.state["stage"] + (found.state["step"] > 0) :]
         for one in self.recipe.dependencies if resume else ():
             if one.path[-2:] == ("init", "run") and (lacks := one.lacks()):
@@ -161,7 +158,7 @@ class Job:
                 self._made = True
                 for name, tokenizer in session.tokenizers.items():
                     write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
-            record = self._record(session, report) if report is not None else meanings(self.recipe)
+            record = self._record(session) | new if new is not None else meanings(self.recipe)
             if self._changes:
                 record |= self._changed(session.step)
             record |= {**self._sources, "launched": launchers(), "status": "running", "stages": session.records, "notices": session.notices}
@@ -265,7 +262,7 @@ class Job:
         session.bus.emit(RunClosed(self.directory.path, status, self.closing))
         self.directory.update(timings=session.bus.clock.read(), hooks=session.bus.record())
 
-    def _record(self, session: Session, report: Report) -> dict[str, Any]:
+    def _record(self, session: Session) -> dict[str, Any]:
         recipe = self.recipe
         credits = [dataset.attribution() for dataset in (session.dataset, *session.unpaired.values())]
         return {
@@ -290,10 +287,6 @@ class Job:
             ],
             "attribution": "\n\n".join(dict.fromkeys(credit for credit in credits if credit)) or None,
             "timings": {},
-            # What the training costs if all its steps are done.
-            "training_flops": report.training_flops(recipe),
-            "notes": report.notes(),
-            "item_flops": {row.stage: row.flops for row in report.stages},
         }
 
 

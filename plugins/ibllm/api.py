@@ -78,8 +78,8 @@ class LoadedRecipe:
         self.resolved = resolved
 
     def check(self) -> object:
-        """Builds it on the meta device (`ibllm_core.contracts.Report`)."""
-        from ibllm_core.contracts import check
+        """Builds it on the meta device (`ibllm.contracts.Report`)."""
+        from ibllm.contracts import check
 
         return check(self.resolved)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ibllm_core.contracts import Report
+    from ibllm.contracts import Report
     from ibllm_core.recipe.schema import Recipe
 
 
@@ -25,7 +25,7 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
     from ibllm_core.recipe import load
 
     resolved = load(recipe, sets, seed)
-    from ibllm_core.contracts import check
+    from ibllm.contracts import check
     from ibllm_core.host.attribution import naming, stdout_to_stderr
 
     with naming(resolved), stdout_to_stderr():

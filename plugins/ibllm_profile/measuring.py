@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import torch
 
-from ibllm_core.contracts import check
+from ibllm.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.model.compute import arithmetic, available_cores, hardware, peak_memory, precision_of

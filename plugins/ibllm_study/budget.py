@@ -52,7 +52,7 @@ class Budget(Config):
 
     def cost(self, recipe: Recipe) -> float:
         """What a recipe costs. Raises `UserError` where it cannot be built or counted."""
-        from ibllm_core.contracts import check
+        from ibllm.contracts import check
 
         report = check(recipe)
         cost = report.parameters if self.flops is None else report.training_flops(recipe)

@@ -11,7 +11,7 @@ from ibllm_core.errors import UserError
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from ibllm_core.contracts import Report
+    from ibllm.contracts import Report
 
 
 def check_arms(plan: Plan) -> Mapping[str, Report]:
@@ -19,7 +19,7 @@ def check_arms(plan: Plan) -> Mapping[str, Report]:
 
     Of a search only the base: its points are checked as they are tried.
     """
-    from ibllm_core.contracts import check
+    from ibllm.contracts import check
 
     found = {}
     for arm in plan.arms if plan.study.table.design != "search" else plan.arms[:1]:

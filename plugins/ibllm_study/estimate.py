@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ibllm_core.recipe.schema import Recipe, Stage
 
 if TYPE_CHECKING:
-    from ibllm_core.contracts import Report
+    from ibllm.contracts import Report
     from ibllm_core.interfaces.batch import Batch
     from ibllm_core.model.stage import IterationKind, StageTrainer
     from ibllm_core.training.session import Session
@@ -71,7 +71,7 @@ def estimate(
         probed: what `probe` said of the base; a stage that the base does not have takes the base's mean time for a FLOP.
         report, base_report: what `contracts.check` said of the two; checked here where not given.
     """
-    from ibllm_core.contracts import check
+    from ibllm.contracts import check
 
     costs, known = _flops(recipe, report or check(recipe)), _flops(base, base_report or check(base))
     counted = [name for name in probed if known[name]]

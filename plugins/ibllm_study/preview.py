@@ -18,7 +18,7 @@ from .statistics import predict_power
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ibllm_core.contracts import Report
+    from ibllm.contracts import Report
 
 
 def preview(plan: Plan, directory: StudyDirectory) -> None:

@@ -220,7 +220,7 @@ class _Exploration:
 
 
 def _check(cell: Cell) -> None:
-    from ibllm_core.contracts import check
+    from ibllm.contracts import check
 
     check(cell.recipe)
 

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ibllm_core.contracts.inputs import fabricate
+from ibllm.contracts.inputs import fabricate
 from ibllm_core.host.options import LossConfig
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Tokens

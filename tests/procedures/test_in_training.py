@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ibllm_core.contracts import check
+from ibllm.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.model.watch import Watch
 from ibllm_core.recipe import load

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ibllm_study.budget import Budget, meet
 
-from ibllm_core.contracts import check
+from ibllm.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.recipe import Recipe, RecipeErrors, load
 

@@ -12,8 +12,8 @@ from ibllm_study.estimate import estimate, probe
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ibllm_core.contracts import Report, check
-from ibllm_core.contracts.inputs import fabricate
+from ibllm.contracts import Report, check
+from ibllm.contracts.inputs import fabricate
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.model import build
 from ibllm_core.model.players import Average

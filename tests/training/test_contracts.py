@@ -13,7 +13,7 @@ from ibllm_transformer.text_decoder import TransformerTextDecoder
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 from torch import Tensor
 
-from ibllm_core.contracts import check
+from ibllm.contracts import check
 from ibllm_core.host.attribution import ComponentFailed
 from ibllm_core.interfaces.latent import Latent
 

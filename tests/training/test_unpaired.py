@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ibllm_core.contracts import check
+from ibllm.contracts import check
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.interfaces.tokenizer import Tokenizer

@@ -15,15 +15,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import UserError
-from ..host.attribution import building
-from ..interfaces.batch import Batch
-from ..interfaces.image import DrawingDecoder, Reconstruction, TokenDecoder
-from ..interfaces.latent import Latent
-from ..interfaces.noise import Rng
-from ..interfaces.tokenizer import BOS
-from ..model.model import Model
-from ..recipe.schema import Component, Init, Recipe, place_of
+from ibllm_core.errors import UserError
+from ibllm_core.host.attribution import building
+from ibllm_core.interfaces.batch import Batch
+from ibllm_core.interfaces.image import DrawingDecoder, Reconstruction, TokenDecoder
+from ibllm_core.interfaces.latent import Latent
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.interfaces.tokenizer import BOS
+from ibllm_core.model.model import Model
+from ibllm_core.recipe.schema import Component, Init, Recipe, place_of
+
 from .inputs import META, Handed, Meter, expect, expect_shape
 
 #: Items of the batch that is walked: more than one, so that batch and other axes cannot be mistaken for each other; prime for the same reason.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from ..model import build
-from ..recipe.draft import needs
-from ..recipe.schema import Recipe, place_of
+from ibllm_core.model import build
+from ibllm_core.recipe.draft import needs
+from ibllm_core.recipe.schema import Recipe, place_of
+
 from .inputs import META, Meter, fabricate
 from .parts import ITEMS, PartRow, check_starts, walk_part
 from .stages import StageRow, walk_stage

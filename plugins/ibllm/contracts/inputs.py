@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from ..errors import UserError
-from ..interfaces.batch import Batch
-from ..interfaces.latent import Tokens
-from ..model.model import Model
-from ..recipe.schema import Recipe
+from ibllm_core.errors import UserError
+from ibllm_core.interfaces.batch import Batch
+from ibllm_core.interfaces.latent import Tokens
+from ibllm_core.model.model import Model
+from ibllm_core.recipe.schema import Recipe
 
 META = torch.device("meta")
 

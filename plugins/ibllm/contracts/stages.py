@@ -10,16 +10,17 @@ import attrs
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..host.attribution import building
-from ..model import build
-from ..model.cycle import Cycle
-from ..model.model import Model
-from ..model.players import Average, Player
-from ..model.shares import Ranks
-from ..model.stage import StageTrainer
-from ..model.watch import Watch
-from ..recipe.schema import Recipe, Stage, place_of
+from ibllm_core.errors import UserError
+from ibllm_core.host.attribution import building
+from ibllm_core.model import build
+from ibllm_core.model.cycle import Cycle
+from ibllm_core.model.model import Model
+from ibllm_core.model.players import Average, Player
+from ibllm_core.model.shares import Ranks
+from ibllm_core.model.stage import StageTrainer
+from ibllm_core.model.watch import Watch
+from ibllm_core.recipe.schema import Recipe, Stage, place_of
+
 from .inputs import META, Handed, Meter, as_given, expect_shape, fabricate
 
 
