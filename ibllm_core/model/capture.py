@@ -177,7 +177,7 @@ class Captures:
             played = {name: count - before[name] for name, count in trainer.played().items()}
             self._captured[kind] = _Captured(replay, memory, present, recorded, played)
         except Exception as error:  # whatever a part or a library does that cannot be captured: the iteration itself is sound
-            self._end(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", "eager")
+            self._end(_said(_first_of(error)), "eager")
         finally:
             trainer.go_to(trainer.step, before)
         for module, own in buffers:
@@ -202,22 +202,30 @@ class Captures:
 
     def _check(self, captured: _Captured, batches: Sequence[Batch], rate: float) -> None:
         """An iteration that is eager, and replayed beside it: no further apart than two eager ones."""
-        trainer, played, before = self._trainer, self._trainer.played(), self._copied()
+        trainer, played = self._trainer, self._trainer.played()
+        try:
+            before, eager = self._copied(), self._copied()
+        except torch.OutOfMemoryError as error:
+            self._captured.clear()
+            self._end(f"there is no memory to compare a replayed iteration with an eager one: {_said(error)}", "eager")
+            trainer.play(batches, rate)
+            return
 
         def again(play: Callable[[], None]) -> float:
             """How far from the eager iteration another one ends."""
-            self._put(before)
+            _put(self.state(), before)
             trainer.go_to(trainer.step, played)
             play()
-            return _apart(self._copied(), eager, before)
+            return _apart(self.state(), eager, before)
 
         trainer.play(batches, rate)
-        eager, done = self._copied(), trainer.played()
+        _put(eager, self.state())
+        done = trainer.played()
         apart = again(lambda: self._replay(captured, batches, rate))
         if not apart <= _ROUNDING:
             with trainer.recorded_apart():
                 apart -= 4 * again(lambda: trainer.play(batches, rate))
-        self._put(eager)
+        _put(self.state(), eager)
         trainer.go_to(trainer.step, done)
         captured.checked = apart <= _ROUNDING
         if not captured.checked:
@@ -237,9 +245,19 @@ class Captures:
     def _copied(self) -> list[Tensor]:
         return [tensor.clone() for tensor in self.state()]
 
-    def _put(self, state: Sequence[Tensor]) -> None:
-        for tensor, value in zip(self.state(), state, strict=True):
-            tensor.copy_(value)
+
+def _put(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(into, values, strict=True):
+        tensor.copy_(value)
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """What went wrong first: what ends a capture complains as well."""
+    return error if error.__context__ is None else _first_of(error.__context__)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _keyed(batch: Batch) -> Batch:

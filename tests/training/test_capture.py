@@ -183,3 +183,12 @@ def test_a_run_on_a_device_without_graphs_says_so(tmp_path: Path) -> None:
     notice = "compute.graphs: device cpu has no CUDA graphs; iterations are eager"
     assert any(str(one.message) == notice for one in said)
     assert notice in json.loads((tmp_path / "run" / "run.json").read_text())["notices"]
+
+
+def test_without_memory_to_compare_a_stage_runs_eager(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def none(captures: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(capture.Captures, "_copied", none)
+    why = told(tiny, tmp_path, "text")
+    assert why.endswith("OutOfMemoryError: CUDA out of memory.")
