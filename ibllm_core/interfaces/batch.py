@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -28,10 +28,10 @@ class Batch:
         numbers: (b) what keys each item's noise: its place in the iteration over all ranks, or its index in a split.
         x: the caption as E_x's tokenizer reads it.
         x_out: the caption as D_x's tokenizer writes it.
-        y: (b c h w) images in [−1, 1].
+        y: (b c h w) images in [−1, 1]; (b h w c) uint8 until they are on their device (`to`).
         question, answer: for D_x.
         unpaired_x: captions of other data, as E_x's tokenizer reads them.
-        unpaired_y: (b c h w) images of other data.
+        unpaired_y: images of other data.
         keys: (b) int64, the numbers on the device, where an iteration that is captured reads them.
     """
 
@@ -49,12 +49,26 @@ class Batch:
         return len(self.numbers)
 
     def to(self, device: torch.device) -> Batch:
-        if device.type == "cpu":
-            return self
-        held = attrs.asdict(self, recurse=False).items()
-        moved: dict[str, Any] = {name: value.to(device) for name, value in held if isinstance(value, Tokens)}
-        moved |= {name: on_device(value, device) for name, value in held if isinstance(value, Tensor)}
-        return attrs.evolve(self, **moved)
+        """The batch on a device, pixels as images; not waited for."""
+
+        def moved(values: Tensor) -> Tensor:
+            there = on_device(values, device)
+            return to_images(there) if there.dtype == torch.uint8 else there
+
+        return self.mapped(moved)
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, from where it is copied to an accelerator beside other work; torch's `DataLoader` asks for it."""
+        return self.mapped(Tensor.pin_memory)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed; what stands in two places is changed once."""
+        made: dict[int, Any] = {}
+        held = {name: value for name, value in attrs.asdict(self, recurse=False).items() if isinstance(value, Tokens | Tensor)}
+        for value in held.values():
+            if id(value) not in made:
+                made[id(value)] = Tokens(change(value.ids), change(value.mask)) if isinstance(value, Tokens) else change(value)
+        return attrs.evolve(self, **{name: made[id(value)] for name, value in held.items()})
 
     def padded(self, tokenizers: Mapping[str, Tokenizer], to: int = 8) -> Batch:
         """Its captions padded to a multiple of `to` places, as far as their tokenizers go: iterations of few lengths can be captured."""
@@ -126,10 +140,14 @@ def to_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
     return Tokens(*map(torch.from_numpy, tokenizer.encode(texts)))
 
 
-def to_images(pixels: npt.NDArray[np.uint8]) -> Tensor:
-    """(b h w c) uint8 → (b c h w) float32 in [−1, 1]."""
-    own = pixels if pixels.flags.writeable else pixels.copy()  # torch has no tensors that are read-only
-    return torch.from_numpy(own).permute(0, 3, 1, 2).to(torch.float32).mul_(1 / 127.5).sub_(1)
+def to_images(pixels: npt.NDArray[np.uint8] | Tensor) -> Tensor:
+    """(b h w c) uint8 → (b c h w) float32 in [−1, 1], where the pixels are."""
+    given = pixels if isinstance(pixels, Tensor) else _as_tensor(pixels)
+    return given.permute(0, 3, 1, 2).to(torch.float32).mul_(1 / 127.5).sub_(1)
+
+
+def _as_tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())  # torch has no tensors that are read-only
 
 
 def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
@@ -159,9 +177,9 @@ def collate(
         numbers=numbers,
         x=x,
         x_out=x if shared else tokens("text_decoder", samples.captions),
-        y=None if samples.images is None else to_images(samples.images),
+        y=None if samples.images is None else _as_tensor(samples.images),
         question=tokens("text_decoder", samples.questions) if asks else None,
         answer=tokens("text_decoder", samples.answers) if asks else None,
         unpaired_x=tokens("text_encoder", others.get("text", nothing).captions),
-        unpaired_y=None if pixels is None else to_images(pixels),
+        unpaired_y=None if pixels is None else _as_tensor(pixels),
     )

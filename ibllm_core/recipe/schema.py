@@ -234,6 +234,11 @@ class Compute(Config):
         choices=("auto", "fp32", "tf32", "bf16"),
     )
     threads: int = option(0, help="CPU threads; 0 for OMP_NUM_THREADS, or the cores this process may use", ge=0)
+    workers: int | str = option(
+        "auto",
+        help="processes that make batches ahead; 0: a thread; auto: up to 8 on an accelerator, as the cores allow, 0 on a CPU",
+        ge=0,
+    )
     graphs: bool | str = option(
         "auto",
         help="capture iterations and replay them (CUDA graphs): auto where the device and the parts can",
@@ -253,6 +258,8 @@ class Compute(Config):
     def __attrs_post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps|xla)(:\d+)?", self.device):
             raise ValueError(f'device = "{self.device}": expected auto, cpu, cuda or cuda:N')
+        if isinstance(self.workers, str) and self.workers != "auto":
+            raise ValueError(f'workers = "{self.workers}": expected auto or a number')
 
 
 @attrs.frozen(kw_only=True)

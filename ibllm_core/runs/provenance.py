@@ -26,7 +26,7 @@ from ..recipe.words import written
 
 #: No weight depends on these and on what is in them, nor on a stage's ``validate.metrics``.
 FREE = ("metrics", "trackers", "evaluation.splits", "evaluation.items", "evaluation.after_stage", "evaluation.samples",
-        "compute.device", "compute.threads", "compute.activation_checkpointing")  # fmt: skip
+        "compute.device", "compute.threads", "compute.workers", "compute.activation_checkpointing")  # fmt: skip
 #: Folders whose packages are installed: their version says what they are.
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _IMPORT = re.compile(r"^[ \t]*(?:import[ \t]+(\w+)|from[ \t]+(\w+)[\w.]*[ \t]+import\b)", re.MULTILINE)

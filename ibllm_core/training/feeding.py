@@ -1,27 +1,50 @@
-"""Which items an iteration sees, and the thread that prepares them."""
+"""Which items an iteration sees, and the thread or the worker processes that make its batches."""
 
 from __future__ import annotations
 
 import math
+import os
+import pickle
+import signal
+import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from multiprocessing import active_children
+from traceback import format_exc
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from ..errors import UserError
+from ..host.attribution import cause
 from ..interfaces.batch import Batch, collate, take
 from ..interfaces.dataset import Dataset
 from ..interfaces.randomness import GOLDEN, derive_key, mix
 from ..interfaces.tokenizer import Tokenizer
+from ..model.compute import available_cores
 
-#: Draws that are prepared before they are asked for.
+#: Draws that the thread makes before they are asked for; each worker makes two.
 _AHEAD = 3
-
-
+#: A worker of a forked process shares the data's memory with it. Elsewhere than on Linux libraries do not survive a fork.
+_START = "fork" if sys.platform == "linux" else None
+_GONE = "one of the worker processes that make batches (compute.workers) is gone:"
+_HELPS = """usually the system ended it (-9) for want of memory, which dmesg tells, or shared memory ran out (-7; docker run --shm-size): \
+take fewer workers, or none: with compute.workers = 0 the run's own process makes them"""
 #: Rounds of the network. From eight on pairs of items are where chance would have them, in the smallest splits too; fewer are not enough there.
 _ROUNDS = 10
+
+
+def worker_count(wanted: int | str, device: torch.device) -> int:
+    """Processes that make batches: as many as are wanted; with ``auto`` none for a CPU, else one a core that this process has to itself, up to 8."""
+    here = os.environ.get("LOCAL_WORLD_SIZE", "")
+    cores = available_cores() // max(1, int(here) if here.isdecimal() else 1)
+    return wanted if isinstance(wanted, int) else 0 if device.type == "cpu" else max(0, min(8, cores - 1))
 
 
 class Order:
@@ -56,15 +79,14 @@ class Order:
         return left * self._side + right
 
 
-class Feeder:
-    """Batches of one stage, prepared ahead by a thread; what they hold depends on the seed and the draw's number alone.
+class Draws:
+    """The batches of one stage by their numbers; what one holds depends on the seed and its number alone.
 
     A *draw* is one batch taken from the sequence; an iteration takes as many as its players need.
 
     Args:
         batch: items a draw, over all ranks and micro-batches.
         unpaired: ``text`` and ``images`` → further datasets, of which each draw takes as many captions and images, in an order of their own.
-        start: the first draw.
         micro: micro-batches that this process's share is cut into.
         rank, ranks: which contiguous share of each draw is this process's.
     """
@@ -76,7 +98,6 @@ class Feeder:
         *,
         batch: int,
         key: tuple[int | str, ...],
-        start: int = 0,
         micro: int = 1,
         rank: int = 0,
         ranks: int = 1,
@@ -85,11 +106,10 @@ class Feeder:
         self._dataset, self._tokenizers, self._unpaired = dataset, tokenizers, unpaired or {}
         self._order = Order(dataset.sizes()["train"], key)
         self._orders = {name: Order(other.sizes()["train"], (*key, "unpaired", name)) for name, other in self._unpaired.items()}
-        self._batch, self._start = batch, start
+        self._batch = batch
         self._shares = np.array_split(np.arange(batch), ranks * micro)[rank * micro : (rank + 1) * micro]
-        self._thread = ThreadPoolExecutor(1, "ibllm-feeder")
 
-    def make(self, draw: int) -> list[Batch]:
+    def __getitem__(self, draw: int) -> list[Batch]:
         """The micro-batches of a draw."""
         return [self._collate(draw, share) for share in self._shares]
 
@@ -98,15 +118,127 @@ class Feeder:
         found = {name: take(other, "train", self._orders[name](positions), f"unpaired.{name}") for name, other in self._unpaired.items()}
         return collate(take(self._dataset, "train", self._order(positions)), self._tokenizers, share, found)
 
+
+class Feeder:
+    """The draws of a stage one after the other, made ahead by a thread or by worker processes; they are the same for any number of these.
+
+    Args:
+        start: the first draw.
+        workers: processes that make draws in turns; 0 for a thread of this one.
+        device: where the batches are going: to an accelerator they are copied ahead (`copied`), to a CPU not.
+        explain: an error of a worker as a user should see it.
+        tell: says what a user should know.
+    """
+
+    def __init__(
+        self,
+        draws: Draws,
+        start: int = 0,
+        workers: int = 0,
+        device: torch.device | None = None,
+        explain: Callable[[BaseException], BaseException] = lambda error: error,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._draws, self._start, self._workers, self._explain, self._tell = draws, start, workers, explain, tell
+        streams = device is not None and device.type != "cpu" and hasattr(getattr(torch, device.type, None), "Stream")
+        self._device = device if streams else None
+        self._thread = ThreadPoolExecutor(1, "ibllm-feeder")
+        self._loaded: Any = None
+
+    def make(self, draw: int) -> list[Batch]:
+        """The micro-batches of a draw, made at once."""
+        return self._draws[draw]
+
     def __iter__(self) -> Iterator[list[Batch]]:
-        """Draw after draw, without end; raises what making one raised."""
+        """Draw after draw, without end; raises what the thread raised, and `UserError` for what a worker raised or where one is gone."""
+        made = self._by_workers() if self._workers else self._by_thread()
+        return copied(made, self._device) if self._device is not None else made
+
+    def _by_thread(self) -> Iterator[list[Batch]]:
+        def make(draw: int) -> list[Batch]:
+            return [batch if self._device is None else batch.pin_memory() for batch in self._draws[draw]]
+
         draws = count(self._start)
-        coming = deque(self._thread.submit(self.make, next(draws)) for _ in range(_AHEAD))
+        coming = deque(self._thread.submit(make, next(draws)) for _ in range(_AHEAD))
         while True:
             made = coming.popleft().result()
-            coming.append(self._thread.submit(self.make, next(draws)))
+            coming.append(self._thread.submit(make, next(draws)))
+            yield made
+
+    def _by_workers(self) -> Iterator[list[Batch]]:
+        # Its own generator, so that it draws nothing from torch's.
+        how: dict[str, Any] = {"pin_memory": self._device is not None, "multiprocessing_context": _START, "generator": torch.Generator()}
+        caught: Any = _Caught(self._draws, self._explain)
+        loader = DataLoader(caught, None, sampler=count(self._start), num_workers=self._workers, worker_init_fn=_begin, **how)
+        # Hugging Face's tokenizers, forked after they have used threads, warn unless this is said.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        others = set(active_children())
+        try:
+            # Begun in another thread than the main one, the loader raises in `next` alone, not wherever the run is when a worker ends.
+            self._loaded = self._thread.submit(iter, loader).result()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            self._tell(f"a thread makes the batches, not compute.workers: the data cannot be given to other processes: {error}")
+            yield from self._by_thread()
+        workers = [process for process in active_children() if process not in others]
+        while True:
+            try:
+                made = next(self._loaded)
+            except RuntimeError as error:
+                gone = ", ".join(f"{one.pid} (exit code {one.exitcode})" for one in workers if one.exitcode is not None) or str(error)
+                raise UserError(f"{_GONE} {gone}; {_HELPS}") from error
+            if isinstance(made, UserError):
+                raise made
             yield made
 
     def close(self) -> None:
-        """Stops the thread."""
+        """Ends the thread and the workers."""
+        if self._loaded is not None:
+            self._loaded._shutdown_workers()  # as at its deletion, which an error that is still looked at puts off
         self._thread.shutdown(cancel_futures=True)
+
+
+class _Caught:
+    """Draws as torch's `DataLoader` asks a worker for them; what making one raises is given back, named as only the worker can name it."""
+
+    def __init__(self, draws: Draws, explain: Callable[[BaseException], BaseException]) -> None:
+        self._draws, self._explain = draws, explain
+
+    def __getitem__(self, draw: int) -> list[Batch] | UserError:
+        try:
+            return self._draws[draw]
+        except (Exception, SystemExit) as error:
+            found = UserError(f"{cause(self._explain(error))} (in the worker process {os.getpid()}; compute.workers = 0 shows where)")
+            found.add_note(format_exc())
+            return found
+
+
+def _begin(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; it is the run that ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def copied(source: Iterator[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
+    """Draws on an accelerator, each copied from pinned memory, on a stream of its own, while the one before it is computed with."""
+    module, error = torch.get_device_module(device), None
+    stream = module.Stream(device)
+
+    def copy() -> list[Batch]:
+        made = next(source)
+        with module.stream(stream):
+            return [batch.to(device) for batch in made]
+
+    def used(values: Tensor) -> Tensor:
+        values.record_stream(module.current_stream(device))  # whose queue has to be through before the memory is used again
+        return values
+
+    coming = copy()
+    while error is None:
+        module.current_stream(device).wait_stream(stream)
+        ready = [batch.mapped(used) for batch in coming]
+        try:
+            coming = copy()
+        except Exception as found:
+            error = found
+        yield ready
+    raise error

@@ -291,7 +291,7 @@ class Job:
 
 
 def _hardware(session: Session) -> dict[str, Any]:
-    return hardware(session.model.device) | {"precision": precision_of(session.model)}
+    return hardware(session.model.device) | {"precision": precision_of(session.model), "workers": session.workers}
 
 
 def _flops(session: Session, item_flops: Mapping[str, int | None]) -> int | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import numpy as np
 
 from ..errors import UserError
-from ..interfaces.batch import collate, take
+from ..interfaces.batch import Batch, collate, take
 from ..model.players import MODEL
 from ..model.shares import Ranks
 from ..model.stage import StageTrainer
@@ -38,7 +39,7 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
         batches = iter(feeder)
         clock = session.bus.clock.read()[stage.name]
         while trainer.step < stage.steps:
-            trainer.iterate(next(batches))
+            trainer.iterate(_next(batches, session, number, trainer))
             if session.step == begun:
                 _tell_shares(session, stage, trainer)
             session.step += 1
@@ -62,6 +63,16 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
             if logs or validates or saves:
                 clock = session.bus.clock.read()[stage.name]
     return ""
+
+
+def _next(batches: Iterator[list[Batch]], session: Session, number: int, trainer: StageTrainer) -> list[Batch]:
+    """The next draw; where it cannot be made, the steps so far are not lost."""
+    try:
+        return next(batches)
+    except Exception:
+        if session.ranks.count == 1 and trainer.step and not session.flaws(session.groups(trainer)):
+            session.save(number, trainer)
+        raise
 
 
 def _tell_shares(session: Session, stage: Stage, trainer: StageTrainer) -> None:

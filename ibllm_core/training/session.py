@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..errors import Notice, UserError
+from ..host.attribution import explained
 from ..interfaces.image import Discriminator
 from ..interfaces.loss import CriticLoss
 from ..interfaces.noise import SINGLE
@@ -28,7 +30,7 @@ from ..runs.model_folder import WEIGHTS, not_finite, of, read_weights
 from . import checkpoints
 from .distributed import described, join
 from .events import Bus
-from .feeding import Feeder
+from .feeding import Draws, Feeder, worker_count
 
 
 class Session:
@@ -46,6 +48,7 @@ class Session:
         average: of all of them but the critic's; of nothing where no stage wants one.
         records: one entry a finished stage, for run.json.
         notices: what was told (`tell`).
+        workers: processes that make batches.
         step: iterations done over all stages.
         strict: a figure that is no finite number ends the run; in a rehearsal it is warned of.
 
@@ -88,6 +91,7 @@ class Session:
             self.tell(f"{directory.path} was made for the device {recipe.compute.device}, which is not here; {device} is used")
         if device.type in SINGLE:
             self.tell(f"the device {device} has no float64: noise is made of 24 bits and is not that of other devices to the last digit")
+        self.workers = worker_count(recipe.compute.workers, device)
         self.step, self.strict = 0, True
 
     def trainer(self, stage: Stage) -> StageTrainer:
@@ -105,7 +109,9 @@ class Session:
         """A stage's batches from a step on: this process's share, or the shares of all processes (`whole`)."""
         plan, key, (rank, count) = stage.training, (self.recipe.seed.data, stage.name), (self.ranks.rank, self.ranks.count)
         shares = {"micro": plan.accumulate * count} if whole else {"micro": plan.accumulate, "rank": rank, "ranks": count}
-        return Feeder(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, start=start, **shares)
+        draws = Draws(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, **shares)
+        explain = partial(explained, recipe=self.recipe)
+        return Feeder(draws, start, self.workers, self.model.device, explain, self.tell)
 
     def measure(
         self, split: str, items: int, metrics: Mapping[str, Metric] | None = None, checkpoint: Callable[[], None] = lambda: None

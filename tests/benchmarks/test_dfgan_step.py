@@ -22,7 +22,7 @@ from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.recipe import load as load_recipe
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.training.feeding import Feeder
+from ibllm_core.training.feeding import Draws, Feeder
 from ibllm_core.training.session import Session
 
 from .rounds import both
@@ -259,9 +259,11 @@ class Race:
         self.plain = Plain(session, **sizes)
 
     def batches(self, count: int) -> list[Batch]:
-        feeder = Feeder(self.session.dataset, self.session.model.tokenizers, batch=self.recipe.stages["gan"].training.batch, key=(0, "b"))
+        feeder = Feeder(
+            Draws(self.session.dataset, self.session.model.tokenizers, batch=self.recipe.stages["gan"].training.batch, key=(0, "b"))
+        )
         try:
-            return [micro[0] for micro in islice(iter(feeder), count)]
+            return [micro[0].to(torch.device("cpu")) for micro in islice(iter(feeder), count)]
         finally:
             feeder.close()
 

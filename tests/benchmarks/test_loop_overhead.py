@@ -13,7 +13,7 @@ from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.training.feeding import Feeder
+from ibllm_core.training.feeding import Draws, Feeder
 from ibllm_core.training.session import Session
 
 from .rounds import both
@@ -36,7 +36,8 @@ def by_hand(session: Session, batches: list[list[Batch]]) -> None:
     from ibllm_core.model import build
 
     optimizer = build.build_optimizer(session.recipe, "model").build(named)
-    for step, (batch,) in enumerate(batches):
+    for step, (made,) in enumerate(batches):
+        batch = made.to(session.model.device)
         z = encoder(batch.x)
         drawn = decoder.draw(z, decoder.noise(Rng((0, "train", step), batch.numbers)))
         loss = decoder.likelihood(batch.y, drawn).mean() / batch.y[0].numel()
@@ -57,7 +58,7 @@ def by_loop(session: Session, batches: list[list[Batch]]) -> None:
 @both
 def test_the_loop_costs_at_most_three_percent(measured: bool, tmp_path: Path) -> None:
     session = opened(tmp_path, *([] if measured else ["training.batch=2", "compute.threads=1"]))
-    feeder = Feeder(session.dataset, session.model.tokenizers, batch=session.recipe.stages["text"].training.batch, key=(0, "b"))
+    feeder = Feeder(Draws(session.dataset, session.model.tokenizers, batch=session.recipe.stages["text"].training.batch, key=(0, "b")))
     batches = list(islice(iter(feeder), STEPS if measured else 1))
     feeder.close()
     ratios = []

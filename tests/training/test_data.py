@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import chisquare, kstest
 
 from ibllm_core.interfaces.dataset import Dataset, Samples
-from ibllm_core.training.feeding import Feeder, Order
+from ibllm_core.training.feeding import Draws, Feeder, Order
 
 
 class Numbers(Dataset):
@@ -30,7 +30,7 @@ def seen(feeder: Feeder, draws: int) -> list[list[int]]:
         batches = list(islice(iter(feeder), draws))
     finally:
         feeder.close()
-    return [[round(float((y[0, 0, 0] + 1) * 127.5)) for micro in draw if micro.y is not None for y in micro.y] for draw in batches]
+    return [[int(y[0, 0, 0]) for micro in draw if micro.y is not None for y in micro.y] for draw in batches]
 
 
 def test_an_epoch_sees_every_item_once() -> None:
@@ -86,14 +86,14 @@ def test_a_thousand_million_items_take_no_memory() -> None:
 
 @pytest.mark.parametrize(("ranks", "micro"), [(1, 2), (2, 1), (2, 3), (3, 1)])
 def test_shares_put_together_are_the_whole(ranks: int, micro: int) -> None:
-    whole = seen(Feeder(Numbers(), {}, batch=6, key=(0, "s")), 4)
-    shares = [seen(Feeder(Numbers(), {}, batch=6, key=(0, "s"), rank=rank, ranks=ranks, micro=micro), 4) for rank in range(ranks)]
+    whole = seen(Feeder(Draws(Numbers(), {}, batch=6, key=(0, "s"))), 4)
+    shares = [seen(Feeder(Draws(Numbers(), {}, batch=6, key=(0, "s"), rank=rank, ranks=ranks, micro=micro)), 4) for rank in range(ranks)]
     assert [[item for part in parts for item in part] for parts in zip(*shares, strict=True)] == whole
 
 
 def test_a_restart_goes_on_where_it_was() -> None:
-    whole = seen(Feeder(Numbers(), {}, batch=4, key=(0, "s")), 5)
-    assert seen(Feeder(Numbers(), {}, batch=4, key=(0, "s"), start=3), 2) == whole[3:]
+    whole = seen(Feeder(Draws(Numbers(), {}, batch=4, key=(0, "s"))), 5)
+    assert seen(Feeder(Draws(Numbers(), {}, batch=4, key=(0, "s")), 3), 2) == whole[3:]
 
 
 def test_an_error_of_the_dataset_reaches_the_loop() -> None:
@@ -101,7 +101,7 @@ def test_an_error_of_the_dataset_reaches_the_loop() -> None:
         def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
             raise OSError("the disk is gone")
 
-    feeder = Feeder(Broken(), {}, batch=2, key=(0,))
+    feeder = Feeder(Draws(Broken(), {}, batch=2, key=(0,)))
     with pytest.raises(OSError, match="the disk is gone"):
         next(iter(feeder))
     feeder.close()

@@ -17,7 +17,7 @@ from ibllm_core.errors import Notice
 from ibllm_core.model.players import Average
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.training.feeding import Feeder
+from ibllm_core.training.feeding import Draws, Feeder
 from ibllm_core.training.loop import train_stage
 from ibllm_core.training.session import Session
 
@@ -32,7 +32,7 @@ def trainer_of(session: Session, name: str) -> StageTrainer:
 
 def run(session: Session, trainer: StageTrainer, steps: int) -> None:
     settings = trainer.stage.training
-    feeder = Feeder(session.dataset, session.model.tokenizers, batch=settings.batch, key=(0, "t"), micro=settings.accumulate)
+    feeder = Feeder(Draws(session.dataset, session.model.tokenizers, batch=settings.batch, key=(0, "t"), micro=settings.accumulate))
     try:
         for _ in range(steps):
             trainer.iterate(feeder.make(trainer.step))

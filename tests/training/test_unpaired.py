@@ -21,7 +21,7 @@ from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.interfaces.tokenizer import Tokenizer
 from ibllm_core.model import build
 from ibllm_core.recipe import Recipe, load
-from ibllm_core.training.feeding import Feeder
+from ibllm_core.training.feeding import Draws, Feeder
 from ibllm_core.training.job import Job
 from tests.processes import ibllm
 
@@ -73,10 +73,10 @@ class Numbers(Dataset):
         return Samples(indices, np.repeat(numbers, 3).reshape(-1, 1, 1, 3).astype(np.uint8), [str(n) for n in numbers])
 
 
-def drawn(draws: int, **more: int) -> list[list[tuple[int, int, int]]]:
+def drawn(draws: int, start: int = 0, **more: int) -> list[list[tuple[int, int, int]]]:
     """The items of each draw: the pair's number, the unpaired text's, the unpaired image's."""
     others = {"text": Numbers(7, 100), "images": Numbers(5, 200)}
-    feeder = Feeder(Numbers(10, 10), {"text_encoder": Letters()}, batch=6, key=(0, "s"), unpaired=others, **more)
+    feeder = Feeder(Draws(Numbers(10, 10), {"text_encoder": Letters()}, batch=6, key=(0, "s"), unpaired=others, **more), start)
     try:
         return [[item for micro in draw for item in _numbers(micro)] for draw in islice(iter(feeder), draws)]
     finally:
@@ -85,7 +85,7 @@ def drawn(draws: int, **more: int) -> list[list[tuple[int, int, int]]]:
 
 def _numbers(batch: Batch) -> list[tuple[int, int, int]]:
     assert batch.y is not None and batch.unpaired_x is not None and batch.unpaired_y is not None and batch.x is not None
-    pairs, images = (((y[:, 0, 0, 0] + 1) * 127.5).round().long().tolist() for y in (batch.y, batch.unpaired_y))
+    pairs, images = (y[:, 0, 0, 0].tolist() for y in (batch.y, batch.unpaired_y))
     assert batch.x.ids[:, 1].tolist() == pairs
     return list(zip(pairs, batch.unpaired_x.ids[:, 1].tolist(), images, strict=True))
 
