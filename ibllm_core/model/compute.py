@@ -8,8 +8,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import wraps
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,11 +107,22 @@ def arithmetic(tf32: bool) -> Iterator[None]:
     # Saturated softmaxes fill gradients and moments with subnormal numbers, on which CPUs are many times slower; threads inherit
     # the setting when they are made, so it comes before the first operation that makes them.
     torch.set_flush_denormal(True)
+    # The older settings have to agree: who reads them, torch.compile for one, is refused where they do not.
+    older = []
+    for read, write, value in (
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "high" if tf32 else "highest"),
+        (torch._C._get_cudnn_allow_tf32, torch._C._set_cudnn_allow_tf32, tf32),
+    ):
+        with suppress(RuntimeError):
+            older.append(partial(cast(Any, write), read()))
+        cast(Any, write)(value)
     for kind in kinds:
         kind.fp32_precision = "tf32" if tf32 else "ieee"
     try:
         yield
     finally:
+        for restore in older:
+            restore()
         for kind, value in zip(kinds, before, strict=True):
             kind.fp32_precision = value
         torch.set_flush_denormal(flushed)

@@ -32,6 +32,11 @@ PLACES = {
 }
 
 
+def older_settings() -> tuple[str, bool]:
+    """What torch.compile reads, which is refused where it contradicts the newer settings."""
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
 def settings() -> dict[str, Any]:
     smallest = sys.float_info.min
     found: dict[str, Any] = {name: place().fp32_precision for name, place in PLACES.items()}
@@ -89,6 +94,18 @@ def own() -> Iterator[dict[str, Any]]:
             PLACES[name]().fp32_precision = value
         if values is chosen:
             yield settings()
+
+
+@pytest.mark.parametrize("before", [("highest", True), ("high", False)])
+def test_older_settings_agree_within_and_are_back_afterwards(before: tuple[str, bool]) -> None:
+    first = older_settings()
+    for precision, convolutions in (before, first):
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        for tf32, expected in ((True, ("high", True)), (False, ("highest", False))):
+            with arithmetic(tf32):
+                assert older_settings() == expected
+            assert older_settings() == (precision, convolutions)
 
 
 def test_a_process_has_its_own_settings_back(own: dict[str, Any]) -> None:
