@@ -76,7 +76,7 @@ def _cells(stage: StageFigures, row: Row) -> list[str]:
         "" if row.device_busy is None else percent(row.device_busy),
         percent(row.host_busy),
         percent(row.waiting),
-        f"{row.kernels:,.0f}",
+        f"{row.kernels:,.0f}" if row.kernels else "",
         "" if row.synchronisations is None else f"{row.synchronisations:.0f}",
     ]
     if row is not stage.whole:
