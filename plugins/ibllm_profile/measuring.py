@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -18,7 +19,7 @@ import torch
 from ibllm.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.batch import Batch
-from ibllm_core.model.compute import arithmetic, available_cores, hardware, peak_memory, precision_of
+from ibllm_core.model.compute import arithmetic, available_cores, hardware, module_of, peak_memory, precision_of
 from ibllm_core.model.stage import IterationKind, StageTrainer
 from ibllm_core.recipe.schema import Recipe, Stage
 from ibllm_core.runs.directory import RunDirectory, read_json
@@ -87,7 +88,7 @@ def _stage(
     session: Session, stage: Stage, steps: int, folder: Path, item_flops: int | None, most: tuple[float, str] | None
 ) -> tuple[StageFigures, list[dict[str, Any]]]:
     device, trainer = session.model.device, session.trainer(stage)
-    if reset := getattr(torch.get_device_module(device.type), "reset_peak_memory_stats", None):
+    if reset := getattr(module_of(device), "reset_peak_memory_stats", None):
         reset(device)
     with closing(session.feeder(stage)) as feeder:
         rows, traces = look(trainer, iter(feeder), steps, folder)
@@ -179,7 +180,7 @@ class _Looker:
 
     def _timed(self, kind: IterationKind, steps: int) -> tuple[list[float], float, float]:
         """Seconds of each iteration, the part of them in which data were waited for, and the part in which this thread computed."""
-        self._synchronise()
+        synchronise(self._device)
         marks, waited = _Marks(self._device), 0.0
         begun, computed = time.perf_counter(), time.thread_time()
         marks.add()
@@ -194,7 +195,7 @@ class _Looker:
         """Seconds from the beginning of an iteration, the device idle, until Python has issued all its work."""
         seconds = []
         for _ in range(steps):
-            self._synchronise()
+            synchronise(self._device)
             begun = time.perf_counter()
             waited = self._play(kind)
             seconds.append(time.perf_counter() - begun - waited)
@@ -206,21 +207,25 @@ class _Looker:
 
         wanted = {"cpu": ProfilerActivity.CPU, "cuda": ProfilerActivity.CUDA, "xpu": ProfilerActivity.XPU}
         activities = [wanted[one] for one in dict.fromkeys(("cpu", self._device.type)) if one in wanted]
-        self._synchronise()
+        synchronise(self._device)
         with profile(activities=activities) as profiler:
             for _ in range(steps):
                 with record_function(STEP):
                     self._play(kind)
-            self._synchronise()
+            synchronise(self._device)
         path = folder / "trace.json"
         profiler.export_chrome_trace(str(path))
         trace = read_json(path)
         assert trace is not None
         return trace
 
-    def _synchronise(self) -> None:
-        if self._device.type != "cpu":
-            torch.accelerator.synchronize(self._device)
+
+def synchronise(device: torch.device) -> None:
+    """Waits until a device has done what it was given."""
+    if device.type == "xla":
+        import_module("torch_xla").sync(wait=True)
+    elif device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 class _Marks:
@@ -235,8 +240,7 @@ class _Marks:
             event.record()
             self._events.append(event)
             return
-        if self._device.type != "cpu":
-            torch.accelerator.synchronize(self._device)
+        synchronise(self._device)
         self._moments.append(time.perf_counter())
 
     def seconds(self) -> list[float]:
