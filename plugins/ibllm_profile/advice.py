@@ -36,6 +36,7 @@ class Setting:
         card: the device is no CPU.
         cores: of the machine.
         threads: of the process.
+        workers: processes that make the data; 0 for a thread of this one.
         precision: ``bf16``, ``tf32`` or ``fp32``.
         compute: the recipe's ``[compute]`` table; what a key it lacks could do is not recommended.
         replayed: iterations are captured and replayed.
@@ -44,6 +45,7 @@ class Setting:
     card: bool
     cores: int
     threads: int
+    workers: int
     precision: str
     compute: Mapping[str, object]
     replayed: bool | None = None
@@ -72,12 +74,8 @@ def advice(row: Row, setting: Setting) -> str:
 
 def _feed(row: Row, setting: Setting) -> str:
     what = f"The {'card' if setting.card else 'training'} waits for data {percent(row.waiting)} of the time"
-    now = setting.compute.get("workers")
-    if now is None:
-        return f"{what}: one thread makes them; items that take less time to make would help."
-    # What is made while a step takes its time is made by so many hands; without waiting the step takes the rest.
-    hands = max(1, now) if isinstance(now, int) else 1
-    wanted = math.ceil(hands / max(1e-3, 1 - row.waiting) - 1e-6) + (0 if isinstance(now, int) and now > 0 else 1)
+    # What is made while a step takes its time is made by so many hands; without waiting the step takes the rest of it. A worker does a thread's work.
+    wanted = math.ceil(max(1, setting.workers) / max(1e-3, 1 - row.waiting) - 1e-6)
     if wanted > setting.cores:
         return (
             f"{what}: {wanted} workers would be needed, and there are {setting.cores} cores; items that take less time to make would help."

@@ -80,6 +80,7 @@ class Profile:
     Attributes:
         device: its name; `kind` is torch's word (``cpu``, ``cuda``).
         threads, cores: of the CPU.
+        workers: processes that make the data; 0 for a thread.
         precision: ``bf16``, ``tf32`` or ``fp32``.
         peak: operations a second at most, and the source; None where not known.
         steps: iterations of each stage that were timed.
@@ -91,6 +92,7 @@ class Profile:
     kind: str
     threads: int
     cores: int
+    workers: int
     precision: str
     torch: str
     peak: tuple[float, str] | None

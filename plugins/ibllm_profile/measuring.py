@@ -74,6 +74,7 @@ def profile_recipe(recipe: Recipe, steps: int, say: Callable[[str], None] = lamb
         kind=session.model.device.type,
         threads=torch.get_num_threads(),
         cores=machine["cores"],
+        workers=session.workers,
         precision=precision,
         torch=torch.__version__,
         peak=most,
@@ -96,7 +97,9 @@ def _stage(
     whole = together(stage.name, rows)
     flops = None if item_flops is None else item_flops * stage.training.batch
     compute = attrs.asdict(session.recipe.compute)
-    setting = Setting(device.type != "cpu", available_cores(), torch.get_num_threads(), precision_of(session.model), compute, replayed)
+    setting = Setting(
+        device.type != "cpu", available_cores(), torch.get_num_threads(), session.workers, precision_of(session.model), compute, replayed
+    )
     figures = StageFigures(
         whole=whole,
         kinds=rows if len(rows) > 1 else (),

@@ -92,6 +92,8 @@ def _notes(profile: Profile) -> Iterator[str]:
         yield "On a CPU there is no device to be busy or to wait for: neither is measured. Memory is the whole process's, so far."
     elif any(stage.whole.device_busy is None for stage in profile.stages):
         yield "The profiler saw no kernels: how busy the device is, is not measured (its driver may keep counters for administrators)."
+    by = f"{profile.workers} worker process{'es' * (profile.workers > 1)}" if profile.workers else "a thread of the training's process"
+    yield f"Data are made by {by} (compute.workers)."
     if replayed := [stage.whole.name for stage in profile.stages if stage.replayed]:
         yield f"Captured and replayed (CUDA graphs): {', '.join(replayed)}."
     if profile.peak is not None:

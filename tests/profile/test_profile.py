@@ -144,7 +144,7 @@ ROW = Row(
     0.0,
     [Operation("cudnn_convolution", 0.3), Operation("convolution_backward", 0.2), Operation("mm", 0.1)],
 )
-SETTING = Setting(True, 16, 16, "bf16", {"workers": 1, "graphs": "auto", "compile": False})
+SETTING = Setting(True, 16, 16, 1, "bf16", {"graphs": "auto", "compile": False})
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ SETTING = Setting(True, 16, 16, "bf16", {"workers": 1, "graphs": "auto", "compil
     [
         ({"waiting": 0.8}, {}, "The card waits for data 80 % of the time: compute.workers = 5 would do."),
         ({"waiting": 0.98}, {}, "The card waits for data 98 % of the time: 50 workers would be needed, and there are 16 cores"),
-        ({"waiting": 0.8}, {"compute": {}}, "one thread makes them"),
+        ({"waiting": 0.5}, {"workers": 0}, "compute.workers = 2 would do."),
         ({"device_busy": 0.09}, {"compute": {"graphs": False}}, '2,444 kernels a step; compute.graphs = "auto" would start them as a whole.'),
         ({"device_busy": 0.09}, {"compute": {}}, "2,444 kernels a step; a larger batch"),
         ({"device_busy": 0.09, "synchronisations": 12.0}, {}, "and the host waits for it 12 times a step"),
@@ -181,7 +181,15 @@ def test_a_card_has_all_columns_within_eighty() -> None:
     stage = StageFigures(
         ROW, kinds, items=480.0, flops=1e12, utilisation=0.0123, memory=3 * 2**30, replayed=True, advice="The card computes."
     )
-    machine = {"device": "NVIDIA H100 80GB HBM3", "kind": "cuda", "threads": 16, "cores": 16, "precision": "bf16", "torch": "2.13.0"}
+    machine = {
+        "device": "NVIDIA H100 80GB HBM3",
+        "kind": "cuda",
+        "threads": 16,
+        "cores": 16,
+        "workers": 8,
+        "precision": "bf16",
+        "torch": "2.13.0",
+    }
     profile = Profile(recipe="joint", **machine, peak=(989e12, "a datasheet"), steps=20, stages=[stage], notices=["something"])
     console = Console(width=80, file=StringIO())
     console.print(rendered(profile))
