@@ -201,18 +201,19 @@ EVENTS: Mapping[str, type] = {
 class Listener:
     """Looks on while a run goes on: has a method ``on_EVENT(event)`` for each event that it wants (`EVENTS`).
 
-    Called in the first process only, in the thread that trains.
+    Called in the first process only (but see `everywhere`), in the thread that trains.
 
     Attributes:
         key: under which its time stands in the run's timings; by default ``listeners/CLASS`` in lower case.
         distribution, version: where it is from; empty for the caller's own.
         hooks: the plugin's hooks that it stands for.
         essential: without it the run has no record of what it did, so what it raises ends the run.
+        everywhere: every process of the run calls it: what it finds is the same in all, and none is to wait for one that has failed.
     """
 
     key = distribution = version = ""
     hooks: tuple[str, ...] = ()
-    essential = False
+    essential = everywhere = False
 
     def __init_subclass__(cls) -> None:
         cls.key = cls.key or f"listeners/{cls.__name__.lower()}"

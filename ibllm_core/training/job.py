@@ -87,10 +87,11 @@ class Job:
         self._sources = goes_on(self.directory.info(), self.recipe, str(self.directory.path), accept_code)
         self._changes = changes(self.directory.recipe.read_text(encoding="utf-8"), self.recipe, str(self.directory.path)) if resume else []
         bus, hooks, session, started = Bus(), [], None, False
+        standing, self.blocked = listeners.standing(self.recipe, first_process())
         if first_process():
             hooks = listeners.plugin_hooks(self.recipe, self.directory.path)
-            standing, self.blocked = listeners.standing(self.recipe)
-            bus.add(*self._listeners, *hooks, *standing)
+            bus.add(*self._listeners, *hooks)
+        bus.add(*standing)
         try:
             if resume and first_process():
                 self._held.enter_context(self.directory.held())

@@ -122,8 +122,11 @@ def plugin_hooks(recipe: Recipe, run_directory: Path) -> list[PluginHooks]:
     return [PluginHooks(plugin, recipe, run_directory) for plugin in plugins if plugin.hooks]
 
 
-def standing(recipe: Recipe) -> tuple[list[Listener], list[str]]:
-    """The listeners that the core's own package registers, and the names of those that are blocked. It is said that others' are not heard."""
+def standing(recipe: Recipe, first: bool = True) -> tuple[list[Listener], list[str]]:
+    """The listeners that the core's own package registers, and the names of those that are blocked. It is said that others' are not heard.
+
+    Where this is not the `first` process only those that are heard `everywhere`.
+    """
     found: list[Listener] = []
     blocked: list[str] = []
     for point in sorted(metadata.entry_points(group=LISTENERS), key=lambda point: point.name):
@@ -133,13 +136,14 @@ def standing(recipe: Recipe) -> tuple[list[Listener], list[str]]:
             continue
         if origin.distribution != OURS:
             heard = "a run hears another package's lifecycle hooks, where its recipe names the plugin"
-            warnings.warn(Notice(f"the listener {point.name!r} of {origin} is not heard: {heard}"), stacklevel=2)
+            if first:
+                warnings.warn(Notice(f"the listener {point.name!r} of {origin} is not heard: {heard}"), stacklevel=2)
             continue
         try:
             with running(origin, f"the listener {point.name!r} ({origin}) cannot be used", importing=point.value):
                 listener = point.load()()
             listener.distribution, listener.version = origin.distribution, origin.version
-            found.append(listener)
+            found += [listener] if first or listener.everywhere else []
         except Fault as fault:
             warnings.warn(Notice(str(fault)), stacklevel=2)
     return found, blocked

@@ -36,7 +36,9 @@ HEAD = """
 import sys
 import attrs
 from ibllm_core.host.hookspecs import hookimpl
+from ibllm_core.interfaces.reporting import Metric
 from ibllm.figures import Figure
+from ibllm_core.host.options import MetricConfig
 from ibllm_core.host.spec import ComponentSpec
 
 @attrs.frozen(kw_only=True)

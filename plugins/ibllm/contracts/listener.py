@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from ibllm_core.errors import Notice
+from ibllm_core.training.distributed import first_process
 from ibllm_core.training.events import Listener, RunStarted
 
 from . import check
@@ -12,6 +13,8 @@ from . import check
 
 class Contracts(Listener):
     """Checks the recipe of a run that begins; its record says what the training costs (if all its steps are done), and what is there to no purpose."""
+
+    everywhere = True
 
     def on_run_started(self, event: RunStarted) -> None:
         if event.recorded:
@@ -21,7 +24,7 @@ class Contracts(Listener):
         except (Exception, SystemExit) as error:
             event.against.append(error)
             return
-        for note in report.notes():
+        for note in report.notes() if first_process() else ():
             warnings.warn(Notice(note), stacklevel=2)
         flops = {row.stage: row.flops for row in report.stages}
         event.record.update(training_flops=report.training_flops(event.recipe), notes=report.notes(), item_flops=flops)
