@@ -31,6 +31,10 @@ class Tokenizer(ABC):
     def encode_one(self, text: str) -> Sequence[int]:
         """The ids of one text, without beginning or end."""
 
+    def encode_each(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """The ids of some texts, each as `encode_one` gives them, or of it as many as `max_length` leaves room for."""
+        return [self.encode_one(text) for text in texts]
+
     @abstractmethod
     def decode_one(self, ids: Sequence[int]) -> str:
         """The text of ids that hold no special id."""
@@ -45,7 +49,7 @@ class Tokenizer(ABC):
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """ids (b t), mask (b t): beginning, text, end, padding; t is the longest of the batch."""
-        rows = [[BOS, *self.encode_one(text)[: self.max_length - 2], EOS] for text in texts]
+        rows = [[BOS, *ids[: self.max_length - 2], EOS] for ids in self.encode_each(texts)]
         longest = max((len(row) for row in rows), default=2)
         ids = np.full((len(rows), longest), PAD, dtype=np.int64)
         mask = np.zeros((len(rows), longest), dtype=np.bool_)

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from ibllm.plugin import SPECIAL, Context, Tokenizer
+from ibllm.plugin import SPECIAL, Context
 from ibllm_tokenizers.config import BPEConfig
+from ibllm_tokenizers.remembering import Remembering
 
 
-class BPETokenizer(Tokenizer):
+class BPETokenizer(Remembering):
     """Byte-level byte-pair encoding: every text can be written, and comes back byte by byte."""
 
     def __init__(self, config: BPEConfig, context: Context) -> None:
+        super().__init__()
         self.config, self.size, self.max_length = config, config.size, config.max_length
         self._coder: tokenizers.Tokenizer | None = None
 
@@ -26,6 +28,7 @@ class BPETokenizer(Tokenizer):
     def _take(self, coder: tokenizers.Tokenizer) -> None:
         coder.encode_special_tokens = True  # a text that spells "<pad>" is text
         self._coder = coder
+        self.forget()
 
     def train(self, texts: Sequence[str]) -> None:
         coder = tokenizers.Tokenizer(models.BPE())
@@ -41,9 +44,8 @@ class BPETokenizer(Tokenizer):
         coder.train_from_iterator(texts, trainer)
         self._take(coder)
 
-    def encode_one(self, text: str) -> Sequence[int]:
-        ids: list[int] = self.coder.encode(text, add_special_tokens=False).ids
-        return ids
+    def read(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        return [found.ids for found in self.coder.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode_one(self, ids: Sequence[int]) -> str:
         text: str = self.coder.decode(list(ids), skip_special_tokens=False)

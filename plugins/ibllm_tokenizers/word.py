@@ -12,8 +12,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ibllm.plugin import SPECIAL, UNK, Context, Tokenizer
+from ibllm.plugin import SPECIAL, UNK, Context
 from ibllm_tokenizers.config import WordConfig
+from ibllm_tokenizers.remembering import Remembering
 
 #: Written without spaces: CJK punctuation, kana and ideographs, full-width forms.
 _CJK = "\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\U00020000-\U0003ffff"
@@ -68,16 +69,18 @@ def join(pieces: Sequence[str]) -> str:
     return "".join(parts)
 
 
-class WordTokenizer(Tokenizer):
+class WordTokenizer(Remembering):
     """One id for every word, mark or Chinese character of the corpus, the most frequent first; others are unknown."""
 
     def __init__(self, config: WordConfig, context: Context) -> None:
+        super().__init__()
         self.config, self.size, self.max_length = config, config.size, config.max_length
         self._take([])
 
     def _take(self, pieces: Sequence[str]) -> None:
         self._pieces = (*SPECIAL, *pieces)
         self._ids = {piece: place for place, piece in enumerate(self._pieces) if place >= len(SPECIAL)}
+        self.forget()
 
     def _split(self, text: str) -> Iterator[str]:
         return split(text.lower() if self.config.lowercase else text)
@@ -92,9 +95,9 @@ class WordTokenizer(Tokenizer):
             )
         self._take(sorted(counts, key=lambda piece: (-counts[piece], piece)))
 
-    def encode_one(self, text: str) -> list[int]:
+    def read(self, texts: Sequence[str]) -> list[list[int]]:
         ids = self._ids
-        return [ids.get(piece, UNK) for piece in self._split(text)]
+        return [[ids.get(piece, UNK) for piece in self._split(text)] for text in texts]
 
     def decode_one(self, ids: Sequence[int]) -> str:
         known = len(self._pieces)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ibllm_tokenizers import remembering
 from ibllm_tokenizers.bpe import BPETokenizer
 from ibllm_tokenizers.config import BPEConfig, WordConfig
 from ibllm_tokenizers.word import WordTokenizer, join, split
@@ -149,3 +150,42 @@ def test_a_saved_vocabulary_that_is_too_large_is_refused() -> None:
 
 def test_one_row_more_or_less_changes_nothing() -> None:
     assert TRAINED.encode(CORPUS[:1])[0].tolist()[0] == TRAINED.encode(CORPUS)[0][0][TRAINED.encode(CORPUS)[1][0]].tolist()
+
+
+@pytest.mark.parametrize("make", [word, bpe])
+def test_a_text_that_comes_again_is_read_once(make: Callable[..., Tokenizer]) -> None:
+    tokenizer = make(max_length=256)
+    tokenizer.train(CORPUS)
+    read, asked = tokenizer.read, list[str]()  # type: ignore[attr-defined]
+    tokenizer.read = lambda texts: (asked.extend(texts), read(texts))[1]  # type: ignore[attr-defined]
+    for _ in range(2):
+        ids, _mask = tokenizer.encode([*CORPUS, *CORPUS])
+        assert tokenizer.decode(ids) == [*CORPUS, *CORPUS]
+    assert asked == CORPUS
+
+
+@pytest.mark.parametrize("make", [word, bpe])
+def test_what_is_remembered_is_of_one_vocabulary(make: Callable[..., Tokenizer]) -> None:
+    """Also of one length: a text that was cut is whole where it is asked for alone."""
+    tokenizer, other = make(max_length=5), make(max_length=5)
+    tokenizer.train(CORPUS[:3])
+    other.train(CORPUS[3:])
+    mine, theirs = (one.encode(CORPUS)[0] for one in (tokenizer, other))
+    assert not np.array_equal(mine, theirs)
+    assert len(tokenizer.encode_one(CORPUS[0])) > 3
+    tokenizer.restore(other.state())
+    assert np.array_equal(tokenizer.encode(CORPUS)[0], theirs)
+    tokenizer.train(CORPUS[:3])
+    assert np.array_equal(tokenizer.encode(CORPUS)[0], mine)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembering, "TEXTS", 10)
+    tokenizer = word()
+    tokenizer.train([str(n) for n in range(100)])
+    for start in range(0, 90, 7):
+        texts = [str(n) for n in range(start, start + 7)]
+        assert tokenizer.decode(tokenizer.encode(texts)[0]) == texts
+        assert len(tokenizer._remembered) <= 10  # type: ignore[attr-defined]
+    tokenizer.encode(["0 " * 400])
+    assert all(len(text) <= remembering.CHARACTERS for text in tokenizer._remembered)  # type: ignore[attr-defined]
