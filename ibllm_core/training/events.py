@@ -280,7 +280,10 @@ class Bus:
         return any(wanted is event for _, wanted, *_ in self._handlers)
 
     def emit(self, event: object) -> None:
-        """Calls everybody who listens. A handler that raises is warned of, recorded, and not called again; one of an essential listener ends the run."""
+        """Calls everybody who listens, and raises what they have against the run.
+
+        A handler that raises is warned of, recorded, and not called again; one of an essential listener ends the run.
+        """
         for entry in [entry for entry in self._handlers if entry[1] is type(event)]:
             listener, _, name, handler = entry
             with self.clock.timed(listener.key):
@@ -291,6 +294,8 @@ class Bus:
                         raise
                     self._handlers.remove(entry)
                     self._contain(listener, name, error)
+        for problem in getattr(event, "against", ()):
+            raise problem
 
     def _contain(self, listener: Listener, name: str, error: BaseException) -> None:
         group, _, short = listener.key.partition("/")

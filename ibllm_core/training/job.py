@@ -86,29 +86,21 @@ class Job:
             self.directory.require_new()
         self._sources = goes_on(self.directory.info(), self.recipe, str(self.directory.path), accept_code)
         self._changes = changes(self.directory.recipe.read_text(encoding="utf-8"), self.recipe, str(self.directory.path)) if resume else []
-        bus, hooks, session, started = Bus(), [], None, False
-        standing, self.blocked = listeners.standing(self.recipe, first_process())
-        if first_process():
-            hooks = listeners.plugin_hooks(self.recipe, self.directory.path)
-            bus.add(*self._listeners, *hooks)
-        bus.add(*standing)
+        session, started = None, False
+        bus, hooks = self._bus()
         try:
             if resume and first_process():
                 self._held.enter_context(self.directory.held())
             self._held.enter_context(arithmetic(self.recipe.compute.precision == "tf32"))
             recorded = resume and bool(checkpoints.all_in(self.directory.checkpoints)) and self.directory.info().keys() >= _RECORD
             bus.emit(begun := RunStarted(self.recipe, self.directory.path, recorded))
-            for error in begun.against:
-                raise error
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
             if again:
                 session.tell("torchrun has started the processes again: the run goes on from its newest checkpoint")
             if self._changes:
                 session.tell(f"{self.directory.path} goes on with changes: {'; '.join(self._changes)}")
             found = session.go_on() if resume else None
-            bus.emit(ready := Prepared(session))
-            for error in ready.against:
-                raise error
+            bus.emit(Prepared(session))
             self._begin(session, resume, found, None if recorded else begun.record)
             if session.ranks.first:
                 bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step), first=True)
@@ -135,6 +127,14 @@ class Job:
         finally:
             leave()
             self._held.close()
+
+    def _bus(self) -> tuple[Bus, list[listeners.PluginHooks]]:
+        """The bus with all who listen to this process, and those among them that stand for plugins' hooks."""
+        bus, first = Bus(), first_process()
+        hooks = listeners.plugin_hooks(self.recipe, self.directory.path) if first else []
+        standing, self.blocked = listeners.standing(self.recipe, first)
+        bus.add(*(self._listeners if first else ()), *hooks, *standing)
+        return bus, hooks
 
     def _begin(self, session: Session, resume: bool, found: Checkpoint | None, new: dict[str, Any] | None) -> None:
         """The weights to start from, the run directory, and its record: a `new` one with what listeners say of the run, or (None) the one that is there."""
