@@ -28,8 +28,8 @@ from ..recipe.schema import Compute
 if TYPE_CHECKING:
     from .model import Model
 
-#: ``compile = "auto"`` compiles models of so many parameters, on CUDA, for so many steps: at 130 million a step then takes 75 ms in place of 97 (one H100,
-#: bf16), so that the minute that compiling takes is earned back in 2,700 steps.
+#: ``compile = "auto"`` compiles models of so many parameters, on CUDA, for so many steps: at 130 million a step took 75 ms in place of 97 (an H100,
+#: bf16, attention with a mask), so that the minute that compiling takes is earned back in 2,700 steps.
 LARGE, LONG = 20_000_000, 3_000
 
 
