@@ -1,4 +1,4 @@
-"""One stage: its players, its procedure, an iteration, played or rehearsed, what its validations decided, its state."""
+"""One stage: its players, its procedure, an iteration, what its validations decided, its state."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from .players import MODEL, Average, Player, make_players, pack_optimizer, set_t
 from .shares import Ranks, Shares
 from .watch import Present, Watch
 
-#: The turns of an iteration in their order: a player's name, and the losses that it plays.
-Turns = tuple[tuple[str, tuple[str, ...]], ...]
 #: Names that checkpoints of ibllm 0.1 have for fields of `ValidationState`.
 _FORMER = {"waited": "bad_validations", "waited_rate": "plateau_length", "rate": "lr_factor"}
 
@@ -98,20 +96,6 @@ class StageTrainer:
                 build.build_procedure(self.recipe, self.stage).iterate(PlayedIteration(self, self._begin(micro), watch=watch))
         finally:
             self.go_to(self.step, before)
-
-    def kinds(self) -> list[IterationKind]:
-        """The kinds of iteration that the stage has, the one of its first step first; found out by a rehearsal, in which nothing is computed."""
-        procedure, now = build.build_procedure(self.recipe, self.stage), self.played()
-        period = math.lcm(procedure.period, *(player.every * term.every for player in self.players for term in player.terms))
-        found: dict[Turns, IterationKind] = {}
-        self.go_to(self.step, dict.fromkeys(now, 0))
-        for step in range(min(period, self.stage.steps)):
-            rehearsal, before = Rehearsal(self.players, step), self.played()
-            procedure.iterate(rehearsal)
-            kind = found.get(rehearsal.turns) or IterationKind(rehearsal.turns, step, before, 0)
-            found[rehearsal.turns] = attrs.evolve(kind, count=kind.count + 1)
-        self.go_to(self.step, now)
-        return list(found.values())
 
     def go_to(self, step: int, players: Mapping[str, int]) -> None:
         """The next iteration is `step`, before which each of the `players` has played so often."""
@@ -303,38 +287,6 @@ class PlayedIteration(Iteration):
             if self._rate is not None:
                 player.set_rate(self._rate)
             player.optimizer.step()
-
-
-class Rehearsal(Iteration):
-    """An iteration in which nothing is computed and nothing moves; players' steps are counted, and `turns` says who played what."""
-
-    turns: Turns = ()
-
-    def gradients(self, player: Player) -> None:
-        self.turns += ((player.name, tuple(term.name for term in player.due())),)
-
-    def forget(self) -> None:
-        pass
-
-    def move(self, player: Player) -> None:
-        pass
-
-
-@attrs.frozen
-class IterationKind:
-    """Iterations of a stage in which the same players play the same losses.
-
-    Attributes:
-        turns: who plays what.
-        step: the first of them.
-        players: player → how often it has played before that one.
-        count: how many of them there are until the turns repeat.
-    """
-
-    turns: Turns
-    step: int
-    players: Mapping[str, int]
-    count: int
 
 
 @attrs.define

@@ -17,10 +17,11 @@ import attrs
 import torch
 
 from ibllm.contracts import check
+from ibllm.iterations import IterationKind, kinds_of
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.model.compute import arithmetic, available_cores, hardware, module_of, peak_memory, precision_of
-from ibllm_core.model.stage import IterationKind, StageTrainer
+from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe.schema import Recipe, Stage
 from ibllm_core.runs.directory import RunDirectory, read_json
 from ibllm_core.training.session import Session
@@ -117,7 +118,7 @@ def look(trainer: StageTrainer, batches: Iterator[Sequence[Batch]], steps: int, 
     """Times and profiles iterations of each kind that a trainer's stage has: a row and a trace of each; `folder` is for files that are written meanwhile."""
     # The profiler's library says on standard error that it starts and stops.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
-    looker, kinds = _Looker(trainer, batches), trainer.kinds()
+    looker, kinds = _Looker(trainer, batches), kinds_of(trainer)
     count, rows, traces = sum(kind.count for kind in kinds), list[Row](), list[dict[str, Any]]()
     for kind, name in zip(kinds, named(kinds), strict=True):
         share = kind.count / count

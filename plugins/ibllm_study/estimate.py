@@ -14,8 +14,9 @@ from ibllm_core.recipe.schema import Recipe, Stage
 
 if TYPE_CHECKING:
     from ibllm.contracts import Report
+    from ibllm.iterations import IterationKind
     from ibllm_core.interfaces.batch import Batch
-    from ibllm_core.model.stage import IterationKind, StageTrainer
+    from ibllm_core.model.stage import StageTrainer
     from ibllm_core.training.session import Session
 
 #: Steps of each kind whose median counts.
@@ -41,7 +42,9 @@ def probe(recipe: Recipe) -> Mapping[str, float]:
 
 def _seconds(session: Session, stage: Stage, trainer: StageTrainer) -> float:
     """The mean over the stage's steps, as far as the few that are run can say."""
-    kinds = trainer.kinds()
+    from ibllm.iterations import kinds_of
+
+    kinds = kinds_of(trainer)
     with closing(session.feeder(stage)) as feeder:
         batches = iter(feeder)
         _timed(session, trainer, batches, kinds[0])  # whatever is made at a first step

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ibllm.iterations import Rehearsal
 from ibllm_core.interfaces.optimisation import Iteration, Procedure
 from ibllm_core.model.players import CRITIC, MODEL, Player, Term, pack_optimizer, unpack_optimizer
-from ibllm_core.model.stage import Rehearsal
 
 from .checks import expect, same
 from .suite import Suite

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ibllm.contracts import Report, check
 from ibllm.contracts.inputs import fabricate
+from ibllm.iterations import kinds_of
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.model import build
 from ibllm_core.model.players import Average
@@ -66,7 +67,7 @@ def test_flops_are_those_of_the_training_itself(accumulate: int) -> None:
         losses = build.build_losses(recipe, build.losses_with_terms(recipe, tuple(stage.losses)), model)
         trainer = StageTrainer(recipe, stage, model, losses, Average(), Ranks())
         micro = [fabricate(model, stage.training.batch // accumulate, torch.device("cpu"))] * accumulate
-        steps = sum(kind.count for kind in trainer.kinds())
+        steps = sum(kind.count for kind in kinds_of(trainer))
         counter: Any = FlopCounterMode(display=False)
         with counter, sdpa_kernel(SDPBackend.MATH):
             for _ in range(steps):

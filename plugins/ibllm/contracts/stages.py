@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ibllm.iterations import kinds_of
 from ibllm_core.errors import UserError
 from ibllm_core.host.attribution import building
 from ibllm_core.model import build
@@ -53,7 +54,7 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
     size = max(2, stage.training.batch // stage.training.accumulate)
     batch = as_given(recipe, fabricate(model, size, META))
     with building(stage.procedure, f"stages.{stage.name}.procedure", users=True):
-        kinds = trainer.kinds()
+        kinds = kinds_of(trainer)
     for name in (name for kind in kinds for name, played in kind.turns if not played):
         problem = f"the {name} has nothing to minimise where none of its losses is played: one of them needs every = 1"
         raise UserError(f"stages.{stage.name}: {problem}", stage.place)
