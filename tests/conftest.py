@@ -8,6 +8,7 @@ import os
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"
 
+import gc
 import importlib
 import shutil
 import sys
@@ -32,9 +33,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 #: What takes longest, the longest first: with the rest after them no worker is left alone with one at the end.
 LONGEST = (
-    "tests/study/test_ablate.py",
     "tests/docs/test_commands.py",
+    "tests/study/test_ablate.py",
     "tests/plugin_author/test_generated.py",
+    "tests/recipe/test_shipped.py",
     "tests/examples/",
     "tests/isolation/",
     "tests/training/",
@@ -47,6 +49,9 @@ LONGEST = (
     "tests/parts/",
     "tests/report/",
 )
+#: For `IBLLM_BLOCK`: what runs do without where tests are of something else. tests/training/test_rehearsal.py and tests/report are about these;
+#: the commands, the documentation's pages and the examples run with them.
+WITHOUT = "rehearsal,report"
 #: Those that wait for the tools which run beside the tests.
 LAST = "tests/test_quality.py"
 
@@ -90,6 +95,10 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    # What is imported and collected stays: a tenth of a worker's time went into looking through it for what might be freed.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 50)
     if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
         _beside["process"] = beside.start(Path(_beside["folder"]), [item.nodeid for item in session.items])
 
@@ -154,6 +163,18 @@ class Site:
     def environment(self) -> dict[str, str]:
         """For a subprocess that sees this folder too."""
         return os.environ | {"PYTHONPATH": str(self.folder)}
+
+
+@pytest.fixture
+def plain_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs neither rehearse nor write a report; there are no commands that read one."""
+    monkeypatch.setenv("IBLLM_BLOCK", WITHOUT)
+
+
+@pytest.fixture
+def unrehearsed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs do not rehearse."""
+    monkeypatch.setenv("IBLLM_BLOCK", "rehearsal")
 
 
 @pytest.fixture

@@ -124,11 +124,9 @@ def become(words: Sequence[str], folder: str, environment: Mapping[str, str], st
         setattr(sys, f"__{stream}__", made)
     python, rest = words[0], list(words[1:])
     paths = list(BASE)
-    own = os.path.join(os.path.dirname(sys.argv[1]), "python")
-    sys.executable = python
-    if python != own:
+    sys.executable, where = python, os.path.realpath(os.path.join(os.path.dirname(python), "environment"))
+    if where != os.path.realpath(sys.prefix):
         sys.path = [path for path in BASE if not path.endswith("-packages")]
-        where = os.path.dirname(os.path.dirname(python))
         sys.prefix = sys.exec_prefix = where
         site.addsitedir(sysconfig.get_path("purelib", vars={"base": where, "platbase": where}))
         paths = [*sys.path, *(path for path in BASE if path not in sys.path)]
@@ -140,7 +138,11 @@ def become(words: Sequence[str], folder: str, environment: Mapping[str, str], st
 
 
 def do(words: Sequence[str]) -> None:
-    """``-m MODULE``, ``-c CODE`` or a file, with arguments."""
+    """``-m MODULE``, ``-c CODE`` or a file, with arguments; a sitecustomize in PYTHONPATH before."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if any(os.path.isfile(os.path.join(path, "sitecustomize.py")) for path in given if path):
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
     if words[0] == "-m":
         sys.argv = [words[1], *words[2:]]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
@@ -182,6 +184,7 @@ if __name__ == "__main__":
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 50)
     task = serve(sys.argv[1])
     if task is not None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

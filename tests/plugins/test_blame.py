@@ -16,6 +16,8 @@ from ibllm_core.training.job import Job
 
 from .test_lifecycle import SETS, TINY
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 METRIC = """
 import attrs
 from ibllm_core.host.hookspecs import hookimpl

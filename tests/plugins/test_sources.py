@@ -21,6 +21,8 @@ from ibllm_core.host import manager as plugins
 from ibllm_core.recipe import load
 from ibllm_core.runs import provenance
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 LOSS = """
 from ibllm.plugin import Loss

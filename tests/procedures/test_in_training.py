@@ -16,6 +16,8 @@ from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training import checkpoints
 from ibllm_core.training.session import Session
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 SETS = ("compute.device=cpu", "compute.threads=1")
 OTHERS = ("extragradient", "lookahead")

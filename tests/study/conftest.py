@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests import processes
+from tests.conftest import WITHOUT
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 
@@ -29,7 +30,7 @@ def _forked_workers() -> Iterator[None]:
     """The workers of studies that are run in this process are forked from one that has torch imported."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", processes.executable())
-        patch.setenv("IBLLM_BLOCK", "rehearsal")  # of each of many tiny runs; tests/training/test_rehearsal.py is about it
+        patch.setenv("IBLLM_BLOCK", WITHOUT)
         yield
 
 

@@ -140,7 +140,8 @@ def run(folder: Path, *sets: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_run_records_flops_and_peak_memory(tmp_path: Path) -> None:
+def test_a_run_records_flops_and_peak_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IBLLM_BLOCK", "rehearsal")
     recorded = run(tmp_path / "run", "stages.image.steps=0", "stages.joint.steps=0")
     expected = check(tiny("stages.image.steps=0", "stages.joint.steps=0"))
     assert recorded["item_flops"] == {row.stage: row.flops for row in expected.stages}

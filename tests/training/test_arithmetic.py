@@ -22,6 +22,8 @@ from ibllm_core.training.job import Interrupted, Job
 
 from .conftest import invoke
 
+pytestmark = pytest.mark.usefixtures("unrehearsed_runs")
+
 PLACES = {
     "CUDA's matrix products": lambda: torch.backends.cuda.matmul,
     "CUDA's convolutions": lambda: torch.backends.cudnn.conv,

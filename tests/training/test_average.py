@@ -16,6 +16,8 @@ from ibllm_core.training import checkpoints
 from ibllm_core.training.job import Job
 from ibllm_core.training.session import Session
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 #: Which part is trained in which stage: the image decoder in all, the image encoder from the second on.
 DECODER, ENCODER, HEAD = "parts.image_decoder", "parts.image_encoder", "losses.image_nll"
 SETS = (

@@ -16,6 +16,8 @@ from ibllm_core.training.job import Interrupted, Job
 
 from .conftest import TINY, invoke
 
+pytestmark = pytest.mark.usefixtures("unrehearsed_runs")
+
 SHORT = (
     "compute.device=cpu",
     "compute.threads=1",

@@ -15,7 +15,7 @@ from tests.processes import command
 
 from . import ranks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from ibllm_core.host import manager as plugins
 from ibllm_core.model import build
 from ibllm_core.recipe import load
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 TINY = Path(__file__).parent / "tiny.toml"
 
 MODULES = {

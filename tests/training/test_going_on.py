@@ -26,7 +26,7 @@ from ibllm_core.training.job import Job
 from .conftest import TINY, invoke
 from .test_resume import interrupted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unrehearsed_runs")]
 
 SETS = (
     "compute.device=cpu",

@@ -13,7 +13,7 @@ from ibllm_core.training.job import Job
 
 from .conftest import TINY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
 
 
 def test_weights_that_were_learned_with_other_words_are_told(finished: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from torch import nn
 from ibllm.plugin import Batch, Cycle, Latent, Loss, Model, Notice, log
 from ibllm_core.host import manager as plugins
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 TINY = Path(__file__).parent / "tiny.toml"
 
 MODULES = {

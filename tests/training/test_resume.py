@@ -15,7 +15,7 @@ from ibllm_core.training import checkpoints as checkpoints
 from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
 
 
 class StopAt(Listener):

@@ -14,6 +14,7 @@ from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
 
 pytestmark = [
+    pytest.mark.usefixtures("plain_runs"),
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("schedulefree") is None, reason="the extra schedulefree is not installed"),
     pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch < 2.9"),

@@ -22,6 +22,8 @@ from ibllm_core.training.session import Session
 
 from .test_resume import interrupted
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 #: The first validation is the best: what the loss counts for grows ten times faster than it falls.
 SETS = (
     "compute.device=cpu",

@@ -18,6 +18,8 @@ from ibllm_core.training.session import Session
 
 from .conftest import TINY
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 
 def check(*sets: str, path: Path = TINY) -> str:
     """What a recipe's reading says; empty where it has no mistake."""

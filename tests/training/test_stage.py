@@ -21,6 +21,8 @@ from ibllm_core.training.feeding import Draws, Feeder
 from ibllm_core.training.loop import train_stage
 from ibllm_core.training.session import Session
 
+pytestmark = pytest.mark.usefixtures("plain_runs")
+
 
 def opened(recipe: Any, tmp_path: Path) -> Session:
     return Session(recipe, RunDirectory(tmp_path / "run"))

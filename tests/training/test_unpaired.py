@@ -29,6 +29,8 @@ from .conftest import invoke
 from .test_distributed import free_port
 from .test_resume import interrupted, same_weights
 
+pytestmark = pytest.mark.usefixtures("unrehearsed_runs")
+
 UNPAIRED = Path(__file__).parent / "unpaired.toml"
 #: Losses of which an item's share does not depend on the others of its batch.
 ALONE = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -90,17 +90,20 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within, `flops` grows by what each operation costs, by torch's own formulas (those of `torch.utils.flop_counter.FlopCounterMode`).
 
     What an operation gives on the meta device depends on its arguments' shapes alone, but most are written in Python there and take long. So the
-    results of operations that neither change nor share what they are given are remembered: the walks of one check ask for the same ones many times.
+    results of operations that neither change nor share what they are given are remembered, for all checks of a process: the walks of one check
+    ask for the same ones many times, and so do those of a study's arms.
     """
+
+    _seen: ClassVar[dict[Any, tuple[int, Any]]] = {}
+    _MOST = 20_000
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
-        self._seen: dict[Any, tuple[int, Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        key = (func, _described(args), _described(tuple(kwargs.items()))) if _is_pure(func) else None
+        key = (func, _described(args), _described(tuple(kwargs.items())), torch.get_default_dtype()) if _is_pure(func) else None
         if key in self._seen:
             flops, known = self._seen[key]
             out = _alike(known)
@@ -108,7 +111,8 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             out = func(*args, **kwargs)
             formula = flop_registry.get(func._overloadpacket)
             flops = 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
-            if key is not None and all(leaf is None or (isinstance(leaf, Tensor) and leaf.device == META) for leaf in tree_leaves(out)):
+            on_meta = all(leaf is None or (isinstance(leaf, Tensor) and leaf.device == META) for leaf in tree_leaves(out))
+            if key is not None and on_meta and len(self._seen) < self._MOST:
                 self._seen[key] = flops, _alike(out)
         self.flops += flops
         return out
