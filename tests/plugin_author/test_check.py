@@ -12,6 +12,7 @@ from ibllm_testing.fixtures import run_command
 
 from ibllm_core.errors import UserError
 from ibllm_core.host import manager as plugins
+from tests import processes
 
 MODULE = """
 import attrs
@@ -49,13 +50,19 @@ def package(site, source, monkeypatch):
     return install
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """The suites and the measurements of speed run in processes that have torch imported."""
+    monkeypatch.setattr(sys, "executable", processes.executable())
+
+
 def check(*words: object) -> tuple[int, dict]:
     done = run_command("plugin", "check", *words, "--json")
     return done.code, json.loads(done.stdout)
 
 
 @pytest.mark.slow
-def test_a_sound_package(package):
+def test_a_sound_package(package, forked):
     package()
     code, found = check("Flat_Rate")
     assert (code, found["passed"], found["distribution"], found["plugins"]) == (0, True, "flat-rate", ["flat"])
@@ -80,7 +87,7 @@ def test_a_sound_package(package):
 
 
 @pytest.mark.slow
-def test_a_package_that_breaks_its_contract_in_words(package):
+def test_a_package_that_breaks_its_contract_in_words(package, forked):
     package(factor="-1 if step else 1 / 0", help="", doc="")
     done = run_command("plugin", "check", "flat", "--against", "schedule.step")
     assert done.code == 1
@@ -113,7 +120,7 @@ options = { low = 0.5 }
 
 
 @pytest.mark.slow
-def test_a_package_says_itself_how_its_parts_are_tested(package, site):
+def test_a_package_says_itself_how_its_parts_are_tested(package, site, forked):
     """Options, variants and excuses come from its conformance.toml; what is excused is counted and shown with its reason."""
     package(default="")
     (site.folder / "flat_rate" / "conformance.toml").write_text(PRESETS, encoding="utf-8")
@@ -272,7 +279,7 @@ def test_a_process_that_says_nothing_or_takes_for_ever_is_told(monkeypatch):
         process.ask("-c", "import time; time.sleep(60)")
 
 
-def test_components_whose_names_begin_alike_are_judged_apart(monkeypatch):
+def test_components_whose_names_begin_alike_are_judged_apart(monkeypatch, forked):
     """foo beside foo_bar, a-b beside a_b, as pytest itself names their classes."""
     wrong = {"foo": False, "foo_bar": True, "a-b": True, "a_b": False, "c.d": True}
     module = (
