@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from ibllm_cli.main import main
 from ibllm_study.checking import check_arms
-from ibllm_study.plan import make_plan
+from ibllm_study.plan import Plan, make_plan
 from ibllm_study.study_file import read_study
 
+from ibllm.contracts import Report
 from ibllm_core.host.manager import manager
 from ibllm_core.host.spec import KINDS
 from ibllm_core.recipe import load
@@ -46,11 +49,17 @@ def test_the_studies_are_there():
     assert STUDIES == ["attention", "image_decoders", "lambda", "losses", "stages", "text_encoders"]
 
 
+@functools.cache
+def planned(name: str) -> tuple[Plan, Mapping[str, Report]]:
+    """A study with one seed, and what the walk of each arm said."""
+    plan = make_plan(read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1))
+    return plan, check_arms(plan)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_study_can_be_planned(name: str):
-    plan = make_plan(read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1))
-    reports = check_arms(plan)
+    plan, reports = planned(name)
     if plan.study.table.budget is not None:
         flops = [reports[arm.name].training_flops(plan.cell(arm.name, 0).recipe) for arm in plan.arms]
         assert max(flops) / min(flops) < 1.1
@@ -58,8 +67,8 @@ def test_study_can_be_planned(name: str):
 
 @pytest.mark.slow
 def test_the_arms_of_the_study_of_stages_cost_the_same():
-    plan = make_plan(read_study(RECIPES / "ablations" / "stages.toml", seeds=1))
-    flops = {name: report.training_flops(plan.cell(name, 0).recipe) for name, report in check_arms(plan).items()}
+    plan, reports = planned("stages")
+    flops = {name: report.training_flops(plan.cell(name, 0).recipe) for name, report in reports.items()}
     assert {name: round(value / flops["base"], 2) for name, value in flops.items() if name != "no critic, as long"} == {
         name: pytest.approx(1.0, abs=0.02) for name in flops if name != "no critic, as long"
     }
