@@ -67,15 +67,15 @@ MUTATIONS = (
     Mutation(
         "λ on the wrong term",
         "plugins/ibllm_objectives/joint.py",
-        "cycle.value(self.config.text) + self.weight(cycle.step) * cycle.value(self.config.image)",
-        "self.weight(cycle.step) * cycle.value(self.config.text) + cycle.value(self.config.image)",
+        "cycle.value(self.config.text) + cycle.at(self.weight) * cycle.value(self.config.image)",
+        "cycle.at(self.weight) * cycle.value(self.config.text) + cycle.value(self.config.image)",
         ("tests/losses/test_objectives.py",),
     ),
     Mutation(
         "a dropped mask",
         "plugins/ibllm/blocks/attention.py",
-        "mask = mask.unsqueeze(1) if mask.dim() == 3 else mask[:, None, None, :]",
-        "mask = None",
+        "bias = torch.where(mask, 0.0, -torch.inf).to(dtype)",
+        "bias = torch.zeros_like(mask, dtype=dtype)",
         ("tests/conformance/test_text_encoder.py",),
     ),
     Mutation(
@@ -149,10 +149,10 @@ MUTATIONS = (
         ("tests/conformance/test_procedure.py", "tests/procedures"),
     ),
     Mutation(
-        "gradients of ranks that are summed",
-        "ibllm_core/model/shares.py",
-        "            flat /= self.count\n",
-        "",
+        "gradients of ranks that are not averaged",
+        "ibllm_core/model/stage.py",
+        "with engine.micro_batch(last=number == count):",
+        "with engine.micro_batch(last=False):",
         ("tests/training/test_distributed.py",),
     ),
     Mutation(
