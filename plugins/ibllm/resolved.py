@@ -11,6 +11,9 @@ from ibllm_core.host.options import Config
 from ibllm_core.recipe.schema import Component, Recipe
 from ibllm_core.recipe.words import keys, sections
 
+#: Options of [compute] that change how fast a run is, or how much memory it takes, and not what it trains: ibllm 0.1, whose studies go on, had none of them.
+_SAME = frozenset({"workers", "graphs", "shard", "activation_checkpointing"})
+
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
     """Everything a recipe says, defaults and followed widths filled in, as plain nested tables.
@@ -18,6 +21,8 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     Recipes with equal tables train the same model on the same data the same way. None stands for an option that is switched off.
     """
     tables = options(recipe)
+    tables["compute"] = {key: value for key, value in tables["compute"].items() if key not in _SAME}
+    tables["compute"]["compile"] = recipe.compute.compile is True  # auto differs from false in rounding at most
     for name, encoder in ((name, recipe.reads(name)) for name in recipe.parts):
         table = tables["model"][name] if name in tables["model"] else tables["model"]["extra"][name]
         if "width" in table and table["width"] is None:

@@ -39,6 +39,10 @@ def shared(*sets: str, seed: int = 0) -> int:
         ("data.jitter=0.1", 0),
         ("losses.image_nll.weight=2.0", 0),
         ("compute.threads=2", 0),
+        ("compute.compile=true", 0),
+        ("compute.activation_checkpointing=true", 3),
+        ("compute.graphs=false", 3),
+        ("compute.workers=2", 3),
         ("evaluation.beams=2", 0),
     ],
 )
