@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .cycle import Cycle
 from .players import Player
+from .sharding import in_shards
 from .shares import Ranks
 
 
@@ -18,9 +19,10 @@ class _Turn(nn.Module):
 
     def __init__(self, player: Player) -> None:
         super().__init__()
-        self.weights, self.loss = nn.ParameterList(player.parameters.values()), player.loss
+        self.weights, self.loss = nn.ParameterList(p for p in player.parameters.values() if not in_shards(p)), player.loss
         # Reached by no turn, as others are by some: where all were reached, torch would advise against looking which are.
-        self.never = nn.Parameter(self.weights[0].new_zeros(1))
+        if len(self.weights):
+            self.never = nn.Parameter(self.weights[0].new_zeros(1))
 
     def forward(self, cycle: Cycle) -> tuple[Tensor, dict[str, Tensor]]:
         return self.loss(cycle)
@@ -33,8 +35,9 @@ class Engine:
     """
 
     def __init__(self, player: Player, ranks: Ranks) -> None:
-        self._turn: nn.Module = _Turn(player)
-        if ranks.count > 1:
+        turn = _Turn(player)
+        self._turn: nn.Module = turn
+        if ranks.count > 1 and len(turn.weights):  # those of sharded parts are averaged where they are
             # What a turn reaches changes: losses have steps of their own, and the other player's parameters are frozen meanwhile.
             self._turn = DistributedDataParallel(self._turn, find_unused_parameters=True, init_sync=False)
 

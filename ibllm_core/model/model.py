@@ -39,6 +39,8 @@ class Model(nn.Module):
         self.image_shape = image_shape
         self.autocast: torch.dtype | None = None
         self.tf32 = self.compiled = False
+        #: Parts that lie in shards over the processes of a run (`ibllm_core.model.sharding`).
+        self.sharded: list[Any] = []
         #: Where in the recipe torch's global generators were drawn from in training: such numbers depend on how a batch is shared.
         self.unkeyed = set[str]()
         self.beams, self.length_exponent = 1, 0.0
@@ -73,12 +75,19 @@ class Model(nn.Module):
         """No gradients, dropout off; afterwards every module is in the mode it was in."""
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
+        self.reshard()
         try:
             with torch.no_grad(), arithmetic(self.tf32), self.precision():
                 yield
         finally:
             for module, mode in modes:
                 module.training = mode
+            self.reshard()
+
+    def reshard(self) -> None:
+        """Parts that lie in shards, which may change now, are gathered anew when they are used next."""
+        for part in self.sharded:
+            part.reshard()
 
     def generate(self, captions: Sequence[str], *, seed: int = 0, numbers: npt.ArrayLike | None = None, batch: int = 128) -> Pixels:
         """Draws an image for each caption: (b h w c) uint8.

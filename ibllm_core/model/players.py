@@ -20,6 +20,7 @@ from ..recipe.schema import Ramp, Recipe, Stage, Weight, weight_at
 from . import build
 from .cycle import Cycle
 from .model import Model
+from .sharding import sharded_as
 
 MODEL, CRITIC = "model", "critic"
 #: Player, the critic first → the losses that have a side for it.
@@ -195,7 +196,7 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
             continue
         parameter = parameters[int(index)]
         if isinstance(value, Tensor) and value.shape == parameter.shape:
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(sharded_as(value, parameter))
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -262,5 +263,5 @@ class Average:
     def restore(self, state: Mapping[str, Tensor], steps: int = 0) -> None:
         """Takes back what `state` gave; a weight that is missing there is the parameter's, a count that is missing is `steps`."""
         for name, average in self.weights.items():
-            average.copy_(state.get(name, self._parameters[name]))
+            average.copy_(sharded_as(state.get(name, self._parameters[name]), average))
         self.steps = Counter({owner: int(state.get(f"steps.{owner}", steps)) for owner in self._names})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
@@ -21,6 +21,8 @@ from ..interfaces.noise import Rng, drawing_from
 from .cycle import Cycle, ratio
 from .model import Model
 from .watch import Present, Watch
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -68,6 +70,13 @@ class Ranks:
         if self.count == 1:
             return flag
         return bool(self.total(torch.tensor(float(flag), device=device)) > 0)
+
+    def firsts(self, value: T) -> T:
+        """What the first process says."""
+        said = [value]
+        if self.count > 1:
+            dist.broadcast_object_list(said)
+        return said[0]
 
     def same(self, parameters: Iterable[Tensor]) -> None:
         """Every process takes the first one's values."""

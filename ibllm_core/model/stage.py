@@ -22,6 +22,7 @@ from .capture import Captures
 from .engine import Engine
 from .model import Model
 from .players import MODEL, Average, Player, make_players, pack_optimizer, set_trainable, unpack_optimizer
+from .sharding import clip as clip_gradients
 from .shares import Ranks, Shares
 from .watch import Present, Watch
 
@@ -269,6 +270,8 @@ class PlayedIteration(Iteration):
                 for name, value in values.items():
                     totals[name] = totals.get(name, 0) + value / count
         self._shares.end_turn()
+        if player.name == MODEL:  # what the critic saw of the parts, the model goes on with
+            trainer.model.reshard()
         if self._watch is None:
             for name, value in totals.items():
                 trainer.record(f"loss/{name}" if player.name == MODEL else f"loss/{player.name}/{name}", value)
@@ -276,7 +279,7 @@ class PlayedIteration(Iteration):
                 trainer.record(name, value)
             clip = trainer.stage.training.clip
             if clip > 0:
-                norm = torch.nn.utils.clip_grad_norm_(list(player.parameters.values()), clip)
+                norm = clip_gradients(list(player.parameters.values()), clip)
                 trainer.record(f"grad_norm/{player.name}", norm.detach())
 
     def forget(self) -> None:

@@ -250,6 +250,10 @@ class Compute(Config):
         "and 3,000 steps on, where the minute that it takes is earned back",
         choices=(True, False, "auto"),
     )
+    shard: bool = option(
+        False,
+        help="of several processes each keeps a share of parameters, gradients and moments (FSDP); a part is whole while it is used, the critic always",
+    )
     activation_checkpointing: bool = option(
         False,
         help="parts' blocks are computed again in the backward pass instead of kept: less memory, up to a third more time, the same results",

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
+from ..model.sharding import in_shards
+from ..model.shares import Ranks
 from ..runs.directory import replacing, sync
 from ..runs.model_folder import write_weights
 
@@ -38,16 +43,33 @@ class Checkpoint:
     tensors: Tensors
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes a checkpoint beside `folder` and renames it there, so that a folder of this name is always whole."""
-    with replacing(folder) as partial:
-        partial.mkdir(parents=True)
+def save(folder: Path, checkpoint: Checkpoint, ranks: Ranks | None = None) -> Path:
+    """Writes a checkpoint beside `folder` and renames it there, so that a folder of this name is always whole.
+
+    Args:
+        ranks: where it has tensors in shards, of which each process writes its own: all of them call this.
+    """
+    ranks = ranks or Ranks()
+    with replacing(folder) if ranks.first else nullcontext(folder) as made:
+        if ranks.first:
+            made.mkdir(parents=True)
+        partial = ranks.firsts(made)
         for group, tensors in checkpoint.tensors.items():
-            write_weights(partial / f"{group}.safetensors", tensors)
-        (partial / _STATE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
-        hashes = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
-        (partial / _HASHES).write_text(json.dumps(hashes), encoding="utf-8")
-    sync(folder.parent)
+            if any(map(in_shards, tensors.values())):
+                from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+                from torch.distributed.checkpoint.state_dict_saver import save as save_shards
+
+                save_shards(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(partial / group), save_distributed=True))
+            elif ranks.first:
+                write_weights(partial / f"{group}.safetensors", tensors)
+        ranks.wait()
+        if ranks.first:
+            (partial / _STATE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
+            written = sorted(path for path in partial.rglob("*") if path.is_file())
+            hashes = {path.relative_to(partial).as_posix(): _sha256(path) for path in written}
+            (partial / _HASHES).write_text(json.dumps(hashes), encoding="utf-8")
+    if ranks.first:
+        sync(folder.parent)
     return folder
 
 
@@ -55,13 +77,15 @@ def load(folder: Path) -> Checkpoint:
     """The checkpoint of a folder. Raises `UserError`, which says what is wrong with it, where it is damaged."""
     try:
         hashes, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (_HASHES, _STATE))
-        if not isinstance(hashes, dict) or not {_STATE, "weights.safetensors"} <= hashes.keys():
+        groups = {name.partition("/")[0].removesuffix(".safetensors") for name in hashes} if isinstance(hashes, dict) else set()
+        if not {_STATE, "weights"} <= groups:
             raise UserError(f"{_HASHES} does not name the files of a checkpoint")
         if changed := [name for name, digest in hashes.items() if _sha256(folder / name) != digest]:
             raise UserError(f"{', '.join(changed)} is not as it was written")
         if not isinstance(state, dict) or not state.keys() >= _KEYS:
             raise UserError(f"{_STATE} does not hold {', '.join(sorted(_KEYS))}")
-        tensors = {Path(name).stem: load_file(folder / name) for name in hashes if name.endswith(".safetensors")}
+        files = {group: folder / f"{group}.safetensors" for group in sorted(groups - {_STATE})}
+        tensors = {group: load_file(path) if path.is_file() else _gathered(folder / group) for group, path in files.items()}
         # ibllm 0.1 wrote the losses' weights apart.
         tensors["weights"] |= {f"losses.{name}": tensor for name, tensor in tensors.pop("losses", {}).items()}
         return Checkpoint(state, tensors)
@@ -69,6 +93,21 @@ def load(folder: Path) -> Checkpoint:
         raise UserError(f"{Path(error.filename or folder).name}: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise UserError(f"cannot be read: {error}") from error
+
+
+def _gathered(folder: Path) -> dict[str, Tensor]:
+    """The whole tensors of a group that was written in shards."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+
+    known = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    tensors = {name: about for name, about in known.items() if isinstance(about, TensorStorageMetadata)}
+    found = {name: torch.empty(about.size, dtype=about.properties.dtype) for name, about in tensors.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # each process reads for itself
+        load_shards(dict[str, Any](found), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
+    return found
 
 
 def all_in(folder: Path) -> list[Path]:

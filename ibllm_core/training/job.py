@@ -109,6 +109,7 @@ class Job:
             for hook in hooks:
                 hook.model = session.model
             bus.emit(ModelBuilt(session.step))
+            session.shard()
             for number in range(found.state["stage"] if found is not None else 0, len(self.recipe.running())):
                 self._stage(session, number, found)
                 found = None
@@ -214,6 +215,7 @@ class Job:
 
     def _finish(self, session: Session) -> dict[str, float]:
         """Measures the run on every reported split and writes all that it leaves behind; returns the flat table, which the first process has."""
+        session.gather()
         if not session.ranks.first:
             session.ranks.wait()
             return {}

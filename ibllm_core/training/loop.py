@@ -98,7 +98,9 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
 
 def _diverged(session: Session, stage: Stage, trainer: StageTrainer, what: str) -> Diverged:
     step = trainer.step  # the search for the cause goes back to earlier ones
-    session.bus.emit(looked := NotFinite(stage, session, trainer))
+    looked = NotFinite(stage, session, trainer)
+    if not session.model.sharded:  # the first process, which alone looks for the cause, has not all weights then
+        session.bus.emit(looked)
     session.ranks.wait()  # one that fails ends all, and the first process looks for the cause
     found = "; ".join(looked.findings) or "What gave the first one was not looked for"
     hint = "Where every part is sound, a lower learning rate, gradient clipping (training.clip) or fp32 usually helps"

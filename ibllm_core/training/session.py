@@ -16,12 +16,14 @@ from ..host.attribution import explained
 from ..interfaces.image import Discriminator
 from ..interfaces.loss import CriticLoss
 from ..interfaces.noise import SINGLE
+from ..interfaces.optimisation import EvaluationWeights, Procedure
 from ..interfaces.reporting import Metric
 from ..model import build
 from ..model.capture import Captures, CudaGraphs
 from ..model.compute import arrange_passes, prepare
 from ..model.evaluation import Evaluation, evaluate
 from ..model.players import MODEL, Average
+from ..model.sharding import local, shard, sharded_as, whole
 from ..model.stage import StageTrainer
 from ..recipe.checks import unshared
 from ..recipe.schema import Init, Recipe, Stage
@@ -82,7 +84,8 @@ class Session:
         self.modules |= {f"losses.{name}": loss for name, loss in self.losses.items()}
         critics = {owner for owner, module in self.modules.items() if isinstance(module, Discriminator | CriticLoss)}
         averaged = {} if all(stage.training.ema == 0 for stage in recipe.running()) else self.modules
-        self.average = Average({owner: module for owner, module in averaged.items() if owner not in critics})
+        self._averaged = [owner for owner in averaged if owner not in critics]
+        self.average = self._averages()
         self.best: dict[str, Mapping[str, Tensor]] = {}
         self.records: list[dict[str, Any]] = []
         self.notices: list[str] = list(directory.info().get("notices", [])) if resume else []
@@ -94,9 +97,44 @@ class Session:
         self.workers = worker_count(recipe.compute.workers, device)
         self.step, self.strict = 0, True
 
+    def _averages(self) -> Average:
+        return Average({owner: self.modules[owner] for owner in self._averaged})
+
+    def shard(self) -> None:
+        """Spreads the parts over the processes, where the recipe wants it. What is loaded from here on may be whole or in shards."""
+        if not self.recipe.compute.shard:
+            return
+        if self.ranks.count == 1:
+            self.tell("compute.shard: a run of one process shards nothing")
+            return
+        if stay := shard(self.model, self.ranks.count):
+            self.tell(f"compute.shard: these parts stay whole in every process: {', '.join(stay)}")
+        followed, self.average = self.average.state(), self._averages()
+        self.average.restore(followed)
+
+    def gather(self) -> None:
+        """The model is whole in every process again, to be used by one alone; it is trained no more."""
+        if not self.model.sharded:
+            return
+        groups = {group: {name: whole(t) for name, t in tensors.items()} for group, tensors in self.shared().items()}
+        made = build.build_model(self.recipe, self.tokenizers, self.dataset.image_shape).to(self.model.device)
+        self.model.parts, self.model.sharded = made.parts, []
+        self.modules |= {f"parts.{name}": part for name, part in made.parts.items()}
+        self.average = self._averages()
+        self.take(groups)
+
+    def _load(self, owner: str, tensors: Mapping[str, Tensor]) -> None:
+        self.model.reshard()
+        now = self.modules[owner].state_dict()
+        self.modules[owner].load_state_dict({name: sharded_as(t, now.get(name, t)) for name, t in tensors.items()})
+
     def trainer(self, stage: Stage) -> StageTrainer:
         """What trains a stage, at its beginning."""
         trainer = StageTrainer(self.recipe, stage, self.model, self.losses, self.average, self.ranks)
+        own = type(trainer.procedure).iterate is not Procedure.iterate
+        if self.model.sharded and (own or any(isinstance(player.optimizer, EvaluationWeights) for player in trainer.players)):
+            said = "compute.shard is for the procedure alternate and for optimizers without evaluation weights (schedule-free methods)"
+            raise UserError(f"stages.{stage.name}: {said}", stage.place)
         wanted, device = self.recipe.compute.graphs, self.model.device
         if wanted and device.type == "cuda" and self.ranks.count == 1:
             trainer.captures = Captures(trainer, CudaGraphs(), self.tell)
@@ -123,6 +161,7 @@ class Session:
 
     def shared(self) -> dict[str, Mapping[str, Tensor]]:
         """What goes from stage to stage, by group: the state of parts and losses (``weights``), and their average (``average``)."""
+        self.model.reshard()
         weights = {f"{owner}.{name}": t for owner, module in self.modules.items() for name, t in module.state_dict().items()}
         return {"weights": weights, "average": self.average.state()}
 
@@ -135,7 +174,7 @@ class Session:
         used = build.losses_with_terms(self.recipe, tuple(name for stage in running for name in stage.losses))
         try:
             for owner in (*(f"parts.{name}" for name in self.model.parts), *(f"losses.{name}" for name in used)):
-                self.modules[owner].load_state_dict(of(owner, groups["weights"]))
+                self._load(owner, of(owner, groups["weights"]))
             # In ibllm 0.1 the average began anew with every stage, and checkpoints do not say how many steps it has followed.
             self.average.restore(groups.get("average", {}), (state or {}).get("players", {}).get(MODEL, 0))
         except RuntimeError as error:
@@ -173,7 +212,7 @@ class Session:
                     f"{what}: {source.removeprefix('parts.')} is not in {'that run' if owner in self.modules else 'this model'}"
                 )
             try:
-                self.modules[owner].load_state_dict(own)
+                self._load(owner, own)
                 if steps := self.average.restart(owner):
                     self.tell(f"{what}: the average of {part}, over {steps} steps, begins anew at the weights that it is started from")
                 if words := self._other_words(init, part):
@@ -210,7 +249,8 @@ class Session:
     def flaws(self, groups: Mapping[str, Mapping[str, Tensor]]) -> str:
         """Which tensors hold what is no finite number, in words; empty for none. Buffers may be infinite, as a mask is."""
         infinite = {f"{owner}.{name}" for owner, module in self.modules.items() for name, _ in module.named_buffers()}
-        found = [f"{group} {name}" for group, tensors in groups.items() for name in not_finite(tensors, infinite)]
+        mine = {group: {name: local(t) for name, t in tensors.items()} for group, tensors in groups.items()}
+        found = [f"{group} {name}" for group, tensors in mine.items() for name in not_finite(tensors, infinite)]
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         return f"not finite: {found[0]}{more}" if found else ""
 
@@ -227,11 +267,13 @@ class Session:
 
     def save(self, number: int, trainer: StageTrainer | None = None) -> None:
         """Writes a checkpoint to go on from in stage `number`: in its midst where its trainer is given, else at its beginning."""
-        if self.ranks.first:
+        if self.ranks.first or self.model.sharded:
             state = trainer.state()[0] if trainer is not None else {"step": 0}
             state = {"global_step": self.step, "records": self.records, "seconds": self.bus.clock.read(), "stage": number, **state}
             name = f"step-{self.step:07d}" + ("" if trainer is not None else "-end")
-            checkpoints.save(self.directory.checkpoints / name, checkpoints.Checkpoint(state, self.groups(trainer)))
+            saved = checkpoints.Checkpoint(state, self.groups(trainer))
+            checkpoints.save(self.directory.checkpoints / name, saved, self.ranks if self.model.sharded else None)
+        if self.ranks.first:
             checkpoints.prune(self.directory.checkpoints, self.recipe.training.keep)
         self.ranks.wait()
 

@@ -16,11 +16,11 @@ from ibllm_optim.config import AdamConfig, AdamWConfig, ScheduleFreeConfig, SGDC
 
 def fusible(parameters: list[nn.Parameter]) -> bool:
     """Whether torch has a fused step for these parameters."""
-    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") and not hasattr(p, "device_mesh") for p in parameters)
 
 
 def on_cuda(parameters: list[nn.Parameter]) -> bool:
-    return all(p.device.type == "cuda" for p in parameters)
+    return all(p.device.type == "cuda" and not hasattr(p, "device_mesh") for p in parameters)
 
 
 def device_rate(rate: float, parameters: list[nn.Parameter]) -> float | torch.Tensor:

@@ -20,7 +20,7 @@ TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 SETS = (
     "compute.device=cpu", "compute.threads=1", "evaluation.items=2", "training.log_every=2", "training.batch=6",
     "model.text_encoder.dropout=0.0", "model.image_encoder.dropout=0.0",
-    "optimizer={use='sgd', lr=0.01}", "players.critic.optimizer={use='sgd', lr=0.01}",
+    "optimizer={use='sgd', lr=0.01, momentum=0.5}", "players.critic.optimizer={use='sgd', lr=0.01}",
 )  # fmt: skip
 LONG = ("stages.text.steps=100000", "stages.text.validate.every=0")
 SHORT = ("stages.text.steps=6", "stages.image.steps=6", "stages.joint.steps=6", "training.checkpoint_every=2")
@@ -122,10 +122,11 @@ def test_torchrun_starts_a_job_again_from_its_newest_checkpoint(tmp_path: Path) 
     assert err.count(f"{run} exists already") >= 2, "a run of another job is not taken up, however often it is tried"
 
 
-def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard", ["false", "true"])
+def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path, shard: str) -> None:
     run, other = tmp_path / "run", tmp_path / "other"
     assert start(*command(other, *SHORT)).wait(timeout=300) == 0
-    words = command(run, *SHORT)
+    words = command(run, *SHORT, f"compute.shard={shard}")
     for count, stage in (("2", "text"), ("1", "image"), ("3", "joint")):
         launched = start(*words, "--nproc", count)
         if stage != "joint":

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ibllm_core.model.compute import arithmetic
+from ibllm_core.model.sharding import whole
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.training import checkpoints
 from ibllm_core.training.session import Session
 
 TINY = Path(__file__).with_name("tiny.toml")
@@ -22,7 +24,7 @@ SETS = (
     "compute.threads=1",
     "losses.contrast={use='contrastive'}",
     "stages.joint.losses.contrast=0.5",
-    "optimizer={use='sgd', lr=0.01}",
+    "optimizer={use='sgd', lr=0.01, momentum=0.5}",
     "players.critic.optimizer={use='sgd', lr=0.01}",
     "losses.penalty.every=2",
 )
@@ -30,17 +32,19 @@ SETS = (
 CASES: Mapping[str, tuple[tuple[str, ...], int]] = {
     "steps": (("training.batch=5",), 20),
     "micro-batches": (("training.batch=7", "training.accumulate=3"), 2),
+    "shards": (("training.batch=5", "training.accumulate=2", "compute.shard=true"), 3),
     "micro-batches of unequal shares": (("training.batch=9", "training.accumulate=4"), 1),
 }
 
 
 def train(folder: Path, name: str) -> None:
-    """Every stage's first gradients and last weights, in the first process."""
+    """Every stage's first gradients and last weights, and the last checkpoint, in the first process."""
     sets, steps = CASES[name]
     recipe = load(TINY, (*SETS, *sets))
     found: dict[str, Tensor] = {}
     with arithmetic(False):
-        session = Session(recipe, RunDirectory(folder / "run"))
+        session = Session(recipe, RunDirectory(folder / f"{name} run"))
+        session.shard()
         for stage in recipe.running():
             trainer = session.trainer(stage)
             feeder = session.feeder(stage)
@@ -51,10 +55,14 @@ def train(folder: Path, name: str) -> None:
                     gradients = {
                         f"{p}.{n}": w.grad for player in trainer.players for p in [player.name] for n, w in player.parameters.items()
                     }
-                    found |= {f"{stage.name}: the gradient of {n}": g.clone() for n, g in gradients.items() if g is not None}
+                    found |= {f"{stage.name}: the gradient of {n}": whole(g).clone() for n, g in gradients.items() if g is not None}
             feeder.close()
-            found |= {f"{stage.name}: {n}": t.clone() for n, t in session.shared()["weights"].items()}
+            found |= {f"{stage.name}: {n}": whole(t).clone() for n, t in session.shared()["weights"].items()}
             found |= {f"{stage.name}: {n}": torch.tensor(value) for n, value in trainer.read().items()}
+        session.save(len(recipe.running()) - 1, trainer)
+    saved, _ = checkpoints.newest(session.directory.checkpoints)
+    assert saved is not None
+    found |= {f"checkpoint: {group}: {n}": t for group, tensors in saved.tensors.items() for n, t in tensors.items()}
     if session.ranks.first:
         save_file({name: tensor.contiguous() for name, tensor in found.items()}, folder / f"{name}.safetensors")
 
