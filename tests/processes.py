@@ -13,6 +13,7 @@ import functools
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -67,12 +68,19 @@ def executable(python: Path | None = None) -> str:
     return str(made)
 
 
+def free_port() -> int:
+    """A port for processes that meet on this machine (``MASTER_PORT``)."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 @functools.cache
 def _server() -> str:
     """The socket of this process's server, which ends with it: its standard input is closed then."""
     folder = tempfile.mkdtemp(prefix="ibllm-")  # short: a socket's path has up to 107 bytes
-    socket = os.path.join(folder, "s")
-    started = subprocess.Popen([PYTHON, str(SERVER), socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    place = os.path.join(folder, "s")
+    started = subprocess.Popen([PYTHON, str(SERVER), place], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert started.stdin is not None and started.stdout is not None
     assert started.stdout.readline() == b"ready\n", "the server did not start"
 
@@ -82,4 +90,4 @@ def _server() -> str:
         shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)
-    return socket
+    return place

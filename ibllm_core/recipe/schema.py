@@ -234,10 +234,13 @@ class Compute(Config):
         choices=("auto", "fp32", "tf32", "bf16"),
     )
     threads: int = option(0, help="CPU threads; 0 for OMP_NUM_THREADS, or the cores this process may use", ge=0)
-    workers: int | str = option(
-        "auto",
-        help="processes that make batches ahead; 0: a thread; auto: up to 8 on an accelerator, as the cores allow, 0 on a CPU",
-        ge=0,
+    workers: int | str = with_facts(
+        option(
+            "auto",
+            help="processes that make batches ahead; 0: a thread; auto: up to 8 on an accelerator as the cores allow, 0 on a CPU",
+            ge=0,
+        ),
+        unresolved=True,
     )
     graphs: bool | str = option(
         "auto",

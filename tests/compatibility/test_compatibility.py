@@ -118,10 +118,10 @@ def test_a_finished_run_is_evaluated_to_the_same_figures(place: Path, same_bits:
 def test_a_stopped_run_goes_on_to_the_same_end(place: Path, same_bits: bool) -> None:
     """Stopped among the joint stage's steps: parts, averages, both optimizers, schedules and the place in the data are taken up again.
 
-    With dropout as 0.1 drew it: since 0.2 it is keyed by sample, and a run goes on with other draws of the same distribution.
+    With dropout and the order of items as 0.1 drew them: since 0.2 a run goes on with other draws of the same distributions.
     """
     shutil.copytree(place / "stopped", place / "resumed")
-    call = [sys.executable, str(HERE / "earlier_dropout.py"), "run", "resumed", "--resume"]
+    call = [sys.executable, str(HERE / "earlier_draws.py"), "run", "resumed", "--resume"]
     if not opened(command(place, call=call), must=EQUAL):
         return
     run, expected = ibllm.open(place / "resumed"), EXPECTED["stopped"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.training.test_distributed import free_port
+from tests.processes import free_port
 
 from .conftest import SETS, TINY, Environment
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.processes import command
+from tests.processes import command, free_port
 
 from . import ranks
 
@@ -22,9 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes, which joined once, leave of every case."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1]), "WORLD_SIZE": "2"}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     started = [
         subprocess.Popen(
             command(ranks.__file__, folder), env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True

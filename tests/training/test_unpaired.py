@@ -23,10 +23,9 @@ from ibllm_core.model import build
 from ibllm_core.recipe import Recipe, load
 from ibllm_core.training.feeding import Draws, Feeder
 from ibllm_core.training.job import Job
-from tests.processes import ibllm
+from tests.processes import free_port, ibllm
 
 from .conftest import invoke
-from .test_distributed import free_port
 from .test_resume import interrupted, same_weights
 
 pytestmark = pytest.mark.usefixtures("unrehearsed_runs")
