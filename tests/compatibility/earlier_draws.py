@@ -1,4 +1,5 @@
-"""The command line with what 0.1 drew otherwise: dropout from torch's global generator, seeded anew in every step, and the order of items by sorting.
+"""The command line with what 0.1 drew otherwise: dropout from torch's global generator, seeded anew in every step, other noise by a key for
+each step, and the order of items by sorting.
 
 With it a run of 0.1 goes on to the bit.
 """
@@ -46,7 +47,18 @@ class Order:
         return np.array([self._epoch(position // self._size)[position % self._size] for position in positions.tolist()], np.int64)
 
 
+def by_step(shares: Any) -> Any:
+    """A stage's noise keyed by the step's number as a word, not mixed with it."""
+
+    def keyed(trainer: StageTrainer, batches: Any, ranks: Any, key: Any = None, *more: Any, **others: Any) -> Any:
+        key = key or (trainer.recipe.seed.data, "train", trainer.stage.name, trainer.step)
+        return shares(trainer, batches, ranks, key, *more, **others)
+
+    return keyed
+
+
 if __name__ == "__main__":
+    StageTrainer.shares = by_step(StageTrainer.shares)  # type: ignore[method-assign]
     feeding.Order = Order  # type: ignore[assignment,misc]
     StageTrainer._seeded = seeded  # type: ignore[assignment,method-assign]
     Dropout.forward = lambda self, x, start=0: F.dropout(x, self.p, self.training)  # type: ignore[method-assign]
