@@ -97,7 +97,7 @@ def _stage(
     replayed = None if trainer.captures is None else trainer.captures.replayed > 0
     whole = together(stage.name, rows)
     flops = None if item_flops is None else item_flops * stage.training.batch
-    compute = attrs.asdict(session.recipe.compute)
+    compute = attrs.asdict(session.recipe.compute) | {"compile": session.model.compiled}  # what auto has decided
     setting = Setting(
         device.type != "cpu", available_cores(), torch.get_num_threads(), session.workers, precision_of(session.model), compute, replayed
     )
