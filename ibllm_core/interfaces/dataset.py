@@ -39,7 +39,8 @@ class Samples:
 class Dataset(ABC):
     """A source of paired (or unpaired) captions and images with named splits.
 
-    Every item is a pure function of ``(seed, split, index)``; `samples` may be called from any process in any order.
+    Every item is a pure function of ``(seed, split, index)``; `samples` may be called from any process in any order, a
+    forked one too (``compute.workers``): a file is opened where it is read.
     """
 
     #: (c, h, w) of every image.

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from multiprocessing import active_children
 from traceback import format_exc
 from typing import Any
 
@@ -33,9 +32,8 @@ from ..model.compute import available_cores
 _AHEAD = 3
 #: A worker of a forked process shares the data's memory with it. Elsewhere than on Linux libraries do not survive a fork.
 _START = "fork" if sys.platform == "linux" else None
-_GONE = "one of the worker processes that make batches (compute.workers) is gone:"
-_HELPS = """usually the system ended it (-9) for want of memory, which dmesg tells, or shared memory ran out (-7; docker run --shm-size): \
-take fewer workers, or none: with compute.workers = 0 the run's own process makes them"""
+_HELPS = """usually the system ended it for want of memory (dmesg tells), or shared memory ran out (docker run --shm-size): take fewer \
+compute.workers, or none: with compute.workers = 0 the run's own process makes the batches"""
 #: Rounds of the network. From eight on pairs of items are where chance would have them, in the smallest splits too; fewer are not enough there.
 _ROUNDS = 10
 
@@ -89,6 +87,7 @@ class Draws:
         unpaired: ``text`` and ``images`` → further datasets, of which each draw takes as many captions and images, in an order of their own.
         micro: micro-batches that this process's share is cut into.
         rank, ranks: which contiguous share of each draw is this process's.
+        explain: an error as a user should see it.
     """
 
     def __init__(
@@ -102,14 +101,24 @@ class Draws:
         rank: int = 0,
         ranks: int = 1,
         unpaired: Mapping[str, Dataset] | None = None,
+        explain: Callable[[BaseException], BaseException] = lambda error: error,
     ) -> None:
-        self._dataset, self._tokenizers, self._unpaired = dataset, tokenizers, unpaired or {}
+        self._dataset, self._tokenizers, self._unpaired, self._explain = dataset, tokenizers, unpaired or {}, explain
         self._order = Order(dataset.sizes()["train"], key)
         self._orders = {name: Order(other.sizes()["train"], (*key, "unpaired", name)) for name, other in self._unpaired.items()}
         self._batch = batch
         self._shares = np.array_split(np.arange(batch), ranks * micro)[rank * micro : (rank + 1) * micro]
 
-    def __getitem__(self, draw: int) -> list[Batch]:
+    def __getitem__(self, draw: int) -> list[Batch] | UserError:
+        """A draw for who asks in a worker; what making it raises is given back, named as it can be named there alone."""
+        try:
+            return self.make(draw)
+        except (Exception, SystemExit) as error:
+            found = UserError(f"{cause(self._explain(error))} (in the worker process {os.getpid()}; compute.workers = 0 shows where)")
+            found.add_note(format_exc())
+            return found
+
+    def make(self, draw: int) -> list[Batch]:
         """The micro-batches of a draw."""
         return [self._collate(draw, share) for share in self._shares]
 
@@ -126,8 +135,10 @@ class Feeder:
         start: the first draw.
         workers: processes that make draws in turns; 0 for a thread of this one.
         device: where the batches are going: to an accelerator they are copied ahead (`copied`), to a CPU not.
-        explain: an error of a worker as a user should see it.
         tell: says what a user should know.
+
+    Attributes:
+        make: the micro-batches of a draw, made at once.
     """
 
     def __init__(
@@ -136,18 +147,13 @@ class Feeder:
         start: int = 0,
         workers: int = 0,
         device: torch.device | None = None,
-        explain: Callable[[BaseException], BaseException] = lambda error: error,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._draws, self._start, self._workers, self._explain, self._tell = draws, start, workers, explain, tell
+        self._draws, self._start, self._workers, self._tell, self.make = draws, start, workers, tell, draws.make
         streams = device is not None and device.type != "cpu" and hasattr(getattr(torch, device.type, None), "Stream")
         self._device = device if streams else None
         self._thread = ThreadPoolExecutor(1, "ibllm-feeder")
         self._loaded: Any = None
-
-    def make(self, draw: int) -> list[Batch]:
-        """The micro-batches of a draw, made at once."""
-        return self._draws[draw]
 
     def __iter__(self) -> Iterator[list[Batch]]:
         """Draw after draw, without end; raises what the thread raised, and `UserError` for what a worker raised or where one is gone."""
@@ -156,7 +162,7 @@ class Feeder:
 
     def _by_thread(self) -> Iterator[list[Batch]]:
         def make(draw: int) -> list[Batch]:
-            return [batch if self._device is None else batch.pin_memory() for batch in self._draws[draw]]
+            return [batch if self._device is None else batch.pin_memory() for batch in self.make(draw)]
 
         draws = count(self._start)
         coming = deque(self._thread.submit(make, next(draws)) for _ in range(_AHEAD))
@@ -168,24 +174,21 @@ class Feeder:
     def _by_workers(self) -> Iterator[list[Batch]]:
         # Its own generator, so that it draws nothing from torch's.
         how: dict[str, Any] = {"pin_memory": self._device is not None, "multiprocessing_context": _START, "generator": torch.Generator()}
-        caught: Any = _Caught(self._draws, self._explain)
-        loader = DataLoader(caught, None, sampler=count(self._start), num_workers=self._workers, worker_init_fn=_begin, **how)
+        draws: Any = self._draws
+        loader = DataLoader(draws, None, sampler=count(self._start), num_workers=self._workers, worker_init_fn=_begin, **how)
         # Hugging Face's tokenizers, forked after they have used threads, warn unless this is said.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        others = set(active_children())
         try:
             # Begun in another thread than the main one, the loader raises in `next` alone, not wherever the run is when a worker ends.
             self._loaded = self._thread.submit(iter, loader).result()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             self._tell(f"a thread makes the batches, not compute.workers: the data cannot be given to other processes: {error}")
             yield from self._by_thread()
-        workers = [process for process in active_children() if process not in others]
         while True:
             try:
                 made = next(self._loaded)
             except RuntimeError as error:
-                gone = ", ".join(f"{one.pid} (exit code {one.exitcode})" for one in workers if one.exitcode is not None) or str(error)
-                raise UserError(f"{_GONE} {gone}; {_HELPS}") from error
+                raise UserError(f"a worker process that makes batches is gone: {error}; {_HELPS}") from error
             if isinstance(made, UserError):
                 raise made
             yield made
@@ -195,21 +198,6 @@ class Feeder:
         if self._loaded is not None:
             self._loaded._shutdown_workers()  # as at its deletion, which an error that is still looked at puts off
         self._thread.shutdown(cancel_futures=True)
-
-
-class _Caught:
-    """Draws as torch's `DataLoader` asks a worker for them; what making one raises is given back, named as only the worker can name it."""
-
-    def __init__(self, draws: Draws, explain: Callable[[BaseException], BaseException]) -> None:
-        self._draws, self._explain = draws, explain
-
-    def __getitem__(self, draw: int) -> list[Batch] | UserError:
-        try:
-            return self._draws[draw]
-        except (Exception, SystemExit) as error:
-            found = UserError(f"{cause(self._explain(error))} (in the worker process {os.getpid()}; compute.workers = 0 shows where)")
-            found.add_note(format_exc())
-            return found
 
 
 def _begin(worker: int) -> None:

@@ -147,9 +147,9 @@ class Session:
         """A stage's batches from a step on: this process's share, or the shares of all processes (`whole`)."""
         plan, key, (rank, count) = stage.training, (self.recipe.seed.data, stage.name), (self.ranks.rank, self.ranks.count)
         shares = {"micro": plan.accumulate * count} if whole else {"micro": plan.accumulate, "rank": rank, "ranks": count}
-        draws = Draws(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, **shares)
         explain = partial(explained, recipe=self.recipe)
-        return Feeder(draws, start, self.workers, self.model.device, explain, self.tell)
+        draws = Draws(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, explain=explain, **shares)
+        return Feeder(draws, start, self.workers, self.model.device, self.tell)
 
     def measure(
         self, split: str, items: int, metrics: Mapping[str, Metric] | None = None, checkpoint: Callable[[], None] = lambda: None
