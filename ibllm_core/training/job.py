@@ -109,7 +109,6 @@ class Job:
             for hook in hooks:
                 hook.model = session.model
             bus.emit(ModelBuilt(session.step))
-            session.shard()
             for number in range(found.state["stage"] if found is not None else 0, len(self.recipe.running())):
                 self._stage(session, number, found)
                 found = None

@@ -16,14 +16,13 @@ from ..host.attribution import explained
 from ..interfaces.image import Discriminator
 from ..interfaces.loss import CriticLoss
 from ..interfaces.noise import SINGLE
-from ..interfaces.optimisation import EvaluationWeights, Procedure
 from ..interfaces.reporting import Metric
 from ..model import build
 from ..model.capture import Captures, CudaGraphs
 from ..model.compute import arrange_passes, prepare
 from ..model.evaluation import Evaluation, evaluate
 from ..model.players import MODEL, Average
-from ..model.sharding import local, shard, sharded_as, whole
+from ..model.sharding import local, sharded_as
 from ..model.stage import StageTrainer
 from ..recipe.checks import unshared
 from ..recipe.schema import Init, Recipe, Stage
@@ -53,6 +52,7 @@ class Session:
         workers: processes that make batches.
         step: iterations done over all stages.
         strict: a figure that is no finite number ends the run; in a rehearsal it is warned of.
+        gather: makes a model that lies in shards whole again, before one process alone uses it.
 
     Raises:
         UserError: something cannot be built.
@@ -85,7 +85,7 @@ class Session:
         critics = {owner for owner, module in self.modules.items() if isinstance(module, Discriminator | CriticLoss)}
         averaged = {} if all(stage.training.ema == 0 for stage in recipe.running()) else self.modules
         self._averaged = [owner for owner in averaged if owner not in critics]
-        self.average = self._averages()
+        self.average = self.averages()
         self.best: dict[str, Mapping[str, Tensor]] = {}
         self.records: list[dict[str, Any]] = []
         self.notices: list[str] = list(directory.info().get("notices", [])) if resume else []
@@ -96,32 +96,11 @@ class Session:
             self.tell(f"the device {device} has no float64: noise is made of 24 bits and is not that of other devices to the last digit")
         self.workers = worker_count(recipe.compute.workers, device)
         self.step, self.strict = 0, True
+        self.gather: Callable[[], None] = lambda: None
 
-    def _averages(self) -> Average:
+    def averages(self) -> Average:
+        """New averages of the present weights."""
         return Average({owner: self.modules[owner] for owner in self._averaged})
-
-    def shard(self) -> None:
-        """Spreads the parts over the processes, where the recipe wants it. What is loaded from here on may be whole or in shards."""
-        if not self.recipe.compute.shard:
-            return
-        if self.ranks.count == 1:
-            self.tell("compute.shard: a run of one process shards nothing")
-            return
-        if stay := shard(self.model, self.ranks.count):
-            self.tell(f"compute.shard: these parts stay whole in every process: {', '.join(stay)}")
-        followed, self.average = self.average.state(), self._averages()
-        self.average.restore(followed)
-
-    def gather(self) -> None:
-        """The model is whole in every process again, to be used by one alone; it is trained no more."""
-        if not self.model.sharded:
-            return
-        groups = {group: {name: whole(t) for name, t in tensors.items()} for group, tensors in self.shared().items()}
-        made = build.build_model(self.recipe, self.tokenizers, self.dataset.image_shape).to(self.model.device)
-        self.model.parts, self.model.sharded = made.parts, []
-        self.modules |= {f"parts.{name}": part for name, part in made.parts.items()}
-        self.average = self._averages()
-        self.take(groups)
 
     def _load(self, owner: str, tensors: Mapping[str, Tensor]) -> None:
         self.model.reshard()
@@ -131,10 +110,6 @@ class Session:
     def trainer(self, stage: Stage) -> StageTrainer:
         """What trains a stage, at its beginning."""
         trainer = StageTrainer(self.recipe, stage, self.model, self.losses, self.average, self.ranks)
-        own = type(trainer.procedure).iterate is not Procedure.iterate
-        if self.model.sharded and (own or any(isinstance(player.optimizer, EvaluationWeights) for player in trainer.players)):
-            said = "compute.shard is for the procedure alternate and for optimizers without evaluation weights (schedule-free methods)"
-            raise UserError(f"stages.{stage.name}: {said}", stage.place)
         wanted, device = self.recipe.compute.graphs, self.model.device
         if wanted and device.type == "cuda" and self.ranks.count == 1:
             trainer.captures = Captures(trainer, CudaGraphs(), self.tell)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ibllm.sharding import begin
 from ibllm_core.model.compute import arithmetic
 from ibllm_core.model.sharding import whole
 from ibllm_core.recipe import load
@@ -44,7 +45,8 @@ def train(folder: Path, name: str) -> None:
     found: dict[str, Tensor] = {}
     with arithmetic(False):
         session = Session(recipe, RunDirectory(folder / f"{name} run"))
-        session.shard()
+        if recipe.compute.shard and session.ranks.count > 1:
+            begin(session)
         for stage in recipe.running():
             trainer = session.trainer(stage)
             feeder = session.feeder(stage)

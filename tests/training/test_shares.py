@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
 
+from ibllm.sharding import Sharding
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.model.shares import Ranks
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training import session as sessions
+from ibllm_core.training.events import Prepared
 from ibllm_core.training.loop import _held_out_loss, train_stage
 from ibllm_core.training.session import Session
 
@@ -90,3 +93,21 @@ def test_parts_that_keep_statistics_of_what_they_see_at_once_are_told(tiny, tmp_
     told = [str(one.message) for one in caught if issubclass(one.category, Notice)]
     assert len(told) == accumulate - 1
     assert all("image_tokenizer" in text and "codes" in text and "training.accumulate" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("count", "sets", "refused", "told"),
+    [
+        (1, (), 0, ["compute.shard: a run of one process shards nothing"]),
+        (2, (), 0, []),
+        (2, ("procedure={use='lookahead'}",), 3, []),
+        (2, ("optimizer={use='schedule_free'}",), 3, []),
+    ],
+)
+def test_what_cannot_be_trained_in_shards_is_refused(tiny, count: int, sets: tuple[str, ...], refused: int, told: list[str]) -> None:  # type: ignore[no-untyped-def]
+    said: list[str] = []
+    session = SimpleNamespace(recipe=tiny("compute.shard=true", *sets), ranks=Ranks(0, count), tell=said.append)
+    Sharding().on_prepared(event := Prepared(session))  # type: ignore[arg-type]
+    assert len(event.against) == refused
+    assert all(isinstance(error, UserError) and "compute.shard is for the procedure alternate" in str(error) for error in event.against)
+    assert said == told
