@@ -270,7 +270,7 @@ class Race:
     def noise(self, step: int, batch: Batch) -> Tensor:
         """What the training code draws in this step."""
         decoder = self.session.model.parts["image_decoder"]
-        return decoder.noise(Rng((self.recipe.seed.data, "train", "gan", step, "draw"), batch.numbers))  # type: ignore[operator]
+        return decoder.noise(Rng((self.recipe.seed.data, "train", "gan", "draw"), batch.numbers, "cpu", step))  # type: ignore[operator]
 
     def ours(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         self.trainer.iterate([batch])
