@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import torch
@@ -18,7 +18,6 @@ from ..interfaces.optimisation import EvaluationWeights, Iteration
 from ..interfaces.randomness import derive_key
 from ..recipe.schema import Recipe, Stage, Validation
 from . import build
-from .capture import Captures
 from .engine import Engine
 from .model import Model
 from .players import MODEL, Average, Player, make_players, pack_optimizer, set_trainable, unpack_optimizer
@@ -41,7 +40,7 @@ class StageTrainer:
 
     Attributes:
         statistics: numbers that trained parts keep of the batches that they see; None before the first iteration.
-        captures: what captures its iterations and replays them; None where all are eager.
+        replays: what captures its iterations and replays them; None where all are eager.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class StageTrainer:
         used = build.losses_with_terms(recipe, tuple(stage.losses))
         self._trained = [*(f"parts.{part}" for part in stage.train), *(f"losses.{loss}" for loss in used)]
         self.statistics: list[str] | None = None
-        self.captures: Captures | None = None
+        self.replays: Replays | None = None
         self._engines: dict[str, Engine] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -74,10 +73,10 @@ class StageTrainer:
         rate = self._schedule.factor(self.step, self.stage.steps) * self.validation.lr_factor
         before = self.played().get(MODEL, 0)
         known = {} if self.statistics is not None else self._versions()
-        if self.captures is None:
+        if self.replays is None:
             self.play(batches, rate)
         else:
-            self.captures.play(batches, rate)
+            self.replays.play(batches, rate)
         if self.statistics is None:
             self.statistics = [name for name, version in self._versions().items() if version != known[name]]
         if self.played().get(MODEL, 0) > before:
@@ -225,6 +224,18 @@ class StageTrainer:
             unpack_optimizer(player.optimizer, tensors.get(f"optimizer-{player.name}", {}), values["optimizers"][player.name])
         self.procedure.restore(tensors.get("procedure", {}))
         self.apply_balance()
+
+
+class Replays(Protocol):
+    """Plays iterations once more that it has seen, `replayed` so far."""
+
+    replayed: int
+
+    def play(self, batches: Sequence[Batch], rate: float) -> None:
+        """The trainer's present iteration on micro-batches on the device, with a factor on the learning rates."""
+
+    def described(self) -> dict[str, int]:
+        """For the stage's record."""
 
 
 class PlayedIteration(Iteration):

@@ -1,7 +1,7 @@
 """What happens in a run, and the bus that takes it to whoever listens. Torch-free.
 
 The display, trackers, metrics.jsonl, plugins' lifecycle hooks and the report are listeners; training knows none of them. A listener looks on: events
-hold no model (but `Prepared` and `NotFinite`), their figures are read-only, and one that raises is named, left out, and changes nothing.
+hold no model (but `Prepared`, `TrainerBuilt` and `NotFinite`), their figures are read-only, and one that raises is named, left out, and changes nothing.
 """
 
 from __future__ import annotations
@@ -77,6 +77,14 @@ class ModelBuilt:
     """All parts are built and the run directory is there; `total` iterations are done, more than 0 after a restart."""
 
     total: int
+
+
+@attrs.frozen
+class TrainerBuilt:
+    """What trains the next stage is built and its state taken back. A listener may say how its iterations are played (`replays`), not what they do."""
+
+    session: Session
+    trainer: StageTrainer
 
 
 @attrs.frozen
@@ -192,8 +200,8 @@ class RunClosed:
 EVENTS: Mapping[str, type] = {
     "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower(): event
     for event in (
-        RunStarted, Prepared, Rehearsed, ModelBuilt, StageStarted, Stepped, Logged, Validated, Measuring, NotFinite, StageEnded, Sampled, RunEnded,
-        Failed, RunClosed,
+        RunStarted, Prepared, Rehearsed, ModelBuilt, TrainerBuilt, StageStarted, Stepped, Logged, Validated, Measuring, NotFinite, StageEnded,
+        Sampled, RunEnded, Failed, RunClosed,
     )
 }  # fmt: skip
 

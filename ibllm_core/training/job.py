@@ -26,7 +26,20 @@ from ..runs.provenance import changes, goes_on, meanings, provenance
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, launchers, leave, started_again, who_is_gone
-from .events import Bus, Failed, Listener, Logged, ModelBuilt, Prepared, RunClosed, RunEnded, RunStarted, StageEnded, StageStarted
+from .events import (
+    Bus,
+    Failed,
+    Listener,
+    Logged,
+    ModelBuilt,
+    Prepared,
+    RunClosed,
+    RunEnded,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    TrainerBuilt,
+)
 from .loop import Interrupted, train_stage
 from .measuring import measure, measure_stage
 from .session import Session
@@ -194,6 +207,7 @@ class Job:
         trainer = session.trainer(stage)
         if found is not None and begun:
             trainer.restore(found.state, found.tensors)
+        session.bus.emit(TrainerBuilt(session, trainer))
         session.bus.emit(StageStarted(stage, number + 1, len(stages), trainer.step))
         note = train_stage(session, stage, number, trainer)
         trainer.use_evaluation_weights()
@@ -205,7 +219,7 @@ class Job:
         figures = measure_stage(session, stage, trainer.step) if number < len(stages) - 1 else {}
         seconds = session.bus.clock.read()[stage.name]
         record = {"name": stage.name, "steps": stage.steps, "done": trainer.step, "seconds": seconds, "best_step": best_step}
-        record |= trainer.captures.described() if trainer.captures is not None else {}
+        record |= trainer.replays.described() if trainer.replays is not None else {}
         session.records.append({**record, "figures": figures, "note": note, "peak_bytes": peak_memory(session.model.device)[0]})
         session.save(number + 1)
         if session.ranks.first:

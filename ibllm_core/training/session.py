@@ -18,7 +18,6 @@ from ..interfaces.loss import CriticLoss
 from ..interfaces.noise import SINGLE
 from ..interfaces.reporting import Metric
 from ..model import build
-from ..model.capture import Captures, CudaGraphs
 from ..model.compute import arrange_passes, prepare
 from ..model.evaluation import Evaluation, evaluate
 from ..model.players import MODEL, Average
@@ -109,14 +108,7 @@ class Session:
 
     def trainer(self, stage: Stage) -> StageTrainer:
         """What trains a stage, at its beginning."""
-        trainer = StageTrainer(self.recipe, stage, self.model, self.losses, self.average, self.ranks)
-        wanted, device = self.recipe.compute.graphs, self.model.device
-        if wanted and device.type == "cuda" and self.ranks.count == 1:
-            trainer.captures = Captures(trainer, CudaGraphs(), self.tell)
-        elif wanted is True or (wanted and device.type == "cuda"):
-            why = f"device {device} has no CUDA graphs" if device.type != "cuda" else "a run of several processes is not captured"
-            self.tell(f"compute.graphs: {why}; iterations are eager")
-        return trainer
+        return StageTrainer(self.recipe, stage, self.model, self.losses, self.average, self.ranks)
 
     def feeder(self, stage: Stage, start: int = 0, whole: bool = False) -> Feeder:
         """A stage's batches from a step on: this process's share, or the shares of all processes (`whole`)."""

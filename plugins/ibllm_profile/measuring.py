@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import torch
 
+from ibllm.capture import arrange
 from ibllm.contracts import check
 from ibllm.iterations import IterationKind, kinds_of
 from ibllm_core.errors import UserError
@@ -90,11 +91,12 @@ def _stage(
     session: Session, stage: Stage, steps: int, folder: Path, item_flops: int | None, most: tuple[float, str] | None
 ) -> tuple[StageFigures, list[dict[str, Any]]]:
     device, trainer = session.model.device, session.trainer(stage)
+    arrange(session, trainer)
     if reset := getattr(module_of(device), "reset_peak_memory_stats", None):
         reset(device)
     with closing(session.feeder(stage)) as feeder:
         rows, traces = look(trainer, iter(feeder), steps, folder)
-    replayed = None if trainer.captures is None else trainer.captures.replayed > 0
+    replayed = None if trainer.replays is None else trainer.replays.replayed > 0
     whole = together(stage.name, rows)
     flops = None if item_flops is None else item_flops * stage.training.batch
     compute = attrs.asdict(session.recipe.compute) | {"compile": session.model.compiled}  # what auto has decided
@@ -172,7 +174,7 @@ class _Looker:
         return waited
 
     def _warm_up(self, kind: IterationKind) -> None:
-        captures = self._trainer.captures
+        captures = self._trainer.replays
         replayed, further, again = 0, 0, CAPTURING if captures is not None else 0
         for number in range(WARM_UP["cpu" if self._device.type == "cpu" else "device"] + again):
             before = 0 if captures is None else captures.replayed

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ibllm_core.model.capture import Captures, CudaGraphs
+from ibllm.capture import Captures, CudaGraphs
 from ibllm_core.model.stage import StageTrainer
 from ibllm_testing.waiting import READS, Waited
 
@@ -35,7 +35,7 @@ def captured(trainer: StageTrainer, tell: Callable[[str], None]) -> Captures:
 
 
 class Operations:
-    """A recorder (`ibllm_core.model.capture.Recorder`) for the CPU. Unlike a card's, it computes what it records, and puts back what was changed.
+    """A recorder (`ibllm.capture.Recorder`) for the CPU. Unlike a card's, it computes what it records, and puts back what was changed.
 
     Attributes:
         state: gives all tensors that an iteration changes in place.

@@ -39,6 +39,7 @@ from ibllm_profile.measuring import look
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ibllm.capture import arrange
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.model import build
@@ -113,9 +114,10 @@ def ready(session: Session, stage: str, count: int) -> list[list[Batch]]:
 def stage_figures(plan: Plan, session: Session, stage: str, fed: bool = True) -> Results:
     """Step time with the data ready and what the card does of it; then, where it is `fed`, the part of the time in which data are waited for."""
     trainer = session.trainer(session.recipe.stages[stage])
+    arrange(session, trainer)
     with tempfile.TemporaryDirectory() as folder:
         rows, _ = look(trainer, itertools.cycle(ready(session, stage, plan.of(1, 8))), plan.steps, Path(folder))
-    row, captures = together(stage, rows), trainer.captures
+    row, captures = together(stage, rows), trainer.replays
     found: Results = {"step_ms": 1000 * row.step, "kernels": row.kernels, "captures": None if captures is None else captures.described()}
     if row.device_busy is not None:
         found |= {"busy": row.device_busy, "work_ms": 1000 * row.step * row.device_busy, "synchronisations": row.synchronisations}
@@ -519,11 +521,12 @@ def _twenty(plan: Plan, recipe: str, graphs: str) -> dict[str, tuple[dict[str, T
         for stage in session.recipe.running():
             session.take(first)
             trainer = session.trainer(stage)
+            arrange(session, trainer)
             for micro in itertools.islice(itertools.cycle(ready(session, stage.name, 2)), 20):
                 trainer.iterate(micro)
             trainer.read()
             weights = {name: t.detach().cpu().clone() for name, t in session.shared()["weights"].items()}
-            found[stage.name] = weights, trainer.captures.replayed if trainer.captures is not None else 0
+            found[stage.name] = weights, trainer.replays.replayed if trainer.replays is not None else 0
     return found
 
 

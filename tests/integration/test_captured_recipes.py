@@ -27,7 +27,7 @@ def play(name: str, path: Path, device: torch.device, captured: bool) -> tuple[l
         trainer = session.trainer(stage)
         if device.type != "cuda":
             recording.rates_on_the_device(trainer)
-        trainer.captures = captures = recording.captured(trainer, session.tell) if captured else None
+        trainer.replays = captures = recording.captured(trainer, session.tell) if captured else None
         feeder = session.feeder(stage)
         for _ in range(20):
             trainer.iterate([batch.padded(session.model.tokenizers, 32) for batch in feeder.make(trainer.step)])

@@ -13,9 +13,9 @@ import torch
 from ibllm_testing import recording
 from torch import Tensor
 
+from ibllm import capture
 from ibllm_core.errors import Notice
 from ibllm_core.interfaces.optimisation import Iteration, Procedure
-from ibllm_core.model import capture
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import Recipe
 from ibllm_core.runs.directory import RunDirectory
@@ -39,7 +39,7 @@ def play(
     change(trainer)
     if session.model.device.type != "cuda":
         recording.rates_on_the_device(trainer)
-    trainer.captures = recording.captured(trainer, session.tell) if captured else None
+    trainer.replays = recording.captured(trainer, session.tell) if captured else None
     feeder = session.feeder(trainer.stage)
     try:
         for _ in range(steps):
@@ -55,7 +55,7 @@ def told(tiny: Any, path: Path, stage: str, *sets: str, change: Callable[[StageT
     """The one notice of a stage that is not captured, and whose steps are eager."""
     with pytest.warns(Notice):
         _, _, trainer, session = play(tiny(*sets), path / "captured", stage, True, change, steps=3)
-    assert trainer.captures.described() == {"captured": 0, "replayed": 0}
+    assert trainer.replays.described() == {"captured": 0, "replayed": 0}
     (notice,) = session.notices
     assert "stage" in notice and "runs eager: " in notice
     return notice.partition("runs eager: ")[2]
@@ -84,7 +84,7 @@ def test_replayed_iterations_are_those_that_are_eager(tiny, tmp_path: Path, stag
     eager, figures, _, _ = play(recipe, tmp_path / "eager", stage, False)
     found, seen, trainer, session = play(recipe, tmp_path / "captured", stage, True)
     assert not session.notices
-    assert trainer.captures.described()["replayed"] >= 2
+    assert trainer.replays.described()["replayed"] >= 2
     assert seen == pytest.approx(figures, rel=1e-6)
     assert alike(found, eager)
 
@@ -117,7 +117,7 @@ def test_a_loss_that_asks_for_the_step_is_told_what_to_ask_for(tiny, tmp_path: P
     recipe, ramp = tiny(), multiplied(lambda trainer, cycle: cycle.at(lambda step: 1.0 + step))
     eager, _, _, _ = play(recipe, tmp_path / "at-eager", "text", False, ramp)
     found, _, trainer, _ = play(recipe, tmp_path / "at", "text", True, ramp)
-    assert alike(found, eager) and trainer.captures.described()["replayed"] > 0
+    assert alike(found, eager) and trainer.replays.described()["replayed"] > 0
 
 
 def test_a_loss_that_reads_a_number_from_the_device_runs_eager(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

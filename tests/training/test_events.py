@@ -45,8 +45,8 @@ def test_a_run_says_what_happens_in_order(tmp_path: Path) -> None:
     run = ibllm.recipe(TINY, set=SHORT).run(tmp_path / "run", listeners=[listener])
     assert [type(event).__name__ for event in listener.heard] == [
         "RunStarted", "Prepared", "Measuring", "Rehearsed", "ModelBuilt",
-        "StageStarted", "Stepped", "Stepped", "Logged", "Logged", "Validated", "Measuring", "Logged", "StageEnded",
-        "StageStarted", "Stepped", "Logged", "Logged", "Validated", "StageEnded",
+        "TrainerBuilt", "StageStarted", "Stepped", "Stepped", "Logged", "Logged", "Validated", "Measuring", "Logged", "StageEnded",
+        "TrainerBuilt", "StageStarted", "Stepped", "Logged", "Logged", "Validated", "StageEnded",
         "Measuring", "Sampled", "Measuring", "Sampled", "Logged", "RunEnded", "RunClosed",
     ]  # fmt: skip
     rows = [event for event in listener.heard if isinstance(event, Logged)]

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..interfaces.batch import Batch
-from ..interfaces.noise import on_device
-from .watch import Present
+from ibllm_core.interfaces.batch import Batch
+from ibllm_core.interfaces.noise import on_device
+from ibllm_core.model.watch import Present
+from ibllm_core.training.events import Listener, TrainerBuilt
 
 if TYPE_CHECKING:
-    from .stage import StageTrainer
+    from ibllm_core.model.stage import StageTrainer
+    from ibllm_core.training.session import Session
 
 #: Eager iterations of a kind before it is captured: libraries choose their kernels, optimizers make their moments.
 _EAGER = 3
@@ -28,6 +30,23 @@ _EAGER = 3
 _MOST = 24
 #: What may differ between an iteration and its replay beside what differs between two eager ones: the part of the change that it makes.
 _ROUNDING = 1e-6
+
+
+class Capture(Listener):
+    """Has a run's iterations captured, as its recipe asks."""
+
+    def on_trainer_built(self, event: TrainerBuilt) -> None:
+        arrange(event.session, event.trainer)
+
+
+def arrange(session: Session, trainer: StageTrainer) -> None:
+    """A stage's iterations are captured, as the recipe asks; where they cannot be, that is told."""
+    wanted, device = session.recipe.compute.graphs, session.model.device
+    if wanted and device.type == "cuda" and session.ranks.count == 1:
+        trainer.replays = Captures(trainer, CudaGraphs(), session.tell)
+    elif wanted is True or (wanted and device.type == "cuda"):
+        why = f"device {device} has no CUDA graphs" if device.type != "cuda" else "a run of several processes is not captured"
+        session.tell(f"compute.graphs: {why}; iterations are eager")
 
 
 class NotCaptured(Exception):
