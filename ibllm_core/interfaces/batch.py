@@ -50,12 +50,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, pixels as images; not waited for."""
-
-        def moved(values: Tensor) -> Tensor:
-            there = on_device(values, device)
-            return to_images(there) if there.dtype == torch.uint8 else there
-
-        return self.mapped(moved)
+        there = self.mapped(lambda values: on_device(values, device))
+        return there.mapped(lambda values: to_images(values) if values.dtype == torch.uint8 else values)
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, from where it is copied to an accelerator beside other work; torch's `DataLoader` asks for it."""
