@@ -87,6 +87,7 @@ class Draws:
         unpaired: ``text`` and ``images`` → further datasets, of which each draw takes as many captions and images, in an order of their own.
         micro: micro-batches that this process's share is cut into.
         rank, ranks: which contiguous share of each draw is this process's.
+        padded: captions are padded here (`Batch.padded`), which costs a training on CUDA nothing.
         explain: an error as a user should see it.
     """
 
@@ -101,12 +102,13 @@ class Draws:
         rank: int = 0,
         ranks: int = 1,
         unpaired: Mapping[str, Dataset] | None = None,
+        padded: bool = False,
         explain: Callable[[BaseException], BaseException] = lambda error: error,
     ) -> None:
         self._dataset, self._tokenizers, self._unpaired, self._explain = dataset, tokenizers, unpaired or {}, explain
         self._order = Order(dataset.sizes()["train"], key)
         self._orders = {name: Order(other.sizes()["train"], (*key, "unpaired", name)) for name, other in self._unpaired.items()}
-        self._batch = batch
+        self._batch, self._padded = batch, padded
         self._shares = np.array_split(np.arange(batch), ranks * micro)[rank * micro : (rank + 1) * micro]
 
     def __getitem__(self, draw: int) -> list[Batch] | UserError:
@@ -125,7 +127,8 @@ class Draws:
     def _collate(self, draw: int, share: npt.NDArray[np.int64]) -> Batch:
         positions = draw * self._batch + share
         found = {name: take(other, "train", self._orders[name](positions), f"unpaired.{name}") for name, other in self._unpaired.items()}
-        return collate(take(self._dataset, "train", self._order(positions)), self._tokenizers, share, found)
+        made = collate(take(self._dataset, "train", self._order(positions)), self._tokenizers, share, found)
+        return made.padded(self._tokenizers) if self._padded else made
 
 
 class Feeder:

@@ -113,9 +113,9 @@ class Session:
     def feeder(self, stage: Stage, start: int = 0, whole: bool = False) -> Feeder:
         """A stage's batches from a step on: this process's share, or the shares of all processes (`whole`)."""
         plan, key, (rank, count) = stage.training, (self.recipe.seed.data, stage.name), (self.ranks.rank, self.ranks.count)
-        shares = {"micro": plan.accumulate * count} if whole else {"micro": plan.accumulate, "rank": rank, "ranks": count}
-        explain = partial(explained, recipe=self.recipe)
-        draws = Draws(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, unpaired=self.unpaired, explain=explain, **shares)
+        how: dict[str, Any] = {"micro": plan.accumulate * count} if whole else {"micro": plan.accumulate, "rank": rank, "ranks": count}
+        how |= {"unpaired": self.unpaired, "explain": partial(explained, recipe=self.recipe), "padded": self.model.device.type == "cuda"}
+        draws = Draws(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, **how)
         return Feeder(draws, start, self.workers, self.model.device, self.tell)
 
     def measure(

@@ -25,6 +25,7 @@ from torch.utils.data import get_worker_info
 from ibllm_core.host.attribution import explained
 from ibllm_core.interfaces.batch import Batch, to_images
 from ibllm_core.interfaces.latent import Tokens
+from ibllm_core.model import build
 from ibllm_core.training import feeding
 from ibllm_core.training.feeding import Draws, Feeder, copied, worker_count
 from ibllm_core.training.job import Job
@@ -127,6 +128,16 @@ def test_data_that_no_other_process_can_get_are_made_by_a_thread(monkeypatch: py
 def test_what_workers_are_given_can_be_pickled(tiny: Any) -> None:
     """Where processes are not forked."""
     assert pickle.loads(pickle.dumps(partial(explained, recipe=tiny())))
+
+
+def test_captions_are_padded_where_batches_are_made(tiny: Any) -> None:
+    recipe = tiny()
+    data = build.build_dataset(recipe)
+    tokenizers = {"text_encoder": build.build_tokenizers(recipe, [data])["text"]}
+    made, as_it_is = (Draws(data, tokenizers, batch=4, key=(0, "s"), padded=padded).make(0)[0] for padded in (True, False))
+    assert made.x is not None and as_it_is.x is not None and made.x.ids.shape[1] % 8 == 0
+    again = as_it_is.padded(tokenizers).x
+    assert again is not None and torch.equal(again.ids, made.x.ids) and torch.equal(again.mask, made.x.mask)
 
 
 def test_auto_takes_the_cores_that_a_process_has_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
