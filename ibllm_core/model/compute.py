@@ -7,30 +7,21 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from functools import partial, wraps
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from ..errors import Notice, UserError
-from ..interfaces.image import Discriminator, DrawingDecoder
-from ..interfaces.noise import leave_uncompiled, repeated
-from ..interfaces.text import TextDecoder
 from ..recipe.schema import Compute
 
 if TYPE_CHECKING:
     from .model import Model
-
-#: ``compile = "auto"`` compiles models of so many parameters, on CUDA, for so many steps: at 130 million a step took 75 ms in place of 97 (an H100,
-#: bf16, attention with a mask), so that the minute that compiling takes is earned back in 2,700 steps.
-LARGE, LONG = 20_000_000, 3_000
 
 
 def devices() -> tuple[str, ...]:
@@ -161,87 +152,6 @@ def _set_threads(wanted: int) -> None:
         warnings.warn(Notice(f"compute.threads = {wanted} is used, not OMP_NUM_THREADS={said}"), stacklevel=2)
     if wanted or not valid:
         torch.set_num_threads(wanted or available_cores())
-
-
-def arrange_passes(
-    model: Model, compute: Compute, steps: int, tell: Callable[[str], None], timed: Callable[[str], AbstractContextManager[None]]
-) -> None:
-    """Compiles the passes that training spends its time in, and has blocks of parts recomputed in backward passes, as the recipe asks.
-
-    The critic stays as it is: a compiled pass has no second derivative, and penalties would recompute it twice.
-
-    Args:
-        steps: that the run has.
-        tell: what a user should know.
-        timed: counts time for a name; for ``compiling`` while something is compiled.
-    """
-    parts = {name: part for name, part in model.parts.items() if not isinstance(part, Discriminator)}
-    size = sum(p.numel() for part in parts.values() for p in part.parameters())
-    pays = model.device.type == "cuda" and size >= LARGE and steps >= LONG
-    model.compiled = pays if compute.compile == "auto" else bool(compute.compile)
-    if model.compiled:
-        from torch._dynamo import callback
-
-        leave_uncompiled()
-        waiting = ExitStack()
-        callback.on_compile_start(lambda *_: waiting.enter_context(timed("compiling")))
-        callback.on_compile_end(lambda *_: waiting.close())
-        tell(f"parts are compiled when they are first used, which takes a minute or so (compute.compile = {str(compute.compile).lower()})")
-    blocks = {name: list(_blocks(part)) if compute.activation_checkpointing else [] for name, part in parts.items()}
-    for name, part in parts.items():
-        # Where blocks are recomputed they are what is compiled: within a compiled pass the compiler decides what is kept.
-        owners = [(block, "forward") for block in blocks[name]] or [(part, pass_of(part))]
-        for owner, method in owners if model.compiled else ():
-            setattr(owner, method, _compiled(name, getattr(owner, method), tell))
-        for block in blocks[name]:
-            block.forward = _recomputed(block.forward)
-    if compute.activation_checkpointing and (whole := [name for name in parts if not blocks[name]]):
-        tell(
-            f"compute.activation_checkpointing: {', '.join(whole)} names no blocks to recompute (`checkpointed`) and keeps its activations"
-        )
-
-
-def pass_of(part: nn.Module) -> str:
-    """The method in which a part spends the time of training."""
-    return "draw" if isinstance(part, DrawingDecoder) else "logits" if isinstance(part, TextDecoder) else "forward"
-
-
-def _blocks(part: nn.Module) -> Iterator[nn.Module]:
-    """The submodules that a part names in `checkpointed`; of a list or a sequence those in it that are more than a layer."""
-    for found in map(part.get_submodule, getattr(part, "checkpointed", ())):
-        yield from (child for child in found if any(child.children())) if isinstance(found, nn.ModuleList | nn.Sequential) else (found,)
-
-
-def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """The pass, whose activations are computed again when its backward pass needs them (Chen et al. 2016), from the same random numbers."""
-
-    @wraps(forward)
-    def passed(*given: Any, **named: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*given, **named)
-        # Global generators, which libraries draw from, cannot be read while a graph is captured.
-        kept = not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
-        return checkpoint(forward, *given, use_reentrant=False, preserve_rng_state=kept, context_fn=repeated, **named)
-
-    return passed
-
-
-def _compiled(part: str, eager: Callable[..., Any], tell: Callable[[str], None]) -> Callable[..., Any]:
-    """The pass through torch.compile; where that fails, as it is from then on."""
-    made = torch.compile(eager)
-
-    @wraps(eager)
-    def passed(*given: Any, **named: Any) -> Any:
-        nonlocal made
-        if made is not eager:
-            try:
-                return made(*given, **named)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                made = eager
-                tell(f"{part} could not be compiled and runs without: {' '.join(str(error).partition(chr(10) * 2)[0].split())}")
-        return eager(*given, **named)
-
-    return passed
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

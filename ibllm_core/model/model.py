@@ -38,7 +38,7 @@ class Model(nn.Module):
         self.tokenizers = dict(tokenizers)
         self.image_shape = image_shape
         self.autocast: torch.dtype | None = None
-        self.tf32 = self.compiled = False
+        self.tf32 = False
         #: Parts that lie in shards over the processes of a run (`ibllm_core.model.sharding`).
         self.sharded: list[Any] = []
         #: Where in the recipe torch's global generators were drawn from in training: such numbers depend on how a batch is shared.

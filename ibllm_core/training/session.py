@@ -18,7 +18,7 @@ from ..interfaces.loss import CriticLoss
 from ..interfaces.noise import SINGLE
 from ..interfaces.reporting import Metric
 from ..model import build
-from ..model.compute import arrange_passes, prepare
+from ..model.compute import prepare
 from ..model.evaluation import Evaluation, evaluate
 from ..model.players import MODEL, Average
 from ..model.sharding import local, sharded_as
@@ -88,7 +88,6 @@ class Session:
         self.best: dict[str, Mapping[str, Tensor]] = {}
         self.records: list[dict[str, Any]] = []
         self.notices: list[str] = list(directory.info().get("notices", [])) if resume else []
-        arrange_passes(self.model, recipe.compute, sum(stage.steps for stage in recipe.running()), self.tell, self.bus.clock.timed)
         if recipe.compute.device.partition(":")[0] not in ("auto", device.type):
             self.tell(f"{directory.path} was made for the device {recipe.compute.device}, which is not here; {device} is used")
         if device.type in SINGLE:

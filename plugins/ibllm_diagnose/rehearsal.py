@@ -7,7 +7,7 @@ import random
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -86,9 +86,7 @@ def _untouched(session: Session) -> Iterator[None]:
     python, numpy, device = random.getstate(), np.random.get_state(), session.model.device
     losses = [(loss, loss.balance) for loss in session.losses.values() if isinstance(loss, Loss)]
     trained = [(p, p.requires_grad) for module in (session.model, *session.losses.values()) for p in module.parameters()]
-    # Passes are compiled for what the run plays.
-    eager = torch.compiler.set_stance("force_eager") if session.model.compiled else nullcontext()
-    with eager, torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
     random.setstate(python)
     np.random.set_state(numpy)

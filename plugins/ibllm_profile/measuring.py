@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib import import_module
 from itertools import pairwise
@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import torch
 
-from ibllm.capture import arrange
+from ibllm import capture, passes
 from ibllm.contracts import check
 from ibllm.iterations import IterationKind, kinds_of
 from ibllm_core.errors import UserError
@@ -64,10 +64,11 @@ def profile_recipe(recipe: Recipe, steps: int, say: Callable[[str], None] = lamb
         machine, precision = hardware(session.model.device), precision_of(session.model)
         name = machine["device"] if session.model.device.type != "cpu" else machine["cpu"]
         most = peak(name, precision)
+        compute = attrs.asdict(recipe.compute) | {"compile": passes.arrange(session)}  # what auto decides
         stages, traces = [], []
         for stage in recipe.running():
             say(f"stage {stage.name}")
-            found, of_stage = _stage(session, stage, steps, Path(folder), flops[stage.name], most)
+            found, of_stage = _stage(session, stage, steps, Path(folder), flops[stage.name], most, compute)
             stages.append(found)
             traces += of_stage
     profile = Profile(
@@ -88,10 +89,16 @@ def profile_recipe(recipe: Recipe, steps: int, say: Callable[[str], None] = lamb
 
 
 def _stage(
-    session: Session, stage: Stage, steps: int, folder: Path, item_flops: int | None, most: tuple[float, str] | None
+    session: Session,
+    stage: Stage,
+    steps: int,
+    folder: Path,
+    item_flops: int | None,
+    most: tuple[float, str] | None,
+    compute: Mapping[str, object],
 ) -> tuple[StageFigures, list[dict[str, Any]]]:
     device, trainer = session.model.device, session.trainer(stage)
-    arrange(session, trainer)
+    capture.arrange(session, trainer)
     if reset := getattr(module_of(device), "reset_peak_memory_stats", None):
         reset(device)
     with closing(session.feeder(stage)) as feeder:
@@ -99,7 +106,6 @@ def _stage(
     replayed = None if trainer.replays is None else trainer.replays.replayed > 0
     whole = together(stage.name, rows)
     flops = None if item_flops is None else item_flops * stage.training.batch
-    compute = attrs.asdict(session.recipe.compute) | {"compile": session.model.compiled}  # what auto has decided
     setting = Setting(
         device.type != "cpu", available_cores(), torch.get_num_threads(), session.workers, precision_of(session.model), compute, replayed
     )

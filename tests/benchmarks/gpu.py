@@ -39,7 +39,7 @@ from ibllm_profile.measuring import look
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ibllm.capture import arrange
+from ibllm import capture, passes
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.model import build
@@ -94,7 +94,9 @@ def opened(plan: Plan, recipe: str, *sets: str) -> Iterator[Session]:
     small = TINY if plan.tiny else ()
     found = load(Path(f"ibllm:{recipe}"), (f"compute.device={plan.device.type}", *small, *sets))
     with tempfile.TemporaryDirectory(prefix="ibllm-gpu-") as folder, arithmetic(found.compute.precision == "tf32"):
-        yield Session(found, RunDirectory(Path(folder) / "run"))
+        session = Session(found, RunDirectory(Path(folder) / "run"))
+        passes.arrange(session)
+        yield session
     gc.collect()
     if plan.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -114,7 +116,7 @@ def ready(session: Session, stage: str, count: int) -> list[list[Batch]]:
 def stage_figures(plan: Plan, session: Session, stage: str, fed: bool = True) -> Results:
     """Step time with the data ready and what the card does of it; then, where it is `fed`, the part of the time in which data are waited for."""
     trainer = session.trainer(session.recipe.stages[stage])
-    arrange(session, trainer)
+    capture.arrange(session, trainer)
     with tempfile.TemporaryDirectory() as folder:
         rows, _ = look(trainer, itertools.cycle(ready(session, stage, plan.of(1, 8))), plan.steps, Path(folder))
     row, captures = together(stage, rows), trainer.replays
@@ -521,7 +523,7 @@ def _twenty(plan: Plan, recipe: str, graphs: str) -> dict[str, tuple[dict[str, T
         for stage in session.recipe.running():
             session.take(first)
             trainer = session.trainer(stage)
-            arrange(session, trainer)
+            capture.arrange(session, trainer)
             for micro in itertools.islice(itertools.cycle(ready(session, stage.name, 2)), 20):
                 trainer.iterate(micro)
             trainer.read()

@@ -42,6 +42,6 @@ def test_a_compiled_run_gives_the_same_and_tells_its_time(tmp_path: Path) -> Non
     for one, other in zip(eager, compiled, strict=True):
         assert other["loss/image_nll"] == pytest.approx(one["loss/image_nll"], rel=1e-4)
     record = json.loads((tmp_path / "compiled" / "run.json").read_text())
-    assert record["timings"]["compiling"] > 1 > record["timings"]["text"]
+    assert record["timings"]["compiling"] > 2 * record["timings"]["text"]
     assert compiled[0]["samples_per_second"] > 5  # with what compiling took, less than one
     assert any("parts are compiled" in notice for notice in record["notices"])

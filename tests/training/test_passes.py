@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ibllm.passes import LARGE, LONG, arrange, arrange_passes
 from ibllm_core.model import compute
-from ibllm_core.model.compute import LARGE, LONG, arrange_passes
 from ibllm_core.recipe.schema import Compute
 from ibllm_core.training.session import Session
 
@@ -23,6 +23,7 @@ from .test_stage import opened
 def trained(session: Session, steps: int = 2) -> tuple[dict[str, Tensor], int]:
     """The weights after some steps of the joint stage, and how many bytes were kept for backward passes."""
     stage, kept = session.recipe.stages["joint"], 0
+    arrange(session)
 
     def keep(tensor: Tensor) -> Tensor:
         nonlocal kept
@@ -46,7 +47,7 @@ def test_recomputed_blocks_give_the_same_weights_and_keep_less(tiny, tmp_path: P
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
     assert less < 0.9 * most
     with pytest.warns(match="activation_checkpointing: text_decoder names no blocks to recompute"):
-        session = opened(tiny("compute.activation_checkpointing=true", *more), tmp_path / "told")
+        arrange(session := opened(tiny("compute.activation_checkpointing=true", *more), tmp_path / "told"))
     assert len(session.notices) == 1
 
 
@@ -56,7 +57,7 @@ class Parts:
     def __init__(self, size: int, device: str) -> None:
         with torch.device("meta"):
             self.parts = {"text_encoder": nn.Linear(size // 100, 100, bias=False)}
-        self.device, self.compiled = torch.device(device), False
+        self.device = torch.device(device)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +76,8 @@ def test_auto_compiles_where_it_pays(
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda eager: eager)
     model, told = Parts(size, device), list[str]()
-    arrange_passes(model, Compute(compile=wanted), steps, told.append, lambda _: nullcontext())  # type: ignore[arg-type]
-    assert model.compiled is expected
+    compiles = arrange_passes(model, Compute(compile=wanted), steps, told.append, lambda _: nullcontext())  # type: ignore[arg-type]
+    assert compiles is expected
     assert ["parts are compiled when they are first used" in line for line in told] == [True] * expected
 
 

@@ -13,6 +13,7 @@ import torch
 from ibllm_testing.waiting import Waited, nothing_waits
 from torch import Tensor
 
+from ibllm.passes import arrange
 from ibllm_core.errors import Notice
 from ibllm_core.model.players import Average
 from ibllm_core.model.stage import StageTrainer
@@ -252,7 +253,7 @@ def test_compiled_parts_give_the_same_numbers(tiny, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch, "compile", lambda f: real(f, backend="aot_eager"))
     values = []
     for wanted in ("false", "true"):
-        session = opened(tiny(f"compute.compile={wanted}"), tmp_path)
+        arrange(session := opened(tiny(f"compute.compile={wanted}"), tmp_path))
         trainer = trainer_of(session, "joint")
         run(session, trainer, 2)
         values.append(trainer.read())
