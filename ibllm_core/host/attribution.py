@@ -205,10 +205,19 @@ def components_in(module: str, recipe: Recipe) -> list[tuple[str, Component]]:
     return []
 
 
+#: Modules of torch in which processes talk to each other.
+_TALKS = ("torch.distributed", "torch.nn.parallel")
+
+
 def communicating(error: BaseException) -> bool:
-    """True where the error came from talking to other processes, before any module of ours or of a plugin was passed."""
+    """True where the error came from talking to other processes, before any module of ours or of a plugin was passed.
+
+    Gradients are sent in the midst of a backward pass, where torch's engine has no frame of its own: there the error's text says it.
+    """
+    if isinstance(error, RuntimeError) and re.search(r"gloo/|NCCL|ProcessGroup", str(error)):
+        return True
     modules = (module for module, *_ in _frames(error))
-    return next((m for m in modules if not m.startswith("torch.") or m.startswith("torch.distributed")), "").startswith("torch.distributed")
+    return next((m for m in modules if not m.startswith("torch.") or m.startswith(_TALKS)), "").startswith(_TALKS)
 
 
 def _frames(error: BaseException) -> list[tuple[str, str, FrameType]]:

@@ -90,13 +90,17 @@ class AdversarialLoss(Loss):
         """As a `CriticLoss`'s."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def log(name: str, value: Tensor | float) -> None:
     """Logs a number of the loss or the part that is computed now, a mean over the batch's items, under `name`; where nothing is trained, nothing happens.
 
     Of a loss it is ``loss/LOSS/NAME`` in metrics.jsonl, in trackers and in the report, of a part ``part/PART/NAME``: the mean over items, micro-batches,
     ranks and steps since the last row. The device is not waited for. It has to be finite, as a loss has.
     """
+    note(name, value)
+
+
+def note(name: str, value: Tensor | float) -> None:
+    """What `log` does, which no compiled pass traces (`leave_uncompiled`)."""
     if (now := _LOGGED.get()) is None:
         return
     into, whose, device = now

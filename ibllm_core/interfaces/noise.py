@@ -190,6 +190,9 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[Sequence[t
 
 @functools.cache
 def leave_uncompiled() -> None:
-    """Has `torch.compile` step around the making of numbers, whose keys are made on the host."""
+    """Has `torch.compile` step around the making of numbers, whose keys are made on the host, and around logs. Torch's compiler is imported here only."""
+    from . import loss
+
+    loss.note = torch.compiler.disable(loss.note)  # type: ignore[no-untyped-call]
     for name in ("fold", "of_pass", "normal", "uniform", "integers", "kept"):
         setattr(Rng, name, torch.compiler.disable(getattr(Rng, name)))  # type: ignore[no-untyped-call]
