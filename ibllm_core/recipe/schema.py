@@ -264,7 +264,7 @@ class Compute(Config):
 
     def __attrs_post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|(cuda|xpu|mps|xla)(:\d+)?", self.device):
-            raise ValueError(f'device = "{self.device}": expected auto, cpu, cuda or cuda:N')
+            raise ValueError(f'device = "{self.device}": expected auto, cpu, cuda, xpu, mps or xla, with a number or without')
         if isinstance(self.workers, str) and self.workers != "auto":
             raise ValueError(f'workers = "{self.workers}": expected auto or a number')
 

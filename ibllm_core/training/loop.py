@@ -66,12 +66,14 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
 
 
 def _next(batches: Iterator[list[Batch]], session: Session, number: int, trainer: StageTrainer) -> list[Batch]:
-    """The next draw; where it cannot be made, the steps so far are not lost."""
+    """The next draw; where the first process cannot make its own, the steps so far are not lost. Other processes are in the midst of theirs then."""
     try:
         return next(batches)
     except Exception:
-        if session.ranks.count == 1 and trainer.step and not session.flaws(session.groups(trainer)):
-            session.save(number, trainer)
+        whole = session.ranks.first and not session.model.sharded
+        if whole and trainer.step and not session.flaws(session.groups(trainer)):
+            session.save(number, trainer, alone=True)
+            session.tell(f"a checkpoint of step {session.step} is written; the run goes on from it with --resume")
         raise
 
 

@@ -231,8 +231,11 @@ class Session:
         found = self.shared() | self.best | (trainer.state()[1] if trainer is not None else {})
         return {name: tensors for name, tensors in found.items() if tensors}
 
-    def save(self, number: int, trainer: StageTrainer | None = None) -> None:
-        """Writes a checkpoint to go on from in stage `number`: in its midst where its trainer is given, else at its beginning."""
+    def save(self, number: int, trainer: StageTrainer | None = None, alone: bool = False) -> None:
+        """Writes a checkpoint to go on from in stage `number`: in its midst where its trainer is given, else at its beginning.
+
+        All processes come together for it, unless the first one is `alone`.
+        """
         if self.ranks.first or self.model.sharded:
             state = trainer.state()[0] if trainer is not None else {"step": 0}
             state = {"global_step": self.step, "records": self.records, "seconds": self.bus.clock.read(), "stage": number, **state}
@@ -241,7 +244,8 @@ class Session:
             checkpoints.save(self.directory.checkpoints / name, saved, self.ranks if self.model.sharded else None)
         if self.ranks.first:
             checkpoints.prune(self.directory.checkpoints, self.recipe.training.keep)
-        self.ranks.wait()
+        if not alone:
+            self.ranks.wait()
 
     def go_on(self) -> checkpoints.Checkpoint | None:
         """Takes back, but for the stage's own state, the newest checkpoint that is whole and holds numbers; None where there is none yet.

@@ -68,7 +68,9 @@ def arrange_passes(
         waiting = ExitStack()
         callback.on_compile_start(lambda *_: waiting.enter_context(timed("compiling")))
         callback.on_compile_end(lambda *_: waiting.close())
-        tell(f"parts are compiled when they are first used, which takes a minute or so (compute.compile = {str(compute.compile).lower()})")
+        tell(
+            f"parts are compiled when they are first used, which takes a minute or so a stage (compute.compile = {str(compute.compile).lower()})"
+        )
     blocks = {name: list(_blocks(part)) if compute.activation_checkpointing else [] for name, part in parts.items()}
     for name, part in parts.items():
         # Where blocks are recomputed they are what is compiled: within a compiled pass the compiler decides what is kept.
