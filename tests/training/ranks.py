@@ -32,7 +32,7 @@ SETS = (
 #: Name → keys, and the steps of each stage. Items fall on 2 processes as 3 and 2, and on their micro-batches as 2, 1, 1 and 1.
 CASES: Mapping[str, tuple[tuple[str, ...], int]] = {
     "steps": (("training.batch=5",), 20),
-    "micro-batches": (("training.batch=7", "training.accumulate=3", "compute.activation_checkpointing=true"), 2),
+    "micro-batches": (("training.batch=7", "training.accumulate=3", "compute.activation_checkpointing=true"), 20),
     "shards": (("training.batch=5", "training.accumulate=2", "compute.shard=true", "compute.activation_checkpointing=true"), 3),
     "micro-batches of unequal shares": (("training.batch=9", "training.accumulate=4"), 1),
 }

@@ -95,7 +95,9 @@ def test_a_worker_that_is_killed_is_named_and_the_run_goes_on(monkeypatch: Any, 
         assert run(tmp_path / "run", "compute.workers=2", "training.checkpoint_every=0") == 2
     said = capsys.readouterr().err
     assert re.search(r"a worker process that makes batches is gone: DataLoader worker \(pid\(s\) \d+\)", said)
-    assert "want of memory" in said and "compute.workers = 0" in said and "goes on from it with --resume" in said
+    assert "want of memory" in said and "compute.workers = 0" in said
+    told = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["notices"]
+    assert any(re.fullmatch(r"a checkpoint of step [13] is written; the run goes on from it with --resume", notice) for notice in told)
     (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     assert checkpoint.name in ("step-0000001", "step-0000003"), "what it had made before may be lost with it"
     assert not active_children()
