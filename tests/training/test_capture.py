@@ -19,6 +19,9 @@ from ibllm_core.interfaces.optimisation import Iteration, Procedure
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe import Recipe
 from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.runs.model_folder import WEIGHTS, read_weights
+from ibllm_core.training.events import Listener, Stepped
+from ibllm_core.training.job import Interrupted, Job
 from ibllm_core.training.session import Session
 
 from .conftest import TINY, invoke
@@ -192,3 +195,64 @@ def test_without_memory_to_compare_a_stage_runs_eager(tiny, tmp_path: Path, monk
     monkeypatch.setattr(capture.Captures, "_copied", none)
     why = told(tiny, tmp_path, "text")
     assert why.endswith("OutOfMemoryError: CUDA out of memory.")
+
+
+def test_a_log_that_the_host_computed_is_not_replayed(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def counting(trainer: StageTrainer, cycle: Any) -> float:
+        cycle.log("step", float(trainer.step))
+        return 1.0
+
+    why = told(tiny, tmp_path, "text", change=multiplied(counting))
+    assert why.startswith("a replayed iteration does not log what an eager one does (loss/image_nll/step)")
+
+
+def test_what_a_validation_has_steered_is_captured_anew(tiny, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A composite of another package may read `balance` as a number of the host."""
+    number = multiplied(lambda trainer, cycle: trainer.losses["image_nll"].balance)
+
+    def steered(trainer: StageTrainer) -> None:
+        number(trainer)
+        iterate = trainer.iterate
+
+        def once(micro: Any) -> None:
+            if trainer.step == 5:
+                trainer.losses["image_nll"].balance = 0.25  # type: ignore[union-attr]
+            iterate(micro)
+
+        trainer.iterate = once  # type: ignore[method-assign]
+
+    eager, _, _, _ = play(tiny(), tmp_path / "eager", "text", False, steered)
+    found, _, trainer, session = play(tiny(), tmp_path / "captured", "text", True, steered)
+    assert alike(found, eager) and not session.notices
+    assert trainer.replays.described() == {"captured": 1, "replayed": 3}
+
+
+def test_a_captured_run_that_was_stopped_and_resumed_is_the_eager_one(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    class Stopping(Listener):
+        def on_stepped(self, event: Stepped) -> None:
+            if event.stage.name == "image" and event.step == 5:
+                stopped.stop()
+
+    def arranged(captured: bool) -> Callable[[Session, StageTrainer], None]:
+        def arrange(session: Session, trainer: StageTrainer) -> None:
+            recording.rates_on_the_device(trainer)
+            begin = trainer._begin
+            trainer._begin = lambda micro: [batch.padded(session.model.tokenizers, 32) for batch in begin(micro)]  # type: ignore[method-assign]
+            trainer.replays = recording.captured(trainer, session.tell) if captured else None
+
+        return arrange
+
+    recipe = tiny("compute.device=cpu", "stages.image.steps=14", "stages.joint.steps=0", "evaluation.after_stage=0")
+    monkeypatch.setattr(capture, "arrange", arranged(False))
+    eager = Job(recipe, tmp_path / "eager")
+    eager.run()
+    monkeypatch.setattr(capture, "arrange", arranged(True))
+    stopped = Job(recipe, tmp_path / "captured", listeners=[Stopping()])
+    with pytest.raises(Interrupted):
+        stopped.run()
+    Job(recipe, tmp_path / "captured").run(resume=True)
+    runs = [RunDirectory(tmp_path / name) for name in ("eager", "captured")]
+    first, second = (read_weights(run.model / WEIGHTS) for run in runs)
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert json.loads(runs[0].results.read_text()) == json.loads(runs[1].results.read_text())
+    assert all(stage["replayed"] > 0 for stage in runs[1].info()["stages"])
