@@ -82,6 +82,7 @@ def component(kind: str, name: str) -> str:
     default = _default(kind, name)
     if default is not None:
         lines += [f"- provides: {_words(default.provides())}", f"- needs: {_words(default.needs())}"]
+        lines += [f"- a stage may train alone: {', '.join(f'`{name}`' for name in default.trainable())}"] if default.trainable() else []
     lines += [f"- factory: `{spec.factory}`", "", options(options_of(config))]
     return "\n".join(lines)
 

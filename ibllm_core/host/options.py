@@ -101,6 +101,10 @@ class Config:
         """What it asks of others: ``"image_decoder"`` (a part is there), ``"image_decoder.differentiable_draw"`` (it can do that), ``"data.pairs"``."""
         return frozenset()
 
+    def trainable(self) -> tuple[str, ...]:
+        """A part's sub-modules (``"prior"``, ``"flow.prior"``) that a stage may train alone, the rest of the part being frozen; by default none."""
+        return ()
+
     def check(self) -> Iterable[OptionError]:
         """What is wrong with what the options name outside the recipe (files, packages), each named by its option; empty where all is well.
 

@@ -92,6 +92,11 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
         )
         with seeded(derive_key(recipe.seed.init, "init", name)):
             parts[name] = part = make(recipe, component, context, nn.Module, key)
+        for inside in component.config.trainable():
+            try:
+                part.get_submodule(inside)
+            except AttributeError as error:
+                raise ComponentFailed(component, key, f'its config says that "{inside}" can be trained alone, but {error}') from None
         if name == "image_tokenizer" and isinstance(part, ImageTokenizer):
             rows, columns = part.grid
             image_tokens = ImageTokens(vocabulary=part.vocabulary, rows=rows, columns=columns)

@@ -144,9 +144,9 @@ def _parameters(
     recipe: Recipe, stage: Stage, model: Model, losses: Mapping[str, Loss | CriticLoss], player: str
 ) -> dict[str, nn.Parameter]:
     found: dict[str, nn.Parameter] = {}
-    for part in stage.train:
-        if (part in recipe.critics()) == (player == CRITIC):
-            found |= {f"{part}.{name}": p for name, p in model.parts[part].named_parameters()}
+    for trained in stage.train:
+        if (trained.partition(".")[0] in recipe.critics()) == (player == CRITIC):
+            found |= {f"{trained}.{name}": p for name, p in model.parts.get_submodule(trained).named_parameters()}
     for loss in build.losses_with_terms(recipe, tuple(stage.losses)):
         if isinstance(losses[loss], CriticLoss) == (player == CRITIC):
             found |= {f"losses.{loss}.{name}": p for name, p in losses[loss].named_parameters()}
@@ -154,20 +154,18 @@ def _parameters(
 
 
 def set_trainable(model: Model, trained: Sequence[str]) -> None:
-    """Frozen parts get no gradient and stay as they are: dropout off, statistics fixed.
+    """Frozen parts get no gradient and stay as they are: dropout off, statistics fixed. `trained` names parts, and sub-modules (``PART.NAME``) of frozen ones.
 
-    Their recurrent layers alone stay in train mode, with dropout 0: cuDNN has no backward pass in evaluation mode.
+    Recurrent layers of what is frozen alone stay in train mode, with dropout 0: cuDNN has no backward pass in evaluation mode.
     """
-    for name, part in model.parts.items():
-        train = name in trained
-        part.train(train)
-        for p in part.parameters():
-            p.requires_grad_(train)
-        for module in part.modules():
-            if isinstance(module, nn.RNNBase):
-                dropout = module.__dict__.setdefault("dropout_when_trained", module.dropout)
-                module.dropout = dropout if train else 0.0
-                module.train()
+    model.parts.eval().requires_grad_(False)
+    for name in trained:
+        model.parts.get_submodule(name).train().requires_grad_(True)
+    for module in model.parts.modules():
+        if isinstance(module, nn.RNNBase):
+            dropout = module.__dict__.setdefault("dropout_when_trained", module.dropout)
+            module.dropout = dropout if module.training else 0.0
+            module.train()
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -208,7 +206,8 @@ class Average:
     first weights for longer than one that is trained in the first.
 
     Args:
-        modules: owner (``parts.PART``, ``losses.LOSS``) → what has the parameters; by default there is no average.
+        modules: owner (``parts.PART``, ``losses.LOSS``, and ``parts.PART.NAME`` for a sub-module that may be trained alone) → what has the
+            parameters; a sub-module's are its own, and not the part's. By default there is no average.
 
     Attributes:
         weights: name (``OWNER.…``) → averaged weight.
@@ -217,19 +216,25 @@ class Average:
 
     def __init__(self, modules: Mapping[str, nn.Module] | None = None) -> None:
         named: dict[nn.Parameter, str] = {}  # one that two modules share is averaged once
-        for owner, module in (modules or {}).items():
+        self._names: dict[str, list[str]] = {}
+        for owner, module in sorted((modules or {}).items(), key=lambda item: -item[0].count(".")):  # sub-modules first
             for name, parameter in module.named_parameters():
-                named.setdefault(parameter, f"{owner}.{name}")
+                if parameter not in named:
+                    named[parameter] = f"{owner}.{name}"
+                    self._names.setdefault(owner, []).append(named[parameter])
         self._parameters = {name: parameter.data for parameter, name in named.items()}
         self.weights = {name: p.clone() for name, p in self._parameters.items()}
-        owned = {owner: [name for name in self.weights if name.startswith(f"{owner}.")] for owner in modules or ()}
-        self._names = {owner: names for owner, names in owned.items() if names}
         self.steps = Counter[str]()
+
+    def _within(self, owners: Iterable[str]) -> list[str]:
+        """The owners of averages that are among these, or sub-modules of them."""
+        among = [f"{owner}." for owner in owners]
+        return [owner for owner in self._names if any(f"{owner}.".startswith(one) for one in among)]
 
     def follow(self, owners: Iterable[str], decay: float) -> None:
         """Takes in a step of these modules. The decay grows as (1 + t) / (10 + t), or a long average would remember the first weights."""
         grown: dict[float, list[str]] = {}
-        for owner in (owner for owner in owners if owner in self._names):
+        for owner in self._within(owners):
             self.steps[owner] += 1
             grown.setdefault(min(decay, (1 + self.steps[owner]) / (10 + self.steps[owner])), []).extend(self._names[owner])
         for part, names in grown.items():
@@ -237,9 +242,10 @@ class Average:
 
     def restart(self, owner: str) -> int:
         """The average of a module begins anew at its present weights; gives the steps that it had followed."""
-        for name in self._names.get(owner, ()):
+        within = self._within([owner])
+        for name in (name for one in within for name in self._names[one]):
             self.weights[name].copy_(self._parameters[name])
-        return self.steps.pop(owner, 0)
+        return max((self.steps.pop(one, 0) for one in within), default=0)
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -261,7 +267,9 @@ class Average:
         return self.weights | {f"steps.{owner}": torch.tensor(self.steps[owner]) for owner in self._names}
 
     def restore(self, state: Mapping[str, Tensor], steps: int = 0) -> None:
-        """Takes back what `state` gave; a weight that is missing there is the parameter's, a count that is missing is `steps`."""
+        """Takes back what `state` gave; a weight that is missing there is the parameter's, a count that is missing its part's, or `steps`."""
         for name, average in self.weights.items():
             average.copy_(sharded_as(state.get(name, self._parameters[name]), average))
-        self.steps = Counter({owner: int(state.get(f"steps.{owner}", steps)) for owner in self._names})
+        for owner in self._names:
+            whole = ".".join(owner.split(".")[:2])
+            self.steps[owner] = int(state.get(f"steps.{owner}", state.get(f"steps.{whole}", steps)))

@@ -59,7 +59,7 @@ class StageTrainer:
         self.validation = ValidationState()
         self.step = 0
         used = build.losses_with_terms(recipe, tuple(stage.losses))
-        self._trained = [*(f"parts.{part}" for part in stage.train), *(f"losses.{loss}" for loss in used)]
+        self._trained = [*(f"parts.{name}" for name in stage.train), *(f"losses.{loss}" for loss in used)]
         self.statistics: list[str] | None = None
         self.replays: Replays | None = None
         self._engines: dict[str, Engine] = {}
@@ -128,9 +128,13 @@ class StageTrainer:
     def _versions(self) -> dict[str, int]:
         """Number that a trained part keeps beside its parameters → how often it was changed in place."""
         tensors = {
-            f"{part}.{name}": t for part in self.stage.train for name, t in self.model.parts[part].state_dict(keep_vars=True).items()
+            f"{trained}.{name}": t
+            for trained in self.stage.train
+            for name, t in self.model.parts.get_submodule(trained).state_dict(keep_vars=True).items()
         }
-        return {name: t._version for name, t in tensors.items() if not t.requires_grad and t.is_floating_point()}
+        # Batch normalisation changes its means in a kernel that no version tells of; its count is told.
+        kept = {name: t for name, t in tensors.items() if t.is_floating_point() or name.endswith("num_batches_tracked")}
+        return {name: t._version for name, t in kept.items() if not t.requires_grad}
 
     def engine(self, player: Player) -> Engine:
         """What gives a player's gradients over all processes, which ask for it at the same time."""

@@ -42,17 +42,31 @@ def trained_parts_are_there(draft: Draft) -> None:
     there = draft.parts_there()
     for name, stage in draft.recipe.stages.items():
         path = ("stages", name, "train")
-        for part in dict.fromkeys(stage.train):
+        for part in stage.parts:
             if part in draft.recipe.model.extra and draft.recipe.model.extra[part].frozen:
                 draft.say(path, f"{part} is frozen", "parts that are not", hint=f"model.extra.{part}.frozen = false lets it be trained")
             elif part not in (*PARTS, *there):
                 draft.all_known(path, [part], there, 'there is no part "{}"')
             elif part not in there:
                 draft.say(path, f"the model has no {part}", listing(there), hint=f"[model.{part}] would give it one")
-            elif stage.train.count(part) > 1:
-                draft.say(path, f"{part} is named {stage.train.count(part)} times", "each part once")
+        for trained in dict.fromkeys(stage.train):
+            if wide := next((other for other in stage.train if trained.startswith(f"{other}.")), ""):
+                draft.say(path, f"{trained} is part of {wide}, which is trained whole", f"{wide} or {trained}, not both")
+            elif stage.train.count(trained) > 1:
+                draft.say(path, f"{trained} is named {stage.train.count(trained)} times", "each part once")
+            _can_be_trained_alone(draft, path, trained)
         if stage.steps and draft.document.get(*path) == []:
             draft.say(path, "no part is trained", '"all" or names of parts', hint=f"stages.{name}.steps = 0 skips the stage")
+
+
+def _can_be_trained_alone(draft: Draft, path: tuple[str, ...], trained: str) -> None:
+    """Says that a part has no such sub-module, as its config has it, where a stage names one."""
+    part, _, inside = trained.partition(".")
+    component = draft.recipe.parts.get(part)
+    if component is not None and trained != part and inside not in (able := component.config.trainable()):
+        what = f'{part} has no "{inside}" that can be trained alone' if able else f"nothing of {part} can be trained alone"
+        expected = listing([*(f"{part}.{name}" for name in able), part])
+        draft.say(path, what, expected, nearest=nearest(trained, [f"{part}.{name}" for name in able]), provider=component.provider)
 
 
 def needs_are_met(draft: Draft) -> None:
@@ -276,14 +290,14 @@ def losses_fit(draft: Draft) -> None:
 
 def losses_train_something(draft: Draft) -> None:
     """Every loss reaches a part that its stage trains."""
-    training = [stage for stage in draft.recipe.stages.values() if stage.steps and stage.train]
+    training = [stage for stage in draft.recipe.stages.values() if stage.steps and stage.parts]
     for stage, loss in ((one, loss) for one in training for loss in one.losses if loss in draft.recipe.losses):
         reached, players = set(parts_reached(draft, loss)), players_of(draft, loss)
         if players == ("model",):
             reached -= draft.recipe.critics()
         if players == ("critic",):
             reached &= draft.recipe.critics()
-        if reached and not reached & set(stage.train) and reached <= set(draft.parts_there()):
+        if reached and not reached & set(stage.parts) and reached <= set(draft.parts_there()):
             expected = f"{' or '.join(part for part in draft.parts_there() if part in reached)} in stages.{stage.name}.train"
             draft.say(("stages", stage.name, "losses", loss), f"{loss} trains no part in this stage", expected)
 
@@ -294,7 +308,7 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
         path, unread = ("stages", stage.name, "train"), set(stage.losses) - set(draft.recipe.losses)
         if not stage.steps or not stage.losses or unread or draft.document.get(*path) in (None, "all"):
             continue
-        for part in (part for part in stage.train if part in draft.recipe.parts):
+        for part in (part for part in stage.parts if part in draft.recipe.parts):
             losses, hint = [loss for loss in stage.losses if part in parts_reached(draft, loss)], f"or leave {part} out"
             if part in draft.recipe.critics() and not any("critic" in players_of(draft, loss) for loss in losses):
                 what = f"the {part} is trained, but no loss of the stage is the critic's"
@@ -306,13 +320,13 @@ def trained_parts_have_a_loss(draft: Draft) -> None:
 def parts_are_trained_before(draft: Draft) -> None:
     """What a loss goes through is trained in its stage, or was before, or came from another run."""
     recipe, parts, stages = draft.recipe, draft.recipe.parts, draft.recipe.stages
-    unclear = any(set(stage.train) - {*PARTS, *parts} or (stage.steps and not stage.train) for stage in stages.values())
+    unclear = any(set(stage.parts) - {*PARTS, *parts} or (stage.steps and not stage.train) for stage in stages.values())
     if unclear or "order" in draft.unread or set(recipe.order) != set(stages) or set(parts) != set(draft.parts_there()):
         return
     ready = _from_another_run(draft, recipe.init) | {name for name, part in recipe.model.parts.items() if part.init}
     ready |= {name for name, extra in recipe.model.extra.items() if extra.init or extra.frozen}
     for stage in recipe.running():
-        ready |= _from_another_run(draft, stage.init) | set(stage.train)
+        ready |= _from_another_run(draft, stage.init) | set(stage.parts)
         for loss in (loss for loss in stage.losses if loss in recipe.losses):
             for part in (part for part in _gone_through(draft, loss) if part in parts and part not in ready):
                 what = f"{loss} goes through {part}, which neither this stage trains nor one before it"

@@ -215,7 +215,7 @@ def _remove(document: Document) -> None:
     for stage in stages.values() if isinstance(stages, dict) else ():
         if isinstance(stage, dict):
             _forget(stage, "losses", gone["losses"] | _take(stage.get("losses")))
-            _forget(stage, "train", gone["model"])
+            _forget(stage, "train", gone["model"], within=True)
             _forget(stage.get("validate"), "metrics", gone["metrics"])
 
 
@@ -226,10 +226,11 @@ def _take(table: Any) -> set[str]:
     return names
 
 
-def _forget(table: Any, key: str, names: set[str]) -> None:
+def _forget(table: Any, key: str, names: set[str], within: bool = False) -> None:
+    """`within`: ``NAME.…`` too."""
     held = table.get(key) if isinstance(table, dict) else None
     if isinstance(held, list):
-        table[key] = [name for name in held if not (isinstance(name, str) and name in names)]
+        table[key] = [name for name in held if not (isinstance(name, str) and (name.partition(".")[0] if within else name) in names)]
     elif isinstance(held, dict):
         table[key] = {name: value for name, value in held.items() if name not in names}
 

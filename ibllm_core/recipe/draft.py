@@ -209,6 +209,8 @@ def check_answers(config: Config) -> None:
     for name in ("provides", "needs"):
         found = getattr(config, name)()
         _expect(_all(str, found, (frozenset, set)), f"{name}()", found, "a frozenset of strings")
+    trainable = config.trainable()
+    _expect(_all(str, trainable) and all(trainable), "trainable()", trainable, "a tuple of strings")
     if isinstance(config, LossConfig):
         players, terms = config.players(), config.terms()
         _expect(_all(str, players) and set(players) <= set(PLAYERS), "players()", players, f"a tuple of {' and '.join(PLAYERS)}")

@@ -24,8 +24,8 @@ PARTS = ("text_encoder", "image_decoder", "image_encoder", "text_decoder", "disc
 
 
 def place_of(part: str) -> str:
-    """A part's key path: ``model.text_encoder``, or ``model.extra.NAME``."""
-    return f"model.{part}" if part in PARTS or not part else f"model.extra.{part}"
+    """A part's key path: ``model.text_encoder``, or ``model.extra.NAME``; a sub-module's below it."""
+    return f"model.{part}" if part.partition(".")[0] in PARTS or not part else f"model.extra.{part}"
 
 
 #: Who can play.
@@ -201,14 +201,15 @@ class Training(Config):
 class Stage(Config):
     """``[stages.NAME]`` beside its schedule, its procedure and its values for ``[training]``.
 
-    Once read, `train` are the names of the parts (`trains_all`: it was "all"), `schedule` and `procedure` the stage's own or the recipe's, and
+    Once read, `train` are the names of parts and sub-modules (`trains_all`: it was "all"), `schedule` and `procedure` the stage's own or the recipe's, and
     `training` is the recipe's with the stage's own values laid over.
     """
 
     name: str = derived(default="")
     steps: int = option(help="iterations; 0 skips the stage", ge=0)
     train: tuple[str, ...] = with_facts(
-        option("all", help='parts that are trained, or "all"; others are frozen'), written=str | tuple[str, ...]
+        option("all", help='parts that are trained, sub-modules of parts (`"image_decoder.prior"`), or "all"; the rest is frozen'),
+        written=str | tuple[str, ...],
     )
     losses: Mapping[str, Weight] = option(help="loss → factor on its own weight")
     lr: float = option(1.0, help="factor on every learning rate", ge=0)
@@ -219,6 +220,11 @@ class Stage(Config):
     init: Init | None = option(None, help="start from another run's weights")
     place: Place = derived(default=None, eq=False)
     trains_all: bool = derived(default=False)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that are trained, wholly or a sub-module of them."""
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in self.train))
 
 
 @attrs.frozen(kw_only=True)
@@ -333,6 +339,10 @@ class Recipe(Config):
     def critics(self) -> set[str]:
         """The parts that the critic trains: the discriminators."""
         return {name for name, part in self.parts.items() if part.kind == "discriminator"}
+
+    def trainable(self) -> tuple[str, ...]:
+        """The sub-modules that a stage may train alone, ``PART.NAME``."""
+        return tuple(f"{part}.{name}" for part, component in self.parts.items() for name in component.config.trainable())
 
     @property
     def width(self) -> int:

@@ -97,8 +97,11 @@ class Session:
         self.gather: Callable[[], None] = lambda: None
 
     def averages(self) -> Average:
-        """New averages of the present weights."""
-        return Average({owner: self.modules[owner] for owner in self._averaged})
+        """New averages of the present weights, with counts of their own for what may be trained alone."""
+        modules = {owner: self.modules[owner] for owner in self._averaged}
+        for name in (name for name in self.recipe.trainable() if f"parts.{name.partition('.')[0]}" in modules):
+            modules[f"parts.{name}"] = self.model.parts.get_submodule(name)
+        return Average(modules)
 
     def _load(self, owner: str, tensors: Mapping[str, Tensor]) -> None:
         self.model.reshard()

@@ -136,8 +136,9 @@ def _capabilities(found: Manager, kind: str, name: str, config: type[Config]) ->
     with found.blamed(kind, name, "the config"):
         default = config()
         check_answers(default)
-        provides, needs = default.provides(), default.needs()
-    return [(title, ", ".join(sorted(words)) or "nothing") for title, words in (("provides", provides), ("needs", needs))]
+        provides, needs, alone = default.provides(), default.needs(), default.trainable()
+    facts = [(title, ", ".join(sorted(words)) or "nothing") for title, words in (("provides", provides), ("needs", needs))]
+    return [*facts, *([("trains", f"a stage may train alone: {', '.join(alone)}")] if alone else [])]
 
 
 def _source(row: Row) -> str:

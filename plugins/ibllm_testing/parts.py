@@ -265,6 +265,32 @@ class PartSuite(Suite):
             through = any(leaf.grad is not None and bool(leaf.grad.any()) for leaf in leaves)
             expect(through, f"{self._name}: frozen, it hands no gradient on to {what}, so what gives it could not be trained through it")
 
+    def test_what_may_be_trained_alone_is(self, device: torch.device) -> None:
+        """Each sub-module that its config says may be trained alone (`trainable`) is there; trained alone it gets a gradient, and the rest stays as it is."""
+        for name in self.config().trainable():
+            part, m = self._ready(device)
+            found = [module for path, module in part.named_modules() if path == name and any(True for _ in module.parameters())]
+            expect(
+                bool(found),
+                f"{self._name}: its config says that {name} can be trained alone, but it has no such sub-module with parameters",
+            )
+            set_trainable(Model({self.kind: part}, {}, self.image_shape), (f"{self.kind}.{name}",))
+            optimizer, kept = torch.optim.SGD(found[0].parameters(), lr=1e-2), {key: t.clone() for key, t in part.state_dict().items()}
+            for step in range(self.steps):
+                rows = Inputs.take(m, *range(len(m)))
+                rows.numbers[:] = rows.numbers + 100 * step
+                self.objective(part, rows).backward()  # type: ignore[no-untyped-call]
+                if any(p.grad is not None for p in found[0].parameters()):
+                    break
+            reached = any(p.grad is not None for p in found[0].parameters())
+            expect(
+                reached,
+                f"{self._name}: in {self.steps} training steps no gradient reached {name}, which its config says can be trained alone",
+            )
+            optimizer.step()
+            moved = [key for key, t in part.state_dict().items() if not key.startswith(f"{name}.") and not torch.equal(t, kept[key])]
+            expect(not moved, f"{self._name}: while {name} is trained alone, {', '.join(moved)} must stay as it is")
+
     def test_its_state_dict_is_all_there_is(self, device: torch.device) -> None:
         """After a training step, through safetensors, into a part with other first weights: it gives the same results."""
         context = self.context()

@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -51,6 +51,7 @@ class Plain(Config):
 
     words = frozenset[str]()
     asks = frozenset[str]()
+    alone: ClassVar[tuple[str, ...]] = ()
     knob: int = option(1, help="nothing", ge=0)
 
     def provides(self) -> frozenset[str]:
@@ -59,9 +60,14 @@ class Plain(Config):
     def needs(self) -> frozenset[str]:
         return type(self).asks
 
+    def trainable(self) -> tuple[str, ...]:
+        return type(self).alone
 
-def config(provides: Sequence[str] = (), needs: Sequence[str] = (), base: type[Config] = Plain) -> type[Config]:
-    words = {"words": frozenset(provides), "asks": frozenset(needs), "__doc__": "A test's."}
+
+def config(
+    provides: Sequence[str] = (), needs: Sequence[str] = (), base: type[Config] = Plain, trainable: Sequence[str] = ()
+) -> type[Config]:
+    words = {"words": frozenset(provides), "asks": frozenset(needs), "alone": tuple(trainable), "__doc__": "A test's."}
     return attrs.frozen(kw_only=True)(type("Given", (base,), words))
 
 
@@ -145,7 +151,7 @@ class Squares(DatasetConfig):
 DRAWS = config(["differentiable_draw", "noise", "conditioning_augmentation"])
 TOKENS = config(["image_tokens", "noise", "exact_likelihood", "caption_likelihood"], ["image_tokenizer"])
 SOUND: Mapping[str, Suite] = {
-    "text_encoder": suite(TextEncoderSuite, text_encoder, config(["soft_tokens"])),
+    "text_encoder": suite(TextEncoderSuite, text_encoder, config(["soft_tokens"], trainable=["table"])),
     "text_decoder": suite(TextDecoderSuite, text_decoder, config(["exact_likelihood", "prefix"])),
     "image_encoder": suite(ImageEncoderSuite, image_encoder, config()),
     "drawer": suite(ImageDecoderSuite, drawer, DRAWS),
@@ -272,6 +278,21 @@ class Idle(stand_ins.TinyTextEncoder):
         self.spare = nn.Linear(width, width)
 
 
+class Wandering(stand_ins.TinyTextEncoder):
+    """Follows the batch's statistics, trained or not."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__(vocabulary, width)
+        self.norm, self.spare = nn.Linear(width, width), nn.Linear(width, width)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
+        with torch.no_grad():
+            self.mean.lerp_(embeddings.mean((0, 1)), 0.1)
+        return super().encode(self.norm(embeddings), mask)
+
+
 class Reading(stand_ins.TinyTextEncoder):
     """Asks a tensor for its value, which the meta device has not."""
 
@@ -384,8 +405,8 @@ class Forgetful(stand_ins.LetterTokenizer):
         return super().decode_one(ids).replace(" ", "")
 
 
-def reader(cls: type[stand_ins.TinyTextEncoder]) -> Suite:
-    return suite(TextEncoderSuite, lambda _, context: cls(size(context), context.width), config(["soft_tokens"]))
+def reader(cls: type[stand_ins.TinyTextEncoder], trainable: Sequence[str] = ()) -> Suite:
+    return suite(TextEncoderSuite, lambda _, context: cls(size(context), context.width), config(["soft_tokens"], trainable=trainable))
 
 
 def writer(cls: type[TextDecoder]) -> Suite:
@@ -421,6 +442,9 @@ BROKEN: Sequence[tuple[Suite, str, str]] = (
     (reader(Tiring), "test_recomputed_it_gives_the_same", "recomputed in the backward pass, blocks must give the same"),
     (reader(Hidden), "test_its_state_dict_is_all_there_is", "not in its state dict"),
     (reader(Idle), "test_gradients_reach_every_parameter", "no gradient reached spare.bias, spare.weight"),
+    (reader(Wandering, ["ghost"]), "test_what_may_be_trained_alone_is", "no such sub-module with parameters"),
+    (reader(Wandering, ["spare"]), "test_what_may_be_trained_alone_is", "nothing that its passes give has a gradient"),
+    (reader(Wandering, ["norm"]), "test_what_may_be_trained_alone_is", "while norm is trained alone, mean must stay as it is"),
     (reader(Reading), "test_it_is_built_and_walked_on_the_meta_device", "meta"),
     (reader(Summing), "test_bf16_gives_nearly_the_same", "pooled is off by"),
     (reader(Branching), "test_compiled_it_gives_the_same", "torch.compile must not change"),

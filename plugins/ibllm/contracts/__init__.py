@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import attrs
 
 from ibllm_core.model import build
@@ -22,6 +24,7 @@ class Report:
     parts: tuple[PartRow, ...]
     stages: tuple[StageRow, ...]
     idle: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """What is built or trained to no purpose, and where that cannot be told, a line each."""
@@ -30,7 +33,7 @@ class Report:
         unknown = [
             f"stage {name}: a backward pass cannot be played on the meta device; what losses reach is not known" for name in uncounted
         ]
-        return [*(left for row in self.stages for left in row.unreached), *idle, *unknown]
+        return [*(left for row in self.stages for left in row.unreached), *idle, *self.untrained, *unknown]
 
     @property
     def parameters(self) -> int:
@@ -59,6 +62,18 @@ def check(recipe: Recipe) -> Report:
         build.build_optimizer(recipe, player)
     build.build_metrics(recipe)
     build.build_trackers(recipe)
-    used = {part for stage in recipe.running() for part in stage.train}
+    used = {part for stage in recipe.running() for part in stage.parts}
     used |= {need.partition(".")[0] for component in recipe.components().values() for need in needs(component.config)}
-    return Report(rows, stages, tuple(name for name in model.parts if name not in used))
+    return Report(rows, stages, tuple(name for name in model.parts if name not in used), tuple(_untrained(recipe)))
+
+
+def _untrained(recipe: Recipe) -> Iterator[str]:
+    """A line for each sub-module that is trained while the rest of its part is as it was built."""
+    inits = [recipe.init, *(stage.init for stage in recipe.running())]
+    known = {part for init in inits if init for part in init.parts or recipe.parts}
+    known |= {part for init, parts in recipe.model.starts() if init for part in parts}
+    for stage in recipe.running():
+        known |= set(stage.train)
+        for name in (name for name in stage.train if name.partition(".")[0] not in known):
+            part = place_of(name.partition(".")[0])
+            yield f"stage {stage.name} trains {name}; the rest of {part} has its first weights: nothing before has trained it"

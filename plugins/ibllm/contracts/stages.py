@@ -81,14 +81,16 @@ def _unreached(stage: Stage, model: Model, trainer: StageTrainer, walk: _Walk) -
     trained = {p for player in trainer.players for p in player.parameters.values()}
     for name in (name for name in stage.losses if not walk.reached.get(name, set()) & trained):
         raise walk.reaches_nothing(name)
-    owners = {place_of(name): model.parts[name] for name in stage.train} | {f"losses.{name}": loss for name, loss in trainer.losses.items()}
+    owners = {place_of(name): model.parts.get_submodule(name) for name in stage.train} | {
+        f"losses.{name}": loss for name, loss in trainer.losses.items()
+    }
     found = []
     for owner, module in owners.items():
         own = dict(module.named_parameters())
         left = {name: p for name, p in own.items() if p not in set().union(*walk.reached.values())}
         if left and len(left) == len(own) and owner.startswith("model."):
             if not stage.trains_all:
-                part = owner.split(".")[-1]
+                part = owner.removeprefix("model.").removeprefix("extra.")
                 what = f"{part} is trained, but no loss of the stage reaches it; expected a loss that does, or {part} left out"
                 raise UserError(f"stages.{stage.name}.train: {what}", stage.place)
         elif left:
