@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class ImageTokens:
-    """An image tokenizer's sizes: `vocabulary` different tokens on a grid of `rows` × `columns`."""
+    """An image tokenizer's sizes: `vocabulary` different tokens on a grid of `rows` × `columns`.
+
+    An id's digits have so many `levels` each, the first digit the least; empty where ids are made of none.
+    """
 
     vocabulary: int
     rows: int
     columns: int
+    levels: tuple[int, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -124,6 +124,8 @@ class ImageTokenizer(nn.Module, ABC):
     vocabulary: int
     #: Rows and columns of the grid of tokens; ids are in row-major order.
     grid: tuple[int, int]
+    #: Levels of each digit of an id in a mixed radix, the first the least, for decoders that predict digits; empty where ids are made of none.
+    levels: tuple[int, ...] = ()
 
     @abstractmethod
     def encode(self, y: Tensor) -> Tensor:

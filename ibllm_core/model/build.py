@@ -99,7 +99,7 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
                 raise ComponentFailed(component, key, f'its config says that "{inside}" can be trained alone, but {error}') from None
         if name == "image_tokenizer" and isinstance(part, ImageTokenizer):
             rows, columns = part.grid
-            image_tokens = ImageTokens(vocabulary=part.vocabulary, rows=rows, columns=columns)
+            image_tokens = ImageTokens(vocabulary=part.vocabulary, rows=rows, columns=columns, levels=part.levels)
     model = Model({name: parts[name] for name in recipe.parts}, used, image_shape)
     model.beams, model.length_exponent = recipe.evaluation.beams, recipe.evaluation.length_exponent
     return model

@@ -31,7 +31,7 @@ class ConvTokenizer(ImageTokenizer):
             raise ValueError(
                 f"patch = {config.patch} with {len(config.channels)} stages: expected {stride} to divide the image's {height} × {width}"
             )
-        self.vocabulary, self.grid = quantiser.vocabulary, (height // stride, width // stride)
+        self.vocabulary, self.levels, self.grid = quantiser.vocabulary, quantiser.levels, (height // stride, width // stride)
         first, last, patch = config.channels[0], config.channels[-1], config.patch
         down: list[nn.Module] = [nn.Conv2d(colours, first, patch, stride=patch)]
         up: list[nn.Module] = [nn.ConvTranspose2d(first, colours, patch, stride=patch)]

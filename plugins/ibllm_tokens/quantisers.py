@@ -25,6 +25,8 @@ class Quantiser(nn.Module, ABC):
     vocabulary: int
     #: d.
     width: int
+    #: Levels of each digit of an id, the first the least; empty where ids are made of none.
+    levels: tuple[int, ...] = ()
 
     @abstractmethod
     def ids(self, z: Tensor) -> Tensor:
@@ -124,13 +126,13 @@ class FiniteScalarQuantiser(Quantiser):
     offset: Tensor
     scale: Tensor
     basis: Tensor
-    levels: Tensor
+    radix: Tensor
 
     def __init__(self, levels: tuple[int, ...]) -> None:
         super().__init__()
-        self.vocabulary, self.width = math.prod(levels), len(levels)
+        self.vocabulary, self.width, self.levels = math.prod(levels), len(levels), levels
         counts = torch.tensor(levels)
-        self.register_buffer("levels", counts, persistent=False)
+        self.register_buffer("radix", counts, persistent=False)
         self.register_buffer("basis", torch.tensor([1, *accumulate(levels[:-1], mul)]), persistent=False)
         self.register_buffer("half_range", (counts - 1) * (1 + EPSILON) / 2, persistent=False)
         self.register_buffer("offset", (counts % 2 == 0) / 2, persistent=False)
@@ -144,7 +146,7 @@ class FiniteScalarQuantiser(Quantiser):
         return ((self.bound(z).round().long() + self.scale) * self.basis).sum(-1)
 
     def vectors(self, ids: Tensor) -> Tensor:
-        digits = ids[..., None].div(self.basis, rounding_mode="floor") % self.levels
+        digits = ids[..., None].div(self.basis, rounding_mode="floor") % self.radix
         return (digits - self.scale) / self.scale
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
