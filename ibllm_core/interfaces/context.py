@@ -30,18 +30,20 @@ class Context:
 
     Attributes:
         seed: for datasets, the data seed; for other components the initialisation's.
-        image_shape: (c, h, w) of the data's images.
+        image_shape: (c, h, w) of the data's images; for image decoders that work on a codec's latents, these' shape.
+        bounded: images lie in [−1, 1]; False for image decoders that work on latents, which have about unit variance.
         width: ``model.width``, the width of every part that does not state its own.
         latent: width d of the latents that the part reads (decoders, discriminators); 0 for parts that read none.
         latents: part name → width d of the latents it gives (losses that compare latents).
         tokenizer: of text encoders and text decoders.
-        image_tokens: of image decoders that work on an image tokenizer's tokens: its sizes.
+        image_tokens: of image decoders that work on a codec's tokens: its sizes.
         vocabularies: part name → number of ids of its tokenizer (for what predicts a text that another part reads).
         steps: for schedules, the stage's number of steps.
     """
 
     seed: int = 0
     image_shape: tuple[int, int, int] = (3, 32, 32)
+    bounded: bool = True
     width: int = 128
     latent: int = 0
     latents: Mapping[str, int] = attrs.field(factory=dict)

@@ -1,6 +1,7 @@
-"""Image parts: D_y (latent → image), E_y (image → latent), C (the critic) and image tokenizers (image ↔ discrete tokens, for token decoders).
+"""Image parts: D_y (latent → image), E_y (image → latent), C (the critic) and codecs (image ↔ discrete tokens or latents, for decoders that work on these).
 
-Shapes: b batch, c h w image, n latent places, d latent width, k noise width, m image tokens = rows·columns, p patches. Images are floats in [−1, 1].
+Shapes: b batch, c h w image, c' h' w' a codec's latents, n latent places, d latent width, k noise width, m image tokens = rows·columns, p patches.
+Images are floats in [−1, 1].
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ class ImageEncoder(nn.Module, ABC):
 
 
 class ImageDecoder(nn.Module, ABC):
-    """D_y, p(y|x) through the latent. What log p means is the decoder's own business."""
+    """D_y, p(y|x) through the latent. What log p means is the decoder's own business.
+
+    One that works on a codec's latents (capability ``image_latents``) is handed their shape for the image's, and says "image" where latents are meant,
+    here as in `DrawingDecoder`: y, and what `sample` and `draw` give, have no bounds then (``Context.bounded``). The model puts the codec before `nll` and
+    after `sample` and `draw`.
+    """
 
     @abstractmethod
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
@@ -76,9 +82,9 @@ class DrawingDecoder(ImageDecoder):
 
 
 class TokenDecoder(ImageDecoder):
-    """A decoder over an image tokenizer's tokens (capability ``image_tokens``): the image y, and what `sample` gives, are ids (b m) here.
+    """A decoder over a codec's tokens (capability ``image_tokens``): the image y, and what `sample` gives, are ids (b m) here.
 
-    The model puts the tokenizer before `nll` and after `sample`; the context's `image_tokens` says how many ids and places there are.
+    The model puts the codec before `nll` and after `sample`; the context's `image_tokens` says how many ids and places there are.
     """
 
 
@@ -104,21 +110,54 @@ class Discriminator(nn.Module, ABC):
 
 @attrs.define(eq=False, slots=False)
 class Reconstruction:
-    """An image through its tokens and back, differentiable (past the rounding straight through).
+    """An image through a codec and back, differentiable (past the rounding of tokens straight through).
 
     Attributes:
         image: (b c h w) in [−1, 1].
-        commitment: (b) what the quantiser adds to the reconstruction error, already weighted; zeros where it asks for nothing.
-        ids: (b m).
+        regularisation: (b) what the codec adds to the reconstruction error, already weighted (VQ's commitment, the KL term of a variational autoencoder);
+            zeros where it asks for nothing.
+        ids: (b m) of a codec that gives tokens.
     """
 
     image: Tensor
-    commitment: Tensor
-    ids: Tensor
+    regularisation: Tensor
+    ids: Tensor | None = None
 
 
-class ImageTokenizer(nn.Module, ABC):
-    """Image ↔ discrete tokens; trained by losses that ask the cycle for `reconstruction`, frozen where a token decoder is trained."""
+class ImageCodec(nn.Module, ABC):
+    """Image ↔ something smaller; trained by losses that ask the cycle for `reconstruction`, frozen where a decoder is trained that works on what it gives.
+
+    It is an `ImageTokenizer`, a `LatentCodec`, or both.
+    """
+
+    @abstractmethod
+    def reconstruct(self, y: Tensor) -> Reconstruction:
+        """y (b c h w) in [−1, 1] → what is left of it.
+
+        In train mode a codec may keep statistics, of its latents or of its codes' use, and draws what it needs from `Rng.of_pass`.
+        """
+
+    def forward(self, y: Tensor) -> Reconstruction:
+        return self.reconstruct(y)
+
+
+class LatentCodec(ImageCodec):
+    """Image ↔ continuous latents (capability ``latents``) of about zero mean and unit variance over the images it was trained on; it keeps their scale."""
+
+    #: (c', h', w').
+    latent_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def encode_latents(self, y: Tensor) -> Tensor:
+        """y (b c h w) in [−1, 1] → latents (b c' h' w'), without chance."""
+
+    @abstractmethod
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """latents (b c' h' w') → image (b c h w) in [−1, 1], differentiable."""
+
+
+class ImageTokenizer(ImageCodec):
+    """Image ↔ discrete tokens (capability ``tokens``)."""
 
     #: Number of different tokens.
     vocabulary: int
@@ -134,10 +173,3 @@ class ImageTokenizer(nn.Module, ABC):
     @abstractmethod
     def decode(self, ids: Tensor) -> Tensor:
         """ids (b m) → image (b c h w) in [−1, 1]."""
-
-    @abstractmethod
-    def reconstruct(self, y: Tensor) -> Reconstruction:
-        """y (b c h w) in [−1, 1] → what is left of it. In train mode a quantiser may keep count of its codes and restart dead ones."""
-
-    def forward(self, y: Tensor) -> Reconstruction:
-        return self.reconstruct(y)

@@ -13,7 +13,7 @@ from ..host.manager import manager
 from ..host.options import DatasetConfig, LossConfig
 from ..interfaces.context import Context, ImageTokens
 from ..interfaces.dataset import Dataset
-from ..interfaces.image import ImageTokenizer
+from ..interfaces.image import ImageTokenizer, LatentCodec
 from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.noise import seeded
 from ..interfaces.optimisation import Optimizer, Procedure, Schedule
@@ -75,15 +75,17 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
     parts: dict[str, nn.Module] = {}
     keys = {name: getattr(part.config, "tokenizer", "") for name, part in recipe.parts.items()}
     used = {name: tokenizers[key] for name, key in keys.items() if key in tokenizers}
-    image_tokens: ImageTokens | None = None
-    # The image tokenizer first: a token decoder's sizes follow its.
+    image_tokens, latent_shape = None, image_shape
+    # The codec first: the sizes of a decoder that works on its tokens or latents follow its.
     for name, component in sorted(recipe.parts.items(), key=lambda item: item[0] != "image_tokenizer"):
         encoder, key = recipe.reads(name), place_of(name)
         if hasattr(nn.ModuleDict, name):
             raise ComponentFailed(component, key, "torch has a use of its own for the name; expected another one", users=True)
+        on_latents = "image_latents" in component.config.provides()
         context = Context(
             seed=recipe.seed.init,
-            image_shape=image_shape,
+            image_shape=latent_shape if on_latents else image_shape,
+            bounded=not on_latents,
             width=recipe.width,
             latent=recipe.latent_width(encoder) if encoder else recipe.width,
             tokenizer=used.get(name),
@@ -100,7 +102,11 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
         if name == "image_tokenizer" and isinstance(part, ImageTokenizer):
             rows, columns = part.grid
             image_tokens = ImageTokens(vocabulary=part.vocabulary, rows=rows, columns=columns, levels=part.levels)
-    model = Model({name: parts[name] for name in recipe.parts}, used, image_shape)
+        if name == "image_tokenizer" and isinstance(part, LatentCodec):
+            latent_shape = part.latent_shape
+    drawer = recipe.parts.get("image_decoder")
+    latents = drawer is not None and "image_latents" in drawer.config.provides()
+    model = Model({name: parts[name] for name in recipe.parts}, used, image_shape, latents)
     model.beams, model.length_exponent = recipe.evaluation.beams, recipe.evaluation.length_exponent
     return model
 

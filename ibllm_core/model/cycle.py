@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from ..errors import UserError
 from ..host.attribution import within
 from ..interfaces.batch import Batch
-from ..interfaces.image import Discriminator, DrawingDecoder, Reconstruction, TokenDecoder
+from ..interfaces.image import Discriminator, DrawingDecoder, Reconstruction
 from ..interfaces.latent import Latent, Tokens, at_least_float32
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value, WholeBatchLoss, log, logging
 from ..interfaces.noise import Rng, drawing_from
@@ -215,8 +215,21 @@ class Cycle:
 
     @step("image_decoder")
     def y_fake(self) -> Tensor:
-        """(b c h w) D_y(z_x, noise), with its graph."""
+        """(b c h w) D_y(z_x, noise), with its graph; through the codec where the decoder works on latents."""
+        if self.model.works_on == "images":
+            return self._drawer.draw(self.z_x, self.noise)
+        latents = self.latents_fake
+        return self.through("image_tokenizer", "y_fake", lambda: self.model.decode_image(latents), latents)
+
+    @step("image_decoder")
+    def latents_fake(self) -> Tensor:
+        """(b c' h' w') D_y(z_x, noise) of a decoder that works on a codec's latents, with its graph."""
         return self._drawer.draw(self.z_x, self.noise)
+
+    @property
+    def drawn(self) -> Tensor:
+        """What the decoder's own `draw` gives, with its graph: `y_fake` or `latents_fake`."""
+        return self.y_fake if self.model.works_on == "images" else self.latents_fake
 
     @step("image_encoder")
     def z_y(self) -> Latent:
@@ -240,18 +253,22 @@ class Cycle:
         """(b) −log p(y|x), the decoder's `nll`. Where that is the likelihood of a drawing it is taken of y_fake, so that the image is drawn once."""
         decoder = self.model.part("image_decoder")
         if isinstance(decoder, DrawingDecoder) and decoder.nll_is_of_a_drawing:
-            return decoder.likelihood(self.y, self.y_fake)
-        y = self.image_ids if isinstance(decoder, TokenDecoder) else self.y
-        return cast(Tensor, decoder(y, self.z_x, self.rng("image_nll")))
+            return decoder.likelihood(self.target, self.drawn)
+        return cast(Tensor, decoder(self.target, self.z_x, self.rng("image_nll")))
 
     @step("image_tokenizer")
-    def image_ids(self) -> Tensor:
-        """(b m) the real images as the image tokenizer's ids."""
-        return self.model.tokenize(self.y)
+    def code(self) -> Tensor:
+        """The real images as the codec gives them to the image decoder: ids (b m) or latents (b c' h' w')."""
+        return self.model.encode_image(self.y)
+
+    @property
+    def target(self) -> Tensor:
+        """The real images as the image decoder works on them: `y` or `code`."""
+        return self.y if self.model.works_on == "images" else self.code
 
     @step("image_tokenizer")
     def reconstruction(self) -> Reconstruction:
-        """The images (unpaired ones too) through the image tokenizer and back."""
+        """The images (unpaired ones too) through the codec and back."""
         return cast(Reconstruction, self.model.part("image_tokenizer")(self.images))
 
     @step("text_decoder")
@@ -287,10 +304,9 @@ class Cycle:
         return self._present.at(weight)
 
     def image_nll_of(self, y: Tensor, z: Latent, purpose: str) -> Tensor:
-        """(b) −log p(y | z) for any images (b c h w) and latents, through the image tokenizer where the decoder works on tokens."""
-        decoder, rng = self.model.part("image_decoder"), self.rng(purpose)
-        ids_or_y = self.model.tokenize(y) if isinstance(decoder, TokenDecoder) else y
-        return self.through("image_decoder", "image_nll_of", lambda: cast(Tensor, decoder(ids_or_y, z, rng)), y, z)
+        """(b) −log p(y | z) for any images (b c h w) and latents, through the codec where the decoder works on tokens or latents."""
+        decoder, rng, target = self.model.part("image_decoder"), self.rng(purpose), self.model.encode_image(y)
+        return self.through("image_decoder", "image_nll_of", lambda: cast(Tensor, decoder(target, z, rng)), y, z)
 
     def latent(self, name: str) -> Latent:
         """The latent that an encoder of the model, a further one (``[model.extra.NAME]``) above all, gives of the batch's captions or images; computed once."""

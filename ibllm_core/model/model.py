@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..interfaces.batch import to_images, to_pixels, to_tokens
-from ..interfaces.image import ImageDecoder, ImageEncoder, ImageTokenizer, TokenDecoder
+from ..interfaces.image import ImageDecoder, ImageEncoder, ImageTokenizer, LatentCodec, TokenDecoder
 from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
 from ..interfaces.text import TextDecoder, TextEncoder
@@ -30,13 +30,16 @@ class Model(nn.Module):
         parts: part name → module.
         tokenizers: ``text_encoder`` and ``text_decoder`` → the tokenizer each uses.
         image_shape: (c, h, w).
+        latents: the image decoder works on the latents of the codec, ``image_tokenizer``.
     """
 
-    def __init__(self, parts: Mapping[str, nn.Module], tokenizers: Mapping[str, Tokenizer], image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, parts: Mapping[str, nn.Module], tokenizers: Mapping[str, Tokenizer], image_shape: tuple[int, int, int], latents: bool = False
+    ) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(parts)
         self.tokenizers = dict(tokenizers)
-        self.image_shape = image_shape
+        self.image_shape, self._latents = image_shape, latents
         self.autocast: torch.dtype | None = None
         self.tf32 = False
         #: Parts that lie in shards over the processes of a run (`ibllm_core.model.sharding`).
@@ -55,16 +58,30 @@ class Model(nn.Module):
             raise UserError(f"this model has no {name}; it has {', '.join(self.parts)}")
         return self.parts[name]
 
-    def tokenize(self, y: Tensor) -> Tensor:
-        """y (b c h w) → ids (b m) of the image tokenizer, without a gradient."""
+    @property
+    def works_on(self) -> str:
+        """What the image decoder works on: ``images``, or ``tokens`` or ``latents`` of the codec."""
+        tokens = "image_decoder" in self.parts and isinstance(self.parts["image_decoder"], TokenDecoder)
+        return "tokens" if tokens else "latents" if self._latents else "images"
+
+    def encode_image(self, y: Tensor) -> Tensor:
+        """y (b c h w) as the image decoder works on it: itself, or without a gradient the codec's ids (b m) or latents (b c' h' w')."""
+        if self.works_on == "images":
+            return y
+        codec = self.part("image_tokenizer")
         with torch.no_grad():
-            return cast(ImageTokenizer, self.part("image_tokenizer")).encode(y)
+            return cast(LatentCodec, codec).encode_latents(y) if self.works_on == "latents" else cast(ImageTokenizer, codec).encode(y)
+
+    def decode_image(self, drawn: Tensor) -> Tensor:
+        """What the image decoder works on → image (b c h w) in [−1, 1], differentiable but for ids."""
+        if self.works_on == "images":
+            return drawn
+        codec = self.part("image_tokenizer")
+        return cast(LatentCodec, codec).decode_latents(drawn) if self.works_on == "latents" else cast(ImageTokenizer, codec).decode(drawn)
 
     def sample_image(self, z: Latent, rng: Rng) -> Tensor:
-        """One image (b c h w) in [−1, 1] for each latent, through the image tokenizer where the decoder draws tokens."""
-        decoder = cast(ImageDecoder, self.part("image_decoder"))
-        drawn = decoder.sample(z, rng)
-        return cast(ImageTokenizer, self.part("image_tokenizer")).decode(drawn) if isinstance(decoder, TokenDecoder) else drawn
+        """One image (b c h w) in [−1, 1] for each latent."""
+        return self.decode_image(cast(ImageDecoder, self.part("image_decoder")).sample(z, rng))
 
     def precision(self) -> AbstractContextManager[Any]:
         """Autocast as the recipe asks."""

@@ -33,7 +33,12 @@ _ALL = (
     Kind("image_encoder", "image:ImageEncoder", "image → latent (E_y)", f"image (b c h w) → {_ENCODED}"),
     Kind("text_decoder", "text:TextDecoder", "latent → tokens (D_x)", "latent (b n d) → ids (b t), mask (b t)"),
     Kind("discriminator", "image:Discriminator", "image + latent → score (C)", "image (b c h w), latent (b n d) → (b)"),
-    Kind("image_tokenizer", "image:ImageTokenizer", "image ↔ discrete tokens", "image (b c h w) ↔ ids (b n)"),
+    Kind(
+        "image_tokenizer",
+        "image:ImageCodec",
+        "codec: image ↔ discrete tokens, or continuous latents",
+        "image (b c h w) ↔ ids (b m), or latents (b c' h' w')",
+    ),
     Kind("loss", "loss:Loss", "what a player minimises", "cycle → () or (sum, count)", "loss"),
     Kind("dataset", "dataset:Dataset", "where captions and images come from", "indices (b) → images (b h w c) uint8, captions b", "data"),
     Kind("tokenizer", "tokenizer:Tokenizer", "text ↔ token numbers", "texts b ↔ ids (b t)", "tokenizer"),

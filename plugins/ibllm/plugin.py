@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from ibllm.blocks.layers import FeedForward as FeedForward
     from ibllm.blocks.layers import Residual as Residual
     from ibllm.blocks.layers import dropout_off as dropout_off
+    from ibllm.blocks.layers import into_range as into_range
     from ibllm.blocks.layers import masked_mean as masked_mean
     from ibllm.blocks.layers import position_embedding as position_embedding
     from ibllm.blocks.layers import word_dropout as word_dropout
     from ibllm.blocks.likelihood import generalised_normal as generalised_normal
     from ibllm.blocks.sampling import nucleus as nucleus
     from ibllm.blocks.streams import Stream as Stream
+    from ibllm.blocks.works_on import PixelDecoderConfig as PixelDecoderConfig
     from ibllm.blocks.writing import TextDecoder as TextDecoder
     from ibllm.capabilities import CAPABILITIES as CAPABILITIES
     from ibllm.figures import IMAGE_TO_TEXT as IMAGE_TO_TEXT
@@ -58,9 +60,11 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.dataset import Samples as Samples
     from ibllm_core.interfaces.image import Discriminator as Discriminator
     from ibllm_core.interfaces.image import DrawingDecoder as DrawingDecoder
+    from ibllm_core.interfaces.image import ImageCodec as ImageCodec
     from ibllm_core.interfaces.image import ImageDecoder as ImageDecoder
     from ibllm_core.interfaces.image import ImageEncoder as ImageEncoder
     from ibllm_core.interfaces.image import ImageTokenizer as ImageTokenizer
+    from ibllm_core.interfaces.image import LatentCodec as LatentCodec
     from ibllm_core.interfaces.image import Reconstruction as Reconstruction
     from ibllm_core.interfaces.image import TokenDecoder as TokenDecoder
     from ibllm_core.interfaces.latent import Latent as Latent
@@ -104,10 +108,11 @@ _HOMES = {
     "ibllm.blocks.attention": "Attention attention_bias causal_mask rotary_embedding",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
-    "ibllm.blocks.layers": "Dropout dropout_off FeedForward masked_mean position_embedding Residual word_dropout",
+    "ibllm.blocks.layers": "Dropout dropout_off FeedForward into_range masked_mean position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",
     "ibllm.blocks.sampling": "nucleus",
     "ibllm.blocks.streams": "Stream",
+    "ibllm.blocks.works_on": "PixelDecoderConfig",
     "ibllm.blocks.writing": "TextDecoder",
     "ibllm.capabilities": "CAPABILITIES",
     "ibllm.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
@@ -119,7 +124,9 @@ _HOMES = {
     "ibllm_core.interfaces.batch": "Batch to_images to_pixels to_tokens",
     "ibllm_core.interfaces.context": "Context ImageTokens",
     "ibllm_core.interfaces.dataset": "Dataset Samples",
-    "ibllm_core.interfaces.image": "Discriminator DrawingDecoder ImageDecoder ImageEncoder ImageTokenizer Reconstruction TokenDecoder",
+    "ibllm_core.interfaces.image": (
+        "Discriminator DrawingDecoder ImageCodec ImageDecoder ImageEncoder ImageTokenizer LatentCodec Reconstruction TokenDecoder"
+    ),
     "ibllm_core.interfaces.latent": "at_least_float32 Latent Tokens",
     "ibllm_core.interfaces.loss": "AdversarialLoss CriticLoss log Loss Value WholeBatchLoss",
     "ibllm_core.interfaces.noise": "Rng",

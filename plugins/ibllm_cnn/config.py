@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import Config, check_groups, option
+from ibllm.plugin import Config, PixelDecoderConfig, check_groups, option
 
 
 @attrs.frozen(kw_only=True)
@@ -78,7 +78,7 @@ class CNNTextEncoderConfig(Config):
 
 
 @attrs.frozen(kw_only=True)
-class CNNImageDecoderConfig(Config):
+class CNNImageDecoderConfig(PixelDecoderConfig):
     """D_y: the pooled latent, and noise where there is any, becomes a small map, which upsampling and convolutions grow to the image."""
 
     latent: int | None = option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
@@ -96,4 +96,4 @@ class CNNImageDecoderConfig(Config):
         check_groups(self.channels, self.groups)
 
     def provides(self) -> frozenset[str]:
-        return frozenset({"differentiable_draw"} | ({"noise"} if self.noise else set()))
+        return super().provides() | {"differentiable_draw"} | ({"noise"} if self.noise else set())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, DrawingDecoder, Latent, generalised_normal
+from ibllm.plugin import Context, DrawingDecoder, Latent, generalised_normal, into_range
 from ibllm_cnn.config import CNNImageDecoderConfig
 from ibllm_cnn.layers import residual_block
 
@@ -36,7 +36,7 @@ class CNNImageDecoder(DrawingDecoder):
             layers += [residual_block(channels, config.groups) for _ in range(config.blocks)]
             layers += [nn.GroupNorm(config.groups, channels), nn.GELU()]
             before = channels
-        self.layers = nn.Sequential(*layers, nn.Conv2d(before, colours, 3, padding=1), nn.Tanh())
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, colours, 3, padding=1), into_range(context.bounded))
 
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
         given = torch.cat([z.pooled, noise.to(z.pooled.dtype)], -1) if self.noise_width else z.pooled

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import Config, check_heads, option
+from ibllm.plugin import PixelDecoderConfig, check_heads, option
 
 
 @attrs.frozen(kw_only=True)
-class FlowConfig(Config):
+class FlowConfig(PixelDecoderConfig):
     """D_y: a U-Net with a transformer at its smallest map carries noise to an image along learned velocities."""
 
     latent: int | None = option(None, help="width of the latents it reads; follows the text encoder when left out", ge=1)
@@ -41,7 +41,8 @@ class FlowConfig(Config):
     times_scale: float = option(1.0, help="standard deviation of the normal number", gt=0)
     noise_scale: float = option(
         2.0,
-        help="standard deviation of the noise at t = 0, in units of an image in [−1, 1]; large plain shapes are recognisable through noise of 1",
+        help="standard deviation of the noise at t = 0, in units of an image in [−1, 1], or of a codec's latents, whose own is about 1; large plain shapes are "
+        "recognisable through noise of 1",
         gt=0,
     )
     null: float = option(0.1, help="condition dropout: probability that training replaces the latent by the null condition", ge=0, lt=1)
@@ -64,4 +65,4 @@ class FlowConfig(Config):
         return self.patch * 2 ** len(self.channels)
 
     def provides(self) -> frozenset[str]:
-        return frozenset({"noise"})
+        return super().provides() | {"noise"}

@@ -1,4 +1,4 @@
-"""D_y as a rectified flow. Shapes: b batch, c h w image, n latent places, m their width."""
+"""D_y as a rectified flow. Shapes: b batch, c h w image (or a codec's latents), n latent places, m their width."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FlowDecoder(ImageDecoder):
 
     def __init__(self, config: FlowConfig, context: Context) -> None:
         super().__init__()
-        self.config, self.image_shape = config, context.image_shape
+        self.config, self.image_shape, self.bounded = config, context.image_shape, context.bounded
         self.network = FlowNetwork(config, config.width or context.width, config.latent or context.latent, context.image_shape)
 
     def velocity(self, x: Tensor, t: Tensor, z: Latent) -> Tensor:
@@ -82,7 +82,8 @@ class FlowDecoder(ImageDecoder):
                 return self.velocity(x, t, z)
             return guided(self.velocity(x.repeat(2, 1, 1, 1), t.repeat(2), both), scale)
 
-        return integrate(velocity, self._noise(rng), self.config.steps, self.config.solver).clamp(-1, 1)
+        drawn = integrate(velocity, self._noise(rng), self.config.steps, self.config.solver)
+        return drawn.clamp(-1, 1) if self.bounded else drawn
 
     def _noise(self, rng: Rng) -> Tensor:
         return self.config.noise_scale * rng.fold("noise").normal(*self.image_shape)

@@ -111,5 +111,5 @@ class AttnGANGenerator(ConditionalGenerator):
         x = self.coarse(glu(self.enter_norm(x)))
         for stage in self.stages:
             x = stage(x, z)
-        drawn: Tensor = self.paint(x)
-        return drawn.tanh()
+        drawn: Tensor = self.into_range(self.paint(x))
+        return drawn

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from ibllm.plugin import Config, check_groups, check_heads, option
+from ibllm.plugin import Config, PixelDecoderConfig, check_groups, check_heads, option
 
 
 def _latent() -> Any:
@@ -23,7 +23,7 @@ def _check_stages(channels: tuple[int, ...], least: int = 1) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class OneShotOptions(Config):
+class OneShotOptions(PixelDecoderConfig):
     """Options of every generator that draws in one pass."""
 
     latent: int | None = _latent()
@@ -38,7 +38,7 @@ class OneShotOptions(Config):
         ge=1,
         le=4,
     )
-    scale: float = option(0.1, help="scale of the likelihood: σ for exponent 2, in units of an image in [−1, 1]", gt=0)
+    scale: float = option(0.1, help="scale of the likelihood: σ for exponent 2, in units of an image in [−1, 1] or of latents", gt=0)
     focus: float = option(
         0.0,
         help="extra weight of the pixels on and around what differs from the image's median colour, so that small objects on an empty background count",
@@ -46,7 +46,7 @@ class OneShotOptions(Config):
     )
 
     def provides(self) -> frozenset[str]:
-        return frozenset({"differentiable_draw"} | ({"noise"} if self.noise else set()))
+        return super().provides() | {"differentiable_draw"} | ({"noise"} if self.noise else set())
 
 
 @attrs.frozen(kw_only=True)

@@ -63,7 +63,7 @@ class CrossAttentionGenerator(OneShotDecoder):
     checkpointed = ("form.layers", "shade.layers")
 
     def __init__(self, config: CrossAttentionGeneratorConfig, context: Context) -> None:
-        super().__init__(config)
+        super().__init__(config, context)
         self.config = config
         width, latent = config.width or context.width, config.latent or context.latent
         self.colours, height, wide = context.image_shape
@@ -87,6 +87,7 @@ class CrossAttentionGenerator(OneShotDecoder):
         for join in self.joins:
             x = x + F.gelu(join(F.gelu(x)))
         parts = self.mixture(F.gelu(x)).softmax(1)
-        palette = self.palette(self.shade(z.tokens, mask, noise)).tanh().unflatten(-1, (-1, self.colours)).unflatten(1, (self.rows, -1))
+        palette = self.into_range(self.palette(self.shade(z.tokens, mask, noise)))
+        palette = palette.unflatten(-1, (-1, self.colours)).unflatten(1, (self.rows, -1))
         mixed = torch.einsum("bkrpqs,brqkc->bcrpqs", parts.unflatten(3, (-1, p)).unflatten(2, (-1, p)), palette)
         return mixed.flatten(4, 5).flatten(2, 3)

@@ -38,7 +38,8 @@ class DCGANGenerator(ConditionalGenerator):
         x = self.project(condition).unflatten(1, (-1, *self.grid)).contiguous(memory_format=torch.channels_last)
         for norm, upsample in zip(self.norms, self.doubles, strict=True):
             x = upsample(F.relu(norm(x)))
-        return x.tanh()
+        drawn: Tensor = self.into_range(x)
+        return drawn
 
 
 def _upsample(upsample: str, before: int, after: int) -> nn.Module:

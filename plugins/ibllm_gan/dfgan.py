@@ -74,8 +74,8 @@ class DFGANGenerator(ConditionalGenerator):
         x = start.unflatten(1, (-1, *self.grid)).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             x = block(x, condition)
-        drawn: Tensor = self.paint(F.leaky_relu(x, SLOPE))
-        return drawn.tanh()
+        drawn: Tensor = self.into_range(self.paint(F.leaky_relu(x, SLOPE)))
+        return drawn
 
 
 class DownBlock(nn.Module):

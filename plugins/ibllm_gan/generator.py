@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, DrawingDecoder, Latent, generalised_normal
+from ibllm.plugin import Context, DrawingDecoder, Latent, generalised_normal, into_range
 from ibllm_gan.config import ConditionedOptions, OneShotOptions
 
 #: Height or width of the smallest map that a generator or a critic whose depth follows the image works on.
@@ -18,9 +18,10 @@ SMALLEST = 4
 class OneShotDecoder(DrawingDecoder):
     """A generator that draws in one pass; its likelihood is a generalised normal distribution around the drawing."""
 
-    def __init__(self, config: OneShotOptions) -> None:
+    def __init__(self, config: OneShotOptions, context: Context) -> None:
         super().__init__()
         self.options, self.noise_width = config, config.noise
+        self.into_range = into_range(context.bounded)
 
     def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
         return generalised_normal(y, drawn, self.options.scale, self.options.exponent, self.options.focus)
@@ -34,7 +35,7 @@ class ConditionalGenerator(OneShotDecoder):
     """
 
     def __init__(self, config: ConditionedOptions, context: Context) -> None:
-        super().__init__(config)
+        super().__init__(config, context)
         latent = config.latent or context.latent
         self.augmentation, self.noise_width = config.augmentation, config.noise + config.augmentation
         self.augment = nn.Linear(latent, 2 * config.augmentation) if config.augmentation else None

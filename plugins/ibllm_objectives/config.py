@@ -77,7 +77,7 @@ class ModeSeekingConfig(LossConfig):
 
 @attrs.frozen(kw_only=True)
 class ReconstructionConfig(LossConfig):
-    """How much of an image survives the image tokenizer."""
+    """How much of an image survives the codec."""
 
     kind: str = option("l2", help="mean absolute (l1) or mean squared (l2) error", choices=("l1", "l2"))
 
@@ -86,11 +86,11 @@ class ReconstructionConfig(LossConfig):
 
 
 @attrs.frozen(kw_only=True)
-class VQCommitmentConfig(LossConfig):
-    """What a codebook asks of its encoder."""
+class CodecRegularisationConfig(LossConfig):
+    """What the codec adds to the reconstruction error. Its options weigh it."""
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"image_tokenizer", "image_tokenizer.codebook", "data.images"})
+        return frozenset({"image_tokenizer", "image_tokenizer.regularisation", "data.images"})
 
 
 @attrs.frozen(kw_only=True)

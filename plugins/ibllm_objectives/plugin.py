@@ -30,8 +30,13 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         _spec("cycle_latent", "round_trip", "CycleLatent", "the latent read off the drawn image agrees with the caption's"),
         _spec("kl", "regularisers", "KL", "conditioning augmentation's divergence from the standard normal distribution"),
         _spec("mode_seeking", "regularisers", "ModeSeeking", "two drawings of one caption differ as their noise does (diversity)"),
-        _spec("reconstruction", "reconstruction", "Reconstruction", "error of an image after the image tokenizer and back"),
-        _spec("vq_commitment", "reconstruction", "VQCommitment", "keeps encoder outputs near the codes that they are quantised to"),
+        _spec("reconstruction", "reconstruction", "Reconstruction", "error of an image after the codec and back"),
+        _spec(
+            "codec_regularisation",
+            "reconstruction",
+            "CodecRegularisation",
+            "what the codec adds to the reconstruction error: a commitment to codes, a KL term",
+        ),
         _spec("joint", "joint", "Joint", "L_joint = L_text + λ·L_image, of two losses named in the recipe"),
         _spec(
             "contrastive",

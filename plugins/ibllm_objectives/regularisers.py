@@ -39,7 +39,7 @@ class KL(Loss):
 
 
 class ModeSeeking(WholeBatchLoss):
-    """1 / (ratio + ε), ratio = E|y_fake − y_fake'| / E|noise − noise'|: two drawings of one caption must differ as their noise does.
+    """1 / (ratio + ε), ratio = E|drawn − drawn'| / E|noise − noise'|: two drawings of one caption must differ as their noise does.
 
     Mao et al. 2019 (MSGAN), section 3.2, as the inverse that the authors' code minimises; both means are over the whole batch, so that one pair
     of like images does not make the loss explode.
@@ -54,7 +54,7 @@ class ModeSeeking(WholeBatchLoss):
         decoder, z = cast(DrawingDecoder, cycle.model.part("image_decoder")), cycle.z_x
         noise = decoder.noise(cycle.rng("mode_seeking"))
         drawn = cycle.once("ibllm_objectives.drawn_again", lambda: decoder.draw(z, noise), "image_decoder")
-        return (drawn - cycle.y_fake).abs().flatten(1).mean(1), (noise - cycle.noise).abs().mean(1)
+        return (drawn - cycle.drawn).abs().flatten(1).mean(1), (noise - cycle.noise).abs().mean(1)
 
     def compare(self, together: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
         drawings, noises = together

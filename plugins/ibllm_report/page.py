@@ -27,7 +27,7 @@ _ROLES = {
     "image_encoder": "looks at the image",
     "text_decoder": "writes the caption",
     "discriminator": "judges drawings while training",
-    "image_tokenizer": "turns images into tokens and back",
+    "image_tokenizer": "turns images into tokens or latents and back",
 }
 _PROVENANCE_GROUPS = {
     "data": "Data",

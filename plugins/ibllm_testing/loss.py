@@ -28,32 +28,33 @@ from ibllm_core.recipe.schema import PARTS
 from .checks import expect, finite, has_shape, near, round_trip, same, unreached
 from .inputs import Inputs
 from .inputs import fabricate as fabricate_inputs
-from .stand_ins import TinyCritic, TinyDrawer, TinyImageEncoder, TinyImageTokenizer, TinyTextDecoder, TinyTextEncoder, TinyTokenDrawer
+from .stand_ins import TinyCodec, TinyCritic, TinyDrawer, TinyImageEncoder, TinyTextDecoder, TinyTextEncoder, TinyTokenDrawer
 from .suite import LATENT, Suite
 from .waiting import nothing_waits, play_as_captured
 
 
-def stand_ins(context: Context, *, token_decoder: bool = False, by_patch: bool = False) -> Model:
+def stand_ins(context: Context, *, works_on: str = "images", by_patch: bool = False) -> Model:
     """A model of all parts, each with every capability of its kind.
 
     Args:
-        token_decoder: the image decoder writes the image tokenizer's tokens instead of drawing.
+        works_on: what the image decoder draws: images, or tokens or latents of the codec.
         by_patch: the critic gives a score for each patch.
     """
     assert context.tokenizer is not None
     tokenizer, shape = context.tokenizer, context.image_shape
-    image_tokenizer = TinyImageTokenizer(shape)
-    image_tokens = ImageTokens(vocabulary=image_tokenizer.vocabulary, rows=image_tokenizer.grid[0], columns=image_tokenizer.grid[1])
+    codec, latents = TinyCodec(shape), works_on == "latents"
+    image_tokens = ImageTokens(vocabulary=codec.vocabulary, rows=codec.grid[0], columns=codec.grid[1])
+    drawer = TinyDrawer(LATENT, codec.latent_shape if latents else shape)
     parts: dict[str, nn.Module] = {
         "text_encoder": TinyTextEncoder(tokenizer.size, LATENT),
-        "image_decoder": TinyTokenDrawer(LATENT, image_tokens, tokenizer.size) if token_decoder else TinyDrawer(LATENT, shape),
+        "image_decoder": TinyTokenDrawer(LATENT, image_tokens, tokenizer.size) if works_on == "tokens" else drawer,
         "image_encoder": TinyImageEncoder(shape[0], LATENT),
         "text_decoder": TinyTextDecoder(tokenizer.size, tokenizer.max_length, LATENT),
         "discriminator": TinyCritic(LATENT, shape[0], by_patch),
-        "image_tokenizer": image_tokenizer,
+        "image_tokenizer": codec,
     }
     tokenizers: Mapping[str, Tokenizer] = {"text_encoder": tokenizer, "text_decoder": tokenizer}
-    return Model(parts, tokenizers, shape)
+    return Model(parts, tokenizers, shape, latents)
 
 
 class Term(Loss):
@@ -82,13 +83,14 @@ class LossSuite(Suite):
     steps: int = 12
     bf16: float = 0.1
 
-    def model(self, device: torch.device, *, by_patch: bool = False, seed: int = 5) -> Model:
+    def model(self, device: torch.device, *, by_patch: bool = False, latents: bool = False, seed: int = 5) -> Model:
         """Stand-ins that can do what the loss needs."""
         asked = self._needs()
-        token_decoder = any(need.startswith("image_decoder.") and need.partition(".")[2] in _OF_TOKENS for need in asked)
+        tokens = any(need.startswith("image_decoder.") and need.partition(".")[2] in _OF_TOKENS for need in asked)
+        works_on = "tokens" if tokens else "latents" if latents else "images"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return stand_ins(self.context(), token_decoder=token_decoder, by_patch=by_patch).to(device)
+            return stand_ins(self.context(), works_on=works_on, by_patch=by_patch).to(device)
 
     def cycle(self, model: Model, loss: Any, m: Inputs, key: int = 0, step: int = 0) -> Cycle:
         """A batch on its way, the composite's terms at hand."""
@@ -156,6 +158,19 @@ class LossSuite(Suite):
         model = self.model(device, by_patch=True).eval()
         for player, value in self._sides(loss, self.cycle(model, loss, m)).items():
             has_shape(f"{self._name}: the {player}'s value with scores (b p)", _first(value), "", ())
+
+    def test_a_decoder_of_latents_will_do(self, device: torch.device) -> None:
+        """Of an image decoder that works on a codec's latents, values are finite too, and gradients come as far as it."""
+        if "image_decoder" not in self._parts():
+            return
+        loss, model, m = self._ready(device)
+        model = self.model(device, latents=True).eval()
+        for player, value in self._sides(loss, self.cycle(model, loss, m)).items():
+            finite({f"the {player}'s value of a decoder of latents": _first(value)}, self._name)
+            _backward(value)
+            reached = any(p.grad is not None for p in model.part("image_decoder").parameters())
+            wanted = player == "model" and isinstance(loss, Loss) and any(n.startswith("image_decoder.") for n in self._needs())
+            expect(reached or not wanted, f"{self._name}: with a decoder of latents, no gradient reaches it")
 
     def test_it_walks_on_the_meta_device(self) -> None:
         """Built and played under ``torch.device("meta")``: what `ibllm check` does."""

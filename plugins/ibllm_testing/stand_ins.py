@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from ibllm.plugin import TextDecoder, TextEncoder, masked_mean
 from ibllm_core.interfaces.context import ImageTokens
-from ibllm_core.interfaces.image import Discriminator, DrawingDecoder, ImageEncoder, ImageTokenizer, Reconstruction, TokenDecoder
+from ibllm_core.interfaces.image import (
+    Discriminator,
+    DrawingDecoder,
+    ImageEncoder,
+    ImageTokenizer,
+    LatentCodec,
+    Reconstruction,
+    TokenDecoder,
+)
 from ibllm_core.interfaces.latent import Latent, Tokens, at_least_float32
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import SPECIAL, UNK, Tokenizer
@@ -169,14 +177,15 @@ class TinyCritic(Discriminator):
         return scores if self.by_patch else scores.mean(1)
 
 
-class TinyImageTokenizer(ImageTokenizer):
-    """The nearest of a few colours at each of 4 × 4 places, straight through (van den Oord et al. 2017; capability ``codebook``)."""
+class TinyCodec(ImageTokenizer, LatentCodec):
+    """The nearest of a few colours at each of 4 × 4 places, straight through (van den Oord et al. 2017); its latents are what is quantised then
+    (capabilities ``tokens``, ``latents``, ``regularisation``)."""
 
     grid = (GRID, GRID)
 
     def __init__(self, shape: tuple[int, int, int], vocabulary: int = 8, width: int = 6) -> None:
         super().__init__()
-        self.vocabulary, self.shape = vocabulary, shape
+        self.vocabulary, self.shape, self.latent_shape = vocabulary, shape, (width, GRID, GRID)
         self.see, self.paint = nn.Linear(shape[0], width), nn.Linear(width, shape[0])
         self.codes = nn.Parameter(torch.randn(vocabulary, width))
 
@@ -185,6 +194,12 @@ class TinyImageTokenizer(ImageTokenizer):
 
     def decode(self, ids: Tensor) -> Tensor:
         return self._painted(self.codes[ids])
+
+    def encode_latents(self, y: Tensor) -> Tensor:
+        return self._seen(y).transpose(1, 2).reshape(len(y), *self.latent_shape)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        return self._painted(latents.flatten(2).transpose(1, 2))
 
     def reconstruct(self, y: Tensor) -> Reconstruction:
         seen = self._seen(y)

@@ -112,6 +112,7 @@ class Suite:
         vocabulary = LetterTokenizer(size=11, max_length=10)
         return Context(
             image_shape=self.image_shape,
+            bounded="image_latents" not in self.config().provides(),
             width=WIDTH,
             latent=LATENT,
             latents={"text_encoder": LATENT, "image_encoder": LATENT},

@@ -1,4 +1,4 @@
-"""The options of the image tokenizers. Torch-free."""
+"""The options of the codecs and of their figures. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from ibllm.plugin import Config, Figure, MetricConfig, option
 
 
 @attrs.frozen(kw_only=True)
-class _AutoencoderOptions(Config):
+class AutoencoderOptions(Config):
+    """The sizes of the convolutional body that all codecs here have."""
+
     patch: int = option(4, help="height and width in pixels of the patches that the first layer takes in and the last one gives out", ge=1)
     channels: tuple[int, ...] = option(
         (64,),
-        help="channels of each stage; every stage after the first halves height and width, so a token has patch · 2^(stages − 1) pixels a side",
+        help="channels of each stage; every stage after the first halves height and width, so a place has patch · 2^(stages − 1) pixels a side",
         ge=1,
     )
     blocks: int = option(2, help="residual blocks of each stage, in the encoder as in the decoder", ge=0)
@@ -23,12 +25,12 @@ class _AutoencoderOptions(Config):
 
     @property
     def stride(self) -> int:
-        """Pixels a token's side."""
+        """Pixels a side of a place, of a token say."""
         return self.patch * 2 ** (len(self.channels) - 1)
 
 
 @attrs.frozen(kw_only=True)
-class VQConfig(_AutoencoderOptions):
+class VQConfig(AutoencoderOptions):
     """Vector quantisation: each place of the encoder's map becomes the nearest vector of a learned codebook."""
 
     codes: int = option(512, help="vectors in the codebook, the vocabulary", ge=2)
@@ -40,11 +42,11 @@ class VQConfig(_AutoencoderOptions):
     )
 
     def provides(self) -> frozenset[str]:
-        return frozenset({"codebook"})
+        return frozenset({"tokens", "regularisation"})
 
 
 @attrs.frozen(kw_only=True)
-class FSQConfig(_AutoencoderOptions):
+class FSQConfig(AutoencoderOptions):
     """Finite scalar quantisation: each of a few numbers of a place is rounded to its own number of levels; there is no codebook to learn."""
 
     levels: tuple[int, ...] = option(
@@ -58,21 +60,52 @@ class FSQConfig(_AutoencoderOptions):
         if not self.levels:
             raise ValueError("levels = (): expected at least one number")
 
+    def provides(self) -> frozenset[str]:
+        return frozenset({"tokens"})
+
+
+@attrs.frozen(kw_only=True)
+class KLConfig(AutoencoderOptions):
+    """A variational autoencoder with a small weight on its KL term: each place of the encoder's map is a few continuous numbers."""
+
+    latents: int = option(6, help="c', numbers a place; 6 at 8 × 8 places are an eighth of the numbers of 3 × 32 × 32", ge=1)
+    weight: float = option(
+        1e-3,
+        help="of the KL term, in nats a number, beside an error a number: enough that similar images have similar latents, "
+        "too little to drive the numbers into noise",
+        ge=0,
+    )
+    decay: float = option(0.98, help="what each training step keeps of the moving averages of the latents' mean and variance", ge=0, lt=1)
+
+    def provides(self) -> frozenset[str]:
+        return frozenset({"latents", "regularisation"})
+
 
 @attrs.frozen(kw_only=True)
 class ReconstructionMetricConfig(MetricConfig):
-    """Real images through the image tokenizer and back: the ceiling of what a token decoder can draw."""
+    """Real images through the codec and back: the ceiling of what a decoder of its tokens or latents can draw."""
 
     def figures(self) -> tuple[Figure, ...]:
-        ratio = "Mean peak signal-to-noise ratio of real images after the image tokenizer: the ceiling of what a token decoder can draw."
+        ratio = (
+            "Mean peak signal-to-noise ratio of real images after the codec and back: "
+            "the ceiling of what a decoder of its tokens or latents can draw."
+        )
+        return (Figure("reconstruction_psnr", "images through the codec and back", meaning=ratio, unit="dB", better="higher"),)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_tokenizer", "data.images"})
+
+
+@attrs.frozen(kw_only=True)
+class CodeUsageConfig(MetricConfig):
+    """How many of the image tokens are in use."""
+
+    def figures(self) -> tuple[Figure, ...]:
         in_use = (
             "Perplexity of the image tokens' frequencies: as many tokens, used alike, would have the same entropy. "
             "Far below the vocabulary, codes lie idle."
         )
-        return (
-            Figure("reconstruction_psnr", "images through their tokens and back", meaning=ratio, unit="dB", better="higher"),
-            Figure("code_perplexity", "tokens in use", meaning=in_use, better="higher"),
-        )
+        return (Figure("code_perplexity", "tokens in use", meaning=in_use, better="higher"),)
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"image_tokenizer", "data.images"})
+        return frozenset({"image_tokenizer", "image_tokenizer.tokens", "data.images"})

@@ -97,7 +97,7 @@ class _TokenOptions(Config):
             )
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"image_tokenizer"})
+        return frozenset({"image_tokenizer", "image_tokenizer.tokens"})
 
 
 @attrs.frozen(kw_only=True)

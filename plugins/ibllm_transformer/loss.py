@@ -30,7 +30,7 @@ class CaptionImageNLL(Loss):
         self.weight = config.image_weight
 
     def forward(self, cycle: Cycle) -> Tensor:
-        x, ids = cycle.x, cycle.image_ids
+        x, ids = cycle.x, cycle.code
         decoder, z = cast(CaptionLikelihood, cycle.model.part("image_decoder")), cycle.z_x
         text, image = cycle.once(
             "ibllm_transformer.caption_nll", lambda: decoder.caption_nll(x, ids, z, cycle.rng("image_nll")), "image_decoder"

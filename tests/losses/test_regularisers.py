@@ -7,8 +7,8 @@ from collections.abc import Callable
 import attrs
 import pytest
 import torch
-from ibllm_objectives.config import KLConfig, ModeSeekingConfig, ReconstructionConfig, VQCommitmentConfig
-from ibllm_objectives.reconstruction import Reconstruction, VQCommitment
+from ibllm_objectives.config import CodecRegularisationConfig, KLConfig, ModeSeekingConfig, ReconstructionConfig
+from ibllm_objectives.reconstruction import CodecRegularisation, Reconstruction
 from ibllm_objectives.regularisers import KL, ModeSeeking, kl_to_normal
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
@@ -88,11 +88,11 @@ class Blur(nn.Module):
 
     def forward(self, y: Tensor) -> Reconstructed:
         image = y * self.factor
-        return Reconstructed(image, 0.1 * image.square().flatten(1).sum(1), torch.zeros(len(y), 1, dtype=torch.int64))
+        return Reconstructed(image, 0.1 * image.square().flatten(1).sum(1))
 
 
 @pytest.mark.parametrize("unpaired", [False, True])
-def test_an_image_tokenizers_losses(model: Model, batch: Batch, unpaired: bool) -> None:
+def test_a_codecs_losses(model: Model, batch: Batch, unpaired: bool) -> None:
     model.parts["image_tokenizer"] = Blur()
     y = batch.y
     assert y is not None
@@ -104,7 +104,7 @@ def test_an_image_tokenizers_losses(model: Model, batch: Batch, unpaired: bool) 
     assert Reconstruction(ReconstructionConfig(kind="l1"), Context())(made).item() == pytest.approx(l1)
     value = Reconstruction(ReconstructionConfig(), Context())(made)
     assert value.item() == pytest.approx(l2)
-    assert VQCommitment(VQCommitmentConfig(), Context())(made).item() == pytest.approx(sum(n * n / 40 for n in numbers) / 3)
+    assert CodecRegularisation(CodecRegularisationConfig(), Context())(made).item() == pytest.approx(sum(n * n / 40 for n in numbers) / 3)
     value.backward()
     assert model.part("image_tokenizer").factor.grad < 0  # type: ignore[operator]
 
@@ -112,4 +112,4 @@ def test_an_image_tokenizers_losses(model: Model, batch: Batch, unpaired: bool) 
 def test_needs() -> None:
     assert "image_decoder.conditioning_augmentation" in KLConfig().needs()
     assert {"image_decoder.noise", "image_decoder.differentiable_draw"} <= ModeSeekingConfig().needs()
-    assert "image_tokenizer.codebook" in VQCommitmentConfig().needs() - ReconstructionConfig().needs()
+    assert "image_tokenizer.regularisation" in CodecRegularisationConfig().needs() - ReconstructionConfig().needs()

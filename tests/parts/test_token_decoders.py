@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ibllm_testing.stand_ins import LetterTokenizer, TinyImageTokenizer
+from ibllm_testing.stand_ins import LetterTokenizer, TinyCodec
 from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
 from ibllm_transformer.layers import null_condition
 from ibllm_transformer.loss import CaptionImageNLL
@@ -195,7 +195,7 @@ def test_a_latent_of_other_places_than_the_text_is_refused() -> None:
 def test_caption_image_nll_weighs_means_over_tokens() -> None:
     where = context(8, 4, 4)
     coder = TransformerTextEncoder(TransformerTextEncoderConfig(width=LATENT, depth=0), where).eval()
-    part, tokenizer = causal(where, caption=True), TinyImageTokenizer((3, 8, 8), 8)
+    part, tokenizer = causal(where, caption=True), TinyCodec((3, 8, 8), 8)
     model = Model({"text_encoder": coder, "image_decoder": part, "image_tokenizer": tokenizer}, {}, (3, 8, 8))
     ids = torch.tensor([[BOS, 5, 6, EOS], [BOS, 7, EOS, PAD]])
     x, y = Tokens(ids, ids != PAD), torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1

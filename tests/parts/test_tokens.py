@@ -15,7 +15,7 @@ from ibllm_shapes.config import ShapesConfig
 from ibllm_shapes.dataset import ShapesDataset
 from ibllm_tokens.config import FSQConfig, VQConfig
 from ibllm_tokens.image_tokenizer import ConvTokenizer, FSQTokenizer, VQTokenizer
-from ibllm_tokens.metric import reconstruct
+from ibllm_tokens.metric import image_tokens, reconstruct
 from ibllm_tokens.quantisers import Codebook, FiniteScalarQuantiser
 from torch import Tensor
 
@@ -61,11 +61,11 @@ def test_ids_lie_on_the_grid_row_by_row(make) -> None:  # type: ignore[no-untype
 
 def test_a_model_takes_no_images_for_no_images() -> None:
     model = Model({"image_tokenizer": vq()}, {}, (3, 32, 32)).eval()
-    images, ids = reconstruct(model, np.zeros((0, 32, 32, 3), np.uint8))
-    assert images.shape == (0, 32, 32, 3)
-    assert ids.shape == (0, 64)
+    none = np.zeros((0, 32, 32, 3), np.uint8)
+    assert reconstruct(model, none).shape == none.shape and len(image_tokens(model, none)) == 0
     some = ShapesDataset(ShapesConfig(), Context()).samples("train", np.arange(3)).images
-    assert reconstruct(model, some)[1].shape == (3, 64)
+    assert image_tokens(model, some, batch=2).shape == (3, 64)
+    assert np.array_equal(reconstruct(model, some, batch=2), reconstruct(model, some))
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_it_learns_to_reconstruct(make, options) -> None:  # type: ignore[no-unt
     for _ in range(250):
         found = tokenizer(y)
         optimizer.zero_grad()
-        ((found.image - y).square().mean() + found.commitment.mean()).backward()
+        ((found.image - y).square().mean() + found.regularisation.mean()).backward()
         optimizer.step()
         for name, p in tokenizer.named_parameters():
             average[name].lerp_(p.detach(), 0.1)
@@ -272,7 +272,7 @@ def test_meta_walk_in_train_mode() -> None:
     with torch.device("meta"):
         for tokenizer in (vq(), fsq()):
             found = tokenizer.train()(torch.zeros(2, 3, 32, 32))
-            assert found.image.shape == (2, 3, 32, 32) and found.ids.shape == (2, 64) and found.commitment.shape == (2,)
+            assert found.image.shape == (2, 3, 32, 32) and found.ids.shape == (2, 64) and found.regularisation.shape == (2,)
 
 
 def test_mistakes_are_named() -> None:
@@ -284,4 +284,4 @@ def test_mistakes_are_named() -> None:
         FSQConfig(levels=())
     with pytest.raises(ValueError, match="levels"):
         FSQConfig(levels=(2, 5))
-    assert "codebook" in VQConfig().provides() and "codebook" not in FSQConfig().provides()
+    assert "regularisation" in VQConfig().provides() and "regularisation" not in FSQConfig().provides()

@@ -38,11 +38,12 @@ class PiecesConfig(Config):
         return frozenset({"image_tokens"})
 
     def needs(self):
-        return frozenset({"image_tokenizer"})
+        return frozenset({"image_tokenizer", "image_tokenizer.tokens"})
 
 @attrs.frozen(kw_only=True)
 class CutterConfig(Config):
-    pass
+    def provides(self):
+        return frozenset({"tokens"})
 
 @attrs.frozen(kw_only=True)
 class SeerConfig(Config):
@@ -125,8 +126,19 @@ def test_all_leaves_the_tokenizer_alone_where_no_loss_reaches_it(check) -> None:
 def test_a_decoder_of_tokens_needs_a_tokenizer_and_a_codebook_has_one(check) -> None:  # type: ignore[no-untyped-def]
     problem, _ = check("model.image_tokenizer=false", "stages.tokens=false", "losses.reconstruction=false", 'order=["text"]')
     assert "pieces needs a part that the model lacks: image_tokenizer" in problem
-    problem, _ = check('losses.reconstruction.use="vq_commitment"')
-    assert "vq_commitment needs image_tokenizer.codebook, which cutter" in problem
+    problem, _ = check('losses.reconstruction.use="codec_regularisation"')
+    assert "codec_regularisation needs image_tokenizer.regularisation, which cutter" in problem
+
+
+def test_a_decoder_works_on_what_the_codec_gives(check) -> None:  # type: ignore[no-untyped-def]
+    problem, _ = check('model.image_decoder={ use = "flow", works_on = "latents" }')
+    assert "flow needs image_tokenizer.latents, which cutter" in problem and '[model.image_tokenizer] with use = "kl"' in problem
+    problem, _ = check('model.image_tokenizer={ use = "kl" }')
+    assert "pieces needs image_tokenizer.tokens, which kl" in problem
+    on_latents = ('model.image_tokenizer={ use = "kl" }', 'model.image_decoder={ use = "flow", works_on = "latents" }')
+    assert check(*on_latents) == ("", {"tokens": ("image_tokenizer",), "text": ("text_encoder", "image_decoder")})
+    problem, _ = check(*on_latents, "stages.tokens.steps=0")
+    assert "image_nll goes through image_tokenizer, which neither this stage trains nor one before it" in problem
 
 
 def test_a_drawn_image_is_asked_of_a_decoder_that_draws(check) -> None:  # type: ignore[no-untyped-def]

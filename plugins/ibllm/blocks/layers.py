@@ -51,6 +51,11 @@ class Dropout(nn.Module):
         return x * (kept.roll(start, 1) if start else kept) * (1 / (1 - self.p))
 
 
+def into_range(bounded: bool) -> nn.Module:
+    """The last layer of what draws images, by ``context.bounded``: tanh into [−1, 1], or nothing for a codec's latents."""
+    return nn.Tanh() if bounded else nn.Identity()
+
+
 def position_embedding(places: int, width: int) -> nn.Parameter:
     """(places d) a learned vector for each place, about as large as token embeddings."""
     return nn.Parameter(torch.randn(places, width) * 0.5)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ibllm_core.errors import UserError
 from ibllm_core.host.attribution import building
 from ibllm_core.interfaces.batch import Batch
-from ibllm_core.interfaces.image import DrawingDecoder, Reconstruction, TokenDecoder
+from ibllm_core.interfaces.image import DrawingDecoder, ImageCodec, ImageTokenizer, LatentCodec, Reconstruction, TokenDecoder
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS
@@ -85,7 +85,11 @@ def _walk(recipe: Recipe, model: Model, batch: Batch, name: str, z: Latent) -> N
                 expect(agree, f"its config's provides() and its class disagree on {ability}")
             assert batch.y is not None
             rng = Rng((0,), batch.numbers, META)
-            y = model.tokenize(batch.y) if isinstance(part, TokenDecoder) else batch.y
+            y, latents = batch.y, "image_latents" in recipe.parts[name].config.provides()
+            if latents or isinstance(part, TokenDecoder):
+                codec: Any = model.part("image_tokenizer")
+                y = codec.encode_latents(batch.y) if latents else codec.encode(batch.y)
+                sizes |= dict(zip("chw", codec.latent_shape, strict=True)) if latents else {}
             expect_shape("nll", part(y, z, rng), "b", sizes)
             if isinstance(part, DrawingDecoder):
                 expect_shape("draw", part.draw(z, part.noise(rng)), "b c h w", sizes)
@@ -102,14 +106,26 @@ def _walk(recipe: Recipe, model: Model, batch: Batch, name: str, z: Latent) -> N
             judged = part.judge(part.look(batch.y), z)  # what the cycle asks
             expect(judged.shape == scores.shape, f"judge(look(y), z) has shape {tuple(judged.shape)}, forward {tuple(scores.shape)}")
         case "image_tokenizer":
-            sizes["m"] = math.prod(part.grid)
-            found = part(batch.y)
-            expect(isinstance(found, Reconstruction), f"reconstruct gave a {type(found).__name__}, not a Reconstruction")
-            expect_shape("image", found.image, "b c h w", sizes)
-            expect_shape("commitment", found.commitment, "b", sizes)
-            ids = part.encode(batch.y)
-            expect_shape("ids", ids, "b m", sizes)
-            expect_shape("decode", part.decode(ids), "b c h w", sizes)
+            for ability, codes in {"tokens": ImageTokenizer, "latents": LatentCodec}.items():
+                agree = (ability in recipe.parts[name].config.provides()) == isinstance(part, codes)
+                expect(agree, f"its config's provides() and its class disagree on {ability}")
+            _walk_codec(part, batch, sizes)
+
+
+def _walk_codec(part: ImageCodec, batch: Batch, sizes: dict[str, int]) -> None:
+    assert batch.y is not None
+    found = part(batch.y)
+    expect(isinstance(found, Reconstruction), f"reconstruct gave a {type(found).__name__}, not a Reconstruction")
+    expect_shape("image", found.image, "b c h w", sizes)
+    expect_shape("regularisation", found.regularisation, "b", sizes)
+    if isinstance(part, ImageTokenizer):
+        ids, sizes["m"] = part.encode(batch.y), math.prod(part.grid)
+        expect_shape("ids", ids, "b m", sizes)
+        expect_shape("decode", part.decode(ids), "b c h w", sizes)
+    if isinstance(part, LatentCodec):
+        latents, own = part.encode_latents(batch.y), {"b": ITEMS, **dict(zip("chw", part.latent_shape, strict=True))}
+        expect_shape("encode_latents", latents, "b c h w", own)
+        expect_shape("decode_latents", part.decode_latents(latents), "b c h w", sizes)
 
 
 def check_starts(recipe: Recipe, model: Model) -> None:
