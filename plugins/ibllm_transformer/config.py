@@ -88,6 +88,11 @@ class _TokenOptions(Config):
     )
     guidance: float = option(3.0, help="s of null + (cond − null)·s when drawing; 1 is the model's own p(y|x)", ge=0)
     temperature: float = option(1.0, help="of the tokens drawn; 0 takes the likeliest", ge=0)
+    factored: bool = option(
+        True,
+        help="where the ids of the image tokenizer are made of digits (fsq), read and predict the digits: combinations of them need not have been seen in training; "
+        "false for one vector and one softmax over all ids",
+    )
 
     def __attrs_post_init__(self) -> None:
         check_heads(self.width, self.heads)

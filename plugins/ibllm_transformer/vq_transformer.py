@@ -1,6 +1,6 @@
 """D_y as one causal transformer over text and image tokens (Ramesh et al. 2021, DALL-E).
 
-Shapes: b batch, n latent places, m image tokens, l layers, h heads, e width of a head, d width, v image vocabulary.
+Shapes: b batch, n latent places, m image tokens, l layers, h heads, e width of a head, d width, v levels of a digit, q digits a token.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ibllm.plugin import (
 )
 from ibllm_transformer.cache import KeyValueCache
 from ibllm_transformer.config import VQTransformerConfig
+from ibllm_transformer.digits import ChainedDigitHeads, DigitEmbedding, Digits, digit_losses
 from ibllm_transformer.layers import EncoderLayer, GridPositions, null_condition, token_losses
 
 
@@ -64,12 +65,13 @@ class VQTransformer(TokenDecoder):
         self.places = sizes.rows * sizes.columns
         self.enter = nn.Linear(config.latent or context.latent, width)
         self.first = nn.Parameter(torch.randn(width))
-        self.embedding = nn.Embedding(sizes.vocabulary, width)
+        self.digits = Digits(sizes, config.factored)
+        self.embedding = DigitEmbedding(self.digits.levels, width)
         #: Of the token that a place predicts, not of the one it reads.
         self.positions = GridPositions(sizes.rows, sizes.columns, width)
         self.layers = nn.ModuleList(EncoderLayer(width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, sizes.vocabulary)
+        self.heads = ChainedDigitHeads(self.digits.levels, width)
         self.words = nn.Linear(width, context.vocabularies["text_encoder"]) if config.caption else None
 
     def _layers(self) -> Iterator[EncoderLayer]:
@@ -77,10 +79,10 @@ class VQTransformer(TokenDecoder):
             assert isinstance(layer, EncoderLayer)
             yield layer
 
-    def _sequence(self, ids: Tensor, z: Latent) -> Tensor:
-        """The tokens read ids (b k) → the layers' input (b n+1+k d): latent, beginning, tokens."""
+    def _sequence(self, digits: Tensor, z: Latent) -> Tensor:
+        """The tokens read, digits (b k q) → the layers' input (b n+1+k d): latent, beginning, tokens."""
         first = self.first.expand(len(z), 1, -1)
-        image = torch.cat([first, self.embedding(ids)], 1) + self.positions()[: ids.shape[1] + 1]
+        image = torch.cat([first, self.embedding(digits)], 1) + self.positions()[: digits.shape[1] + 1]
         return torch.cat([self.enter(z.tokens), image], 1)
 
     def _mask(self, own: Tensor, read: Tensor, places: int) -> Tensor:
@@ -90,9 +92,9 @@ class VQTransformer(TokenDecoder):
         image = torch.arange(n + places, device=own.device) >= n
         return causal & ~(image[:, None] & F.pad(~read, (0, places))[:, None])
 
-    def _read(self, ids: Tensor, z: Latent, read: Tensor) -> Tensor:
-        """ids (b m), read (b n) → the last layer's output at the image's places (b m d)."""
-        x = self._sequence(ids[:, :-1], z)
+    def _read(self, digits: Tensor, z: Latent, read: Tensor) -> Tensor:
+        """digits (b m q), read (b n) → the last layer's output at the image's places (b m d)."""
+        x = self._sequence(digits[:, :-1], z)
         order = F.pad(~read, (0, self.places)).to(torch.int8).argsort(dim=1, stable=True)
         x = _gather(x, order)
         for layer in self._layers():
@@ -100,9 +102,9 @@ class VQTransformer(TokenDecoder):
         image = read.sum(1, keepdim=True) + torch.arange(self.places, device=x.device)
         return self.norm(_gather(x, image))
 
-    def _read_both(self, ids: Tensor, z: Latent, read: Tensor) -> tuple[Tensor, Tensor]:
-        """ids (b m), read (b n) → the last layer's output at the latent's places (b n d), whether the image sees them or not, and at the image's (b m d)."""
-        x, n = self._sequence(ids[:, :-1], z), z.tokens.shape[1]
+    def _read_both(self, digits: Tensor, z: Latent, read: Tensor) -> tuple[Tensor, Tensor]:
+        """digits (b m q), read (b n) → the last layer's output at the latent's places (b n d), whether the image sees them or not, and at the image's (b m d)."""
+        x, n = self._sequence(digits[:, :-1], z), z.tokens.shape[1]
         mask = attention_bias(self._mask(z.mask, read, self.places), x)
         for layer in self._layers():
             x = layer(x, mask, start=n)
@@ -114,16 +116,18 @@ class VQTransformer(TokenDecoder):
             return z.mask
         return drop_condition(z, null_condition(z), self.config.null, rng.fold("null")).mask
 
-    def _image_nll(self, hidden: Tensor, y: Tensor) -> Tensor:
-        return token_losses(self.head(hidden), y).sum(1)
+    def _image_nll(self, hidden: Tensor, digits: Tensor) -> Tensor:
+        return digit_losses(self.heads(hidden, digits), digits).sum((1, 2))
 
-    def logits(self, y: Tensor, z: Latent) -> Tensor:
-        """y (b m) → (b m v): place i predicts token i from those before it."""
-        logits: Tensor = self.head(self._read(y, z, z.mask))
-        return logits
+    def logits(self, y: Tensor, z: Latent) -> list[Tensor]:
+        """y (b m) → the logits (b m v) of each digit: place i predicts token i from those before it, and each of its digits from those before."""
+        digits = self.digits.split(y)
+        found: list[Tensor] = self.heads(self._read(digits, z, z.mask), digits)
+        return found
 
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
-        return self._image_nll(self._read(y, z, self._condition_mask(z, rng)), y)
+        digits = self.digits.split(y)
+        return self._image_nll(self._read(digits, z, self._condition_mask(z, rng)), digits)
 
     def caption_nll(self, tokens: Tokens, y: Tensor, z: Latent, rng: Rng) -> tuple[Tensor, Tensor]:
         """The text's is a likelihood where z is a causal encoder's: place i then predicts token i + 1 from those up to i."""
@@ -131,22 +135,24 @@ class VQTransformer(TokenDecoder):
             raise NotImplementedError("caption = false: the text is not predicted")
         if z.tokens.shape[1] != tokens.ids.shape[1]:
             raise ValueError(f"the latent has {z.tokens.shape[1]} places for {tokens.ids.shape[1]} tokens; expected one a token")
-        text, image = self._read_both(y, z, self._condition_mask(z, rng))
+        digits = self.digits.split(y)
+        text, image = self._read_both(digits, z, self._condition_mask(z, rng))
         losses = token_losses(self.words(text[:, :-1]), tokens.ids[:, 1:])
-        return (losses * tokens.mask[:, 1:]).sum(1), self._image_nll(image, y)
+        return (losses * tokens.mask[:, 1:]).sum(1), self._image_nll(image, digits)
 
     def begin(self, z: Latent) -> tuple[Tensor, Reading]:
-        """Reads the latent: the logits (b v) of the first token, and what was read. Without gradients."""
-        x, mask = self._sequence(z.tokens.new_empty(len(z), 0, dtype=torch.long), z), self._mask(z.mask, z.mask, 1)
+        """Reads the latent: what the heads make the first token of (b d), and what was read. Without gradients."""
+        nothing = z.tokens.new_empty(len(z), 0, len(self.digits.levels), dtype=torch.long)
+        x, mask = self._sequence(nothing, z), self._mask(z.mask, z.mask, 1)
         key, _ = next(self._layers()).attention.keys_values(x[:, :1])  # under autocast, of its type
         cache = KeyValueCache.empty(key, len(self.layers), z.tokens.shape[1] + self.places)
         read = Reading(cache, F.pad(z.mask, (0, self.places), value=True))
         return self._advance(x, mask, read), read
 
-    def step(self, ids: Tensor, read: Reading) -> Tensor:
-        """ids (b) → the logits (b v) of the token after it. Without gradients."""
+    def step(self, digits: Tensor, read: Reading) -> Tensor:
+        """digits (b q) of a token → what the heads make the token after it of (b d). Without gradients."""
         place = read.length + 1 - (read.mask.shape[1] - self.places)
-        x = (self.embedding(ids) + self.positions()[place - 1]).unsqueeze(1)
+        x = (self.embedding(digits) + self.positions()[place - 1]).unsqueeze(1)
         return self._advance(x, read.mask[:, : read.length + 1], read)
 
     def _advance(self, x: Tensor, mask: Tensor, read: Reading) -> Tensor:
@@ -154,21 +160,25 @@ class VQTransformer(TokenDecoder):
         for number, layer in enumerate(self._layers()):
             x = layer.cached(x, read.cache, number, read.length, bias)
         read.length += x.shape[1]
-        logits: Tensor = self.head(self.norm(x[:, -1]))
-        return logits
+        last: Tensor = self.norm(x[:, -1])
+        return last
 
     @torch.no_grad()
     def sample(self, z: Latent, rng: Rng) -> Tensor:
-        config, uniform = self.config, rng.uniform(self.places)
+        config, uniform = self.config, rng.uniform(self.places, len(self.digits.levels))
         guide = config.guidance != 1
-        logits, read = self.begin(concatenate_latents(z, null_condition(z)) if guide else z)
+        x, read = self.begin(concatenate_latents(z, null_condition(z)) if guide else z)
         written: list[Tensor] = []
         for place in range(self.places):
             if place:
-                logits = self.step(written[-1].repeat(2) if guide else written[-1], read)
-            logits = guided(logits, config.guidance) if guide else logits
-            written.append(nucleus(logits, uniform[:, place], config.temperature, config.top_p))
-        return torch.stack(written, 1)
+                x = self.step(written[-1].repeat(2, 1) if guide else written[-1], read)
+
+            def choose(logits: Tensor, number: int, chance: Tensor = uniform[:, place]) -> Tensor:
+                logits = guided(logits, config.guidance) if guide else logits
+                return nucleus(logits, chance[:, number], config.temperature, config.top_p)
+
+            written.append(self.heads.draw(x, choose))
+        return self.digits.join(torch.stack(written, 1))
 
 
 def _gather(x: Tensor, places: Tensor) -> Tensor:

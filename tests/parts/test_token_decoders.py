@@ -11,7 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ibllm_testing.stand_ins import LetterTokenizer, TinyCodec
+from ibllm_tokens.quantisers import FiniteScalarQuantiser
 from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
+from ibllm_transformer.digits import ChainedDigitHeads, Digits
 from ibllm_transformer.layers import null_condition
 from ibllm_transformer.loss import CaptionImageNLL
 from ibllm_transformer.maskgit import MaskGIT, gumbel, k_smallest, mask_schedule
@@ -32,13 +34,13 @@ from ibllm_core.model.model import Model
 WIDTH, LATENT, WORDS = 16, 12, 9
 
 
-def context(vocabulary: int = 5, rows: int = 2, columns: int = 3) -> Context:
+def context(vocabulary: int = 5, rows: int = 2, columns: int = 3, levels: tuple[int, ...] = ()) -> Context:
     return Context(
         width=WIDTH,
         latent=LATENT,
         tokenizer=LetterTokenizer(size=WORDS, max_length=8),
         vocabularies={"text_encoder": WORDS},
-        image_tokens=ImageTokens(vocabulary=vocabulary, rows=rows, columns=columns),
+        image_tokens=ImageTokens(vocabulary=vocabulary, rows=rows, columns=columns, levels=levels),
     )
 
 
@@ -85,37 +87,48 @@ def test_the_nucleus_is_drawn_from_as_often_as_it_is_likely(top_p: float) -> Non
 # The causal one.
 
 
+#: Tokens without digits and with some: name → vocabulary and levels.
+KINDS = {"ids": (5, ()), "digits": (6, (2, 3))}
+kinds = pytest.mark.parametrize(("vocabulary", "levels"), KINDS.values(), ids=KINDS)
+
+
 @torch.no_grad()
-def test_steps_through_the_cache_add_up_to_the_likelihood() -> None:
-    part, z, ids = causal(), latent(), random_ids(5, 3, 6)
-    whole = part.logits(ids, z)
-    logits, cache = part.begin(z)
+@kinds
+def test_steps_through_the_cache_add_up_to_the_likelihood(vocabulary: int, levels: tuple[int, ...]) -> None:
+    part, z, ids = causal(context(vocabulary, levels=levels)), latent(), random_ids(vocabulary, 3, 6)
+    digits, whole = part.digits.split(ids), part.logits(ids, z)
+    x, cache = part.begin(z)
     total = torch.zeros(3)
     for place in range(6):
-        torch.testing.assert_close(logits, whole[:, place], atol=1e-5, rtol=0)
-        total -= logits.log_softmax(-1).gather(1, ids[:, place : place + 1]).squeeze(1)
+        for number, logits in enumerate(part.heads(x, digits[:, place])):
+            torch.testing.assert_close(logits, whole[number][:, place], atol=1e-5, rtol=0)
+            total -= logits.log_softmax(-1).gather(1, digits[:, place, number, None]).squeeze(1)
         if place < 5:
-            logits = part.step(ids[:, place], cache)
+            x = part.step(digits[:, place], cache)
     torch.testing.assert_close(part.nll(ids, z, rng(3)), total, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
+@kinds
 @pytest.mark.parametrize("options", [{"guidance": 1.0}, {"guidance": 3.0, "top_p": 0.8, "temperature": 0.7}, {"temperature": 0.0}])
-def test_drawing_with_the_cache_is_drawing_without(options: dict[str, float]) -> None:
-    part, z = causal(**options), latent()
-    config = part.config
-    uniform, ids = rng(3).uniform(6), torch.zeros(3, 6, dtype=torch.long)
-    for place in range(6):
-        cond = part.logits(ids, z)[:, place]
-        null = part.logits(ids, Latent(z.tokens, torch.zeros_like(z.mask), z.pooled))[:, place]
+def test_drawing_with_the_cache_is_drawing_without(options: dict[str, float], vocabulary: int, levels: tuple[int, ...]) -> None:
+    part, z = causal(context(vocabulary, levels=levels), **options), latent()
+    config, count = part.config, max(len(levels), 1)
+    uniform, digits = rng(3).uniform(6, count), torch.zeros(3, 6, count, dtype=torch.long)
+    for place, number in itertools.product(range(6), range(count)):
+        ids = part.digits.join(digits)
+        cond = part.logits(ids, z)[number][:, place]
+        null = part.logits(ids, Latent(z.tokens, torch.zeros_like(z.mask), z.pooled))[number][:, place]
         logits = null + (cond - null) * config.guidance
-        ids[:, place] = nucleus(logits, uniform[:, place], config.temperature, config.top_p)
-    assert torch.equal(part.sample(z, rng(3)), ids)
+        digits[:, place, number] = nucleus(logits, uniform[:, place, number], config.temperature, config.top_p)
+    assert torch.equal(part.sample(z, rng(3)), part.digits.join(digits))
 
 
 @torch.no_grad()
-def test_probabilities_of_all_images_sum_to_one() -> None:
-    part, ids = causal(context(4, 1, 2)), everything(4, 2)
+@pytest.mark.parametrize("levels", [(), (2, 2), (2, 1, 2)])
+def test_probabilities_of_all_images_sum_to_one(levels: tuple[int, ...]) -> None:
+    """Over all tokens, which are all combinations of digits where ids have some."""
+    part, ids = causal(context(4, 1, 2, levels)), everything(4, 2)
     nll = part.nll(ids, latent(1).repeat(len(ids)), rng(len(ids)))
     torch.testing.assert_close(nll.neg().exp().sum(), torch.tensor(1.0), atol=1e-5, rtol=0)
 
@@ -141,7 +154,8 @@ def test_places_put_last_are_places_masked() -> None:
     z.mask[3] = torch.tensor([False, True, False, True])
     read = z.mask.clone()
     read[4] = False
-    torch.testing.assert_close(part._read(ids, z, read), part._read_both(ids, z, read)[1], atol=1e-5, rtol=0)
+    digits = part.digits.split(ids)
+    torch.testing.assert_close(part._read(digits, z, read), part._read_both(digits, z, read)[1], atol=1e-5, rtol=0)
 
 
 def test_causal_attention_takes_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,33 +219,60 @@ def test_caption_image_nll_weighs_means_over_tokens() -> None:
     torch.testing.assert_close(value, wanted, atol=1e-6, rtol=0)
 
 
+def test_digits_are_the_codecs() -> None:
+    """Ids of finite scalar quantisation and back: the digits of an id are the levels of its numbers."""
+    levels = (3, 4, 5)
+    quantiser, digits = FiniteScalarQuantiser(levels), Digits(ImageTokens(vocabulary=60, rows=1, columns=1, levels=levels), True)
+    ids = torch.arange(60)
+    assert quantiser.levels == levels and torch.equal(digits.join(digits.split(ids)), ids)
+    steps = torch.tensor([1.0, 2.0, 2.0])  # half of the levels each, by which FSQ scales them to [−1, 1]
+    torch.testing.assert_close(quantiser.vectors(ids) * steps + steps, digits.split(ids).float())
+    whole = Digits(ImageTokens(vocabulary=60, rows=1, columns=1, levels=levels), False)
+    assert whole.levels == (60,) and torch.equal(whole.split(ids), ids.unsqueeze(-1))
+
+
+def test_a_digit_depends_on_those_before_it_in_its_token_alone() -> None:
+    torch.manual_seed(0)
+    heads, x = ChainedDigitHeads((2, 3, 4), WIDTH), torch.randn(1, WIDTH)
+    one, other = (heads(x, torch.tensor([[0, digit, 0]])) for digit in (1, 2))
+    assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) and not torch.allclose(one[2], other[2])
+
+
 # The masked one.
 
 
 @torch.no_grad()
+def log_p(part: MaskGIT, known: dict[int, int], z: Latent, place: int, value: int) -> float:
+    """log p of one digit, counted through tokens and their digits, given those that are `known`."""
+    levels = part.digits.levels
+    y = torch.tensor(levels).repeat(part.places)
+    for i, digit in known.items():
+        y[i] = digit
+    token, number = divmod(place, len(levels))
+    return float(part.logits(y.view(1, part.places, -1), z)[number].log_softmax(-1)[0, token, value])
+
+
 def in_order(part: MaskGIT, ids: Tensor, z: Latent, order: tuple[int, ...]) -> float:
-    """−log p of writing the tokens (1 m) one by one in an order."""
-    known, total = torch.full_like(ids, part.mask_token), 0.0
-    for place in order:
-        total -= float(part.logits(known, z).log_softmax(-1)[0, place, ids[0, place]])
-        known[0, place] = ids[0, place]
-    return total
+    """−log p of writing the digits of the tokens (1 m) one by one in an order."""
+    values = part.digits.split(ids).flatten().tolist()
+    return -sum(log_p(part, {i: values[i] for i in order[:done]}, z, place, values[place]) for done, place in enumerate(order))
 
 
 @torch.no_grad()
-def test_the_bound_is_the_mean_over_all_orders() -> None:
-    """Every mask of k of m tokens, each k as likely: the expectation of nll by brute force, by chance, and as the orders' mean, which is a bound."""
-    where = context(3, 1, 3)
-    part, z, m = masked(where), latent(1), 3
-    ids = random_ids(3, 1, m)
+@pytest.mark.parametrize(("places", "vocabulary", "levels"), [(3, 3, ()), (2, 6, (2, 3))])
+def test_the_bound_is_the_mean_over_all_orders(places: int, vocabulary: int, levels: tuple[int, ...]) -> None:
+    """Every mask of k of m digits, each k as likely: the expectation of nll by brute force, by chance, and as the orders' mean, which is a bound."""
+    where = context(vocabulary, 1, places, levels)
+    part, z, m = masked(where), latent(1), places * max(len(levels), 1)
+    ids = random_ids(vocabulary, 1, places)
+    values = part.digits.split(ids).flatten().tolist()
     orders = [in_order(part, ids, z, order) for order in itertools.permutations(range(m))]
     expectation = 0.0
     for k in range(1, m + 1):
         for hidden in itertools.combinations(range(m), k):
-            read = ids.clone()
-            read[0, list(hidden)] = part.mask_token
-            cost = -part.logits(read, z).log_softmax(-1)[0, list(hidden)].gather(1, ids[0, list(hidden)].unsqueeze(1)).sum()
-            expectation += float(cost) * m / k / math.comb(m, k) / m
+            known = {i: values[i] for i in range(m) if i not in hidden}
+            cost = -sum(log_p(part, known, z, place, values[place]) for place in hidden)
+            expectation += cost * m / k / math.comb(m, k) / m
     assert expectation == pytest.approx(np.mean(orders), abs=1e-5)
     draws = part.nll(ids.expand(4000, -1), z.repeat(4000), rng(4000))
     assert abs(float(draws.mean()) - expectation) < 4 * float(draws.std()) / math.sqrt(4000)
@@ -240,9 +281,10 @@ def test_the_bound_is_the_mean_over_all_orders() -> None:
 
 
 @torch.no_grad()
-def test_every_order_is_a_distribution() -> None:
-    part, z = masked(context(3, 1, 2)), latent(1)
-    total = sum(math.exp(-in_order(part, ids.unsqueeze(0), z, (1, 0))) for ids in everything(3, 2))
+@pytest.mark.parametrize(("vocabulary", "levels", "order"), [(3, (), (1, 0)), (6, (2, 3), (2, 1, 3, 0))])
+def test_every_order_is_a_distribution(vocabulary: int, levels: tuple[int, ...], order: tuple[int, ...]) -> None:
+    part, z = masked(context(vocabulary, 1, 2, levels)), latent(1)
+    total = sum(math.exp(-in_order(part, ids.unsqueeze(0), z, order)) for ids in everything(vocabulary, 2))
     assert total == pytest.approx(1, abs=1e-5)
 
 
@@ -269,7 +311,7 @@ def test_one_step_draws_each_token_by_itself() -> None:
     """In a single step nothing is masked again, so each token follows its own marginal given nothing."""
     part, z, b = masked(steps=1, guidance=1.0), latent(1), 4000
     drawn = part.sample(z.repeat(b), rng(b))
-    p = part.logits(torch.full((1, 6), part.mask_token), z).softmax(-1)[0]
+    p = part.logits(torch.full((1, 6, 1), 5), z)[0].softmax(-1)[0]
     found = torch.nn.functional.one_hot(drawn, 5).double().mean(0)
     torch.testing.assert_close(found, p.double(), atol=0.035, rtol=0)
 
