@@ -90,8 +90,8 @@ class _TokenOptions(Config):
     temperature: float = option(1.0, help="of the tokens drawn; 0 takes the likeliest", ge=0)
     factored: bool = option(
         True,
-        help="where the ids of the image tokenizer are made of digits (fsq), read and predict the digits: combinations of them need not have been seen in training; "
-        "false for one vector and one softmax over all ids",
+        help="where the image tokenizer's ids are made of digits (fsq), read and predict the digits: their combinations need not have been seen "
+        "in training; false for one vector and one softmax over all ids",
     )
 
     def __attrs_post_init__(self) -> None:

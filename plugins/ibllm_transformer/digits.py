@@ -18,9 +18,9 @@ from ibllm_transformer.layers import token_losses
 class Digits(nn.Module):
     """Ids ↔ digits in a mixed radix, the first digit the least.
 
-    A codec whose ids have digits (finite scalar quantisation) says so (`ImageTokens.levels`). Predicted one by one, what two of them stand for is put together in
-    ways that no training image shows; one softmax over all ids knows nothing of an id that it has never seen. Not `factored`, or where ids have no digits,
-    a token has one digit: its id.
+    A codec whose ids have digits (finite scalar quantisation) says so (`ImageTokens.levels`). Predicted one by one, digits come in combinations that no training
+    image shows; one softmax over all ids knows nothing of an id that it has never seen. Not `factored`, or where ids have no digits, a token has one
+    digit: its id.
     """
 
     basis: Tensor
@@ -83,8 +83,8 @@ class DigitHeads(nn.Module):
 class ChainedDigitHeads(nn.Module):
     """Each digit given those before it in its token, so that any distribution over tokens can be learned.
 
-    Digit i's logits are linear in GELU(A_i x + Σ_{j<i} e_j(digit j)): a small network that goes on within a token where the transformer's causal attention ends (as
-    the depth transformer of Lee et al. 2022, RQ-Transformer, section 3.2, does). With one digit there is nothing to chain, and the head is linear in x.
+    Digit i's logits are linear in GELU(A_i x + Σ_{j<i} e_j(digit j)): a small network goes on within a token where the transformer's causal attention ends,
+    as the depth transformer of Lee et al. 2022 does (RQ-Transformer, section 3.2). With one digit there is nothing to chain, and the head is linear in x.
     """
 
     def __init__(self, levels: Sequence[int], width: int) -> None:

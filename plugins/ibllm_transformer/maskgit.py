@@ -1,4 +1,7 @@
-"""D_y as masked token modelling (Chang et al. 2022, MaskGIT). Shapes: b batch, n latent places, m image tokens, q digits a token, d width, v levels of a digit."""
+"""D_y as masked token modelling (Chang et al. 2022, MaskGIT).
+
+Shapes: b batch, n latent places, m image tokens, q digits a token, d width, v levels of a digit.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def k_smallest(values: Tensor, number: int | Tensor) -> Tensor:
 
 
 class MaskGIT(TokenDecoder):
-    """Predicts masked tokens from the others and the latent; of tokens that have digits (`Digits`), masked digits: in what follows m counts all digits of an image.
+    """Predicts masked tokens from the others and the latent; where tokens have digits (`Digits`), masked digits: m counts all digits of an image then.
 
     Its nll is a bound, −log p(y|x) ≤ E_k[m/k · E_S[Σ_{i∈S} −log p(y_i | y_∖S, x)]] with k uniform on 1…m and S any k of the m: the
     average over all orders of writing them one by one (Uria et al. 2014, eq. 8; Hoogeboom et al. 2022, eq. 6), which is the bound of absorbing

@@ -103,7 +103,7 @@ class VQTransformer(TokenDecoder):
         return self.norm(_gather(x, image))
 
     def _read_both(self, digits: Tensor, z: Latent, read: Tensor) -> tuple[Tensor, Tensor]:
-        """digits (b m q), read (b n) → the last layer's output at the latent's places (b n d), whether the image sees them or not, and at the image's (b m d)."""
+        """digits (b m q), read (b n) → the last layer's output at the latent's places (b n d), seen by the image or not, and at the image's (b m d)."""
         x, n = self._sequence(digits[:, :-1], z), z.tokens.shape[1]
         mask = attention_bias(self._mask(z.mask, read, self.places), x)
         for layer in self._layers():
