@@ -18,8 +18,8 @@ from ibllm_transformer.layers import token_losses
 class Digits(nn.Module):
     """Ids ↔ digits in a mixed radix, the first digit the least.
 
-    A codec whose ids have digits (finite scalar quantisation) says so (`ImageTokens.levels`). Predicted one by one, digits come in combinations that no training
-    image shows; one softmax over all ids knows nothing of an id that it has never seen. Not `factored`, or where ids have no digits, a token has one
+    A codec whose ids have digits (finite scalar quantisation) says so (`ImageTokens.levels`). Predicted one by one, digits come in combinations that no
+    training image shows; one softmax over all ids knows nothing of an id that it has never seen. Not `factored`, or where ids have no digits, a token has one
     digit: its id.
     """
 
