@@ -39,8 +39,8 @@ MUTATIONS = (
     Mutation(
         "a wrong sign in a loss",
         "plugins/ibllm_adversarial/loss.py",
-        "return F.softplus(real - cycle.score(cycle.y_fake, z)).mean()",
-        "return F.softplus(cycle.score(cycle.y_fake, z) - real).mean()",
+        "return F.softplus(real - cycle.score(y_fake, z)).mean()",
+        "return F.softplus(cycle.score(y_fake, z) - real).mean()",
         ("tests/losses/test_adversarial.py",),
     ),
     Mutation(
@@ -53,8 +53,8 @@ MUTATIONS = (
     Mutation(
         "a critic that trains the generator",
         "plugins/ibllm_adversarial/loss.py",
-        "F.softplus(cycle.score(cycle.y_fake.detach(), z) - real)",
-        "F.softplus(cycle.score(cycle.y_fake, z) - real)",
+        "F.softplus(cycle.score(y_fake.detach(), z) - real)",
+        "F.softplus(cycle.score(y_fake, z) - real)",
         ("tests/losses/test_adversarial.py", "tests/conformance/test_loss.py"),
     ),
     Mutation(

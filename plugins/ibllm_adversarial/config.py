@@ -7,15 +7,31 @@ import attrs
 from ibllm.plugin import LossConfig, option
 
 _DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "discriminator", "data.pairs"})
+_RECONSTRUCTED = frozenset({"image_tokenizer", "discriminator", "data.images"})
 
 
 @attrs.frozen(kw_only=True)
-class _AdversarialOptions(LossConfig):
-    def players(self) -> tuple[str, ...]:
-        return ("model", "critic")
+class _JudgedOptions(LossConfig):
+    of: str = option(
+        "drawing",
+        help="what is judged: the image decoder's drawings of captions, or the codec's reconstructions of images, without text",
+        choices=("drawing", "reconstruction"),
+    )
 
     def needs(self) -> frozenset[str]:
-        return _DRAWN
+        return _RECONSTRUCTED if self.of == "reconstruction" else _DRAWN
+
+
+@attrs.frozen(kw_only=True)
+class _AdversarialOptions(_JudgedOptions):
+    mismatched: float
+
+    def __attrs_post_init__(self) -> None:
+        if self.of == "reconstruction" and self.mismatched:
+            raise ValueError(f'mismatched = {self.mismatched:g}: expected 0 where of = "reconstruction", since no caption goes with one')
+
+    def players(self) -> tuple[str, ...]:
+        return ("model", "critic")
 
 
 @attrs.frozen(kw_only=True)
@@ -56,11 +72,11 @@ class WGANGPConfig(_UnpairedOptions):
     )
 
     def needs(self) -> frozenset[str]:
-        return _DRAWN | ({"discriminator.second_order"} if self.penalty else set())
+        return super().needs() | ({"discriminator.second_order"} if self.penalty else set())
 
 
 @attrs.frozen(kw_only=True)
-class FeatureMatchingConfig(LossConfig):
+class FeatureMatchingConfig(_JudgedOptions):
     """The generated image looks to the critic like the real one, layer by layer; trains the model alone."""
 
     match: str = option(
@@ -70,20 +86,11 @@ class FeatureMatchingConfig(LossConfig):
     )
 
     def needs(self) -> frozenset[str]:
-        return _DRAWN | {"discriminator.features"}
+        return super().needs() | {"discriminator.features"}
 
 
 @attrs.frozen(kw_only=True)
-class _PenaltyOptions(LossConfig):
-    def players(self) -> tuple[str, ...]:
-        return ("critic",)
-
-    def needs(self) -> frozenset[str]:
-        return frozenset({"text_encoder", "discriminator", "discriminator.second_order", "data.pairs"})
-
-
-@attrs.frozen(kw_only=True)
-class GradientPenaltyConfig(_PenaltyOptions):
+class GradientPenaltyConfig(_JudgedOptions):
     """R1 + R2."""
 
     gamma: float = option(1.0, help="γ; R3GAN uses 0.05 for 32×32 photographs and up to 150 for 256×256 faces", ge=0)
@@ -96,13 +103,16 @@ class GradientPenaltyConfig(_PenaltyOptions):
         if not self.at or len(set(self.at)) < len(self.at):
             raise ValueError(f"at = {list(self.at)!r}: expected 'real', 'generated' or both, each once")
 
+    def players(self) -> tuple[str, ...]:
+        return ("critic",)
+
     def needs(self) -> frozenset[str]:
-        drawn = {"image_decoder", "image_decoder.differentiable_draw"} if "generated" in self.at else set()
-        return super().needs() | drawn
+        drawn = frozenset({"image_tokenizer", "image_decoder", "image_decoder.differentiable_draw"})
+        return (super().needs() - (frozenset() if "generated" in self.at else drawn)) | {"discriminator.second_order"}
 
 
 @attrs.frozen(kw_only=True)
-class MatchingAwarePenaltyConfig(_PenaltyOptions):
+class MatchingAwarePenaltyConfig(LossConfig):
     """DF-GAN's penalty."""
 
     scale: float = option(2.0, help="k, the factor", ge=0)
@@ -117,3 +127,9 @@ class MatchingAwarePenaltyConfig(_PenaltyOptions):
     def __attrs_post_init__(self) -> None:
         if not self.by or len(set(self.by)) < len(self.by):
             raise ValueError(f"by = {list(self.by)!r}: expected 'tokens', 'pooled' or both, each once")
+
+    def players(self) -> tuple[str, ...]:
+        return ("critic",)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "discriminator", "discriminator.second_order", "data.pairs"})

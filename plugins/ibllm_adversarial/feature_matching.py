@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ibllm.plugin import Context, Cycle, Latent, Loss, Rng, WholeBatchLoss, at_least_float32
 from ibllm_adversarial.config import FeatureMatchingConfig
+from ibllm_adversarial.judged import Judged
 
 
 @runtime_checkable
@@ -19,16 +20,16 @@ class ShowsFeatures(Protocol):
         """y (b c h w) in [−1, 1], latent → each layer's output (b …), first layer first."""
 
 
-def features(cycle: Cycle) -> list[tuple[Tensor, Tensor]]:
+def features(cycle: Cycle, judged: Judged) -> list[tuple[Tensor, Tensor]]:
     """What the critic sees of the real and of the generated images, each with the caption's latent: two tensors (b …) a layer."""
-    critic, z = cast(ShowsFeatures, cycle.model.part("discriminator")), cycle.z_x.detach()
+    critic, z = cast(ShowsFeatures, cycle.model.part("discriminator")), judged.z(cycle)
 
     def seen(y: Tensor) -> tuple[Tensor, ...]:
         return cycle.through("discriminator", "features", lambda: critic.features(y, z), y, z)
 
     with torch.no_grad():  # nothing of the model is behind the real image's features
-        real = seen(cycle.y)
-    return list(zip(real, seen(cycle.y_fake), strict=True))
+        real = seen(judged.real(cycle))
+    return list(zip(real, seen(judged.fake(cycle)), strict=True))
 
 
 class FeatureMatching(Loss):
@@ -36,9 +37,10 @@ class FeatureMatching(Loss):
 
     def __init__(self, config: FeatureMatchingConfig, context: Context) -> None:
         super().__init__()
+        self.judged = Judged(config.of, context)
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return torch.stack([(real - drawn).abs().mean() for real, drawn in features(cycle)]).sum()
+        return torch.stack([(real - drawn).abs().mean() for real, drawn in features(cycle, self.judged)]).sum()
 
 
 class MeanFeatureMatching(WholeBatchLoss):
@@ -48,10 +50,11 @@ class MeanFeatureMatching(WholeBatchLoss):
 
     def __init__(self, config: FeatureMatchingConfig, context: Context) -> None:
         super().__init__()
+        self.judged = Judged(config.of, context)
 
     def represent(self, cycle: Cycle) -> tuple[list[Tensor], Tensor]:
         """A share's Σ f(y) − f(y_fake) of each layer (1 …), and its number of items (1)."""
-        found = features(cycle)
+        found = features(cycle, self.judged)
         sums = [at_least_float32(real - drawn).sum(0, keepdim=True) for real, drawn in found]
         return sums, sums[0].new_full((1,), len(cycle))
 

@@ -1,4 +1,4 @@
-"""A critic against the drawing decoder. Shapes: b batch, c h w image, p patches of a critic that judges each by itself."""
+"""A critic against the drawing decoder, or the codec. Shapes: b batch, c h w image, p patches of a critic that judges each by itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ibllm.plugin import AdversarialLoss, Context, Cycle, Latent
 from ibllm_adversarial.config import HingeConfig, NonSaturatingConfig, RelativisticConfig, WGANGPConfig
+from ibllm_adversarial.judged import Judged
 from ibllm_adversarial.penalty import score_gradients
 
 
@@ -24,26 +25,26 @@ class Relativistic(AdversarialLoss):
 
     Critic: softplus(−(C(y, z) − C(y_fake, z))), and with the weight `mismatched` softplus(−(C(y, z) − C(y, z'))) for the latent z'
     of another item of the batch (matching-aware: Reed et al. 2016). Model: softplus(−(C(y_fake, z) − C(y, z))).
-    A patch is compared with the same patch of the other image.
+    A patch is compared with the same patch of the other image. With of = "reconstruction", y_fake is what the codec leaves of y (`Judged`).
     """
 
     def __init__(self, config: RelativisticConfig, context: Context) -> None:
         super().__init__()
-        self.mismatched = config.mismatched
+        self.mismatched, self.judged = config.mismatched, Judged(config.of, context)
 
     def critic(self, cycle: Cycle) -> Tensor:
-        z = cycle.z_x.detach()
-        real = cycle.score(cycle.y, z)
-        value = F.softplus(cycle.score(cycle.y_fake.detach(), z) - real).mean()
+        z, y, y_fake = self.judged.z(cycle), self.judged.real(cycle), self.judged.fake(cycle)
+        real = cycle.score(y, z)
+        value = F.softplus(cycle.score(y_fake.detach(), z) - real).mean()
         if self.mismatched:
             value = value + self.mismatched * F.softplus(cycle.score(cycle.y, mismatched_latent(cycle)) - real).mean()
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:
-        z = cycle.z_x.detach()
+        z, y, y_fake = self.judged.z(cycle), self.judged.real(cycle), self.judged.fake(cycle)
         with torch.no_grad():  # nothing of the model is behind the real image's score
-            real = cycle.score(cycle.y, z)
-        return F.softplus(real - cycle.score(cycle.y_fake, z)).mean()
+            real = cycle.score(y, z)
+        return F.softplus(real - cycle.score(y_fake, z)).mean()
 
 
 class _UnpairedScores(AdversarialLoss):
@@ -51,12 +52,12 @@ class _UnpairedScores(AdversarialLoss):
 
     z' is the latent of another item of the batch (matching-aware: Reed et al. 2016). Generated and mismatched pairs share
     the weight 1, so that m never changes the balance of real and fake. The model minimises generator(C(y_fake, z)).
-    Means are over items, and over patches where the critic judges each by itself.
+    Means are over items, and over patches where the critic judges each by itself. With of = "reconstruction", y_fake is what the codec leaves of y (`Judged`).
     """
 
     def __init__(self, config: HingeConfig | NonSaturatingConfig | WGANGPConfig, context: Context) -> None:
         super().__init__()
-        self.mismatched = config.mismatched
+        self.mismatched, self.judged = config.mismatched, Judged(config.of, context)
 
     @abstractmethod
     def real_loss(self, scores: Tensor) -> Tensor:
@@ -71,16 +72,16 @@ class _UnpairedScores(AdversarialLoss):
         return -scores
 
     def critic(self, cycle: Cycle) -> Tensor:
-        z = cycle.z_x.detach()
-        value = self.real_loss(cycle.score(cycle.y, z)).mean()
+        z, y, y_fake = self.judged.z(cycle), self.judged.real(cycle), self.judged.fake(cycle)
+        value = self.real_loss(cycle.score(y, z)).mean()
         if self.mismatched < 1:
-            value = value + (1 - self.mismatched) * self.fake_loss(cycle.score(cycle.y_fake.detach(), z)).mean()
+            value = value + (1 - self.mismatched) * self.fake_loss(cycle.score(y_fake.detach(), z)).mean()
         if self.mismatched:
             value = value + self.mismatched * self.fake_loss(cycle.score(cycle.y, mismatched_latent(cycle))).mean()
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return self.generator_loss(cycle.score(cycle.y_fake, cycle.z_x.detach())).mean()
+        return self.generator_loss(cycle.score(self.judged.fake(cycle), self.judged.z(cycle))).mean()
 
 
 class Hinge(_UnpairedScores):
@@ -133,6 +134,7 @@ class WGANGP(_UnpairedScores):
         value = super().critic(cycle)
         if not self.penalty:
             return value
-        between = torch.lerp(cycle.y_fake.detach().to(cycle.y), cycle.y, cycle.rng("wgan_gp").uniform(1, 1, 1).to(cycle.y))
-        norms = torch.linalg.vector_norm(score_gradients(cycle, between, cycle.z_x), dim=1)
+        y, y_fake = self.judged.real(cycle), self.judged.fake(cycle).detach()
+        between = torch.lerp(y_fake.to(y), y, cycle.rng("wgan_gp").uniform(1, 1, 1).to(y))
+        norms = torch.linalg.vector_norm(score_gradients(cycle, between, self.judged.z(cycle)), dim=1)
         return value + self.penalty * (norms - 1).square().mean()

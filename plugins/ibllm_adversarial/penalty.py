@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ibllm.plugin import Context, CriticLoss, Cycle, Latent, at_least_float32
 from ibllm_adversarial.config import GradientPenaltyConfig, MatchingAwarePenaltyConfig
+from ibllm_adversarial.judged import Judged
 
 
 def score_gradients(cycle: Cycle, y: Tensor, z: Latent, forms: Sequence[str] = ()) -> Tensor:
@@ -42,16 +43,16 @@ class GradientPenalty(CriticLoss):
 
     def __init__(self, config: GradientPenaltyConfig, context: Context) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.judged = config, Judged(config.of, context)
 
     def critic(self, cycle: Cycle) -> Tensor:
-        names = [{"real": "y", "generated": "y_fake"}[where] for where in self.config.at]
-        return self.config.gamma / 2 * torch.stack([self.squared_gradient(cycle, name).mean() for name in names]).sum()
+        images = [{"real": self.judged.real, "generated": self.judged.fake}[where](cycle) for where in self.config.at]
+        return self.config.gamma / 2 * torch.stack([self.squared_gradient(cycle, y).mean() for y in images]).sum()
 
-    def squared_gradient(self, cycle: Cycle, image: str) -> Tensor:
-        """(b) ‖∇C‖² at the image `image` (``y`` or ``y_fake``), with its graph."""
+    def squared_gradient(self, cycle: Cycle, y: Tensor) -> Tensor:
+        """(b) ‖∇C‖² at images y (b c h w), with its graph."""
         forms = ("tokens", "pooled") if self.config.by == "image+latent" else ()
-        return score_gradients(cycle, getattr(cycle, image), cycle.z_x, forms).square().sum(1)
+        return score_gradients(cycle, y, self.judged.z(cycle), forms).square().sum(1)
 
 
 class MatchingAwarePenalty(CriticLoss):

@@ -86,6 +86,24 @@ class ReconstructionConfig(LossConfig):
 
 
 @attrs.frozen(kw_only=True)
+class PerceptualConfig(LossConfig):
+    """A reconstructed or drawn image looks to a feature network like the real one. Unlike a critic, that network must not learn from it, or it would
+    see ever less: it was trained before, or is a frozen [model.extra.NAME]."""
+
+    of: str = option(
+        "reconstruction", help="the codec's reconstruction, or the drawing of a caption", choices=("reconstruction", "drawing")
+    )
+    features: str = option(
+        "image_encoder",
+        help="the image encoder whose latent places are compared; a further one is [model.extra.NAME]",
+        part="image_encoder",
+    )
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_tokenizer", "data.images"}) if self.of == "reconstruction" else _DRAWN
+
+
+@attrs.frozen(kw_only=True)
 class CodecRegularisationConfig(LossConfig):
     """What the codec adds to the reconstruction error. Its options weigh it."""
 

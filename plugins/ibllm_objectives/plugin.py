@@ -37,6 +37,7 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             "CodecRegularisation",
             "what the codec adds to the reconstruction error: a commitment to codes, a KL term",
         ),
+        _spec("perceptual", "perceptual", "Perceptual", "a reconstructed or drawn image looks to an image encoder like the real one"),
         _spec("joint", "joint", "Joint", "L_joint = L_text + λ·L_image, of two losses named in the recipe"),
         _spec(
             "contrastive",

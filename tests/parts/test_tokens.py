@@ -193,18 +193,19 @@ def test_a_restart_is_keyed_by_torchs_generator() -> None:
 
 RANK = """
 import sys, torch, torch.distributed as dist
+from ibllm_tokens.latent_codec import Standardiser
 from ibllm_tokens.quantisers import Codebook
 rank, ranks, place, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if ranks > 1:
     dist.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=ranks)
 torch.manual_seed(0)
-still, moving = Codebook(8, 2, 0.25, 0.9, 0), Codebook(8, 2, 0.25, 0.9, 2)
+still, moving, still_scale = Codebook(8, 2, 0.25, 0.9, 0), Codebook(8, 2, 0.25, 0.9, 2), Standardiser(2, 0.5)
 share = 4 // ranks
 for step in range(6):
     z = torch.randn(4, 6, 2, generator=torch.Generator().manual_seed(step))[rank * share : (rank + 1) * share]
     torch.manual_seed(100 * step + rank)
-    still(z), moving(z)
-states = {"still": still.state_dict(), "moving": moving.state_dict()}
+    still(z), moving(z), still_scale.follow(z.transpose(1, 2).unflatten(2, (2, 3)))
+states = {"still": still.state_dict(), "moving": moving.state_dict(), "still_scale": still_scale.state_dict()}
 torch.save({f"{name}.{key}": tensor for name, state in states.items() for key, tensor in state.items()}, f"{folder}/{ranks}-{rank}.pt")
 if ranks > 1:  # nobody leaves while another still talks
     dist.barrier()
@@ -213,7 +214,7 @@ if ranks > 1:  # nobody leaves while another still talks
 
 
 @pytest.mark.slow
-def test_processes_keep_one_codebook(tmp_path: Path) -> None:
+def test_processes_keep_one_codebook_and_one_scale(tmp_path: Path) -> None:
     def start(rank: int, ranks: int) -> subprocess.Popen[str]:
         command = processes.command("-c", textwrap.dedent(RANK), rank, ranks, tmp_path / f"meet-{ranks}", tmp_path)
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
