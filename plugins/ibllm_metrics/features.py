@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from ibllm.plugin import Stream, to_images
-from ibllm_metrics.config import FrechetConfig, KernelConfig
+from ibllm_metrics import efficientnet
+from ibllm_metrics.config import FeatureOptions
 from ibllm_metrics.images import resized
 from ibllm_metrics.pair_scores import pooled_images
 
@@ -23,13 +25,32 @@ Features = npt.NDArray[np.float64]
 _LAYERS = 3
 
 
-def extract_features(config: FrechetConfig | KernelConfig, evaluation: Evaluation, images: Pixels) -> Features:
+def both(given: FeatureOptions, evaluation: Evaluation) -> tuple[Features, Features]:
+    """Of the real and of the generated images (b d); metrics of the same options share them."""
+    name = f"metrics.features.{given.extractor}.{given.size}.{given.width}.{given.seed}.{given.resolution}"
+    return evaluation.once(
+        name, lambda: (extract_features(given, evaluation, evaluation.real), extract_features(given, evaluation, evaluation.generated))
+    )
+
+
+def described(given: FeatureOptions, evaluation: Evaluation) -> Mapping[str, str | int | float]:
+    """What a record says of the feature space."""
+    chosen: Mapping[str, Mapping[str, str | int | float]] = {"pixels": {"size": given.size}, "random": {"seed": given.seed}}
+    found: dict[str, str | int | float] = {"extractor": given.extractor, "features": both(given, evaluation)[0].shape[1]}
+    if given.extractor == "efficientnet_lite0":
+        return found | {"resolution": given.resolution} | efficientnet.described()
+    return {**found, **chosen.get(given.extractor, {})}
+
+
+def extract_features(given: FeatureOptions, evaluation: Evaluation, images: Pixels) -> Features:
     """images (b h w c) → (b d)."""
-    if config.extractor == "pixels":
-        return resized(images, config.size).astype(np.float64)
-    if config.extractor == "encoder":
+    if given.extractor == "pixels":
+        return resized(images, given.size).astype(np.float64)
+    if given.extractor == "encoder":
         return pooled_images(evaluation.model, images, evaluation.batch)
-    return random_features(images, config.width, config.seed, evaluation.batch)
+    if given.extractor == "efficientnet_lite0":
+        return efficientnet.features(images, given.resolution, evaluation.batch, evaluation.model.device)
+    return random_features(images, given.width, given.seed, evaluation.batch)
 
 
 def random_features(images: Pixels, width: int, seed: int, batch: int) -> Features:

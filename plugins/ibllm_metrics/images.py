@@ -42,6 +42,11 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     return np.concatenate(parts, 1) if parts else np.zeros((len(a), 0), np.float32)
 
 
+def several(evaluation: Evaluation, draws: int) -> Pixels:
+    """(k b h w c) drawings of each caption; metrics of as many share them."""
+    return evaluation.once(f"metrics.draws.{draws}", lambda: evaluation.draws(draws))
+
+
 class Gallery:
     """Different images, each once."""
 
@@ -125,7 +130,7 @@ class DiversityMetric(Metric):
         self.config = config
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
-        draws = evaluation.draws(self.config.draws).astype(np.float32) / 255
+        draws = several(evaluation, self.config.draws).astype(np.float32) / 255
         pairs = itertools.combinations(range(len(draws)), 2)
         return {"diversity": float(np.mean([np.sqrt(np.square(draws[i] - draws[j]).mean((1, 2, 3))).mean() for i, j in pairs]))}
 

@@ -22,6 +22,8 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         _spec("r_precision", "matching", "RPrecision", "whether a generated image is scored nearest to its own caption"),
         _spec("frechet", "distances", "Frechet", "Fréchet distance of generated and real images in a stated feature space"),
         _spec("kernel", "distances", "Kernel", "kernel distance of generated and real images in a stated feature space"),
+        _spec("coverage", "coverage", "Coverage", "precision, recall, density and coverage of generated images in a stated feature space"),
+        _spec("commitment", "commitment", "Commitment", "whether drawings are as sharp, and spread as much given a caption, as the data"),
         _spec("retrieval", "images", "Retrieval", "whether the drawing nearest to a generated image is its own"),
         _spec("diversity", "images", "Diversity", "how much several drawings of one caption differ"),
     ]

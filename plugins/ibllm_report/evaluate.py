@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ def command(
 
     from .files import described
 
-    measured: dict[str, str] = {}
+    measured: dict[str, Mapping[str, str | int | float]] = {}
     results: dict[str, float] = {}
     with naming(opened.recipe), stdout_to_stderr(), arithmetic(opened.recipe.compute.precision == "tf32"):
         metrics = build_metrics(recipe)
@@ -64,7 +64,7 @@ def command(
             )
             results |= {f"{split}/{name}": value for name, value in figures.items()}
             results[f"{split}/items"] = float(len(evaluation))
-            measured |= {f"{split} {name}": described(record) for name, record in records(metrics, evaluation).items()}
+            measured |= {f"{split} {name}": record for name, record in records(metrics, evaluation).items()}
     if away:
         click.echo(f"left out: {', '.join(f'metrics.{name}' for name in dict.fromkeys(away))}", err=True)
     if as_json:
@@ -79,9 +79,9 @@ def command(
         from .results_table import results_table
 
         how = Table(title="How they were measured", title_justify="left", show_header=False)
-        for name, said in measured.items():
-            how.add_row(Text(name), Text(said, style="dim"))
-        Console().print(results_table(results, Glossary.of(opened.recipe)), how)
+        for name, record in measured.items():
+            how.add_row(Text(name), Text(described(record), style="dim"))
+        Console().print(results_table(results, Glossary.of(opened.recipe).cautioned(measured.values())), how)
     return 0
 
 

@@ -105,18 +105,25 @@ def read(run_dir: Path) -> RunFiles:
 
 
 def glossary_of(directory: RunDirectory, info: Object) -> Glossary:
-    """What run.json, `info`, keeps of the meaning of figures. A run of 0.1.0 keeps nothing: then what the components of its recipe say.
+    """What run.json, `info`, keeps of the meaning of figures, and against them. A run of 0.1.0 keeps nothing: then what its recipe's components say.
 
     Nothing where one of them is not installed: figures then go by their bare names.
     """
     try:
-        return Glossary.read(info)
+        found = Glossary.read(info)
     except (AttributeError, KeyError, TypeError, ValueError):
-        pass
-    try:
-        return Glossary.of(load_run(directory))
-    except (UserError, OSError):
-        return Glossary()
+        try:
+            found = Glossary.of(load_run(directory))
+        except (UserError, OSError):
+            found = Glossary()
+    return found.cautioned(records_of(info))
+
+
+def records_of(info: Object) -> list[Object]:
+    """How each metric's figures came about on each split, as far as run.json, `info`, says it."""
+    splits = info.get("metrics")
+    tables = [metrics for metrics in splits.values() if isinstance(metrics, Mapping)] if isinstance(splits, Mapping) else []
+    return [record for metrics in tables for record in metrics.values() if isinstance(record, Mapping)]
 
 
 def objects(value: object) -> list[Object]:

@@ -15,7 +15,7 @@ import attrs
 from ibllm.glossary import Glossary
 from ibllm_core.errors import UserError, suggestion
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_report.files import glossary_of
+from ibllm_report.files import glossary_of, records_of
 from ibllm_report.results import ITEMS, is_number, split_of
 
 from .directory import DONE
@@ -146,6 +146,8 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
                 log=log if log.is_file() else None,
             )
         found.append(FoundArm(name=arm.name, differs=_but_for_the_name(plan.differs(arm)), runs=runs))
+    records = [record for arm in found for run in arm.runs.values() for record in records_of(run.info)]
+    own = [Glossary.of(plan.base), *(Glossary.of(plan.cell(arm.name, plan.study.seeds[0]).recipe) for arm in plan.arms)]
     return Findings(
         name=plan.study.name,
         question=_question(plan.study.source),
@@ -160,7 +162,7 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
             ["ibllm", "ablate", plan.study.document.file, *" ".join(plan.study.options).split(), "--study-dir", str(directory.path)]
         ),
         root=directory.path,
-        glossary=merged([Glossary.of(plan.base), *(Glossary.of(plan.cell(arm.name, plan.study.seeds[0]).recipe) for arm in plan.arms)]),
+        glossary=merged(own).cautioned(records),
     )
 
 

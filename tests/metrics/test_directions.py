@@ -9,7 +9,14 @@ from ibllm_core.host.options import MetricConfig
 
 #: Distances; and controls and descriptions, of which neither direction is better. Of all others more is better.
 LOWER = {"frechet_random", "kernel_random"}
-NEITHER = {"caption_recall_1_shuffled", "diversity", "image_recall_1_shuffled", "r_precision_shuffled"}
+NEITHER = {
+    "caption_recall_1_shuffled",
+    "diversity",
+    "image_recall_1_shuffled",
+    "r_precision_shuffled",
+    "sharpness",
+    "spread_error_ratio",
+}
 
 
 def test_every_figure_of_ours_says_the_direction_that_it_has() -> None:
