@@ -188,8 +188,8 @@ def _players(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[s
 
 
 def _stages(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[str, Stage]:
-    """``train = "all"`` is every part; the discriminator only where the critic plays, so that an adversary can be left out; the image tokenizer,
-    whose tokens pass no gradient, only where a loss reaches it, and so a further part that is not frozen."""
+    """``train = "all"`` is every part; the discriminator only where the critic plays, so that an adversary can be left out; the codec,
+    which learns nothing of what a decoder makes of its tokens or latents, only where a loss is its own, and so a further part that is not frozen."""
     found = {}
     for name, stage in _read(draft, section, path).items():
         train: str | tuple[str, ...] = stage.train
