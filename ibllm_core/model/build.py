@@ -28,7 +28,8 @@ _T = TypeVar("_T")
 
 def make(recipe: Recipe, component: Component, context: Context, expected: type[_T], key: str) -> _T:
     """Calls a component's factory. Raises `ComponentFailed` with the component's name where it fails or gives something else."""
-    with building(component, key, users=True):
+    also = "" if context.bounded else f"; it works on latents, which are (c h w) = {context.image_shape} in place of the image"
+    with building(component, key, also=also, users=True):
         made = manager(recipe.plugins.block).factory(component.kind, component.use)(component.config, context)
     if not isinstance(made, expected):
         raise ComponentFailed(component, key, f"its factory gave a {type(made).__name__}, not a {expected.__name__}")

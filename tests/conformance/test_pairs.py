@@ -45,6 +45,7 @@ SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "attngan": {"channels": 8, "groups": 4},
         "cnn": {"channels": [16, 8]},
         "cross_attention": {"depth": 1, "channels": 4},
+        "cross_attention/latents": {"depth": 1, "channels": 4, "patch": 2, "works_on": "latents"},
         "dcgan": {"channels": [16, 8]},
         "dcgan/augmentation": {"channels": [16, 8], "augmentation": 5},
         "dfgan": {"channels": 4, "hidden": 8},
@@ -60,7 +61,10 @@ SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
     },
     "text_decoder": {"lstm": {"layers": 1}, "transformer": {"depth": 1}},
     "discriminator": {"matching_aware": {"channels": [8, 16], "width": 8}},
-    "image_tokenizer": {"vq": {"patch": 8, "channels": [8], "blocks": 1, "codes": 16, "code_width": 4}},
+    "image_tokenizer": {
+        "kl": {"patch": 8, "channels": [8], "blocks": 1, "latents": 4},
+        "vq": {"patch": 8, "channels": [8], "blocks": 1, "codes": 16, "code_width": 4},
+    },
     "loss": {
         "augmentation_contrast": {"width": 16},
         "contrastive": {"width": 16},
@@ -76,7 +80,7 @@ BESIDE = {
     "image_encoder": ("cnn",),
     "text_decoder": ("lstm",),
     "discriminator": ("matching_aware",),
-    "image_tokenizer": ("vq",),
+    "image_tokenizer": ("vq", "kl"),
 }
 BATCH, STEPS = 4, 3
 

@@ -109,4 +109,5 @@ def test_a_codec_is_trained_and_then_starts_another_run(tmp_path: Path, capsys: 
     # A decoder that does not fit the latents is told before anything is spent.
     capsys.readouterr()
     assert main(["check", str(tmp_path / "other.toml"), "--set", "model.image_decoder.patch=3"]) == 2
-    assert "expected 3 to divide the image's height 8 and width 8" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "expected 3 to divide the image's height 8 and width 8; it works on latents, which are (c h w) = (4, 8, 8)" in told
