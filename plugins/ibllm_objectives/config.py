@@ -42,6 +42,28 @@ class CycleImageConfig(_ImageOptions):
 
 
 @attrs.frozen(kw_only=True)
+class BackTranslationConfig(LossConfig):
+    """What the model itself writes about an image, or draws for a text, is paired with it, and the other half learns from the pair.
+
+    The two text parts must share a tokenizer.
+    """
+
+    of: str = option(
+        "image",
+        help="image: captions are written for images, and the text module learns from them, in nats a dimension; text: images are drawn for texts, "
+        "and the image module learns from them, in nats a token",
+        choices=("image", "text"),
+    )
+    temperature: float = option(
+        0.0, help="with image: of the captioner; 0 writes the likeliest words, 1 draws them as it believes in them", ge=0
+    )
+
+    def needs(self) -> frozenset[str]:
+        data = "data.images" if self.of == "image" else "data.captions"
+        return frozenset({"image_encoder", "text_decoder", "text_encoder", "image_decoder", data})
+
+
+@attrs.frozen(kw_only=True)
 class CycleLatentConfig(LossConfig):
     """The latent read off the drawn image agrees with the caption's that it was drawn from."""
 

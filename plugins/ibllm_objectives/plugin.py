@@ -27,6 +27,12 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             "CycleImage",
             "−log p(y | the caption written about y); gradients pass the choice of words straight through",
         ),
+        _spec(
+            "back_translation",
+            "round_trip",
+            "BackTranslation",
+            "−log p(y | the caption that the model writes about y), or −log p(x | the image that it draws for x), the other half of the pair being fixed",
+        ),
         _spec("cycle_latent", "round_trip", "CycleLatent", "the latent read off the drawn image agrees with the caption's"),
         _spec("kl", "regularisers", "KL", "conditioning augmentation's divergence from the standard normal distribution"),
         _spec("mode_seeking", "regularisers", "ModeSeeking", "two drawings of one caption differ as their noise does (diversity)"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Latent, Loss, TextDecoder, TextEncoder, Tokens, UserError, dropout_off
-from ibllm_objectives.config import CycleImageConfig, CycleLatentConfig
+from ibllm.plugin import Context, Cycle, Latent, Loss, TextDecoder, TextEncoder, Tokens, UserError, Value, dropout_off
+from ibllm_objectives.config import BackTranslationConfig, CycleImageConfig, CycleLatentConfig
 
 
 def straight_through(ids: Tensor, logits: Tensor) -> Tensor:
@@ -24,6 +24,16 @@ def soft_embeddings(encoder: TextEncoder, ids: Tensor, logits: Tensor) -> Tensor
     table = encoder.embed(every[None])[0]
     chosen = straight_through(ids[:, 1:], logits).to(table) @ table
     return torch.cat([encoder.embed(ids[:, :1]), chosen], 1)
+
+
+def expect_one_tokenizer(cycle: Cycle, loss: str) -> None:
+    """Raises `UserError` where the text parts have different tokenizers."""
+    tokenizers = cycle.model.tokenizers
+    if tokenizers.get("text_encoder") is not tokenizers.get("text_decoder"):
+        raise UserError(
+            f"{loss}: the text encoder reads the very tokens that the text decoder writes, so both need the same tokenizer; "
+            "expected model.text_encoder.tokenizer = model.text_decoder.tokenizer"
+        )
 
 
 class CycleImage(Loss):
@@ -44,12 +54,7 @@ class CycleImage(Loss):
 
     def reread_latent(self, cycle: Cycle) -> Latent:
         """The latent of the caption written about each image. Raises `UserError` where the text parts have different tokenizers."""
-        tokenizers = cycle.model.tokenizers
-        if tokenizers.get("text_encoder") is not tokenizers.get("text_decoder"):
-            raise UserError(
-                "cycle_image: the text encoder reads the very tokens that the text decoder writes, so both need the same tokenizer; "
-                "expected model.text_encoder.tokenizer = model.text_decoder.tokenizer"
-            )
+        expect_one_tokenizer(cycle, "cycle_image")
         encoder = cast(TextEncoder, cycle.model.part("text_encoder"))
         written, logits = self.write_caption(cycle)
         return encoder.encode(soft_embeddings(encoder, written.ids, logits), written.mask)
@@ -63,6 +68,57 @@ class CycleImage(Loss):
         with dropout_off(decoder):
             written = decoder.sample(z.detach())
             return written, decoder.logits(written.ids[:, :-1], written.mask[:, :-1], z)
+
+
+class BackTranslation(Loss):
+    """−E log p(y | E_x(x̂)), x̂ written by D_x about the image y; or −E log p(x | E_y(ŷ)), ŷ drawn by D_y for the text x.
+
+    Back-translation (Sennrich et al. 2016, section 3): the half of a pair that is wanted is real, the other one is the model's own and gets no
+    gradient; drawn words rather than the likeliest ones are Edunov et al. 2018, section 4. What is written and drawn is made anew in every step, without
+    dropout, so it improves as the model does; where the parts that make it are frozen it is the same as pairs made beforehand.
+    """
+
+    def __init__(self, config: BackTranslationConfig, context: Context) -> None:
+        super().__init__()
+        self.of, self.temperature = config.of, config.temperature
+
+    def count(self, cycle: Cycle) -> Tensor | None:
+        return None if self.of == "image" else cycle.texts.mask[:, 1:].sum()
+
+    def forward(self, cycle: Cycle) -> Value:
+        expect_one_tokenizer(cycle, "back_translation")
+        if self.of == "image":
+            written = self.written(cycle)
+            z = cycle.through("text_encoder", "back_translation", lambda: cast(Latent, cycle.model.part("text_encoder")(written)), written)
+            return cycle.image_nll_of(cycle.images, z, "back_translation").mean() / cycle.images[0].numel()
+        drawn = self.drawn(cycle)
+        z = cycle.through("image_encoder", "back_translation", lambda: cycle.model.part("image_encoder")(drawn), drawn)
+        nll = cycle.through("text_decoder", "back_translation", lambda: cycle.model.part("text_decoder")(cycle.texts, z), z)
+        return nll.sum(), cycle.texts.mask[:, 1:].sum()
+
+    @torch.no_grad()
+    def written(self, cycle: Cycle) -> Tokens:
+        """A caption (b t) about each image."""
+        encoder, decoder = (cast(Any, cycle.model.part(name)) for name in ("image_encoder", "text_decoder"))
+        rng = cycle.rng("back_translation").fold("words") if self.temperature else None
+
+        def write() -> Tokens:
+            with dropout_off(encoder), dropout_off(decoder):
+                written: Tokens = decoder.sample(encoder(cycle.images), rng, temperature=self.temperature)
+                return written
+
+        return cycle.through("text_decoder", "write", write, cycle.images)
+
+    @torch.no_grad()
+    def drawn(self, cycle: Cycle) -> Tensor:
+        """An image (b c h w) for each text."""
+        encoder, decoder = (cast(Any, cycle.model.part(name)) for name in ("text_encoder", "image_decoder"))
+
+        def draw() -> Tensor:
+            with dropout_off(encoder), dropout_off(decoder):
+                return cycle.model.sample_image(encoder(cycle.texts), cycle.rng("back_translation").fold("draw"))
+
+        return cycle.through("image_decoder", "draw", draw, cycle.texts)
 
 
 class CycleLatent(Loss):

@@ -8,6 +8,8 @@ from ibllm_testing import LossSuite, cover
 PRESETS: dict[str, dict[str, object]] = {
     "answer_nll/sample": {"options": {"per": "sample"}},
     "augmentation_contrast/text": {"options": {"of": "text"}},
+    "back_translation/drawn words": {"options": {"temperature": 1.0}},
+    "back_translation/text": {"options": {"of": "text"}},
     "cycle_image/sample": {"options": {"per": "sample"}},
     "cycle_latent/l2": {"options": {"distance": "l2"}},
     "damsm/generated": {"options": {"images": "generated", "width": 0}},

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import torch
-from ibllm_objectives.config import CycleImageConfig, CycleLatentConfig
-from ibllm_objectives.round_trip import CycleImage, CycleLatent, straight_through
+from ibllm_objectives.config import BackTranslationConfig, CycleImageConfig, CycleLatentConfig
+from ibllm_objectives.round_trip import BackTranslation, CycleImage, CycleLatent, straight_through
 from ibllm_testing.stand_ins import LetterTokenizer
 from torch import Tensor
 
@@ -138,6 +141,65 @@ def test_cycle_image_refuses_two_tokenizers(model: Model, batch: Batch) -> None:
     model.tokenizers = {"text_encoder": object(), "text_decoder": object()}  # type: ignore[dict-item]
     with pytest.raises(UserError, match="both need the same tokenizer"):
         CycleImage(CycleImageConfig(), CONTEXT)(Cycle(model, batch))
+
+
+def reached(model: Model) -> set[str]:
+    return {name for name, part in model.parts.items() if any(p.grad is not None and p.grad.any() for p in part.parameters())}
+
+
+def test_back_translation_of_an_image_is_its_likelihood_given_the_caption_written_about_it(model: Model, batch: Batch) -> None:
+    """The caption gets no gradient: only the half that draws learns. Unpaired images without any caption will do."""
+    alone = Cycle(model, attrs.evolve(batch, x=None, x_out=None, y=None, unpaired_y=batch.y))
+    assert batch.y is not None
+    with torch.no_grad():
+        texts = written_by(model, model.part("image_encoder")(batch.y).pooled)
+        value, _ = by_hand(model, batch.y, alone.rng("back_translation").normal(2).double(), texts, None)
+    found = BackTranslation(BackTranslationConfig(), CONTEXT)(alone)
+    assert isinstance(found, Tensor) and found.item() == pytest.approx(value / 48)
+    found.backward()  # type: ignore[no-untyped-call]
+    assert reached(model) == {"text_encoder", "image_decoder"}
+
+
+def test_drawn_captions_follow_the_captioners_probabilities(model: Model, batch: Batch) -> None:
+    """The first word over many items of one image; the same key draws the same words."""
+    assert batch.y is not None
+    many = attrs.evolve(batch, numbers=np.arange(4000), x=None, x_out=None, y=batch.y[:1].expand(4000, -1, -1, -1))
+    loss = BackTranslation(BackTranslationConfig(temperature=1.0), CONTEXT)
+    written = loss.written(Cycle(model, many))
+    assert torch.equal(written.ids, loss.written(Cycle(model, many)).ids)
+    writer: Any = model.part("text_decoder")
+    with torch.no_grad():
+        logits = writer.out((writer.table.weight[1] + model.part("image_encoder")(batch.y[:1]).pooled[0]).tanh())
+    wanted = logits.clone()
+    wanted[:2] = -torch.inf
+    found = torch.bincount(written.ids[:, 1], minlength=9) / 4000
+    torch.testing.assert_close(found.double(), wanted.softmax(-1), atol=0.03, rtol=0)
+
+
+def test_back_translation_of_a_text_is_its_likelihood_given_the_image_drawn_for_it(model: Model, batch: Batch) -> None:
+    alone = Cycle(model, attrs.evolve(batch, x=None, x_out=None, y=None, unpaired_x=batch.x))
+    assert batch.x is not None
+    noise = alone.rng("back_translation").fold("draw").normal(2)
+    parts: dict[str, Any] = dict(model.parts.items())
+    with torch.no_grad():
+        z = parts["image_encoder"](parts["image_decoder"].draw(parts["text_encoder"](batch.x), noise))
+        total, count = 0.0, 0
+        for row, pooled in zip(batch.x.ids.tolist(), z.pooled, strict=True):
+            words = [word for word in row if word]
+            for before, word in pairwise(words):
+                p = parts["text_decoder"].out((parts["text_decoder"].table.weight[before] + pooled).tanh()).softmax(-1)
+                total, count = total - float(p[word].log()), count + 1
+    loss = BackTranslation(BackTranslationConfig(of="text"), CONTEXT)
+    found = loss(alone)
+    assert isinstance(found, tuple) and found[0].item() == pytest.approx(total) and int(found[1]) == count == int(loss.count(alone) or 0)
+    found[0].backward()  # type: ignore[no-untyped-call]
+    assert reached(model) == {"image_encoder", "text_decoder"}
+
+
+def test_back_translation_refuses_two_tokenizers(model: Model, batch: Batch) -> None:
+    model.tokenizers = {"text_encoder": object(), "text_decoder": object()}  # type: ignore[dict-item]
+    with pytest.raises(UserError, match=r"back_translation: .* both need the same tokenizer"):
+        BackTranslation(BackTranslationConfig(), CONTEXT)(Cycle(model, batch))
 
 
 @pytest.mark.parametrize("distance", ["cosine", "l2"])
