@@ -182,6 +182,22 @@ def measured(name: str) -> str:
     return measured_figures.table(name)
 
 
+def differences(name: str) -> str:
+    """The differences between a study's arms, on a page of ``docs/studies/``; where it has not been run yet, the commands that do."""
+    if (DOCS / "measured" / "studies" / name / "forest.html").is_file():
+        return f"```{{raw}} html\n:file: ../measured/studies/{name}/forest.html\n```"
+    study = f"recipes/ablations/{name}.toml"
+    said = "The study has not been run for this page yet, so it has no figures. These commands run it, take its figures in and write the page anew:"
+    takes = f"python docs/_ext/studies.py {study} studies/{name}\npython docs/_ext/generated.py --write"
+    return f"{said}\n\n```sh\nibllm ablate {study} --study-dir studies/{name}\n{takes}\n```"
+
+
+def findings(name: str) -> str:
+    """A study's own table, on a page of ``docs/studies/``; nothing where it has not been run yet."""
+    there = (DOCS / "measured" / "studies" / name / "table.md").is_file()
+    return f"```{{include}} ../measured/studies/{name}/table.md\n```" if there else ""
+
+
 def families(_: str = "") -> str:
     """Figures and costs of the recipes of every family, side by side."""
     return measured_figures.families()
@@ -295,6 +311,8 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         figures,
         splits,
         measured,
+        differences,
+        findings,
         families,
         conformance,
         fixtures,

@@ -46,7 +46,7 @@ def test_family_is_there(family: str):
 
 
 def test_the_studies_are_there():
-    assert STUDIES == ["attention", "image_decoders", "lambda", "losses", "stages", "text_encoders", "tokens"]
+    assert STUDIES == ["attention", "image_decoders", "lambda", "losses", "stages", "text_encoders", "tokens", "unpaired"]
 
 
 @functools.cache
