@@ -180,3 +180,38 @@ class RoundTripConfig(MetricConfig):
 
     def needs(self) -> frozenset[str]:
         return frozenset({"text_encoder", "image_decoder", "image_encoder", "text_decoder"})
+
+
+@attrs.frozen(kw_only=True)
+class PlacementSpreadConfig(MetricConfig):
+    """Several drawings of each caption, read by the dataset's reader, against the placements that the dataset itself gives what the caption says.
+
+    Drawings that are not right say nothing of spread and are left out; how many captions were left is a figure beside it.
+    """
+
+    captions: int = option(32, help="captions that are drawn, from the split's beginning", ge=1)
+    draws: int = option(32, help="drawings of each caption", ge=2)
+
+    @property
+    def fewest(self) -> int:
+        """Right drawings without which a caption tells nothing of spread: a quarter."""
+        return max(2, self.draws // 4)
+
+    def figures(self) -> tuple[Figure, ...]:
+        spread = (
+            "Standard deviation of the objects' places over right drawings of one caption by that of the dataset's own scenes of which the "
+            "caption is true, mean over captions: 1 is as free as the data, 0 is always the same place, or nothing right at all."
+        )
+        captions = "Captions of which at least a quarter of the drawings are right; only they count for the spread."
+        holds = (
+            "Drawings that have every object of the caption, each in the place or the relations that it states, whatever else is in the image; "
+            "of captions that state any."
+        )
+        return (
+            Figure("placement_spread", "spread of places by the data's", TEXT_TO_IMAGE, spread),
+            Figure("placement_captions", "captions that tell of spread", TEXT_TO_IMAGE, captions, percent=True, better="higher"),
+            Figure("relations_hold", "drawings in which all stated relations hold", TEXT_TO_IMAGE, holds, percent=True, better="higher"),
+        )
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "image_decoder"})

@@ -38,4 +38,11 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_shapes.config:RoundTripConfig",
             summary="text → image → text: right to the reader and given back by the captioner",
         ),
+        ComponentSpec(
+            kind="metric",
+            name="placement_spread",
+            factory="ibllm_shapes.spread:PlacementSpreadMetric",
+            config="ibllm_shapes.config:PlacementSpreadConfig",
+            summary="whether drawings of one caption place objects as freely as the data, and every stated relation holds",
+        ),
     ]

@@ -13,6 +13,7 @@ NEITHER = {
     "caption_recall_1_shuffled",
     "diversity",
     "image_recall_1_shuffled",
+    "placement_spread",
     "r_precision_shuffled",
     "sharpness",
     "spread_error_ratio",
