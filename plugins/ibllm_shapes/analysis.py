@@ -8,8 +8,9 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ibllm_shapes.config import MOST
 from ibllm_shapes.render import BACKGROUND, PALETTE, coverage, distances, patch_size
-from ibllm_shapes.scenes import MAX_OBJECTS, SHAPES, SIZES
+from ibllm_shapes.scenes import GRIDS, SIZES
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -43,11 +44,11 @@ def _components(mask: Bool) -> I64:
         labels = grown
 
 
-def _grid_cells(whole: npt.NDArray[Any], h: int, w: int, back: bool = False) -> npt.NDArray[Any]:
-    """(b h w) → (b·4 h/2 w/2), the cells as pictures of their own, or `back`: neighbours whose tips meet stay apart."""
+def _grid_cells(whole: npt.NDArray[Any], h: int, w: int, grid: int, back: bool = False) -> npt.NDArray[Any]:
+    """(b h w) → (b·grid² h/grid w/grid), the cells as pictures of their own, or `back`: neighbours whose tips meet stay apart."""
     if back:
-        return whole.reshape(-1, 2, 2, h // 2, w // 2).swapaxes(2, 3).reshape(-1, h, w)
-    return whole.reshape(-1, 2, h // 2, 2, w // 2).swapaxes(2, 3).reshape(-1, h // 2, w // 2)
+        return whole.reshape(-1, grid, grid, h // grid, w // grid).swapaxes(2, 3).reshape(-1, h, w)
+    return whole.reshape(-1, grid, h // grid, grid, w // grid).swapaxes(2, 3).reshape(-1, h // grid, w // grid)
 
 
 def _box_centres(places: npt.NDArray[np.float64], member: I64, number: int) -> I64:
@@ -81,11 +82,13 @@ class DetectedObjects:
     owner: I64
 
 
-def detect_objects(difference: F32, placement: str) -> tuple[DetectedObjects, I64]:
-    """The objects of pictures that have at most three, and the number of objects of every picture."""
+def detect_objects(difference: F32, placement: str, colours: int) -> tuple[DetectedObjects, I64]:
+    """The objects of pictures that have no more than their placement allows, in one of the first `colours` colours, and the number of objects of
+    every picture."""
     b, h, w, _ = difference.shape
     mask = np.abs(difference).max(axis=-1) > FOREGROUND
-    labels = _grid_cells(_components(_grid_cells(mask, h, w)), h, w, back=True) if placement == "cells" else _components(mask)
+    grid = GRIDS.get(placement, 1)
+    labels = _grid_cells(_components(_grid_cells(mask, h, w, grid)), h, w, grid, back=True)
     pixels = np.flatnonzero(labels)
     names, member = np.unique(labels.ravel()[pixels], return_inverse=True)
     area = np.bincount(member, minlength=len(names))
@@ -93,7 +96,7 @@ def detect_objects(difference: F32, placement: str) -> tuple[DetectedObjects, I6
     picture_of[member] = pixels // (h * w)
     big = area >= FEWEST_PIXELS * h * w / 1024
     counts = np.bincount(picture_of[big], minlength=b)
-    kept = big & (counts[picture_of] <= MAX_OBJECTS)
+    kept = big & (counts[picture_of] <= MOST[placement])
     number = np.where(kept, np.cumsum(kept), 0)
     owner = np.zeros(b * h * w, dtype=np.int64)
     owner[pixels] = number[member]
@@ -106,7 +109,7 @@ def detect_objects(difference: F32, placement: str) -> tuple[DetectedObjects, I6
     y = np.bincount(member, strength * rows, minlength=len(names)) / total
     contrast_sum = np.stack([np.bincount(member, difference.reshape(-1, 3)[pixels, k], minlength=len(names)) for k in range(3)], axis=-1)
     # Fading keeps the direction from the background to a colour, and the residual sees the fading.
-    direction = CONTRAST / np.linalg.norm(CONTRAST, axis=-1, keepdims=True)
+    direction = CONTRAST[:colours] / np.linalg.norm(CONTRAST[:colours], axis=-1, keepdims=True)
     colour = (contrast_sum @ direction.T).argmax(axis=-1)
     picture = picture_of[kept]
     # Components are numbered picture by picture.
@@ -132,24 +135,28 @@ def patches(difference: F32, found: DetectedObjects) -> F32:
     return np.where(own, amount, np.float32(0))
 
 
-def _centroid_offsets(side: int) -> F32:
+def _centroid_offsets(side: int, forms: int) -> F32:
     """(shapes sizes) how far below its centre each object's centroid lies, in pixels."""
-    shape, size = np.divmod(np.arange(len(SHAPES) * len(SIZES)), len(SIZES))
+    shape, size = np.divmod(np.arange(forms * len(SIZES)), len(SIZES))
     zero = np.zeros(len(shape))
     alpha = coverage(distances(shape, size, zero, zero, side))
     rows = np.arange(alpha.shape[1], dtype=np.float32) + 0.5 - alpha.shape[1] / 2
-    offsets: F32 = ((alpha.sum(axis=2) * rows).sum(axis=1) / alpha.sum(axis=(1, 2))).reshape(len(SHAPES), len(SIZES))
+    offsets: F32 = ((alpha.sum(axis=2) * rows).sum(axis=1) / alpha.sum(axis=(1, 2))).reshape(forms, len(SIZES))
     return offsets
 
 
-def fit_objects(amount: F32, dx: F32, dy: F32, side: int) -> tuple[I64, I64, F32, F32]:
-    """Shape, size and centre (relative to the patch's middle) of the drawing nearest to each patch, from its centroid (dx, dy)."""
-    n, kinds = len(amount), len(SHAPES) * len(SIZES)
+def fit_objects(amount: F32, dx: F32, dy: F32, side: int, forms: int) -> tuple[I64, I64, F32, F32]:
+    """Shape, size and centre (relative to the patch's middle) of the drawing nearest to each patch, from its centroid (dx, dy).
+
+    Args:
+        forms: the first so many shapes are tried.
+    """
+    n, kinds = len(amount), forms * len(SIZES)
     shape, size = np.divmod(np.arange(kinds), len(SIZES))
     scale = side / 32
     # What no object shows, a stain with its centroid far from its middle, must not lead out of the patch.
     dx, dy = np.clip(dx, -2 * scale, 2 * scale).astype(np.float32), np.clip(dy, -2 * scale, 2 * scale).astype(np.float32)
-    offsets = _centroid_offsets(side).ravel()
+    offsets = _centroid_offsets(side, forms).ravel()
     start_x, start_y = np.repeat(dx[:, None], kinds, axis=1), dy[:, None] - offsets[None, :]
     trial = coverage(distances(np.tile(shape, n), np.tile(size, n), start_x.ravel(), start_y.ravel(), side))
     error = ((trial.reshape(n, kinds, *amount.shape[1:]) - amount[:, None]) ** 2).sum(axis=(2, 3))

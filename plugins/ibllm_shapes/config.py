@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -19,7 +20,7 @@ from ibllm.plugin import (
     option,
 )
 
-#: train, validation and test share their colour×shape pairs; novel and novel-validation each have other ones held out.
+#: train, validation and test share their combinations; novel and novel-validation each have other ones held out.
 SPLITS: Mapping[str, str] = {
     "train": "items seen in training",
     "validation": "new items of the training's kind, looked at during training",
@@ -27,23 +28,47 @@ SPLITS: Mapping[str, str] = {
     "novel": "combinations never seen in training",
     "novel-validation": "other unseen combinations, looked at during training",
 }
+#: What is held out → what `novel` holds then, where that is more than combinations of colour and shape.
+NOVEL: Mapping[str, str] = {
+    "colour-shape-size": "objects whose shape and whose size were both never seen with their colour in training",
+    "relation-shapes": "two shapes related as they never were in training",
+    "count-shape": "numbers of a shape never seen in training",
+}
+#: With two held out at once: one of them alone.
+ALONE: Mapping[str, str] = {
+    "novel-shape": "colours with a shape never seen in training, in a size that was",
+    "novel-size": "colours in a size never seen in training, with a shape that was",
+}
+#: With cells: what training shows nothing of.
+OPEN: Mapping[str, str] = {
+    "open": "scenes placed anywhere, told by left of, right of, above, below: what no caption of the training says and no image of it shows"
+}
+#: Placement → the most objects of a scene.
+MOST: Mapping[str, int] = {"cells": 3, "free": 3, "count": 10}
 
 
 @attrs.frozen(kw_only=True)
 class ShapesConfig(DatasetConfig):
-    """Scenes of one to three coloured shapes. Lengths are in pixels of a 32×32 image and grow with `size`."""
+    """Scenes of coloured shapes, one to three of them or up to ten alike. Lengths are in pixels of a 32×32 image and grow with `size`."""
 
     size: int = option(32, help="height and width of the images in pixels", ge=32, le=128)
     placement: str = option(
         "cells",
-        help="'cells': in the quarters of a 2×2 grid, captions name them; 'free': anywhere, captions say left of, right of, above, below",
-        choices=("cells", "free"),
+        help="'cells': in the quarters of a 2×2 grid, captions name them; 'free': anywhere, captions say left of, right of, above, below; "
+        "'count': small ones, all alike, in a 4×4 grid, captions say how many",
+        choices=("cells", "free", "count"),
     )
     jitter: float = option(
-        1.0, help="with 'cells': how far a centre may be off its cell's centre in x and in y, in pixels at size 32", ge=0, le=1
+        1.0,
+        help="with 'cells': how far a centre may be off its cell's centre in x and in y, in pixels at size 32; with 'count' a fifth of that",
+        ge=0,
+        le=1,
     )
-    min_objects: int = option(1, help="fewest objects of a scene", ge=1, le=3)
-    max_objects: int = option(3, help="most objects of a scene", ge=1, le=3)
+    scatter: bool = option(False, help="with 'count': objects in any cells, which no caption tells, not in the first ones in reading order")
+    colours: int = option(8, help="how many colours there are", ge=2, le=10)
+    forms: int = option(6, help="how many shapes there are", ge=2, le=10)
+    min_objects: int = option(1, help="fewest objects of a scene", ge=1, le=10)
+    max_objects: int = option(3, help="most objects of a scene: at most 3, with 'count' 10", ge=1, le=10)
     languages: tuple[str, ...] = option(
         ("en",), help="languages of captions and questions; with several, each item draws one", choices=("en", "zh")
     )
@@ -55,14 +80,20 @@ class ShapesConfig(DatasetConfig):
     questions: bool = option(False, help="also a question about the scene with its answer, one pair an item")
     train_size: int = option(1_000_000, help="items of the split train", ge=1)
     evaluation_size: int = option(4096, help="items of each of the other splits", ge=1)
+    held_out: str = option(
+        "colour-shape",
+        help="which combinations are held out: 'colour-shape'; 'colour-shape-size': these, and some colours' sizes; "
+        "'relation-shapes', with 'free': two shapes along an axis; 'count-shape', with 'count': numbers of a shape",
+        choices=("colour-shape", "colour-shape-size", "relation-shapes", "count-shape"),
+    )
     holdout: float = option(
         0.1,
-        help="fraction of the colour×shape pairs held out for novel, and as many others for novel-validation; rounded up",
+        help="fraction of the combinations held out for novel, and as many others for novel-validation; rounded up",
         gt=0,
-        le=0.25,
+        lt=0.5,
     )
     holdout_seed: int = option(
-        0, help="which pairs are held out; apart from the run's seed, so that seeds compare on the same splits", ge=0
+        0, help="which combinations are held out; apart from the run's seed, so that seeds compare on the same splits", ge=0
     )
     evaluation_seed: int = option(0, help="seed of every split but train; apart from the run's seed for the same reason", ge=0)
 
@@ -73,13 +104,47 @@ class ShapesConfig(DatasetConfig):
             raise OptionError("min_objects", self.min_objects, f"at most max_objects, {self.max_objects}")
         if not self.languages or len(set(self.languages)) < len(self.languages):
             raise OptionError("languages", self.languages, "one or more different languages")
+        if self.max_objects > MOST[self.placement]:
+            raise OptionError("max_objects", self.max_objects, f"at most {MOST[self.placement]} with placement = {self.placement!r}")
+        needed = {"relation-shapes": "free", "count-shape": "count"}.get(self.held_out, self.placement)
+        if self.placement != needed:
+            raise OptionError("held_out", self.held_out, f"placement = {needed!r} with it, not {self.placement!r}")
+        self._check_kinds()
+        number, most, whole = self.held_out_number()
+        # With free placement the objects of a scene are different ones.
+        if 2 * number > most or (self.placement != "count" and whole - 2 * number < self.max_objects):
+            told = f"at most {most // 2 / whole:.3g}: twice {number} of {whole} combinations leave too few for training"
+            raise OptionError("holdout", self.holdout, told)
+
+    def held_out_number(self) -> tuple[int, int, int]:
+        """How many combinations are held out for either split, how many may be in all, and how many there are.
+
+        Every value keeps a combination for training, and two shapes keep one of the two axes.
+        """
+        if self.held_out == "relation-shapes":
+            most = self.forms * (self.forms + 1) // 2
+            return math.ceil(self.holdout * 2 * most), most, 2 * most
+        rows = self.max_objects - self.min_objects + 1 if self.held_out == "count-shape" else self.colours
+        return math.ceil(self.holdout * rows * self.forms), rows * self.forms - max(rows, self.forms), rows * self.forms
+
+    def _check_kinds(self) -> None:
+        """What some kinds of scenes cannot have."""
+        if self.held_out == "relation-shapes" and self.min_objects < 2:
+            raise OptionError("min_objects", self.min_objects, "at least 2, so that every caption states a relation")
+        if self.placement == "count" and self.held_out == "colour-shape-size":
+            raise OptionError("held_out", self.held_out, "another one with placement = 'count', whose objects are all small")
+        if self.placement == "count" and self.questions:
+            raise OptionError("questions", self.questions, "false with placement = 'count', whose captions say all that could be asked")
+        if self.scatter and self.placement != "count":
+            raise OptionError("scatter", self.scatter, "false, or placement = 'count'")
 
     def provides(self) -> frozenset[str]:
         return super().provides() | ({"questions"} if self.questions else frozenset())
 
     def splits(self) -> Mapping[str, str]:
         """Split → what it holds."""
-        return SPLITS
+        alone = ALONE if self.held_out == "colour-shape-size" else {}
+        return {**SPLITS, "novel": NOVEL.get(self.held_out, SPLITS["novel"]), **alone, **(OPEN if self.placement == "cells" else {})}
 
     def validation_split(self) -> str:
         """Unseen combinations other than the reported ones: choices are made for generalisation without looking at it."""
@@ -87,7 +152,7 @@ class ShapesConfig(DatasetConfig):
 
     def reported_splits(self) -> tuple[str, ...]:
         """New items, and new combinations."""
-        return ("test", "novel")
+        return ("test", "novel", *(ALONE if self.held_out == "colour-shape-size" else ()))
 
     def primary_split(self) -> str:
         """New combinations: what a model has understood shows there."""

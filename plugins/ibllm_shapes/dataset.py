@@ -10,17 +10,18 @@ import numpy.typing as npt
 
 from ibllm.plugin import Dataset, Samples, Stream
 from ibllm_shapes import grammar
-from ibllm_shapes.config import SPLITS, ShapesConfig
+from ibllm_shapes.config import ShapesConfig
 from ibllm_shapes.questions import ask
 from ibllm_shapes.render import render
 from ibllm_shapes.scenes import SceneSampler
 
 
 class ShapesDataset(Dataset):
-    """Scenes of one to three shapes; each item is a pure function of (seed, split, index).
+    """Scenes of shapes; each item is a pure function of (seed, split, index).
 
-    The splits train, validation and test share their colour×shape pairs; every scene of `novel` has a pair that none of them has, and every scene of
-    `novel-validation` has one of other such pairs. `Samples.truth` is a `ibllm_shapes.scenes.Scenes`.
+    The splits train, validation and test share their combinations, of colours and shapes unless the options say of what else; every scene of `novel`
+    has one that none of them has, and every scene of `novel-validation` one of other such combinations. `Samples.truth` is a
+    `ibllm_shapes.scenes.Scenes`.
     """
 
     def __init__(self, config: ShapesConfig, context: Any) -> None:
@@ -29,11 +30,11 @@ class ShapesDataset(Dataset):
         self.sampler = SceneSampler(config, context.seed)
 
     def sizes(self) -> Mapping[str, int]:
-        return {split: self.config.train_size if split == "train" else self.config.evaluation_size for split in SPLITS}
+        return {split: self.config.train_size if split == "train" else self.config.evaluation_size for split in self.config.splits()}
 
     def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
-        if split not in SPLITS:
-            raise KeyError(f"shapes has no split {split!r}: expected one of {', '.join(SPLITS)}")
+        if split not in self.config.splits():
+            raise KeyError(f"shapes has no split {split!r}: expected one of {', '.join(self.config.splits())}")
         config = self.config
         indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))
         scenes = self.sampler.scenes(split, indices)
@@ -42,7 +43,7 @@ class ShapesDataset(Dataset):
         choice = stream.uniform()
         varied = config.templates == "varied"
         templates = [
-            int(u * grammar.template_count(config.placement, code)) if varied else 0
+            int(u * grammar.template_count(scenes.placement, code)) if varied else 0
             for u, code in zip(choice.tolist(), languages, strict=True)
         ]
         questions, answers = None, None

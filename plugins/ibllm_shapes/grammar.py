@@ -4,7 +4,8 @@ A template is a sentence for each number of objects with slots: ``{o1}`` is the 
 the first lies to the second. Writing fills the slots; parsing turns the same template into a regular expression.
 
 Facts are language-independent: an object ``(size, colour, shape, place)`` with cells, ``(size, colour, shape)`` with free placement, where a
-relation is ``("left of" | "above", object, object)``: "right of" and "below" are the same facts said from the other side.
+relation is ``("left of" | "above", object, object)``: "right of" and "below" are the same facts said from the other side. Objects that are counted are
+``(number, colour, shape)``, all of them one fact.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_shapes.scenes import CELLS, COLOURS, SHAPES, SIZES, Scenes
+from ibllm_shapes.scenes import CELLS, COLOURS, COUNTED_SIZE, NUMBERS, SHAPES, SIZES, Scenes
 
 Object = tuple[str, ...]
 Fact = tuple[str | Object, ...]
@@ -34,9 +36,19 @@ def _listed(item: str, between: str, last: str, before: str = "", after: str = "
     return tuple(before + text + after for text in (items[0], last.join(items[:2]), items[0] + between + last.join(items[1:])))
 
 
+_SHAPES_ZH = ("圆形", "正方形", "三角形", "菱形", "十字形", "圆环", "方框", "心形", "长条形", "月牙形")
+
+
 @attrs.frozen
 class Language:
-    """The words and templates of one language; words in the order of `scenes` and `RELATIONS`. Each first template is the canonical one."""
+    """The words and templates of one language; words in the order of `scenes` and `RELATIONS`. Each first template is the canonical one.
+
+    Attributes:
+        many: the shapes' words where there are several of one.
+        numbers: of objects, one to ten.
+        counted: how a number of equal objects is said; slots ``{number}``, ``{colour}`` and ``{shape}``.
+        count_templates: sentences about such objects, for one and for several.
+    """
 
     phrase: str
     colours: Sequence[str]
@@ -46,6 +58,10 @@ class Language:
     relations: Sequence[str]
     cell_templates: Sequence[Sequence[str]]
     free_templates: Sequence[Sequence[str]]
+    many: Sequence[str]
+    numbers: Sequence[str]
+    counted: str
+    count_templates: Sequence[Sequence[str]]
 
 
 LANGUAGES: Mapping[str, Language] = {
@@ -68,11 +84,15 @@ LANGUAGES: Mapping[str, Language] = {
             ("a picture of {o1}", "{o2} {r21} {o1}", "{o3} {r32} {o2}, which is {r21} {o1}"),
             ("there is {o1}", "there is {o1} {r12} {o2}", "there is {o2} that is {r21} {o1} and {r23} {o3}"),
         ),
+        many=("circles", "squares", "triangles", "diamonds", "crosses", "rings", "frames", "hearts", "pillars", "crescents"),
+        numbers=NUMBERS,
+        counted="{number} {colour} {shape}",
+        count_templates=(("{c}", "{c}"), ("there is {c}", "there are {c}"), ("a picture of {c}", "a picture of {c}")),
     ),
     "zh": Language(
         phrase="一个{colour}的{size}{shape}",
-        colours=("红色", "绿色", "蓝色", "黄色", "紫色", "青色", "橙色", "白色"),
-        shapes=("圆形", "正方形", "三角形", "菱形", "十字形", "圆环"),
+        colours=("红色", "绿色", "蓝色", "黄色", "紫色", "青色", "橙色", "白色", "粉色", "薄荷色"),
+        shapes=_SHAPES_ZH,
         sizes=("大", "小"),
         cells=("左上角", "右上角", "左下角", "右下角"),
         relations=("左边", "右边", "上方", "下方"),
@@ -87,6 +107,10 @@ LANGUAGES: Mapping[str, Language] = {
             ("图中有{o1}", "{o2}在{o1}的{r21}", "{o3}在{o2}的{r32}，后者在{o1}的{r21}"),
             ("有{o1}", "{o2}的{r12}有{o1}", "{o3}的{r23}有{o2}，后者的{r12}有{o1}"),
         ),
+        many=_SHAPES_ZH,
+        numbers=("一个", "两个", "三个", "四个", "五个", "六个", "七个", "八个", "九个", "十个"),
+        counted="{number}{colour}的{shape}",
+        count_templates=(("{c}", "{c}"), ("有{c}", "有{c}"), ("图中有{c}", "图中有{c}")),
     ),
 }
 
@@ -151,11 +175,30 @@ class _Parser:
         return frozenset({*objects.values(), *relations})
 
 
+class _CountParser:
+    """One template about equal objects, for one of them or for several."""
+
+    def __init__(self, language: Language, template: str, several: bool) -> None:
+        shapes = language.many if several else language.shapes
+        numbers = language.numbers[1:] if several else language.numbers[:1]
+        names = NUMBERS[1:] if several else NUMBERS[:1]
+        said = {"number": (numbers, names), "colour": (language.colours, COLOURS), "shape": (shapes, SHAPES)}
+        self.names = {kind: dict(zip(words, meant, strict=True)) for kind, (words, meant) in said.items()}
+        slots = {kind: f"(?P<{kind}>" + "|".join(map(re.escape, words)) + ")" for kind, (words, _) in said.items()}
+        self.pattern = re.compile(template.format(c=language.counted.format_map(slots)))
+
+    def facts(self, caption: str) -> Facts | None:
+        """The fact, None if the caption is another sentence."""
+        match = self.pattern.fullmatch(caption)
+        return None if match is None else frozenset({tuple(self.names[kind][match[kind]] for kind in self.names)})
+
+
 @functools.cache
-def _parsers(placement: str, language: str) -> tuple[_Parser, ...]:
+def _parsers(placement: str, language: str) -> tuple[_Parser | _CountParser, ...]:
     described = LANGUAGES[language]
-    templates = described.cell_templates if placement == "cells" else described.free_templates
-    return tuple(_Parser(described, text) for template in templates for text in template)
+    if placement == "count":
+        return tuple(_CountParser(described, text, bool(k)) for template in described.count_templates for k, text in enumerate(template))
+    return tuple(_Parser(described, text) for template in _templates(described, placement) for text in template)
 
 
 @functools.lru_cache(maxsize=65536)
@@ -182,7 +225,7 @@ def scene_facts(scenes: Scenes, index: int, chosen: Sequence[bool] | npt.NDArray
     """What a caption of the scene number `index` of a batch says: every object and, with free placement, how neighbours in their order lie.
 
     Args:
-        chosen: which of the three objects count; all of them if None.
+        chosen: which of its objects count; all of them if None.
     """
     number = [k for k in range(int(scenes.count[index])) if chosen is None or chosen[k]]
     objects: dict[int, Object] = {
@@ -190,6 +233,10 @@ def scene_facts(scenes: Scenes, index: int, chosen: Sequence[bool] | npt.NDArray
     }
     if scenes.placement == "cells":
         return frozenset((*objects[k], CELLS[scenes.cell[index, k]]) for k in number)
+    if scenes.placement == "count":
+        # A size that no caption names makes another fact.
+        alike = Counter(objects.values())
+        return frozenset((NUMBERS[n - 1], *kind[kind[0] == SIZES[COUNTED_SIZE] :]) for kind, n in alike.items())
     x, y = scenes.x[index], scenes.y[index]
     relations = (_relation_fact(RELATIONS[relation(x[j], y[j], x[k], y[k])], objects[j], objects[k]) for j, k in itertools.pairwise(number))
     return frozenset({*objects.values(), *relations})
@@ -214,12 +261,19 @@ def phrases(language: str) -> tuple[str, ...]:
 
 def template_count(placement: str, language: str) -> int:
     """How many templates a language has."""
-    words = LANGUAGES[language]
-    return len(words.cell_templates if placement == "cells" else words.free_templates)
+    return len(_templates(LANGUAGES[language], placement))
+
+
+def _templates(words: Language, placement: str) -> Sequence[Sequence[str]]:
+    return {"cells": words.cell_templates, "free": words.free_templates, "count": words.count_templates}[placement]
 
 
 def write(scenes: Scenes, languages: Sequence[str], templates: Iterable[int]) -> list[str]:
     """b captions, each in its own language by its own template."""
+    if scenes.placement == "count":
+        return [
+            _count_sentence(scenes, i, LANGUAGES[code], which) for i, (code, which) in enumerate(zip(languages, templates, strict=True))
+        ]
     number = ((scenes.size * len(COLOURS) + scenes.colour) * len(SHAPES) + scenes.shape).tolist()
     counts, cells = scenes.count.tolist(), scenes.cell.tolist()
     x, y = scenes.x, scenes.y
@@ -239,3 +293,10 @@ def write(scenes: Scenes, languages: Sequence[str], templates: Iterable[int]) ->
                 slots[f"r{k + 2}{k + 1}"] = words.relations[forward[i][k] ^ 1]
         out.append(template.format_map(slots))
     return out
+
+
+def _count_sentence(scenes: Scenes, index: int, words: Language, which: int) -> str:
+    n, colour, shape = int(scenes.count[index]), int(scenes.colour[index, 0]), int(scenes.shape[index, 0])
+    shapes = words.many if n > 1 else words.shapes
+    counted = words.counted.format(number=words.numbers[n - 1], colour=words.colours[colour], shape=shapes[shape])
+    return words.count_templates[which][n > 1].format(c=counted)

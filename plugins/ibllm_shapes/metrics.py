@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ibllm.plugin import Metric
 from ibllm_shapes.grammar import facts, objects_of, scene_facts
-from ibllm_shapes.reader import read
+from ibllm_shapes.reader import Reading, read
 from ibllm_shapes.scenes import Scenes
 
 if TYPE_CHECKING:
@@ -22,17 +22,26 @@ Bool = npt.NDArray[np.bool_]
 def drawn_right(truth: Scenes, images: npt.NDArray[np.uint8]) -> tuple[Bool, npt.NDArray[np.int64]]:
     """Whether pictures show their scenes: (b) the whole scene, and (b) how many of its objects.
 
-    A scene is right if the picture is clean and shows every object, no other, in its place. An object is right if it is clean itself and there with its
-    size, colour, shape and cell, whatever the rest of the picture.
+    A scene is right if the picture is clean and shows every object, no other, in its place; of counted objects, the number that its caption says. An
+    object is right if it is clean itself and there with its size, colour, shape and cell, whatever the rest of the picture; a counted one with its
+    size, colour and shape.
     """
-    reading = read(images, truth.placement)
+    reading = read(images, truth.placement, truth.colours, truth.forms)
     whole, single = np.zeros(len(truth), dtype=bool), np.zeros(len(truth), dtype=np.int64)
     for i in range(len(truth)):
         wanted = scene_facts(truth, i)
         same_number = reading.scenes.count[i] == truth.count[i]
         whole[i] = reading.clean[i] and same_number and scene_facts(reading.scenes, i) == wanted
-        single[i] = len(objects_of(wanted) & objects_of(scene_facts(reading.scenes, i, reading.sound[i])))
+        single[i] = _right_objects(truth, reading, i)
     return whole, single
+
+
+def _right_objects(truth: Scenes, reading: Reading, i: int) -> int:
+    read, sound = reading.scenes, reading.sound[i]
+    if truth.placement != "count":
+        return len(objects_of(scene_facts(truth, i)) & objects_of(scene_facts(read, i, sound)))
+    alike = (read.colour[i] == truth.colour[i, 0]) & (read.shape[i] == truth.shape[i, 0]) & (read.size[i] == truth.size[i, 0])
+    return min(int((alike & sound).sum()), int(truth.count[i]))
 
 
 def captioned_right(truth: Scenes, captions: Sequence[str]) -> Bool:
@@ -41,7 +50,7 @@ def captioned_right(truth: Scenes, captions: Sequence[str]) -> Bool:
 
 
 def caption_objects(truth: Scenes, captions: Sequence[str]) -> tuple[float, float]:
-    """Precision and recall of the objects that captions state; a caption that is no sentence states none."""
+    """Precision and recall of the objects that captions state, a number of equal ones as one; a caption that is no sentence states none."""
     stated = [objects_of(facts(caption, truth.placement)) for caption in captions]
     wanted = [objects_of(scene_facts(truth, i)) for i in range(len(truth))]
     right = sum(len(a & b) for a, b in zip(stated, wanted, strict=True))

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm_shapes.analysis import CONTRAST, DetectedObjects, detect_objects, fit_objects, patches
+from ibllm_shapes.config import MOST
 from ibllm_shapes.render import BACKGROUND, coverage, distances, patch_size
-from ibllm_shapes.scenes import MAX_OBJECTS, SHAPES, SIZES, Scenes
+from ibllm_shapes.scenes import GRIDS, SHAPES, SIZES, Scenes
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -44,9 +45,9 @@ class Reading:
     """What was read from a batch of pictures.
 
     Attributes:
-        scenes: the best explanation of each picture, also of those refused; no objects where none or more than three were found.
+        scenes: the best explanation of each picture, also of those refused; no objects where none or more than their placement has were found.
         clean: (b) whether there is an explanation within every limit: only then is it a reading.
-        sound: (b 3) which objects of `scenes` are within `FORM_LIMIT` and `COLOUR_LIMIT`, whatever the rest of the picture.
+        sound: (b k) which objects of `scenes` are within `FORM_LIMIT` and `COLOUR_LIMIT`, whatever the rest of the picture.
         form: (b) the worst object's deviation in form, see `FORM_LIMIT`; nan without objects.
         colour: (b) the worst object's deviation in colour, see `COLOUR_LIMIT`; nan without objects.
         background, smudge, pixel: (b) errors of the background, see `BACKGROUND_LIMIT` and `SMUDGE_LIMIT`, `PIXEL_LIMIT`.
@@ -62,17 +63,17 @@ class Reading:
     pixel: F64
 
 
-def read(images: npt.NDArray[np.uint8], placement: str) -> Reading:
+def read(images: npt.NDArray[np.uint8], placement: str, colours: int = 8, forms: int = 6) -> Reading:
     """The scenes that explain pictures.
 
     Args:
         images: (b h w 3) with equal height and width.
-        placement: "cells" or "free", as in `ibllm_shapes.config.ShapesConfig`.
+        placement, colours, forms: as in `ibllm_shapes.config.ShapesConfig`.
     """
     difference = (images.astype(np.float32) - BACKGROUND) / np.float32(255)
     side = images.shape[1]
-    found, counts = detect_objects(difference, placement)
-    shape, size, dx, dy = fit_objects(patches(difference, found), found.x - found.left, found.y - found.top, side)
+    found, counts = detect_objects(difference, placement, colours)
+    shape, size, dx, dy = fit_objects(patches(difference, found), found.x - found.left, found.y - found.top, side, forms)
     distance = distances(shape, size, dx, dy, side)
     error, background = _compare(difference, found, distance)
     form, colour = _object_errors(error, found, distance)
@@ -95,7 +96,7 @@ def read(images: npt.NDArray[np.uint8], placement: str) -> Reading:
     # nan, no objects, is within no limit.
     clean = np.logical_and.reduce([residuals[name] <= limit for name, limit in limits.items()])
     x, y = (found.left + dx).astype(np.float64), (found.top + dy).astype(np.float64)
-    scenes = _scenes(found, counts, shape, size, x, y, side, placement)
+    scenes = attrs.evolve(_scenes(found, counts, shape, size, x, y, side, placement), colours=colours, forms=forms)
     sound = np.zeros(scenes.cell.shape, dtype=bool)
     sound[found.picture, found.slot] = (form <= FORM_LIMIT) & (colour <= COLOUR_LIMIT)
     return Reading(scenes.sorted(), clean, np.take_along_axis(sound, scenes.order, axis=1), **residuals)
@@ -105,17 +106,18 @@ def _scenes(found: DetectedObjects, counts: I64, shape: I64, size: I64, x: F64, 
     """The objects found, picture by picture, in the order they were found."""
 
     def column(values: npt.NDArray[Any], empty: float) -> npt.NDArray[Any]:
-        out = np.full((len(counts), MAX_OBJECTS), empty, dtype=values.dtype)
+        out = np.full((len(counts), MOST[placement]), empty, dtype=values.dtype)
         out[found.picture, found.slot] = values
         return out
 
-    quarter = 2 * (y >= side / 2).astype(np.int64) + (x >= side / 2)
+    grid = GRIDS.get(placement, 1)
+    row, place = (np.floor(values * grid / side).clip(0, grid - 1).astype(np.int64) for values in (y, x))
     return Scenes(
-        count=np.where(counts <= MAX_OBJECTS, counts, 0),
+        count=np.where(counts <= MOST[placement], counts, 0),
         colour=column(found.colour, -1),
         shape=column(shape, -1),
         size=column(size, -1),
-        cell=column(quarter if placement == "cells" else np.full_like(shape, -1), -1),
+        cell=column(grid * row + place if placement in GRIDS else np.full_like(shape, -1), -1),
         x=column(x, np.nan),
         y=column(y, np.nan),
         image_size=side,
@@ -132,7 +134,7 @@ def _compare(difference: F32, found: DetectedObjects, distance: F32) -> tuple[F3
     alpha = coverage(distance)
     drawn = np.zeros((b, wide, wide, 3), dtype=np.float32)
     nearest = np.full((b, wide, wide), np.inf, dtype=np.float32)
-    for slot in range(MAX_OBJECTS):
+    for slot in range(int(found.slot.max(initial=-1)) + 1):
         k = np.flatnonzero(found.slot == slot)
         where = (found.picture[k, None, None], found.top[k, None, None] + steps[:, None], found.left[k, None, None] + steps[None, :])
         drawn[where] += alpha[k, ..., None] * CONTRAST[found.colour[k], None, None]

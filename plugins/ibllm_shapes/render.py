@@ -8,16 +8,19 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_shapes.scenes import HALF_WIDTHS, MAX_OBJECTS, REACH, SHAPES, Scenes
+from ibllm_shapes.scenes import HALF_WIDTHS, REACH, SHAPES, Scenes
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
-#: A dark neutral ground: all eight colours differ from it and from each other by at least 95 of 441 (Euclidean, 8 bits a channel).
+#: A dark neutral ground: all ten colours differ from it and from each other by at least 95 of 441 (Euclidean, 8 bits a channel).
 BACKGROUND = np.array([24, 24, 24], dtype=np.float32)
 #: In the order of `scenes.COLOURS`.
 PALETTE = np.array(
-    [(225, 30, 40), (40, 175, 60), (40, 85, 250), (250, 230, 50), (180, 60, 215), (50, 215, 230), (255, 135, 24), (242, 242, 242)],
+    [
+        *((225, 30, 40), (40, 175, 60), (40, 85, 250), (250, 230, 50), (180, 60, 215), (50, 215, 230), (255, 135, 24), (242, 242, 242)),
+        *((255, 120, 180), (120, 240, 150)),
+    ],
     dtype=np.float32,
 )
 
@@ -56,8 +59,37 @@ def _ring(x: F32, y: F32, h: F32) -> F32:
     return out
 
 
+def _frame(x: F32, y: F32, h: F32) -> F32:
+    out: F32 = np.abs(np.maximum(np.abs(x), np.abs(y)) - np.float32(0.72) * h) - np.float32(0.23) * h
+    return out
+
+
+def _heart(x: F32, y: F32, h: F32) -> F32:
+    """Two discs, and the square on its corner that touches both from below."""
+    x, root = np.abs(x), np.float32(math.sqrt(0.5))
+    disc = np.sqrt((x - np.float32(0.5) * h) ** 2 + (y + np.float32(0.35) * h) ** 2) - np.float32(0.52) * h
+    # Its sides leave the discs at right angles to their radii.
+    corner = np.maximum((x + y) * root - np.float32(0.626) * h, (x - y) * root - np.float32(0.601) * h)
+    out: F32 = np.minimum(disc, np.maximum(corner, -y - np.float32(0.35) * h))
+    return out
+
+
+def _pillar(x: F32, y: F32, h: F32) -> F32:
+    out: F32 = np.maximum(np.abs(x) - np.float32(0.42) * h, np.abs(y) - np.float32(1.05) * h)
+    return out
+
+
+def _crescent(x: F32, y: F32, h: F32) -> F32:
+    """A disc without what another one covers, which lies above it: horns up."""
+    out: F32 = np.maximum(np.sqrt(x * x + y * y) - h, np.float32(0.72) * h - np.sqrt(x * x + (y + np.float32(0.55) * h) ** 2))
+    return out
+
+
 #: In the order of `scenes.SHAPES`: (x, y) from the centre, half width → signed distance, negative inside; exact inside and near straight edges.
-_DISTANCES: tuple[Callable[[F32, F32, F32], F32], ...] = (_circle, _square, _triangle, _diamond, _cross, _ring)
+_DISTANCES: tuple[Callable[[F32, F32, F32], F32], ...] = (
+    *(_circle, _square, _triangle, _diamond, _cross, _ring),
+    *(_frame, _heart, _pillar, _crescent),
+)
 assert len(_DISTANCES) == len(SHAPES)
 
 
@@ -110,7 +142,7 @@ def render(scenes: Scenes) -> U8:
     square = (np.arange(patch)[:, None] * wide + np.arange(patch)[None, :]).ravel()
     places = (rows * (wide * wide) + top * wide + left)[:, None] + square[None, :]
     # Patches of one image may overlap though objects do not: they are added one object an image at a time.
-    turns = np.split(np.arange(len(rows)), np.searchsorted(slot, range(1, MAX_OBJECTS)))
+    turns = np.split(np.arange(len(rows)), np.searchsorted(slot, range(1, scenes.colour.shape[1])))
     images = np.empty((n, side, side, 3), dtype=np.uint8)
     for channel in range(3):  # a plane is written several times as fast as three channels beside each other
         added = alpha * contrast[:, channel, None]

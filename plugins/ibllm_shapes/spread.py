@@ -85,7 +85,7 @@ class Drawn:
 def look(truth: Scenes, images: Pixels) -> Drawn:
     """Drawings (k n h w 3) of captions of n scenes, read by the dataset's reader."""
     k, n = images.shape[:2]
-    reading = read(images.swapaxes(0, 1).reshape(n * k, *images.shape[2:]), truth.placement)
+    reading = read(images.swapaxes(0, 1).reshape(n * k, *images.shape[2:]), truth.placement, truth.colours, truth.forms)
     seen, centres = reading.scenes, []
     right, holds = np.zeros((n, k), dtype=bool), np.zeros((n, k), dtype=bool)
     for i in range(n):

@@ -83,7 +83,7 @@ def test_the_canonical_captions_read_as_documented() -> None:
         "A large red circle at the top left",
         "a large red circle at the top left.",
         "a large red circle at the top left and",
-        "a large pink circle at the top left",
+        "a large brown circle at the top left",
         "a large red circle at the middle",
         "a large red circle at the top left and a small red ring at the top left",
         "a large red circle at the top left, a small red ring at the top right",
