@@ -108,7 +108,7 @@ def features(images: Pixels, resolution: int, batch: int, device: torch.device) 
         for start in range(0, len(images), batch):
             x = torch.from_numpy(images[start : start + batch].copy()).to(device).permute(0, 3, 1, 2).float()
             x = F.interpolate(x, (resolution, resolution), mode="bicubic", antialias=True).clamp(0, 255)
-            found.append(network((x.expand(-1, 3, -1, -1) - MEAN) / SCALE).double().cpu().numpy())
+            found.append(network((x.expand(-1, 3, -1, -1) - MEAN) / SCALE).cpu().double().numpy())
     return np.concatenate(found)
 
 

@@ -16,7 +16,7 @@ from ibllm.plugin import Metric, Panel
 from ibllm_shapes.config import PlacementSpreadConfig, ShapesConfig
 from ibllm_shapes.grammar import relation, scene_facts
 from ibllm_shapes.reader import read
-from ibllm_shapes.scenes import Scenes, SceneSampler
+from ibllm_shapes.scenes import MAX_OBJECTS, Scenes, SceneSampler
 
 if TYPE_CHECKING:
     from ibllm.plugin import Evaluation
@@ -51,7 +51,7 @@ def placements(sizes: Numbers, relations: Numbers) -> F64:
     """
     m, found, total = len(sizes), [], 0
     count = np.full(_DRAWN, m)
-    size = np.zeros((_DRAWN, 3), dtype=np.int64)
+    size = np.zeros((_DRAWN, MAX_OBJECTS), dtype=np.int64)
     size[:, :m] = sizes
     for attempt in range(_ROUNDS):
         key: tuple[int | str, ...] = ("shapes", "spread", *sizes, *relations, attempt)
