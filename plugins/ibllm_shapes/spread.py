@@ -12,11 +12,11 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm.plugin import Metric, Panel
+from ibllm.plugin import Metric, Panel, Stream
 from ibllm_shapes.config import PlacementSpreadConfig, ShapesConfig
 from ibllm_shapes.grammar import relation, scene_facts
 from ibllm_shapes.reader import read
-from ibllm_shapes.scenes import MAX_OBJECTS, Scenes, SceneSampler
+from ibllm_shapes.scenes import HALF_WIDTHS, MAX_OBJECTS, REACH, Scenes, SceneSampler
 
 if TYPE_CHECKING:
     from ibllm.plugin import Evaluation
@@ -44,10 +44,13 @@ def stated(scenes: Scenes, i: int) -> Numbers:
     return tuple(relation(x[j], y[j], x[j + 1], y[j + 1]) for j in range(int(scenes.count[i]) - 1))
 
 
-def placements(sizes: Numbers, relations: Numbers) -> F64:
+def placements(sizes: Numbers, relations: Numbers, crowded: bool = True) -> F64:
     """(b m 2) centres at image size 32 of objects of these sizes, as the dataset places them freely, as far as they satisfy the relations.
 
     By rejection, b is at least `PLACEMENTS`. The same for the same arguments.
+
+    Args:
+        crowded: objects that hardly fit go into corners (`SceneSampler._places`); where relations are held out they are drawn until they fit.
     """
     m, found, total = len(sizes), [], 0
     count = np.full(_DRAWN, m)
@@ -55,12 +58,17 @@ def placements(sizes: Numbers, relations: Numbers) -> F64:
     size[:, :m] = sizes
     for attempt in range(_ROUNDS):
         key: tuple[int | str, ...] = ("shapes", "spread", *sizes, *relations, attempt)
-        x, y = SceneSampler._places(key, np.arange(_DRAWN), count, size)
-        dx, dy = np.diff(x[:, :m], axis=1), np.diff(y[:, :m], axis=1)
+        if crowded:
+            centre = np.stack(SceneSampler._places(key, np.arange(_DRAWN), count, size), axis=-1)
+        else:
+            drawn = Stream(key, np.arange(_DRAWN)).uniform(1, MAX_OBJECTS, 2)
+            fits, centres = SceneSampler._fits(drawn, REACH * np.array(HALF_WIDTHS)[size], count)
+            centre = centres[fits[:, 0], 0]
+        dx, dy = np.moveaxis(np.diff(centre[:, :m], axis=1), -1, 0)
         # `grammar.relation` of neighbours, all at once.
         lies = np.where(np.abs(dx) >= np.abs(dy), dx < 0, 2 + (dy < 0))
         right = (lies == np.array(relations, dtype=np.int64)).all(axis=1)
-        found.append(np.stack([x, y], axis=-1)[right, :m])
+        found.append(centre[right, :m])
         total += int(right.sum())
         if total >= PLACEMENTS:
             return np.concatenate(found)
@@ -185,12 +193,13 @@ class PlacementSpreadMetric(Metric):
             if truth.placement == "cells":
                 # Both axes are uniform in ±jitter.
                 return truth.count * 2 * (evaluation.dataset.config.jitter * scale) ** 2 / 3  # type: ignore[attr-defined]
+            crowded = evaluation.dataset.config.held_out != "relation-shapes"  # type: ignore[attr-defined]
             known: dict[tuple[Numbers, Numbers], float] = {}
             found = []
             for i in range(len(truth)):
                 alike = tuple(truth.size[i, : truth.count[i]].tolist()), stated(truth, i)
                 if alike not in known:
-                    known[alike] = float(placements(*alike).var(axis=0, ddof=1).sum()) * scale**2
+                    known[alike] = float(placements(*alike, crowded).var(axis=0, ddof=1).sum()) * scale**2
                 found.append(known[alike])
             return np.array(found)
 

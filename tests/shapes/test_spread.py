@@ -52,21 +52,22 @@ def test_two_objects_lie_as_is_stated_and_anywhere_else() -> None:
     np.testing.assert_allclose(found.std(axis=0), np.std(kept, axis=0), rtol=0.1)
 
 
-def test_three_objects_lie_as_in_the_dataset_s_scenes_of_which_the_caption_is_true() -> None:
-    dataset, _ = scenes("free", objects=3)
+@pytest.mark.parametrize("held_out", ["colour-shape", "relation-shapes"])
+def test_three_objects_lie_as_in_the_dataset_s_scenes_of_which_the_caption_is_true(held_out: str) -> None:
+    dataset, _ = scenes("free", objects=3, held_out=held_out)
     found = dataset.sampler.scenes("train", np.arange(8000))
     kinds = [(tuple(found.size[i].tolist()), stated(found, i)) for i in range(len(found))]
     (kind, number), *_ = Counter(kinds).most_common()
     chosen = [i for i, one in enumerate(kinds) if one == kind]
-    own, given = placements(*kind), np.stack([found.x[chosen], found.y[chosen]], axis=-1)
+    own, given = placements(*kind, held_out == "colour-shape"), np.stack([found.x[chosen], found.y[chosen]], axis=-1)
     assert number > 150
     assert {stated(found, i) for i in chosen} == {kind[1]}
     np.testing.assert_allclose(own.mean(axis=0), given.mean(axis=0), atol=1.5)  # a standard error is up to 0.6 pixels
     np.testing.assert_allclose(own.std(axis=0), given.std(axis=0), rtol=0.25)
 
 
-def scenes(placement: str, objects: int = 2) -> tuple[ShapesDataset, Any]:
-    dataset = ShapesDataset(ShapesConfig(placement=placement, min_objects=objects, max_objects=objects), Context())
+def scenes(placement: str, objects: int = 2, **options: Any) -> tuple[ShapesDataset, Any]:
+    dataset = ShapesDataset(ShapesConfig(placement=placement, min_objects=objects, max_objects=objects, **options), Context())
     return dataset, dataset.samples("test", np.arange(N))
 
 
@@ -109,7 +110,7 @@ def measured(dataset: ShapesDataset, samples: Any, images: Pixels, **options: An
 
 @pytest.mark.parametrize("placement", ["cells", "free"])
 def test_the_dataset_s_own_placements_spread_as_the_data(placement: str) -> None:
-    dataset, samples = scenes(placement)
+    dataset, samples = scenes(placement, colours=10, forms=10)
     metric, evaluation = measured(dataset, samples, redrawn(samples.truth, K))
     found = metric.evaluate(evaluation)
     assert found["placement_spread"] == pytest.approx(1, abs=0.12)  # of N·K drawings; the reader finds centres to a fraction of a pixel
@@ -176,6 +177,9 @@ def test_data_without_open_places_are_refused() -> None:
     samples = ShapesDataset(ShapesConfig(jitter=0), Context()).samples("test", np.arange(N))
     metric, evaluation = measured(ShapesDataset(ShapesConfig(jitter=0), Context()), samples, np.zeros((2, N, 32, 32, 3), np.uint8))
     with pytest.raises(ValueError, match="jitter = 0 leaves none open"):
+        metric.evaluate(evaluation)
+    metric, evaluation = measured(*scenes("count"), np.zeros((2, N, 32, 32, 3), np.uint8))
+    with pytest.raises(ValueError, match="counted ones are all alike"):
         metric.evaluate(evaluation)
     evaluation.dataset = None
     with pytest.raises(ValueError, match="scenes of the dataset shapes"):
