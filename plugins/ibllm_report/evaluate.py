@@ -40,6 +40,7 @@ def command(
     _require_model(opened, away)
     recipe = attrs.evolve(opened.recipe, metrics={name: one for name, one in opened.recipe.metrics.items() if name not in away})
     from ibllm.glossary import Glossary
+    from ibllm.vocabulary import told
     from ibllm_core.host.attribution import naming, stdout_to_stderr
     from ibllm_core.model.build import build_metrics
     from ibllm_core.model.compute import arithmetic
@@ -51,6 +52,8 @@ def command(
     results: dict[str, float] = {}
     with naming(opened.recipe), stdout_to_stderr(), arithmetic(opened.recipe.compute.precision == "tf32"):
         metrics = build_metrics(recipe)
+        for text in told(opened.dataset, opened.model.tokenizers, splits or plan.splits, items or plan.items):
+            click.echo(text, err=True)
         for split in splits or plan.splits:
             figures, evaluation = evaluate(
                 opened.model,

@@ -39,9 +39,10 @@ ALONE: Mapping[str, str] = {
     "novel-shape": "colours with a shape never seen in training, in a size that was",
     "novel-size": "colours in a size never seen in training, with a shape that was",
 }
-#: With cells: what training shows nothing of.
+#: What the split open holds, with cells in training and with free placement.
 OPEN: Mapping[str, str] = {
-    "open": "scenes placed anywhere, told by left of, right of, above, below: what no caption of the training says and no image of it shows"
+    "cells": "scenes placed anywhere, told by left of, right of, above, below: what no caption of the training says and no image of it shows",
+    "free": "new scenes of two objects or more, placed anywhere as in training",
 }
 #: Placement → the most objects of a scene.
 MOST: Mapping[str, int] = {"cells": 3, "free": 3, "count": 10}
@@ -144,7 +145,8 @@ class ShapesConfig(DatasetConfig):
     def splits(self) -> Mapping[str, str]:
         """Split → what it holds."""
         alone = ALONE if self.held_out == "colour-shape-size" else {}
-        return {**SPLITS, "novel": NOVEL.get(self.held_out, SPLITS["novel"]), **alone, **(OPEN if self.placement == "cells" else {})}
+        opened = {"open": OPEN[self.placement]} if self.placement in OPEN else {}
+        return {**SPLITS, "novel": NOVEL.get(self.held_out, SPLITS["novel"]), **alone, **opened}
 
     def validation_split(self) -> str:
         """Unseen combinations other than the reported ones: choices are made for generalisation without looking at it."""

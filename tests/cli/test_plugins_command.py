@@ -59,7 +59,7 @@ def test_the_table_shows_components_failures_and_blocked_plugins(site, source):
 def test_show_prints_options_with_type_default_range_and_meaning():
     done = ibllm("plugins", "show", "dataset.shapes")
     assert done.returncode == 0
-    assert "placement: string, default \"cells\", one of 'cells', 'free'" in done.stdout
+    assert "placement: string, default \"cells\", one of 'cells', 'free', 'count'" in done.stdout
     assert "size: integer, default 32, >= 32 and <= 128\n      height and width of the images in pixels" in done.stdout
     assert "provides" in done.stdout
     assert "from      ibllm " in done.stdout

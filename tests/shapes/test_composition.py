@@ -257,7 +257,10 @@ def test_the_open_split_is_placed_anywhere_and_told_by_relations() -> None:
     assert samples.truth.placement == "free"
     assert set(samples.truth.count.tolist()) == {2, 3}
     assert all(any(word in caption for word in ("left of", "right of", "above", "below")) for caption in samples.captions)
-    assert "open" not in ShapesConfig(placement="free").splits()
+    again = dataset(placement="free").samples("open", np.arange(256))
+    assert again.captions == samples.captions
+    assert np.array_equal(again.images, samples.images)
+    assert "open" not in ShapesConfig(placement="count").splits()
     trained = set(data.sampler.training)
     assert {pair for i in range(256) for pair in zip(samples.truth.colour[i].tolist(), samples.truth.shape[i].tolist(), strict=True)} - {
         (-1, -1)

@@ -1,0 +1,49 @@
+"""Words of what is measured that a model's tokenizers have no id for: they were in no text that the vocabulary was made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from ibllm_core.interfaces.dataset import Dataset
+from ibllm_core.interfaces.tokenizer import UNK, Tokenizer
+from ibllm_core.training.events import Listener, Prepared
+
+#: Words that are named.
+SHOWN = 8
+
+
+class Vocabulary(Listener):
+    """Tells before a run which of the words that it will be measured on its model cannot know."""
+
+    def on_prepared(self, event: Prepared) -> None:
+        session, plan = event.session, event.session.recipe.evaluation
+        for text in told(session.dataset, session.model.tokenizers, plan.splits, plan.items):
+            session.tell(text)
+
+
+def told(dataset: Dataset, tokenizers: Mapping[str, Tokenizer], splits: Iterable[str], items: int) -> list[str]:
+    """A sentence for each split whose first `items` texts have words that a tokenizer lacks."""
+    found = []
+    for split in splits:
+        texts = list(dict.fromkeys(dataset.corpus(split, items))) if tokenizers else []
+        for words, users in _lacking(texts, tokenizers).items():
+            more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+            named = ", ".join(words[:SHOWN]) + more
+            found.append(
+                f"split {split}: {len(words)} words are not in the vocabulary of {', '.join(users)}, so nothing can be known of them: {named}"
+            )
+    return found
+
+
+def _lacking(texts: Iterable[str], tokenizers: Mapping[str, Tokenizer]) -> dict[tuple[str, ...], list[str]]:
+    """The words that some tokenizer has no id for → the parts that use it."""
+    seen: dict[int, tuple[str, ...]] = {}
+    found: dict[tuple[str, ...], list[str]] = {}
+    for part, tokenizer in tokenizers.items():
+        if id(tokenizer) not in seen:
+            words = dict.fromkeys(word for text in texts if UNK in tokenizer.encode_one(text) for word in re.findall(r"\w+", text))
+            seen[id(tokenizer)] = tuple(sorted(word for word in words if UNK in tokenizer.encode_one(word)))
+        if seen[id(tokenizer)]:
+            found.setdefault(seen[id(tokenizer)], []).append(part)
+    return found
