@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -58,6 +59,8 @@ class ImageTokenizerSuite(PartSuite):
         assert found.ids is not None
         has_shape("reconstruct's ids", found.ids, "b m", (len(m), places))
         has_shape("ids", ids, "b m", (len(m), places))
+        digits = f"digits of {' · '.join(map(str, part.levels))} levels"
+        expect(not part.levels or math.prod(part.levels) == part.vocabulary, f"{self._name}: {digits} do not make {part.vocabulary} ids")
         every = torch.arange(len(m) * places, device=ids.device).remainder(part.vocabulary).view(len(m), places)
         image = part.decode(every)
         has_shape("decode", image, "b c h w", m.y.shape)
