@@ -20,7 +20,7 @@ from ibllm_core.recipe import load
 RECIPES = Path(__file__).parents[2] / "recipes"
 STUDIES = sorted(path.stem for path in (RECIPES / "ablations").glob("*.toml"))
 ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml") if path.parent.name != "ablations")
-FAMILIES = ("attngan", "flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
+FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
     ("dataset", "files"): "it reads the user's own files",
@@ -46,7 +46,7 @@ def test_family_is_there(family: str):
 
 
 def test_the_studies_are_there():
-    assert STUDIES == ["attention", "image_decoders", "lambda", "losses", "stages", "text_encoders", "tokens", "unpaired"]
+    assert STUDIES == ["attention", "image_decoders", "lambda", "latents", "losses", "stages", "text_encoders", "tokens", "unpaired"]
 
 
 @functools.cache
