@@ -61,6 +61,8 @@ def reference(kind: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     """The component of ibllm's that does most nearly the same work."""
     if kind == "image_decoder" and "differentiable_draw" not in config.provides():
         return ("vq_transformer" if "image_tokens" in config.provides() else "flow"), {}
+    if kind == "image_tokenizer" and "tokens" not in config.provides():
+        return "kl", {}
     if kind == "loss" and isinstance(config, LossConfig):
         if "critic" in config.players():
             return ("relativistic" if "model" in config.players() else "gradient_penalty"), {}
