@@ -190,6 +190,21 @@ class SceneConfig(MetricConfig):
 
 
 @attrs.frozen(kw_only=True)
+class ResidualConfig(MetricConfig):
+    """Text → image: how far images are from being scenes, by the dataset's reader."""
+
+    def figures(self) -> tuple[Figure, ...]:
+        meaning = (
+            "Root mean squared difference, of pixel values in 0..1, between a generated image and the drawing of what the dataset's own reader finds in it; "
+            "the mean over images. 0 is a scene with sharp edges on an even background; blur, blends and speckle raise it. It may be the wrong scene."
+        )
+        return (Figure("residual", "what no scene explains", TEXT_TO_IMAGE, meaning, better="lower"),)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "image_decoder"})
+
+
+@attrs.frozen(kw_only=True)
 class CaptionFactsConfig(MetricConfig):
     """Image → text, parsed by the dataset's grammar."""
 

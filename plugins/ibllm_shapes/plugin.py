@@ -26,6 +26,13 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         ),
         ComponentSpec(
             kind="metric",
+            name="residual",
+            factory="ibllm_shapes.residual:ResidualMetric",
+            config="ibllm_shapes.config:ResidualConfig",
+            summary="what the reader's best explanation of generated images leaves unexplained: blur, blends, speckle",
+        ),
+        ComponentSpec(
+            kind="metric",
             name="caption_facts",
             factory="ibllm_shapes.metrics:CaptionFactsMetric",
             config="ibllm_shapes.config:CaptionFactsConfig",

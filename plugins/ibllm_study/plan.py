@@ -197,7 +197,7 @@ def _first_seed(study: Study, chosen: Iterable[Arm], mistakes: Mistakes) -> tupl
 
 
 def _turn(study: Study, arm: Arm) -> tuple[int, float]:
-    budget = study.table.budget
+    budget = study.table.held
     assert budget is not None
     try:
         return meet(budget, lambda value: _recipe(study, arm, study.seeds[0], (value, 0.0)))

@@ -53,7 +53,7 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
 
 def _budget(plan: Plan) -> list[str]:
     """What is held equal, and where the knob stands for it in each arm."""
-    budget = plan.study.table.budget
+    budget = plan.study.table.held
     if budget is None:
         return []
     target = (

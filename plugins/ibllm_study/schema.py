@@ -54,12 +54,20 @@ class StudyTable(Config):
     )
     primary: str = option(help="the figure the study decides by, SPLIT/FIGURE, chosen beforehand; all others are secondary")
     mode: str = option("max", help="whether more of the primary figure is better", choices=("max", "min"))
-    scale: float = option(1.0, help="factor on every stage's steps and on what is counted in them (validation, warm-up, ramps)", gt=0)
+    scale: float = option(
+        1.0, help="factor on every stage's steps, on what is counted in them (validation, warm-up, ramps), and on a budget of FLOPs", gt=0
+    )
     budget: Budget | None = option(None, help="hold parameters or training FLOPs equal over the arms by a knob")
     threads: int = option(1, help="CPU threads of a run: sums of floats depend on it, so it is part of the study, not of the machine", ge=1)
     confidence: float = option(0.95, help="of all intervals; tests are at one minus it", gt=0.5, lt=1)
     silence: float = option(1800.0, help="seconds without a sign of life after which a run counts as hung and is ended", gt=0)
     search: Search | None = option(None, help="how the axes are searched")
+
+    @property
+    def held(self) -> Budget | None:
+        """The budget at the study's scale."""
+        budget = self.budget
+        return attrs.evolve(budget, flops=budget.flops * self.scale) if budget is not None and budget.flops is not None else budget
 
 
 @attrs.frozen(kw_only=True)

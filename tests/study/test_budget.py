@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from ibllm_study.budget import Budget, meet
+from ibllm_study.plan import make_plan
+from ibllm_study.study_file import read_study
 
 from ibllm.contracts import check
 from ibllm_core.errors import UserError
 from ibllm_core.recipe import Recipe, RecipeErrors, load
 
-from .conftest import TINY
+from .conftest import TINY, Write
 
 Cost = Callable[[int], float]
 
@@ -61,6 +63,15 @@ def test_training_flops_are_held_by_steps_to_the_step() -> None:
     (text,) = report.stages
     assert text.flops is not None
     assert abs(cost - 1e10) <= text.flops * 8 / 2
+
+
+def test_a_scaled_study_has_a_scaled_budget_of_flops(write_study: Write) -> None:
+    few = '[set]\n"stages.image.steps" = 0\n"stages.joint.steps" = 0\n[variants]\n"a" = { "model.image_decoder.depth" = 2 }\n'
+    study = write_study('budget = { flops = 4e9, knob = "stages.text.steps" }\n' + few, seeds=1)
+    for _, cost in make_plan(read_study(study, scale=0.25)).knobs.values():
+        assert cost == pytest.approx(1e9, rel=0.05)
+    table = read_study(write_study('budget = { parameters = 6e4, knob = "model.width" }\n' + few), scale=0.25).table
+    assert table.held == table.budget
 
 
 def test_widths_that_parts_refuse_are_left_out() -> None:
