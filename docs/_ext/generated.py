@@ -192,6 +192,13 @@ def differences(name: str) -> str:
     return f"{said}\n\n```sh\nibllm ablate {study} --study-dir studies/{name}\n{takes}\n```"
 
 
+def curves(name: str) -> str:
+    """A grid's curves, on a page of ``docs/studies/``; where it has not been run yet, the commands that do."""
+    if (DOCS / "measured" / "studies" / name / "curves.html").is_file():
+        return f"```{{raw}} html\n:file: ../measured/studies/{name}/curves.html\n```"
+    return differences(name)
+
+
 def findings(name: str) -> str:
     """A study's own table, on a page of ``docs/studies/``; nothing where it has not been run yet."""
     there = (DOCS / "measured" / "studies" / name / "table.md").is_file()
@@ -312,6 +319,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         splits,
         measured,
         differences,
+        curves,
         findings,
         families,
         conformance,

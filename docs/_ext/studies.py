@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from ibllm_study.directory import StudyDirectory
 from ibllm_study.findings import from_plan
 from ibllm_study.plan import make_plan
 from ibllm_study.study_file import read_study
+from ibllm_study.sweeps import sweeps
 
 #: Middle tones that are told apart on a light and on a dark page.
 COLOURS = ("#3b7ddd", "#d9711c", "#2f9e62", "#b04ec9", "#c9416a", "#8a8f2a", "#2a9aa8", "#7a6ae0")
@@ -38,6 +40,9 @@ def take(study: Path, folder: Path, seeds: int | None = None, scale: float | Non
     forest = differences(analysis, found.primary, wide=True)
     assert forest is not None, "no differences to show yet"
     (target / "forest.html").write_text(_inline(forest), encoding="utf-8")
+    found_curves = [f"<p>{html.escape(sweep.title)}</p>\n" + "".join(map(_inline, sweep.plots)) for sweep in sweeps(analysis)]
+    if found_curves:
+        (target / "curves.html").write_text("".join(found_curves), encoding="utf-8")
     for plot in pareto(analysis)[:1]:
         (target / "pareto.html").write_text(_inline(plot), encoding="utf-8")
     (target / "made.json").write_text(json.dumps(_made(plan, folder), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

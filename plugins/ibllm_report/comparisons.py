@@ -117,8 +117,14 @@ def _row(axes: Axes, row: int, estimate: Estimate, wide: bool) -> None:
         )
 
 
-def curves(title: str, found: Sequence[Curve], *, percent: bool, xlabel: str) -> Plot:
-    """Means over runs as lines, their intervals as bands."""
+def curves(title: str, found: Sequence[Curve], *, percent: bool, xlabel: str, at: Sequence[float] = (), whole: bool = False) -> Plot:
+    """Means over runs as lines, their intervals as bands.
+
+    Args:
+        at: the values to the right, where there are few and known ones: each has its mark, and they stand apart as their logarithms do if they span
+            decades.
+        whole: of percents all is shown, 0 to 100, so that plots compare.
+    """
     from matplotlib.ticker import MaxNLocator
 
     assert len({curve.slot for curve in found}) == len(found), "split them over several plots"
@@ -143,11 +149,17 @@ def curves(title: str, found: Sequence[Curve], *, percent: bool, xlabel: str) ->
         finish(axes, values, percent=False)
         if percent:
             # Of 0–100 % only what is used: arms are to be distinguished.
-            low, high = axes.get_ylim()
+            low, high = (-0.02, 1.02) if whole else axes.get_ylim()
             axes.set_ylim(max(low, -0.02), min(high, 1.02))
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axes.set_xlabel(xlabel)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if at and spans_decades(at):
+            axes.set_xscale("log")
+        if at:
+            axes.set_xticks(at, [f"{value:,g}" if value < 1e6 else f"{value:.0e}" for value in at], minor=False)
+            axes.set_xticks([], minor=True)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ends = "; ".join(f"{curve.label}: {_short(curve.points[-1].mean, percent)} at the end" for curve in found if curve.points)
         legend = [(GLYPHS[curve.slot], curve.slot + 1, curve.label) for curve in found]
         return Plot(title, to_svg(figure, f"Plot. {title}. {ends}."), legend)

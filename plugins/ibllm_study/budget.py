@@ -52,9 +52,9 @@ class Budget(Config):
 
     def cost(self, recipe: Recipe) -> float:
         """What a recipe costs. Raises `UserError` where it cannot be built or counted."""
-        from ibllm.contracts import check
+        from .checking import walked
 
-        report = check(recipe)
+        report = walked(recipe)
         cost = report.parameters if self.flops is None else report.training_flops(recipe)
         if cost is None:
             raise UserError("its training FLOPs cannot be counted: torch's meta device lacks an operation of its backward pass")

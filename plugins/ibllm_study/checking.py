@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ibllm_core.errors import UserError
-
-from .plan import Plan
+from ibllm_core.host.options import DatasetConfig
 
 if TYPE_CHECKING:
     from ibllm.contracts import Report
+    from ibllm_core.recipe.schema import Recipe
+
+    from .plan import Plan
+
+
+#: What was walked in this process: all that a walk depends on → what it found.
+_WALKED: dict[str, Report] = {}
+
+
+def walked(recipe: Recipe) -> Report:
+    """`ibllm.contracts.check`, once for all recipes that differ in their name, their seed or the items of their data alone: arms of a grid often do.
+
+    Raises:
+        UserError: as `check` does.
+    """
+    from ibllm.contracts import check
+    from ibllm.resolved import resolved
+
+    tables = resolved(recipe)
+    for key in ("name", "seed", "data"):
+        del tables[key]
+    shape = recipe.data.config.image_shape if isinstance(recipe.data.config, DatasetConfig) else None
+    key = json.dumps([tables, recipe.data.use, shape, sorted(recipe.data.config.provides())], sort_keys=True, default=str)
+    if key not in _WALKED:
+        _WALKED[key] = check(recipe)
+    return _WALKED[key]
 
 
 def check_arms(plan: Plan) -> Mapping[str, Report]:
@@ -19,12 +45,10 @@ def check_arms(plan: Plan) -> Mapping[str, Report]:
 
     Of a search only the base: its points are checked as they are tried.
     """
-    from ibllm.contracts import check
-
     found = {}
     for arm in plan.arms if plan.study.table.design != "search" else plan.arms[:1]:
         try:
-            found[arm.name] = check(plan.cell(arm.name, plan.study.seeds[0]).recipe)
+            found[arm.name] = walked(plan.cell(arm.name, plan.study.seeds[0]).recipe)
         except UserError as error:
             raise UserError(f"{arm.place}: arm {arm.name!r}: {error}") from error
     return found

@@ -19,6 +19,7 @@ from ibllm_report.files import glossary_of, records_of
 from ibllm_report.results import ITEMS, is_number, split_of
 
 from .directory import DONE
+from .sweeps import place_in_grid
 
 if TYPE_CHECKING:
     from ibllm_core.recipe.schema import Recipe
@@ -54,11 +55,17 @@ class FoundRun:
 
 @attrs.frozen(kw_only=True)
 class FoundArm:
-    """One condition: its name, what its recipe has otherwise than the base's, and its runs by seed."""
+    """One condition: its name, what its recipe has otherwise than the base's, and its runs by seed.
+
+    Attributes:
+        family, point: in a grid, the variant that it is and its value on each axis.
+    """
 
     name: str
     differs: Sequence[str]
     runs: Mapping[int, FoundRun]
+    family: str = ""
+    point: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def done(self) -> list[FoundRun]:
@@ -145,7 +152,8 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
                 info=outcome.info,
                 log=log if log.is_file() else None,
             )
-        found.append(FoundArm(name=arm.name, differs=_but_for_the_name(plan.differs(arm)), runs=runs))
+        family, point = place_in_grid(plan, arm)
+        found.append(FoundArm(name=arm.name, differs=_but_for_the_name(plan.differs(arm)), runs=runs, family=family, point=point))
     records = [record for arm in found for run in arm.runs.values() for record in records_of(run.info)]
     own = [Glossary.of(plan.base), *(Glossary.of(plan.cell(arm.name, plan.study.seeds[0]).recipe) for arm in plan.arms)]
     return Findings(

@@ -20,6 +20,7 @@ from ibllm_report.sample_cards import Deck, decks, right_about, used
 from . import charts, tables, wording
 from .analysis import Analysis, Cost
 from .findings import Findings, FoundRun
+from .sweeps import sweeps
 
 
 def page(analysis: Analysis) -> str:
@@ -53,6 +54,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "all_figures": _all_figures(analysis),
         "exploratory": _exploratory(analysis),
         "overall": analysis.overall,
+        "sweeps": sweeps(analysis),
         "learning": charts.learning(analysis, files),
         "pareto": charts.pareto(analysis),
         "costs": _costs(analysis),

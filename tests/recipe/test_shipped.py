@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
 import pytest
 from ibllm_cli.main import main
 from ibllm_study.checking import check_arms
@@ -20,6 +21,8 @@ from ibllm_core.recipe import load
 RECIPES = Path(__file__).parents[2] / "recipes"
 STUDIES = sorted(path.stem for path in (RECIPES / "ablations").glob("*.toml"))
 ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml") if path.parent.name != "ablations")
+#: Grids of many arms, each of which takes the budget's search.
+GRIDS = [name for name in STUDIES if name.startswith("composition")]
 FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
@@ -46,7 +49,19 @@ def test_family_is_there(family: str):
 
 
 def test_the_studies_are_there():
-    assert STUDIES == ["attention", "image_decoders", "lambda", "latents", "losses", "stages", "text_encoders", "tokens", "unpaired"]
+    grids = ["composition", "composition_counting", "composition_relations", "composition_short", "composition_sizes"]
+    assert grids == GRIDS
+    assert [name for name in STUDIES if name not in grids] == [
+        "attention",
+        "image_decoders",
+        "lambda",
+        "latents",
+        "losses",
+        "stages",
+        "text_encoders",
+        "tokens",
+        "unpaired",
+    ]
 
 
 @functools.cache
@@ -57,12 +72,27 @@ def planned(name: str) -> tuple[Plan, Mapping[str, Report]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.release] if name in GRIDS else []) for name in STUDIES])
 def test_study_can_be_planned(name: str):
     plan, reports = planned(name)
     if plan.study.table.budget is not None:
         flops = [reports[arm.name].training_flops(plan.cell(arm.name, 0).recipe) for arm in plan.arms]
         assert max(flops) / min(flops) < 1.1
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_family_and_every_end_of_a_grids_axes_is_a_recipe(name: str):
+    """Without the budget, which is sought for every arm in a release's tests."""
+    study = read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1)
+    own = load(study.base).data.config
+    ends = tuple(
+        attrs.evolve(axis, values=tuple(v for v in (axis.values[0], axis.values[-1]) if v != getattr(own, axis.key.split(".")[1])))
+        for axis in study.axes
+    )
+    found = make_plan(attrs.evolve(study, axes=ends, table=attrs.evolve(study.table, budget=None, design="one-at-a-time")))
+    assert {arm.name for arm in found.arms} >= {variant.name for variant in study.variants}
+    assert study.table.budget is not None
+    assert all(len(axis.values) >= 2 for axis in study.axes)
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ primary = "novel/scene_exact"
 def figures(arm: str, seed: int) -> dict[str, float]:
     """What the run of an arm and a seed gave: a seed's own luck, the arm's effect, and a little of both."""
     luck, own = random.Random(f"seed {seed}").gauss(0, 0.03), random.Random(f"{arm} {seed}").gauss(0, 0.012)
-    effect = EFFECTS[arm]
+    effect = EFFECTS.get(arm, 0.0)
     return {
         "test/scene_exact": 0.9 + luck + effect / 2 + own,
         "test/items": 512.0,
@@ -56,7 +56,7 @@ def write_run(path: Path, cell: Cell, found: dict[str, float], **info: Any) -> N
     (path / "samples").mkdir(parents=True)
     (path / "recipe.toml").write_text(cell.recipe.source, encoding="utf-8")
     write_json(path / "results.json", found)
-    shift = list(EFFECTS).index(cell.arm.name)
+    shift = [*EFFECTS, cell.arm.name].index(cell.arm.name)
     write_json(
         path / "run.json",
         {
