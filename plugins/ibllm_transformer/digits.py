@@ -73,11 +73,11 @@ class DigitHeads(nn.Module):
 
     def __init__(self, levels: Sequence[int], width: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(nn.Linear(width, count) for count in levels)
+        self.head = nn.ModuleList(nn.Linear(width, count) for count in levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """x (… d) → the logits (… v) of each digit."""
-        return [head(x) for head in self.heads]
+        return [head(x) for head in self.head]
 
 
 class ChainedDigitHeads(nn.Module):
@@ -100,7 +100,7 @@ class ChainedDigitHeads(nn.Module):
             return self.heads(x)
         before = F.pad(self.before.each(digits).cumsum(-2), (0, 0, 1, -1))
         inner = F.gelu(self.enter(x).unflatten(-1, (self.count, -1)) + before).unbind(-2)
-        return [head(place) for head, place in zip(self.heads.heads, inner, strict=True)]
+        return [head(place) for head, place in zip(self.heads.head, inner, strict=True)]
 
     def draw(self, x: Tensor, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
         """One token, digit by digit: x (k d) → digits (b q); `choose` makes of the logits (k v) of a digit, and its number, the digit (b).
