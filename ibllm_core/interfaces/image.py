@@ -56,13 +56,13 @@ class DrawingDecoder(ImageDecoder):
     #: k, numbers of noise an image; 0 for none.
     noise_width: int
 
-    def noise(self, rng: Rng) -> Tensor:
-        """(b k) standard normal."""
+    def noise(self, z: Latent, rng: Rng) -> Tensor:
+        """(b k) standard normal. A decoder whose noise follows the text, in its width (b n k) or in its distribution, overrides it; it needs no gradient."""
         return rng.normal(self.noise_width)
 
     @abstractmethod
     def draw(self, z: Latent, noise: Tensor) -> Tensor:
-        """latent, noise (b k) → image (b c h w) in [−1, 1], differentiable in both."""
+        """latent, noise (b k) or (b n k) → image (b c h w) in [−1, 1], differentiable in both."""
 
     @abstractmethod
     def likelihood(self, y: Tensor, drawn: Tensor) -> Tensor:
@@ -75,10 +75,10 @@ class DrawingDecoder(ImageDecoder):
 
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
         """(b) the likelihood of one drawing. A decoder with another one, a bound with a posterior over its noise say, overrides it."""
-        return self.likelihood(y, self.draw(z, self.noise(rng)))
+        return self.likelihood(y, self.draw(z, self.noise(z, rng)))
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:
-        return self.draw(z, self.noise(rng))
+        return self.draw(z, self.noise(z, rng))
 
 
 class TokenDecoder(ImageDecoder):

@@ -210,8 +210,8 @@ class Cycle:
 
     @step("image_decoder")
     def noise(self) -> Tensor:
-        """(b k) the noise that y_fake is drawn with."""
-        return self._drawer.noise(self.rng("draw"))
+        """(b k) or (b n k) the noise that y_fake is drawn with."""
+        return self._drawer.noise(self.z_x, self.rng("draw"))
 
     @step("image_decoder")
     def y_fake(self) -> Tensor:

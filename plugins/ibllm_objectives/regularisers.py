@@ -52,9 +52,9 @@ class ModeSeeking(WholeBatchLoss):
     def represent(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
         """(b) how far apart an item's two drawings are, (b) how far apart their noise is."""
         decoder, z = cast(DrawingDecoder, cycle.model.part("image_decoder")), cycle.z_x
-        noise = decoder.noise(cycle.rng("mode_seeking"))
+        noise = decoder.noise(z, cycle.rng("mode_seeking"))
         drawn = cycle.once("ibllm_objectives.drawn_again", lambda: decoder.draw(z, noise), "image_decoder")
-        return (drawn - cycle.drawn).abs().flatten(1).mean(1), (noise - cycle.noise).abs().mean(1)
+        return (drawn - cycle.drawn).abs().flatten(1).mean(1), (noise - cycle.noise).abs().flatten(1).mean(1)
 
     def compare(self, together: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
         drawings, noises = together

@@ -49,7 +49,7 @@ class ImageDecoderSuite(PartSuite):
     def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
         found = {"nll": part(self._target(part, m), m.z, m.rng("nll"))}
         if isinstance(part, DrawingDecoder):
-            found["drawn"] = part.draw(m.z, part.noise(m.rng("draw")))
+            found["drawn"] = part.draw(m.z, part.noise(m.z, m.rng("draw")))
         if "conditioning_augmentation" in self.config().provides():
             found |= dict(zip(("mean", "log_variance"), part.gaussian(m.z), strict=True))
         if "caption_likelihood" in self.config().provides():
@@ -73,7 +73,7 @@ class ImageDecoderSuite(PartSuite):
     def check_meta_shapes(self, part: Any, m: Inputs) -> None:
         has_shape("nll", part(self._target(part, m), m.z, m.rng("nll")), "b", (len(m),))
         if isinstance(part, DrawingDecoder):
-            drawn = part.draw(m.z, part.noise(m.rng("draw")))
+            drawn = part.draw(m.z, part.noise(m.z, m.rng("draw")))
             self._is_image("draw", drawn, m)
             has_shape("likelihood", part.likelihood(m.y, drawn), "b", (len(m),))
 
@@ -95,7 +95,7 @@ class ImageDecoderSuite(PartSuite):
         found: dict[str, tuple[Tensor, ...]] = {"the latent, from nll": (given.z.tokens, given.z.pooled)}
         if isinstance(part, DrawingDecoder):
             again = leaf(m)
-            noise = part.noise(again.rng("draw")).requires_grad_(True)
+            noise = part.noise(again.z.detach(), again.rng("draw")).requires_grad_(True)
             (part.draw(again.z, noise) * (again.y.detach() + 0.1)).sum().backward()  # type: ignore[no-untyped-call]
             found["the latent, from draw"] = (again.z.tokens, again.z.pooled)
             if part.noise_width:

@@ -438,7 +438,7 @@ def _by_hand(session: Session, batches: Sequence[Sequence[Batch]]) -> None:
     optimizer, clip = build.build_optimizer(session.recipe, "model").build(named), session.recipe.stages["text"].training.clip
     for step, (batch,) in enumerate(batches):
         y, z = as_image(batch.y), encoder(batch.x)
-        loss = decoder.likelihood(y, decoder.draw(z, decoder.noise(Rng((0, "train", step), batch.numbers)))).mean() / y[0].numel()
+        loss = decoder.likelihood(y, decoder.draw(z, decoder.noise(z, Rng((0, "train", step), batch.numbers)))).mean() / y[0].numel()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(list(named.values()), clip)

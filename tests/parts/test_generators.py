@@ -67,7 +67,7 @@ def test_conditioning_augmentation_has_the_declared_mean_and_deviation(name: str
     part, z = generator(name, augmentation=k), latent(1)
     mean, log_variance = part.gaussian(z)
     many = with_pooled(Latent(z.tokens.expand(b, -1, -1), z.mask.expand(b, -1), z.pooled), z.pooled.expand(b, -1))
-    noise = part.noise(rng(b))
+    noise = part.noise(z, rng(b))
     rest, given = part.condition(many, noise)
     condition = given[:, -k:]
     deviation = (0.5 * log_variance[0]).exp()

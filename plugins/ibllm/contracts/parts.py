@@ -92,7 +92,7 @@ def _walk(recipe: Recipe, model: Model, batch: Batch, name: str, z: Latent) -> N
                 sizes |= dict(zip("chw", codec.latent_shape, strict=True)) if latents else {}
             expect_shape("nll", part(y, z, rng), "b", sizes)
             if isinstance(part, DrawingDecoder):
-                expect_shape("draw", part.draw(z, part.noise(rng)), "b c h w", sizes)
+                expect_shape("draw", part.draw(z, part.noise(z, rng)), "b c h w", sizes)
         case "text_decoder":
             sizes["v"] = model.tokenizers[name].size
             expect_shape("nll", part(batch.x_out, z), "b", sizes)

@@ -34,7 +34,7 @@ def command(run: Path, caption: str, out: Path) -> None:
         raise UserError(f"{run}: its image decoder is a {type(decoder).__name__}; expected a run with image_decoder.ellipses")
     with model.inference():
         z = model.part("text_encoder")(to_tokens(model.tokenizers["text_encoder"], [caption]).to(model.device))
-        painting = decoder.layout(z, decoder.noise(Rng((0, "generate"), [0], model.device)))
+        painting = decoder.layout(z, decoder.noise(z, Rng((0, "generate"), [0], model.device)))
     _, height, width = model.image_shape
     try:
         out.write_text(svg(painting, width / height), encoding="utf-8")
