@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from ibllm.blocks.layers import position_embedding as position_embedding
     from ibllm.blocks.layers import word_dropout as word_dropout
     from ibllm.blocks.likelihood import generalised_normal as generalised_normal
+    from ibllm.blocks.rectified_flow import MIN_TIME_LEFT as MIN_TIME_LEFT
+    from ibllm.blocks.rectified_flow import TIMESTEP_WIDTH as TIMESTEP_WIDTH
+    from ibllm.blocks.rectified_flow import bound_times as bound_times
+    from ibllm.blocks.rectified_flow import path_bound as path_bound
+    from ibllm.blocks.rectified_flow import timestep_embedding as timestep_embedding
     from ibllm.blocks.sampling import nucleus as nucleus
     from ibllm.blocks.streams import Stream as Stream
     from ibllm.blocks.works_on import PixelDecoderConfig as PixelDecoderConfig
@@ -110,6 +115,7 @@ _HOMES = {
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
     "ibllm.blocks.layers": "Dropout dropout_off FeedForward into_range masked_mean position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",
+    "ibllm.blocks.rectified_flow": "bound_times MIN_TIME_LEFT path_bound timestep_embedding TIMESTEP_WIDTH",
     "ibllm.blocks.sampling": "nucleus",
     "ibllm.blocks.streams": "Stream",
     "ibllm.blocks.works_on": "PixelDecoderConfig",

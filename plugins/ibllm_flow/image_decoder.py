@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from ibllm.plugin import Context, ImageDecoder, Latent, Rng, concatenate_latents, drop_condition, guided
+from ibllm.plugin import (
+    MIN_TIME_LEFT,
+    Context,
+    ImageDecoder,
+    Latent,
+    Rng,
+    bound_times,
+    concatenate_latents,
+    drop_condition,
+    guided,
+    path_bound,
+)
 from ibllm_flow.config import FlowConfig
 from ibllm_flow.network import FlowNetwork
 from ibllm_flow.solver import integrate
-
-#: The least that 1 − t counts for as a divisor (as in Li and He 2025, section 4).
-MIN_TIME_LEFT = 0.05
 
 
 class FlowDecoder(ImageDecoder):
@@ -57,21 +63,13 @@ class FlowDecoder(ImageDecoder):
         return error.square().flatten(1).sum(1)
 
     def bound(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
-        """(b) an unbiased estimate, from one t and one ε an image, of the variational bound of −log p(y | z) in nats (Kingma et al. 2021, eqs. 11–15).
-
-        ½ ∫ SNR'(t) ‖y − ŷ(x_t, t)‖² dt up to t = 1 − `MIN_TIME_LEFT`, with SNR(t) = t² / (s(1 − t))² for noise of size s, and from there to the image the
-        entropy of the noise that is left, c·h·w / 2 · log(2πe / SNR). At t = 0 x_t is noise alone and costs nothing. 1 − t is drawn log-uniformly.
-        """
-        s, span = self.config.noise_scale, -math.log(MIN_TIME_LEFT)
-        noise, t = self._noise(rng), 1 - (-span * rng.fold("times").uniform()).exp()
+        """(b) an unbiased estimate of the variational bound of −log p(y | z) in nats (`path_bound`)."""
+        noise, t = self._noise(rng), bound_times(rng.fold("times"))
         x = self._interpolate(noise, y, t)
         image = self.network(x, t, z).float()
         if self.config.predict == "velocity":
             image = x + image * (1 - t)[:, None, None, None]
-        # SNR' = 2t / (s²(1 − t)³), divided by the density 1 / (span·(1 − t)) of t.
-        weight = span * t / (s * (1 - t)).square()
-        rest = y[0].numel() / 2 * math.log(2 * math.pi * math.e * (s * MIN_TIME_LEFT / (1 - MIN_TIME_LEFT)) ** 2)
-        return weight * (y - image).square().flatten(1).sum(1) + rest
+        return path_bound((y - image).square().flatten(1).sum(1), t, y[0].numel(), self.config.noise_scale)
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:
         scale = self.config.guidance

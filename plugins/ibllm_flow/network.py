@@ -5,28 +5,26 @@ Shapes: b batch, c h w image or map, g places of the smallest map, d width, n la
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, FeedForward, Latent, attention_bias, check_heads, position_embedding
+from ibllm.plugin import (
+    TIMESTEP_WIDTH,
+    Attention,
+    FeedForward,
+    Latent,
+    attention_bias,
+    check_heads,
+    position_embedding,
+    timestep_embedding,
+)
 from ibllm_flow.config import FlowConfig
 
-#: Width of a timestep embedding, and its greatest frequency in radians a unit of time.
-TIMESTEP_WIDTH, GREATEST_FREQUENCY = 64, 200.0
 #: Groups of the group norms.
 GROUPS = 8
-
-
-def timestep_embedding(t: Tensor) -> Tensor:
-    """t (b) → (b TIMESTEP_WIDTH): cosines and sines of geometrically spaced frequencies (Vaswani et al. 2017, section 3.5)."""
-    count = TIMESTEP_WIDTH // 2
-    frequencies = torch.exp(torch.linspace(0, math.log(GREATEST_FREQUENCY), count, device=t.device))
-    angles = t[:, None].float() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], 1)
 
 
 class FlowLayer(nn.Module):

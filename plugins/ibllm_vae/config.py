@@ -36,7 +36,9 @@ class FlowVAEConfig(PixelDecoderConfig):
         (32, 64), help="channels of the convolutions through which the posterior looks at an image; each halves height and width", ge=1
     )
     kl: float = option(
-        2.0, help="β, weight in training of the divergence of the posterior from a standard normal distribution, which keeps places in bounds", ge=0
+        2.0,
+        help="β, weight in training of the divergence of the posterior from a standard normal distribution, which keeps places in bounds",
+        ge=0,
     )
     grounding: float = option(
         1.0,
@@ -47,7 +49,9 @@ class FlowVAEConfig(PixelDecoderConfig):
     prior_width: int | None = option(None, help="width of the prior; follows model.width when left out", ge=1)
     prior_depth: int = option(3, help="layers of the prior", ge=1)
     steps: int = option(4, help="steps in which the prior draws places; all but the last cost two evaluations of it (Heun)", ge=1)
-    exponent: float = option(2.0, help="p of the likelihood exp(−|error / scale|^p / p) around the drawing: 2 is Gaussian, 1 is Laplace", ge=1, le=4)
+    exponent: float = option(
+        2.0, help="p of the likelihood exp(−|error / scale|^p / p) around the drawing: 2 is Gaussian, 1 is Laplace", ge=1, le=4
+    )
     scale: float = option(0.1, help="scale of the likelihood: σ for exponent 2, in units of an image in [−1, 1] or of latents", gt=0)
     focus: float = option(
         0.0,

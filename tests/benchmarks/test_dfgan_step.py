@@ -270,7 +270,9 @@ class Race:
     def noise(self, step: int, batch: Batch) -> Tensor:
         """What the training code draws in this step."""
         parts = self.session.model.parts
-        return parts["image_decoder"].noise(parts["text_encoder"](batch.x), Rng((self.recipe.seed.data, "train", "gan", "draw"), batch.numbers, "cpu", step))  # type: ignore[operator]
+        return parts["image_decoder"].noise(
+            parts["text_encoder"](batch.x), Rng((self.recipe.seed.data, "train", "gan", "draw"), batch.numbers, "cpu", step)
+        )  # type: ignore[operator]
 
     def ours(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         self.trainer.iterate([batch])

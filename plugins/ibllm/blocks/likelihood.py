@@ -9,9 +9,7 @@ from torch import Tensor
 FOCUS_THRESHOLD, FOCUS_REACH = 0.2, 3
 
 
-def generalised_normal(
-    y: Tensor, drawn: Tensor, scale: float, exponent: float, focus: float = 0.0, reach: int = FOCUS_REACH
-) -> Tensor:
+def generalised_normal(y: Tensor, drawn: Tensor, scale: float, exponent: float, focus: float = 0.0, reach: int = FOCUS_REACH) -> Tensor:
     """(b) −log p(y | drawn) up to a constant: ``Σ |(drawn − y) / scale|^exponent / exponent`` over the image (Subbotin 1923), in float32.
 
     Exponent 2 is a Gaussian of σ = scale, 1 a Laplace distribution. With `focus`, every pixel is weighted by `focus_weights`.
