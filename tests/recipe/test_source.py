@@ -103,7 +103,7 @@ def test_each_difference_takes_a_line(stranger: Manager, capsys: pytest.CaptureF
         "model.text_decoder.width: 64 → 32",
         "model.discriminator.latent: 64 → 32",
         "losses.joint.lambda: 1.0 → { from = 0.0, to = 2.0, over = 4 }",
-        'losses.penalty: removed: gradient_penalty { weight = 1.0, every = 4, gamma = 1.0, at = ["real", "generated"], by = "image" }',
+        'losses.penalty: removed: gradient_penalty { weight = 1.0, every = 4, of = "drawing", gamma = 1.0, at = ["real", "generated"], by = "image" }',
         f"players.model.optimizer: {adamw} → {sgd}",
         f"players.critic.optimizer: {adamw} → {sgd}",
         "stages.text.steps: 9 → 10",
