@@ -80,6 +80,7 @@ class PlacedDrawing(nn.Module):
         self.joins = nn.ModuleList(nn.Conv2d(config.channels, config.channels, 3, padding=1) for _ in range(config.joins))
         self.mixture = nn.Conv2d(config.channels, config.palette, 3, padding=1)
         self.palette, self.into_range = nn.Linear(shade, config.palette * self.colours), into_range(context.bounded)
+        self.points: Tensor
         self.register_buffer("points", grid_points(self.rows, columns), persistent=False)
 
     def forward(self, c: Latent, at: Tensor) -> Tensor:

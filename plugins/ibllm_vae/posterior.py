@@ -56,15 +56,17 @@ class Posterior(nn.Module):
         self.map_norm, self.place_norm = nn.LayerNorm(wide), nn.LayerNorm(latent)
         self.query, self.key = nn.Linear(latent, KEY_WIDTH), nn.Linear(wide, KEY_WIDTH)
         self.value, self.content = nn.Linear(wide, wide), nn.Linear(latent, wide)
-        self.out = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, 2 * self.numbers))
+        last = nn.Linear(wide, 2 * self.numbers)
+        self.out = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, wide), nn.GELU(), last)
         self.colour = nn.Sequential(nn.Linear(latent, KEY_WIDTH), nn.GELU(), nn.Linear(KEY_WIDTH, colours))
         self.ground, self.unclaimed = nn.Parameter(torch.full((colours,), -1.0)), nn.Parameter(torch.zeros(()))
         self.into_range = into_range(context.bounded)
+        self.points: Tensor
         self.register_buffer("points", grid_points(*self.grid), persistent=False)
         with torch.no_grad():
             # The correction begins small, so that the mean begins where the place looks.
-            self.out[3].weight.mul_(0.1)
-            self.out[3].bias.zero_()
+            last.weight.mul_(0.1)
+            last.bias.zero_()
 
     def forward(self, y: Tensor, c: Latent) -> Seen:
         """y (b c h w), the places' content (b n d) → the distribution of what they leave open."""
@@ -74,9 +76,13 @@ class Posterior(nn.Module):
         scores = scores.float().masked_fill(~c.mask[..., None], -1e4)
         claims = torch.cat([scores, self.unclaimed.expand(len(c), 1, m.shape[1])], 1).log_softmax(1)  # b n+1 g
         colours = self.into_range(torch.cat([self.colour(c.tokens), self.ground.expand(len(c), 1, -1)], 1))
-        coarse = torch.einsum("bng,bnc->bcg", claims.exp(), colours.float()).unflatten(2, self.grid)
+        coarse: Tensor = torch.einsum("bng,bnc->bcg", claims.exp(), colours.float())
         looks = claims[:, :-1].softmax(-1)  # b n g
         seen = looks.to(m) @ self.value(m) + self.content(c.tokens)
         correction, log_variance = self.out(seen).float().chunk(2, -1)
         at = F.pad(looks @ self.points, (0, self.numbers - 2))
-        return Seen(at + correction, (log_variance + LOG_VARIANCE).clamp(LEAST_LOG_VARIANCE, GREATEST_LOG_VARIANCE), coarse)
+        return Seen(
+            at + correction,
+            (log_variance + LOG_VARIANCE).clamp(LEAST_LOG_VARIANCE, GREATEST_LOG_VARIANCE),
+            coarse.view(*coarse.shape[:2], *self.grid),
+        )
