@@ -24,7 +24,7 @@ ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.t
 #: Grids of many arms, each of which takes the budget's search.
 GRIDS = [name for name in STUDIES if name.startswith("composition")]
 #: Studies that are planned before a release only: each costs what a dozen recipes cost.
-LARGE = [*GRIDS, "open"]
+LARGE = [*GRIDS, "open", "open_cells"]
 FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
@@ -97,6 +97,13 @@ def test_every_family_and_every_end_of_a_grids_axes_is_a_recipe(name: str):
     assert {arm.name for arm in found.arms} >= {variant.name for variant in study.variants}
     assert study.table.budget is not None
     assert all(len(axis.values) >= 2 for axis in study.axes)
+
+
+@pytest.mark.parametrize("name", ["open", "open_cells"])
+def test_every_arm_of_a_large_study_is_a_recipe(name: str):
+    """Without the budget, as above."""
+    study = read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1)
+    assert len(make_plan(attrs.evolve(study, table=attrs.evolve(study.table, budget=None))).arms) == 6
 
 
 @pytest.mark.slow
