@@ -97,10 +97,15 @@ def keep(runs: Sequence[Path]) -> None:
         (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def table(name: str, only: str = "") -> str:
-    """A recipe's figures as a Markdown table: a row a figure and split (or of the split `only`), a column a seed, the mean last if there are several."""
+def table(name: str, only: str = "", also: str = "") -> str:
+    """A recipe's figures as a Markdown table: a row a figure and split, a column a seed, the mean last if there are several.
+
+    Args:
+        only: the figures of this split alone.
+        also: ``SPLIT/FIGURE``, one more, where it was measured.
+    """
     runs: list[Mapping[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["runs"]
-    keys = [key for key in runs[0]["results"] if not key.endswith("/items") and key.startswith(f"{only}/" if only else "")]
+    keys = [key for key in runs[0]["results"] if not key.endswith("/items") and (key.startswith(f"{only}/" if only else "") or key == also)]
     splits = list(dict.fromkeys(key.split("/")[0] for key in keys))
     recipe = load(next((ROOT / "recipes").rglob(f"{name}.toml")))
     data, glossary = recipe.data.config, Glossary.of(recipe)
@@ -159,7 +164,7 @@ def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def readme(text: str) -> str:
     """README's text with its table written anew."""
-    return _BLOCK.sub(lambda found: found[1] + table("joint", "novel") + "\n" + found[2], text)
+    return _BLOCK.sub(lambda found: found[1] + table("joint", "novel", also="open/roundtrip_exact") + "\n" + found[2], text)
 
 
 if __name__ == "__main__":

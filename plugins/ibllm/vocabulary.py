@@ -30,9 +30,8 @@ def told(dataset: Dataset, tokenizers: Mapping[str, Tokenizer], splits: Iterable
         for words, users in _lacking(texts, tokenizers).items():
             more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
             named = ", ".join(words[:SHOWN]) + more
-            found.append(
-                f"split {split}: {len(words)} words are not in the vocabulary of {', '.join(users)}, so nothing can be known of them: {named}"
-            )
+            said = "1 word is" if len(words) == 1 else f"{len(words)} words are"
+            found.append(f"split {split}: {said} not in the vocabulary of {', '.join(users)}, so nothing can be known of them: {named}")
     return found
 
 

@@ -109,7 +109,7 @@ def _tell(job: Job, results: Mapping[str, float]) -> None:
     for name in job.blocked:
         click.echo(f"no {name}: blocked")
     click.echo(f"figures  {shown(job.directory.results)}")
-    click.echo(f"next     {typed('ibllm', 'evaluate', path, '--split', recipe.evaluation.splits[-1])}")
+    click.echo(f"next     {typed('ibllm', 'evaluate', path, '--split', glossary.first_split(recipe.evaluation.splits) or 'SPLIT')}")
     other = next(place for number in itertools.count(2) if not (place := path.with_name(f"{path.name}-{number}")).exists())
     # The run's own copy of the recipe has what --set said.
     click.echo(f"         {typed('ibllm', 'run', job.directory.recipe, '--run-dir', other, '--seed', recipe.seed.init + 1)}")
