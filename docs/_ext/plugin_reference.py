@@ -68,6 +68,7 @@ def hook_sections() -> str:
 TORCH_FREE = (
     "ibllm_core.errors",
     "ibllm_core.host.",
+    "ibllm.added",
     "ibllm.capabilities",
     "ibllm.figures",
     "ibllm.kinds",

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ibllm.added import added as added
     from ibllm.blocks.attention import Attention as Attention
     from ibllm.blocks.attention import attention_bias as attention_bias
     from ibllm.blocks.attention import causal_mask as causal_mask
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
 
 #: Module → the names that it holds.
 _HOMES = {
+    "ibllm.added": "added",
     "ibllm.blocks.attention": "Attention attention_bias causal_mask rotary_embedding",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",

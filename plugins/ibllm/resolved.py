@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from ibllm.added import as_before
 from ibllm_core.host.options import Config
 from ibllm_core.recipe.schema import Component, Recipe
 from ibllm_core.recipe.words import keys, sections
@@ -15,12 +16,15 @@ from ibllm_core.recipe.words import keys, sections
 _SAME = frozenset({"workers", "graphs", "shard", "activation_checkpointing"})
 
 
-def resolved(recipe: Recipe) -> dict[str, Any]:
+def resolved(recipe: Recipe, added: bool = True) -> dict[str, Any]:
     """Everything a recipe says, defaults and followed widths filled in, as plain nested tables.
 
     Recipes with equal tables train the same model on the same data the same way. None stands for an option that is switched off.
+
+    Args:
+        added: with options that came later (`ibllm.plugin.added`) and have their default; without them a recipe's tables are what they were before.
     """
-    tables = options(recipe)
+    tables = options(recipe, added)
     tables["compute"] = {key: value for key, value in tables["compute"].items() if key not in _SAME}
     tables["compute"]["compile"] = recipe.compute.compile is True  # auto differs from false in rounding at most
     for name, encoder in ((name, recipe.reads(name)) for name in recipe.parts):
@@ -32,27 +36,28 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     return tables
 
 
-def options(config: Config) -> dict[str, Any]:
-    """A config's options by their keys in a recipe, and the tables that it holds."""
+def options(config: Config, added: bool = True) -> dict[str, Any]:
+    """A config's options by their keys in a recipe, and the tables that it holds; `added` as in `resolved`."""
     found: dict[str, Any] = {}
     own = {field.name: key for key, field in keys(type(config)).items() if not field.metadata.get("unresolved")}
     held = {section.name: section for section in sections(type(config)) if not section.fills}
     for field in attrs.fields(type(config)):
         value, section = getattr(config, field.name), held.get(field.name)
         if field.name in own:
-            found[own[field.name]] = _plain(value)
+            if added or not as_before(field, value):
+                found[own[field.name]] = _plain(value, added)
         elif section and section.spread:
-            found |= _plain(value)
+            found |= _plain(value, added)
         elif section and not (section.implied and (not value or (value.use == section.implied and value.config == type(value.config)()))):
-            found[field.name] = _plain(value)
+            found[field.name] = _plain(value, added)
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, added: bool) -> Any:
     if isinstance(value, Component):
-        return {"use": value.use, **options(value.config)}
+        return {"use": value.use, **options(value.config, added)}
     if isinstance(value, Config):
-        return options(value)
+        return options(value, added)
     if isinstance(value, Mapping):
-        return {key: _plain(member) for key, member in value.items()}
-    return [_plain(member) for member in value] if isinstance(value, tuple | list) else value
+        return {key: _plain(member, added) for key, member in value.items()}
+    return [_plain(member, added) for member in value] if isinstance(value, tuple | list) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import LossConfig, option
+from ibllm.plugin import LossConfig, added, option
 
 _DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "discriminator", "data.pairs"})
 _RECONSTRUCTED = frozenset({"image_tokenizer", "discriminator", "data.images"})
@@ -12,10 +12,12 @@ _RECONSTRUCTED = frozenset({"image_tokenizer", "discriminator", "data.images"})
 
 @attrs.frozen(kw_only=True)
 class _JudgedOptions(LossConfig):
-    of: str = option(
-        "drawing",
-        help="what is judged: the image decoder's drawings of captions, or the codec's reconstructions of images, without text",
-        choices=("drawing", "reconstruction"),
+    of: str = added(
+        option(
+            "drawing",
+            help="what is judged: the image decoder's drawings of captions, or the codec's reconstructions of images, without text",
+            choices=("drawing", "reconstruction"),
+        )
     )
 
     def needs(self) -> frozenset[str]:

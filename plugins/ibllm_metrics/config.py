@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import attrs
 
-from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, MetricConfig, OptionError, option
+from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, Figure, MetricConfig, OptionError, added, option
 
 #: The caution of figures that the model's reading half gives of its drawing half.
 _JUDGED_BY_ITSELF = "not independent: judged by parts whose gradients may have trained the generator"
@@ -188,11 +188,13 @@ class FeatureOptions(MetricConfig):
     size: int = option(8, help="with `pixels`: height and width of the smaller picture", ge=1)
     width: int = option(64, help="with `random`: number of features", ge=1)
     seed: int = option(0, help="with `random`: seed of the weights; figures of different seeds cannot be compared", ge=0)
-    resolution: int = option(
-        224,
-        help="with `efficientnet_lite0`: height and width in pixels that images are resized to; it was trained at 224, fewer are quicker; "
-        "figures of different ones cannot be compared",
-        ge=32,
+    resolution: int = added(
+        option(
+            224,
+            help="with `efficientnet_lite0`: height and width in pixels that images are resized to; it was trained at 224, fewer are quicker; "
+            "figures of different ones cannot be compared",
+            ge=32,
+        )
     )
 
     def needs(self) -> frozenset[str]:

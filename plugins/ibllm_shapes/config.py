@@ -17,6 +17,7 @@ from ibllm.plugin import (
     Mark,
     MetricConfig,
     OptionError,
+    added,
     option,
 )
 
@@ -65,9 +66,11 @@ class ShapesConfig(DatasetConfig):
         ge=0,
         le=1,
     )
-    scatter: bool = option(False, help="with 'count': objects in any cells, which no caption tells, not in the first ones in reading order")
-    colours: int = option(8, help="how many colours there are", ge=2, le=10)
-    forms: int = option(6, help="how many shapes there are", ge=2, le=10)
+    scatter: bool = added(
+        option(False, help="with 'count': objects in any cells, which no caption tells, not in the first ones in reading order")
+    )
+    colours: int = added(option(8, help="how many colours there are", ge=2, le=10))
+    forms: int = added(option(6, help="how many shapes there are", ge=2, le=10))
     min_objects: int = option(1, help="fewest objects of a scene", ge=1, le=10)
     max_objects: int = option(3, help="most objects of a scene: at most 3, with 'count' 10", ge=1, le=10)
     languages: tuple[str, ...] = option(
@@ -81,11 +84,13 @@ class ShapesConfig(DatasetConfig):
     questions: bool = option(False, help="also a question about the scene with its answer, one pair an item")
     train_size: int = option(1_000_000, help="items of the split train", ge=1)
     evaluation_size: int = option(4096, help="items of each of the other splits", ge=1)
-    held_out: str = option(
-        "colour-shape",
-        help="which combinations are held out: 'colour-shape'; 'colour-shape-size': these, and some colours' sizes; "
-        "'relation-shapes', with 'free': two shapes along an axis; 'count-shape', with 'count': numbers of a shape",
-        choices=("colour-shape", "colour-shape-size", "relation-shapes", "count-shape"),
+    held_out: str = added(
+        option(
+            "colour-shape",
+            help="which combinations are held out: 'colour-shape'; 'colour-shape-size': these, and some colours' sizes; "
+            "'relation-shapes', with 'free': two shapes along an axis; 'count-shape', with 'count': numbers of a shape",
+            choices=("colour-shape", "colour-shape-size", "relation-shapes", "count-shape"),
+        )
     )
     holdout: float = option(
         0.1,

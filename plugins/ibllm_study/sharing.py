@@ -53,7 +53,7 @@ def finished(run: RunDirectory) -> bool:
 
 def run_key(recipe: Recipe, accepted: Accepted = NOTHING_ACCEPTED) -> str:
     """Equal for two runs that train and measure the same: seed, versions, source and the weights they start from included, the recipe's name not."""
-    tables = resolved(recipe)
+    tables = resolved(recipe, added=False)
     del tables["name"], tables["trackers"]
     return _digest([_versions(recipe, sources(recipe), accepted), tables])
 
@@ -74,7 +74,7 @@ def _so_far(recipe: Recipe, count: int, accepted: Accepted) -> list[Any]:
     own stream of first weights, and a run that starts from a checkpoint makes those that the checkpoint lacks. Data and pretrained weights are named,
     not looked into.
     """
-    tables = resolved(recipe)
+    tables = resolved(recipe, added=False)
     running = recipe.running()
     stages = [stage.name for stage in running[:count]]
     used = {loss for name in stages for loss in recipe.stages[name].losses}

@@ -9,6 +9,7 @@ from ibllm_study.plan import make_plan
 from ibllm_study.sharing import prefixes, run_key
 from ibllm_study.study_file import read_study
 
+from ibllm.resolved import resolved
 from ibllm_core.recipe import load
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
@@ -70,3 +71,11 @@ def test_a_study_of_lambda_trains_its_first_two_stages_once_a_seed(write_study) 
     assert trained == 3 * (14 + 4 * 6)
     led = [key for key, cell in plan.leaders.items() if cell.arm.name == "base"]
     assert len(led) == 3 * 3, "the base trains the shared stages; the end of an arm of its own is nobody else's"
+
+
+def test_an_option_that_came_later_names_other_runs_only_where_it_is_used() -> None:
+    plain, ten = load(TINY), load(TINY, ["data.colours=10"])
+    assert resolved(plain)["data"]["colours"] == 8
+    assert "colours" not in resolved(plain, added=False)["data"]
+    assert resolved(ten, added=False)["data"]["colours"] == 10
+    assert run_key(plain) != run_key(ten)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from ibllm.added import added
 from ibllm_core.host.options import Config, option
 
 
@@ -14,10 +15,12 @@ class PixelDecoderConfig(Config):
     Its part takes the shape from ``context.image_shape`` and its range from ``context.bounded``. A subclass adds to what is provided and needed.
     """
 
-    works_on: str = option(
-        "images",
-        help="what it learns and draws: 'images', or 'latents' of the codec, model.image_tokenizer. Sizes in pixels are then in places of the latents",
-        choices=("images", "latents"),
+    works_on: str = added(
+        option(
+            "images",
+            help="what it learns and draws: 'images', or 'latents' of the codec, model.image_tokenizer. Sizes in pixels are then in places of the latents",
+            choices=("images", "latents"),
+        )
     )
 
     def provides(self) -> frozenset[str]:
