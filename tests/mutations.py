@@ -172,8 +172,8 @@ MUTATIONS = (
     Mutation(
         "a figure's direction",
         "plugins/ibllm_metrics/config.py",
-        'meaning, caution=caution, better="lower"),)',
-        'meaning, caution=caution, better="higher"),)',
+        'meaning, caution=self._caution(), better="lower"),)',
+        'meaning, caution=self._caution(), better="higher"),)',
         ("tests/metrics",),
     ),
     Mutation(

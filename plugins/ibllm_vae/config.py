@@ -35,6 +35,13 @@ class FlowVAEConfig(PixelDecoderConfig):
     posterior_channels: tuple[int, ...] = option(
         (32, 64), help="channels of the convolutions through which the posterior looks at an image; each halves height and width", ge=1
     )
+    least_deviation: float = option(
+        0.001,
+        help="smallest standard deviation of the posterior, relative to the image's width: the drawing learns to bear as much, and the prior need not be more "
+        "exact",
+        gt=0,
+        lt=0.25,
+    )
     kl: float = option(
         2.0,
         help="β, weight in training of the divergence of the posterior from a standard normal distribution, which keeps places in bounds",
@@ -48,7 +55,12 @@ class FlowVAEConfig(PixelDecoderConfig):
     )
     prior_width: int | None = option(None, help="width of the prior; follows model.width when left out", ge=1)
     prior_depth: int = option(3, help="layers of the prior", ge=1)
-    steps: int = option(4, help="steps in which the prior draws places; all but the last cost two evaluations of it (Heun)", ge=1)
+    steps: int = option(3, help="steps in which the prior draws places; all but the last cost two evaluations of it (Heun)", ge=1)
+    temperature: float = option(
+        1.0,
+        help="size of the noise that the prior starts from, relative to that of training: with less, likelier places are drawn, which lie closer together",
+        ge=0,
+    )
     exponent: float = option(
         2.0, help="p of the likelihood exp(−|error / scale|^p / p) around the drawing: 2 is Gaussian, 1 is Laplace", ge=1, le=4
     )

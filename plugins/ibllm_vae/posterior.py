@@ -5,6 +5,7 @@ Shapes: b batch, c h w image, n places, d width of a place's content, k numbers 
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import attrs
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 
 from ibllm.plugin import Context, Latent, into_range
 from ibllm_vae.config import FlowVAEConfig
-from ibllm_vae.places import grid_points
+from ibllm_vae.places import EXTENT, grid_points
 
 #: Width in which places and points are compared, and of what tells a place's colour.
 KEY_WIDTH = 64
-#: log σ² at the start, and its bounds.
-LOG_VARIANCE, LEAST_LOG_VARIANCE, GREATEST_LOG_VARIANCE = -5.0, -10.0, 2.0
+#: log σ² at the start, and its upper bound.
+LOG_VARIANCE, GREATEST_LOG_VARIANCE = -5.0, 2.0
 
 
 @attrs.define(eq=False, slots=False)
@@ -56,6 +57,7 @@ class Posterior(nn.Module):
         self.map_norm, self.place_norm = nn.LayerNorm(wide), nn.LayerNorm(latent)
         self.query, self.key = nn.Linear(latent, KEY_WIDTH), nn.Linear(wide, KEY_WIDTH)
         self.value, self.content = nn.Linear(wide, wide), nn.Linear(latent, wide)
+        self.least = 2 * math.log(2 * EXTENT * config.least_deviation)
         last = nn.Linear(wide, 2 * self.numbers)
         self.out = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, wide), nn.GELU(), last)
         self.colour = nn.Sequential(nn.Linear(latent, KEY_WIDTH), nn.GELU(), nn.Linear(KEY_WIDTH, colours))
@@ -81,8 +83,6 @@ class Posterior(nn.Module):
         seen = looks.to(m) @ self.value(m) + self.content(c.tokens)
         correction, log_variance = self.out(seen).float().chunk(2, -1)
         at = F.pad(looks @ self.points, (0, self.numbers - 2))
-        return Seen(
-            at + correction,
-            (log_variance + LOG_VARIANCE).clamp(LEAST_LOG_VARIANCE, GREATEST_LOG_VARIANCE),
-            coarse.view(*coarse.shape[:2], *self.grid),
-        )
+        # A soft lower bound: a place that has come down to a hard one could not leave it again.
+        log_variance = (self.least + F.softplus(log_variance + LOG_VARIANCE - self.least)).clamp(max=GREATEST_LOG_VARIANCE)
+        return Seen(at + correction, log_variance, coarse.view(*coarse.shape[:2], *self.grid))

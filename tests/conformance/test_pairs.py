@@ -275,7 +275,7 @@ CROSSED = ("text_encoder", "image_decoder", "image_encoder", "text_decoder")
 #: Losses of a row: of more, who is at fault would be hard to see.
 MOST = 8
 #: What no ability tells: the two read texts with different tokenizers, which the loss refuses.
-APART = {("pretrained", "cycle_image")}
+APART = {("pretrained", "cycle_image"), ("pretrained", "back_translation")}
 Row = dict[str, tuple[str, ...]]
 
 
