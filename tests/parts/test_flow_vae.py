@@ -158,6 +158,22 @@ def test_a_drawing_moves_with_its_places() -> None:
     torch.testing.assert_close(other[..., 4:], one[..., :-4], atol=1e-5, rtol=0)
 
 
+def test_temperature_is_the_size_of_the_noise_that_draws_places() -> None:
+    z = latent(1)
+    z = Latent(*(t.expand(64, *t.shape[1:]) for t in (z.tokens, z.mask, z.pooled)))
+    spread = [float(decoder(temperature=t).eval().noise(z, rng(64)).std(0).mean()) for t in (0.0, 0.5, 1.0)]
+    assert spread[0] == 0.0
+    assert 0 < spread[1] < 0.7 * spread[2]
+
+
+def test_the_posterior_is_no_more_exact_than_it_may_be() -> None:
+    part, z, y = decoder(least_deviation=0.05).eval(), latent(4), images(4)
+    with torch.no_grad():
+        part.posterior.out[3].bias[2:] = -50.0  # type: ignore[index]
+        deviation = (0.5 * part.posterior(y, z).log_variance).exp()
+    torch.testing.assert_close(deviation, torch.full_like(deviation, 0.05 * 2 * EXTENT))
+
+
 def squares(b: int, step: int) -> Tensor:
     """(b 3 16 16): a white square of 4 × 4 pixels on black, anywhere."""
     corner = rng(b, "where", step).integers(13, 2)
