@@ -21,6 +21,7 @@ TOOLS = {
     "ibllm_report": ("ibllm_cli",),
     "ibllm_study": ("ibllm_cli", "ibllm_inspect", "ibllm_report"),
     "ibllm_testing": ("ibllm_cli", "ibllm_inspect"),
+    "ibllm_use": ("ibllm_cli",),
 }
 
 

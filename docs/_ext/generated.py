@@ -286,6 +286,8 @@ def _command(command: click.Command | None, path: str) -> str:
         if isinstance(parameter, click.Option):
             value = "" if parameter.is_flag else f" {parameter.make_metavar(context)}"
             lines += [f"`{', '.join(parameter.opts)}{value}`\n: {_text(parameter.help or '')}", ""]
+    shown = [line.strip().removeprefix("$ ") for line in (command.epilog or "").splitlines() if line.strip().startswith("$ ")]
+    lines += ["```sh", *shown, "```", ""] if shown else []
     if isinstance(command, click.Group):
         lines += [_command(command.get_command(context, name), f"{path} {name}") for name in command.list_commands(context)]
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ibllm_core.errors import Notice, UserError, suggestion, system_error
 from ibllm_core.host.entry_points import BLOCK, COMMANDS, OURS, Origin, block_of, file_of, identity, origin_of
@@ -43,6 +44,12 @@ class Commands(click.Group):
             return None
         command, ctx.meta[_ORIGIN] = _load(cmd_name, points)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands with what each does, none of them imported."""
+        ours, others = _registered()
+        found = [CompletionItem(name, help=_summary(points[0].value)) for name, points in sorted({**others, **ours}.items())]
+        return [*(item for item in found if item.value.startswith(incomplete)), *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         """An error of another package's command names the package."""

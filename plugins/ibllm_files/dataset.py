@@ -130,6 +130,19 @@ class FilesDataset(Dataset):
     def sizes(self) -> Mapping[str, int]:
         return {split: len(items) for split, items in self._folder.items.items()}
 
+    def attribution(self) -> str | None:
+        """How many captions were written by a machine, and by which; None where no row says so."""
+        return self.notes()[0] if self.notes() else None
+
+    def notes(self) -> list[str]:
+        """What a run tells of its data before it begins (`ibllm.data_notes`)."""
+        rows = [row for items in self._folder.items.values() for row, _ in items]
+        by = list(dict.fromkeys(row.written_by for row in rows if row.written_by))
+        count = sum(bool(row.written_by) for row in rows)
+        more = f" and {len(by) - 3} more" if len(by) > 3 else ""
+        said = f"{self.config.path}: {count} of {len(rows)} captions were written by a machine ({', '.join(by[:3])}{more})"
+        return [f"{said}; what is trained on them learns its mistakes"] if by else []
+
     def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
         found = self._folder
         if split not in found.items:

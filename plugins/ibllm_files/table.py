@@ -12,13 +12,13 @@ import attrs
 from ibllm.plugin import UserError, nearest
 from ibllm_files.config import SPLITS
 
-COLUMNS = ("image", "caption", "language", "split", "question", "answer")
+COLUMNS = ("image", "caption", "language", "split", "question", "answer", "written_by")
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One image with one caption, or only one of them; `place` is ``file:line``."""
+    """One image with one caption, or only one of them; `place` is ``file:line``. A machine's caption says what wrote it in `written_by`."""
 
     place: str
     image: Path | None = None
@@ -27,6 +27,7 @@ class Row:
     split: str = ""
     question: str = ""
     answer: str = ""
+    written_by: str = ""
 
 
 def hint(word: str, known: Iterable[str]) -> str:

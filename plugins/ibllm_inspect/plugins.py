@@ -10,6 +10,7 @@ import attrs
 import click
 
 from ibllm.kinds import KINDS
+from ibllm_cli.completion import components
 from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.entry_points import BLOCK, tools_by_name
 from ibllm_core.host.manager import Manager, Row, manager
@@ -47,7 +48,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("component", metavar="KIND.NAME")
+@click.argument("component", metavar="KIND.NAME", shell_complete=components)
 def show(component: str) -> None:
     """Show a component's options and what it provides and needs, e.g. text_encoder.lstm."""
     kind, _, name = component.partition(".")

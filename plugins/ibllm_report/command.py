@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from ibllm_cli.completion import RUN
+
 
 @click.command(name="report")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RUN)
 def command(run: Path) -> int:
     """Write RUN/report.html again from what the run directory holds.
 

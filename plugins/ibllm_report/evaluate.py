@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from ibllm_cli.completion import RUN, splits_of_run
 from ibllm_cli.terminal import shown, typed
 from ibllm_core.errors import UserError, suggestion
 from ibllm_core.host.options import DatasetConfig
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
 
 
 @click.command(name="evaluate")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--split", "splits", multiple=True, metavar="S", help="Split to measure on, by default those of the recipe; may be repeated.")
+@click.argument("run", type=RUN)
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="S",
+    shell_complete=splits_of_run,
+    help="Split to measure on, by default those of the recipe; may be repeated.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise; by default the recipe's.")
 @click.option("--items", type=click.IntRange(min=1), help="Items of each split; by default the recipe's.")
 @click.option("--device", help="Where to measure, e.g. cpu or cuda:1; by default where it was trained, if there is such a device here.")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from ibllm_cli.completion import RUN
 from ibllm_cli.terminal import shown
 from ibllm_core.errors import UserError
 
 
 @click.command(name="compare")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN RUN…")
+@click.argument("runs", nargs=-1, required=True, type=RUN, metavar="RUN RUN…")
 @click.option(
     "--primary", default="", metavar="SPLIT/FIGURE", help="The figure that decides; by default the first one of the split to look at first."
 )

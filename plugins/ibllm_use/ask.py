@@ -1,0 +1,72 @@
+"""``ibllm ask``: questions about images, answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .common import device_option, examples, from_option, json_option, run_argument, seed_option, tell, using
+
+EXAMPLES = examples(
+    "ibllm ask runs/vqa a.png",
+    'ibllm ask runs/vqa a.png "what colour is the circle?"',
+    "ibllm ask runs/vqa a.png --from questions.txt --json",
+)
+
+
+@click.command(name="ask", epilog=EXAMPLES)
+@run_argument
+@click.argument("image", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("questions", nargs=-1, metavar="[QUESTION]...")
+@from_option("Questions, one a line")
+@click.option(
+    "-n",
+    "number",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Questions to invent for each image, where none is given.",
+)
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Of invented questions: 0 asks the likeliest one."
+)
+@seed_option
+@device_option
+@json_option
+def command(
+    run: Path,
+    image: Path,
+    questions: tuple[str, ...],
+    file: Path | None,
+    number: int,
+    temperature: float,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Answer each QUESTION about IMAGE with the trained model of RUN, or without one invent a question and answer it.
+
+    IMAGE may be a folder: every question is then asked of every image in it. Answers are the likeliest ones; questions are drawn by chance.
+    """
+    from .common import texts_from
+    from .images import read, sources
+
+    given = texts_from(questions, file, "question") if questions or file is not None else []
+    found = sources([image])
+    items: list[dict[str, Any]] = []
+    with using(run, device) as model:
+        for chunk, pixels in read(model, found, "asking"):
+            rounds = [[question] * len(chunk) for question in given] or [
+                model.ask(list(pixels), seed=seed + again, temperature=temperature) for again in range(number)
+            ]
+            answered = [model.answer(list(pixels), asked) for asked in rounds]
+            items += [
+                {"image": str(source.path), "question": asked[row], "answer": answers[row], "invented": not given}
+                for row, source in enumerate(chunk)
+                for asked, answers in zip(rounds, answered, strict=True)
+            ]
+    several = len({item["image"] for item in items}) > 1
+    rows = [(*([item["image"]] if several else []), item["question"], item["answer"]) for item in items]
+    tell({"run": str(run), "seed": seed, "temperature": temperature, "items": items}, rows, as_json)

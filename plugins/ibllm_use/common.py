@@ -1,0 +1,184 @@
+"""What the commands that use a trained model share: options, opening, progress, texts and lines of results. Torch-free to import.
+
+A command is declared with ``run_argument``, ``seed_option``, ``device_option``, ``json_option``, ``from_option(…)``, ``output_option(…)`` and
+``overwrite_option``; its function opens the model by ``using`` and says its results by ``tell``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ibllm_cli.completion import RUN
+from ibllm_cli.terminal import shown
+from ibllm_core.errors import Notice, UserError
+
+if TYPE_CHECKING:
+    from typing import Any as Trained
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+#: Items that are computed between two looks at the progress.
+CHUNK = 32
+#: Seconds between lines of progress where there is no terminal.
+QUIET = 10.0
+
+
+def run_argument(function: F) -> F:
+    """The argument RUN: `run`, a path."""
+    return click.argument("run", type=RUN)(function)
+
+
+def seed_option(function: F) -> F:
+    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn by chance.")(function)
+
+
+def device_option(function: F) -> F:
+    help = "Where to compute, e.g. cpu or cuda:1; by default where it was trained, if there is such a device here."
+    return click.option("--device", shell_complete=_devices, help=help)(function)
+
+
+def json_option(function: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead, and nothing else.")(function)
+
+
+def from_option(what: str) -> Callable[[F], F]:
+    """``--from FILE``: `file`, a path or None; `what` says what its lines are."""
+    kind = click.Path(path_type=Path, allow_dash=True)
+    return click.option("--from", "file", type=kind, metavar="FILE", help=f"{what}; - reads standard input.")
+
+
+def output_option(what: str) -> Callable[[F], F]:
+    """``-o``: `output`, a path or None; `what` says what is written."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help=what)
+
+
+def overwrite_option(function: F) -> F:
+    return click.option("--overwrite", is_flag=True, help="Write over files that are there already; without it they are refused.")(function)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: what one types, a line each."""
+    return "\n".join(["\b", "Examples:", *(f"  $ {line}" for line in lines)])
+
+
+def _devices(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of devices, without asking which are here: that would import torch."""
+    return [name for name in ("auto", "cpu", "cuda", "mps", "xpu", "xla") if name.startswith(incomplete)]
+
+
+@contextmanager
+def using(run: Path, device: str | None) -> Iterator[Trained]:
+    """A trained model, opened. What components print goes to standard error; an error of a component's names it.
+
+    Args:
+        run: a run directory, its model folder, or a folder in Hugging Face's layout.
+
+    Raises:
+        UserError: none of these, or not trained yet.
+    """
+    import ibllm
+    from ibllm_core.host.attribution import naming, stdout_to_stderr
+
+    with stdout_to_stderr():
+        opened = ibllm.open(run, device=device)
+        with naming(opened.recipe):
+            yield opened
+
+
+def texts_from(texts: Sequence[str], file: Path | None, what: str = "text") -> list[str]:
+    """The texts of a command: its arguments, then the lines of a file. The argument ``-`` and the file ``-`` are standard input.
+
+    Empty lines are passed over. Raises `UserError` where there is none, or a file that cannot be read as text.
+    """
+    found = [line for text in texts for line in (lines_of(Path("-")) if text == "-" else [text])]
+    found += [] if file is None else lines_of(file)
+    kept = [" ".join(text.split()) for text in found if text.strip()]
+    if not kept:
+        raise UserError(f"no {what}: give it as an argument, by --from FILE (one a line), or by - from standard input")
+    return kept
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a file, or with ``-`` of standard input. Raises `UserError` where it is not UTF-8."""
+    try:
+        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return raw.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{file}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8; expected a text, one a line") from None
+
+
+def in_chunks(items: Sequence[T], doing: str, size: int = CHUNK) -> Iterator[Sequence[T]]:
+    """The items in chunks, with the progress on standard error: a bar on a terminal, elsewhere a line now and then."""
+    with progress(doing, len(items)) as advance:
+        for start in range(0, len(items), size):
+            chunk = items[start : start + size]
+            yield chunk
+            advance(len(chunk))
+
+
+@contextmanager
+def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A function that is told how many more are done. A single one shows nothing."""
+    if total > 1 and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as screen:
+            task = screen.add_task(shown(doing), total=total)
+            yield lambda more: screen.update(task, advance=more)
+        return
+    done, said = 0, time.monotonic()
+
+    def advance(more: int) -> None:
+        nonlocal done, said
+        done += more
+        if time.monotonic() - said >= QUIET and done < total:
+            said = time.monotonic()
+            click.echo(f"{shown(doing)}: {done} of {total}", err=True)
+
+    yield advance
+
+
+def tell(result: Mapping[str, Any], rows: Sequence[Sequence[str]], as_json: bool) -> None:
+    """The results on standard output: one JSON object, or rows: aligned on a terminal, elsewhere with tabs between the cells."""
+    if as_json:
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*(Text(shown(cell), overflow="fold") for cell in row))
+        Console().print(table)
+    else:
+        for row in rows:
+            click.echo("\t".join(shown(cell) for cell in row))
+
+
+def note(text: str) -> None:
+    """What a user should know and nothing stops for."""
+    warnings.warn(Notice(text), stacklevel=3)
+
+
+def require_new(paths: Sequence[Path], overwrite: bool) -> None:
+    """Raises `UserError` for the first file that is there already, unless it may be written over, or where a folder stands in its place."""
+    there = [path for path in paths if path.exists() or path.is_symlink()]
+    if folders := [path for path in there if path.is_dir()]:
+        raise UserError(f"{folders[0]} is a folder; expected the name of a file")
+    if there and not overwrite:
+        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+        raise UserError(f"{there[0]}{more} is there already; choose another name, or write over it with --overwrite")

@@ -1,0 +1,136 @@
+"""Images that a command is given: files, folders, lists of files. Torch-free to import.
+
+Shapes: b images, h w pixels, c channels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ibllm_core.errors import UserError, system_error
+
+from .common import in_chunks, note
+
+if TYPE_CHECKING:
+    from typing import Any as Trained
+
+Pixels = npt.NDArray[np.uint8]
+#: Files in folders that are taken for images; a file that is named is opened whatever it is called.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+
+
+@attrs.frozen
+class Source:
+    """Where an image comes from: `path`, or `data` where it came through standard input. One that was not `named` was found in a folder."""
+
+    path: Path
+    named: bool = True
+    data: bytes | None = None
+
+
+def sources(paths: Iterable[Path], file: Path | None = None) -> list[Source]:
+    """The images of a command: its arguments, folders (at any depth) and lists of files, in the order in which they are given, each once.
+
+    Args:
+        paths: files and folders; ``-`` is standard input: an image, or paths, one a line.
+        file: a list of paths, one a line.
+
+    Raises:
+        UserError: a file that is not there, or no image at all.
+    """
+    found: list[Source] = []
+    for path in [*paths, *([] if file is None else _listed(file.read_bytes() if str(file) != "-" else sys.stdin.buffer.read(), file))]:
+        if str(path) == "-":
+            raw = sys.stdin.buffer.read()
+            found += [Source(Path("-"), data=raw)] if _is_image(raw) else [Source(one) for one in _listed(raw, path)]
+        elif path.is_dir():
+            found += [Source(one, named=False) for one in _below(path)]
+        else:
+            found.append(Source(path))
+    for source in found:
+        if source.named and source.data is None and not source.path.is_file():
+            raise UserError(
+                f"there is no image {source.path}" if not source.path.is_dir() else f"{source.path} is a folder; name it by itself"
+            )
+    if not found:
+        raise UserError("no image: give files or folders as arguments, a list of them by --from FILE, or - for standard input")
+    return list({source.path: source for source in found}.values())
+
+
+def _listed(raw: bytes, file: Path) -> list[Path]:
+    try:
+        return [Path(line.strip()) for line in raw.decode("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: neither an image that can be read nor a list of paths, one a line, in UTF-8") from None
+
+
+def _is_image(raw: bytes) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(raw)):
+            return True
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return False
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The images below a folder, by name; what is hidden and what is no image is passed over, counted and told."""
+    hidden = others = taken = 0
+    for place, folders, files in os.walk(folder):
+        hidden += sum(name.startswith(".") for name in (*folders, *files))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            if name.lower().endswith(SUFFIXES):
+                taken += 1
+                yield Path(place, name)
+            else:
+                others += 1
+    passed = [f"{number} {what}" for number, what in ((hidden, "hidden"), (others, "that are no images")) if number]
+    if passed:
+        note(f"{folder}: {taken} images; passed over: {', '.join(passed)}")
+    elif not taken:
+        note(f"{folder}: no image in this folder")
+
+
+def opened(source: Source) -> Any:
+    """The image of a source, by Pillow, decoded. Raises `UserError`, with the reason, for one that cannot be read."""
+    from PIL import Image
+
+    try:
+        image = Image.open(source.path if source.data is None else io.BytesIO(source.data))
+        image.load()
+        return image
+    # Pillow raises many kinds of error for a damaged file, SyntaxError among them.
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        why = (error.strerror or error) if isinstance(error, OSError) and system_error(error) else error
+        raise UserError(f"the image {source.path} cannot be read ({' '.join(str(why).split())})") from None
+
+
+def read(model: Trained, found: Sequence[Source], doing: str) -> Iterator[tuple[list[Source], Pixels]]:
+    """Chunks of images as the model reads them: sources and (b h w c) uint8, with the progress told.
+
+    One that cannot be read raises `UserError` where it was named; in a folder it is passed over, and told.
+    """
+    for chunk in in_chunks(found, doing):
+        kept, pixels = [], []
+        for source in chunk:
+            try:
+                pixels.append(model.pixels([opened(source)])[0])
+            except UserError as error:
+                if source.named:
+                    raise
+                note(f"{error}; it is passed over")
+            else:
+                kept.append(source)
+        if kept:
+            yield kept, np.stack(pixels)

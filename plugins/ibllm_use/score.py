@@ -1,0 +1,82 @@
+"""``ibllm score``: how well images and texts go together, in the model's eyes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ibllm_core.errors import UserError
+
+from .common import device_option, examples, from_option, json_option, lines_of, run_argument, tell, using
+
+EXAMPLES = examples(
+    'ibllm score runs/joint a.png "a small red circle at the top left"',
+    "ibllm score runs/joint --from captions.csv --json",
+)
+
+
+@click.command(name="score", epilog=EXAMPLES)
+@run_argument
+@click.argument("pairs", nargs=-1, metavar="[IMAGE TEXT]...")
+@from_option("A table (.csv, .tsv) with the columns image and caption, or lines with an image, a tab and a text")
+@device_option
+@json_option
+def command(run: Path, pairs: tuple[str, ...], file: Path | None, device: str | None, as_json: bool) -> None:
+    """Score pairs of IMAGE and TEXT with the trained model of RUN.
+
+    Three figures a pair: log p(text | image) and log p(image | text), in nats, exact or a bound as it says, and the agreement of both in the model's latents.
+    A figure that the model has not is left out.
+    """
+    from .images import Source, read
+
+    if len(pairs) % 2:
+        raise UserError(f"expected an image and a text in turn; {pairs[-1]!r} has no partner")
+    asked = [(Path(pairs[k]), pairs[k + 1]) for k in range(0, len(pairs), 2)] + ([] if file is None else _table(file))
+    if not asked:
+        raise UserError("no pair: give an image and a text, or a table by --from FILE")
+    found = [Source(image) for image, _ in asked]
+    items: list[dict[str, Any]] = []
+    rows: list[tuple[str, ...]] = []
+    with using(run, device) as model:
+        for chunk, pixels in read(model, found, "scoring"):
+            texts = [text for _, text in asked[len(items) : len(items) + len(chunk)]]
+            for source, text, score in zip(chunk, texts, model.score(list(pixels), texts), strict=True):
+                items.append({"image": str(source.path), "text": text, **figures(score)})
+    for item in items:
+        rows += [(item["image"], item["text"], name, value) for name, value in told(item)]
+    tell({"run": str(run), "items": items}, rows, as_json)
+
+
+def _table(file: Path) -> list[tuple[Path, str]]:
+    """The pairs of a table, paths relative to it. Raises `UserError` for a row that is none."""
+    lines = lines_of(file)
+    tabs = file.suffix.lower() != ".csv"
+    rows = list(csv.reader(lines, delimiter="\t" if tabs else ","))
+    head = [cell.strip().lower() for cell in rows[0]] if rows else []
+    named = "image" in head and "caption" in head
+    places = (head.index("image"), head.index("caption")) if named else (0, 1)
+    base = Path() if str(file) == "-" else file.parent
+    found = []
+    for number, row in enumerate(rows[1:] if named else rows, 2 if named else 1):
+        if len(row) <= max(places):
+            raise UserError(f"{file}:{number}: expected an image and a text, with a {'tab' if tabs else 'comma'} between")
+        found.append((base / row[places[0]].strip(), row[places[1]].strip()))
+    return found
+
+
+def figures(score: Any) -> dict[str, Any]:
+    """A score as plain values: figures in nats and whether each is exact."""
+    import attrs
+
+    return attrs.asdict(score)
+
+
+def told(item: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in item.items()
+        if name not in ("image", "text") and value is not None
+    ]
