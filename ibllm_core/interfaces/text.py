@@ -8,10 +8,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .latent import Latent, Tokens
 from .noise import Rng
+from .tokenizer import BOS, EOS
+
+
+def asking(count: int, device: torch.device) -> Tokens:
+    """The prefix (b 3) of a text decoder that is to write a question: an empty text with a second beginning in it.
+
+    Without a prefix it writes a caption, after a question an answer. The beginning is no word, so every tokenizer has it and no text contains it.
+    """
+    ids = torch.full((count, 3), BOS, device=device)
+    ids[:, -1] = EOS
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
 class TextEncoder(nn.Module, ABC):
@@ -64,7 +76,7 @@ class TextDecoder(nn.Module, ABC):
     def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
         """(b) −log p(tokens | z, prefix) in nats, summed over the text (its end token included).
 
-        A `prefix` (a question) conditions and is not itself counted: the sequence read is beginning, prefix, tokens.
+        A `prefix` (a question, or `asking`) conditions and is not itself counted: the sequence read is beginning, prefix, tokens.
         """
 
     def forward(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:

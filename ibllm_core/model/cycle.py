@@ -23,7 +23,7 @@ from ..interfaces.image import Discriminator, DrawingDecoder, Reconstruction
 from ..interfaces.latent import Latent, Tokens, at_least_float32
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value, WholeBatchLoss, log, logging
 from ..interfaces.noise import Rng, drawing_from
-from ..interfaces.text import TextEncoder
+from ..interfaces.text import TextEncoder, asking
 from ..recipe.schema import place_of
 from .watch import Present, Watch
 
@@ -285,6 +285,11 @@ class Cycle:
     def answer_nll(self) -> Tensor:
         """(b) −log p(answer|y, question)."""
         return cast(Tensor, self.model.part("text_decoder")(self.answer, self.z_y, self.question))
+
+    @step("text_decoder")
+    def question_nll(self) -> Tensor:
+        """(b) −log p(question|y)."""
+        return cast(Tensor, self.model.part("text_decoder")(self.question, self.z_y, asking(len(self), self.model.device)))
 
     @property
     def _drawer(self) -> DrawingDecoder:

@@ -1,4 +1,4 @@
-"""The composed parts: generate, caption, answer, round trip."""
+"""The composed parts: generate, caption, ask, answer, round trip."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..interfaces.batch import to_images, to_pixels, to_tokens
 from ..interfaces.image import ImageDecoder, ImageEncoder, ImageTokenizer, LatentCodec, TokenDecoder
 from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
-from ..interfaces.text import TextDecoder, TextEncoder
+from ..interfaces.text import TextDecoder, TextEncoder, asking
 from ..interfaces.tokenizer import Tokenizer
 from .compute import arithmetic
 
@@ -131,6 +131,7 @@ class Model(nn.Module):
         images: Pixels,
         *,
         questions: Sequence[str] | None = None,
+        asks: bool = False,
         seed: int = 0,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -138,7 +139,7 @@ class Model(nn.Module):
         length_exponent: float | None = None,
         batch: int = 128,
     ) -> list[str]:
-        """Writes a caption for each image (b h w c) uint8, or with `questions` an answer.
+        """Writes a caption for each image (b h w c) uint8, with `questions` an answer, or where it `asks` a question.
 
         Args:
             seed: of what is drawn.
@@ -163,8 +164,10 @@ class Model(nn.Module):
 
         def write(rows: slice) -> list[str]:
             z = encoder(to_images(images[rows]).to(self.device))
-            prefix = to_tokens(tokenizer, questions[rows]).to(self.device) if questions is not None else None
-            rng = Rng((seed, "caption"), np.arange(rows.start, rows.start + len(z)), self.device)
+            prefix = asking(len(z), self.device) if asks else None
+            if questions is not None:
+                prefix = to_tokens(tokenizer, questions[rows]).to(self.device)
+            rng = Rng((seed, "ask" if asks else "caption"), np.arange(rows.start, rows.start + len(z)), self.device)
             tokens = decoder.sample(z, rng, prefix=prefix, temperature=temperature, top_p=top_p, beams=followed, length_exponent=exponent)
             return tokenizer.decode(tokens.ids.cpu().numpy())
 
@@ -174,6 +177,10 @@ class Model(nn.Module):
     def answer(self, images: Pixels, questions: Sequence[str], **how: Any) -> list[str]:
         """Answers a question about each image (b h w c) uint8; `how` is as for `caption`."""
         return self.caption(images, questions=questions, **how)
+
+    def ask(self, images: Pixels, *, temperature: float = 1.0, **how: Any) -> list[str]:
+        """Asks a question about each image (b h w c) uint8, drawn by default; `how` is as for `caption`."""
+        return self.caption(images, asks=True, temperature=temperature, **how)
 
     def round_trip(self, captions: Sequence[str], *, seed: int = 0) -> tuple[Pixels, list[str]]:
         """Text → image → text: the drawn images (b h w c) and the captions read off them."""

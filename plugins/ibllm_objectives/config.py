@@ -155,6 +155,14 @@ class AnswerNLLConfig(_TextOptions):
 
 
 @attrs.frozen(kw_only=True)
+class QuestionNLLConfig(_TextOptions):
+    """−log p(question | y)."""
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_encoder", "text_decoder", "text_decoder.prefix", "data.questions"})
+
+
+@attrs.frozen(kw_only=True)
 class CycleNLLConfig(_TextOptions):
     """−log p(x | E_y(D_y(E_x(x))))."""
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from ibllm.plugin import Context, Cycle, Loss, Tokens, Value
-from ibllm_objectives.config import AnswerNLLConfig, CycleNLLConfig, ImageNLLConfig, TextNLLConfig
+from ibllm_objectives.config import AnswerNLLConfig, CycleNLLConfig, ImageNLLConfig, QuestionNLLConfig, TextNLLConfig
 from ibllm_objectives.pixel_likelihood import LogisticMixture, gaussian_nll, laplace_nll
 
 
@@ -39,7 +39,7 @@ class ImageNLL(Loss):
 class _TextLoss(Loss):
     """The mean over texts, or over the tokens predicted: every token after the beginning, the end included."""
 
-    def __init__(self, config: TextNLLConfig | AnswerNLLConfig | CycleNLLConfig, context: Context) -> None:
+    def __init__(self, config: TextNLLConfig | AnswerNLLConfig | QuestionNLLConfig | CycleNLLConfig, context: Context) -> None:
         super().__init__()
         self.per = config.per
 
@@ -74,6 +74,16 @@ class AnswerNLL(_TextLoss):
 
     def tokens(self, cycle: Cycle) -> Tokens:
         return cycle.answer
+
+
+class QuestionNLL(_TextLoss):
+    """−E log p(question | y): the text decoder learns to ask. It is told so by a prefix, a second beginning (`ibllm_core.interfaces.text.asking`)."""
+
+    def nll(self, cycle: Cycle) -> Tensor:
+        return cycle.question_nll
+
+    def tokens(self, cycle: Cycle) -> Tokens:
+        return cycle.question
 
 
 class CycleNLL(_TextLoss):

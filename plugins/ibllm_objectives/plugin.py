@@ -18,6 +18,7 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         _spec("image_nll", "likelihood", "ImageNLL", "L_text = −log p(y|x), the image decoder's own or around the drawn image"),
         _spec("text_nll", "likelihood", "TextNLL", "L_image = −log p(x|y), the captioner's cross-entropy"),
         _spec("answer_nll", "likelihood", "AnswerNLL", "−log p(answer | y, question), the question as a prefix"),
+        _spec("question_nll", "likelihood", "QuestionNLL", "−log p(question | y), the text decoder asking about the image"),
         _spec(
             "cycle", "likelihood", "CycleNLL", "−log p(x | the image drawn from x), through image and captioner back to the text encoder"
         ),

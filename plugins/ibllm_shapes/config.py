@@ -45,6 +45,8 @@ OPEN: Mapping[str, str] = {
     "cells": "scenes placed anywhere, told by left of, right of, above, below: what no caption of the training says and no image of it shows",
     "free": "new scenes of two objects or more, placed anywhere as in training",
 }
+#: What metrics of questions and answers ask of a model and its data.
+_ASKS = frozenset({"image_encoder", "text_decoder", "text_decoder.prefix", "data.questions"})
 #: Placement → the most objects of a scene.
 MOST: Mapping[str, int] = {"cells": 3, "free": 3, "count": 10}
 
@@ -302,3 +304,53 @@ class PlacementSpreadConfig(MetricConfig):
 
     def needs(self) -> frozenset[str]:
         return frozenset({"text_encoder", "image_decoder"})
+
+
+@attrs.frozen(kw_only=True)
+class AnswersConfig(MetricConfig):
+    """Image and question → answer, judged by the scene."""
+
+    def figures(self) -> tuple[Figure, ...]:
+        right = (
+            "Questions about real images to which the model's answer is right by the scene, in the question's language; where several answers are right, "
+            "any of them. A figure for each kind of question follows."
+        )
+        blind = (
+            "The same questions, each shown with another item's image, and judged by its own: what the model answers right without seeing. "
+            "What it sees is worth the difference."
+        )
+        prior = "The same questions, each answered by what is right most often for its kind and language among them."
+        return (
+            Figure.share("answer_exact", "answers right", IMAGE_TO_TEXT, right),
+            Figure("answer_blind", "answers right with another image", IMAGE_TO_TEXT, blind, percent=True, counted=True),
+            Figure("answer_prior", "answers right by the commonest one", IMAGE_TO_TEXT, prior, percent=True, counted=True),
+        )
+
+    def needs(self) -> frozenset[str]:
+        return _ASKS
+
+
+@attrs.frozen(kw_only=True)
+class QuestionsConfig(MetricConfig):
+    """Image → question, drawn at temperature 1; judged by the grammar and the scene."""
+
+    def figures(self) -> tuple[Figure, ...]:
+        sound = (
+            "Questions that the model asks about real images which the dataset's grammar reads and the scene answers: a colour, a shape or a place "
+            "is asked of one object only, and it is there."
+        )
+        answered = "Of all questions that the model asks, those that are sound and that it answers right itself, by the scene."
+        kinds = (
+            "Total variation distance between the shares of the kinds of question (colour, shape, number, existence, place) asked by the model and by the "
+            "data about the same images: 0 is equal, 1 is no kind in common. Chance alone leaves some; the record has that of two halves of the data."
+        )
+        variety = "Different questions that the model asks by different ones in the data, about the same images: 1 is as varied."
+        return (
+            Figure.share("question_sound", "questions asked that have an answer", IMAGE_TO_TEXT, sound),
+            Figure.share("question_answered", "questions asked and answered right", IMAGE_TO_TEXT, answered),
+            Figure("question_kinds", "distance of the kinds asked from the data's", IMAGE_TO_TEXT, kinds, better="lower"),
+            Figure("question_variety", "different questions by the data's", IMAGE_TO_TEXT, variety),
+        )
+
+    def needs(self) -> frozenset[str]:
+        return _ASKS

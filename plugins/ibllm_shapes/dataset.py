@@ -49,7 +49,8 @@ class ShapesDataset(Dataset):
         questions, answers = None, None
         if config.questions:
             draws = Stream(self.sampler.key(split, "question"), indices).uniform(5)
-            questions, answers = ask(scenes, languages, draws, self.sampler.training + self.sampler.held_out_pairs(split))
+            pairs, kinds = self.sampler.training + self.sampler.held_out_pairs(split), self.sampler.named_kinds(split)
+            questions, answers = ask(scenes, languages, draws, pairs, kinds)
         return Samples(
             indices=indices,
             images=render(scenes),

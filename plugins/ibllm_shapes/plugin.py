@@ -52,4 +52,18 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_shapes.config:PlacementSpreadConfig",
             summary="whether drawings of one caption place objects as freely as the data, and every stated relation holds",
         ),
+        ComponentSpec(
+            kind="metric",
+            name="answers",
+            factory="ibllm_shapes.asked:AnswersMetric",
+            config="ibllm_shapes.config:AnswersConfig",
+            summary="right answers to questions about scenes, of every kind, beside answers given without seeing the image",
+        ),
+        ComponentSpec(
+            kind="metric",
+            name="questions",
+            factory="ibllm_shapes.asked:QuestionsMetric",
+            config="ibllm_shapes.config:QuestionsConfig",
+            summary="whether the questions that the model asks about scenes have an answer, and whether they are as varied as the data's",
+        ),
     ]

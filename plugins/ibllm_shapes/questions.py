@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -68,7 +68,11 @@ _Traits = tuple[int, int, int]
 
 
 def ask(
-    scenes: Scenes, languages: Sequence[str], draws: npt.NDArray[np.float64], pairs: Sequence[tuple[int, int]]
+    scenes: Scenes,
+    languages: Sequence[str],
+    draws: npt.NDArray[np.float64],
+    pairs: Sequence[tuple[int, int]],
+    kinds: Collection[tuple[int, ...]] = (),
 ) -> tuple[list[str], list[str]]:
     """b questions and their b answers.
 
@@ -77,10 +81,11 @@ def ask(
     Args:
         draws: (b 5) uniform in [0, 1): the kind, the object asked about, and what else is to be chosen.
         pairs: (colour, shape) that a question about an absent object may name, so that none gives a held-out pair away.
+        kinds: (colour, shape, size) that it may name, where sizes are held out too; each pair has one.
     """
     questions, answers = [], []
     for i, code in enumerate(languages):
-        question, answer = _Question(scenes, i, code).ask(draws[i].tolist(), pairs)
+        question, answer = _Question(scenes, i, code).ask(draws[i].tolist(), pairs, kinds)
         questions.append(question)
         answers.append(answer)
     return questions, answers
@@ -96,10 +101,11 @@ class _Question:
         self.objects: list[_Traits] = list(zip(*columns, strict=True))[: int(scenes.count[index])]
         self.cells = scenes.placement == "cells"
 
-    def ask(self, draws: Sequence[float], pairs: Sequence[tuple[int, int]]) -> tuple[str, str]:
+    def ask(self, draws: Sequence[float], pairs: Sequence[tuple[int, int]], kinds: Collection[tuple[int, ...]]) -> tuple[str, str]:
         kind = KINDS[int(draws[0] * len(KINDS))]
         k = int(draws[1] * len(self.objects))
-        other: _Traits = (int(draws[3] * len(SIZES)), *pairs[int(draws[4] * len(pairs))])
+        size, pair = int(draws[3] * len(SIZES)), pairs[int(draws[4] * len(pairs))]
+        other: _Traits = (size if not kinds or (*pair, size) in kinds else 1 - size, *pair)
         if kind == "there":
             return self._existence(other if draws[2] < 0.5 else self.objects[k])
         if kind in ("colour", "shape"):

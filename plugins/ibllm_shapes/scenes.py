@@ -182,6 +182,10 @@ class SceneSampler:
             return []
         return list(dict.fromkeys((found[0], found[1]) for found in self.held.special.get(split, [])))
 
+    def named_kinds(self, split: str) -> frozenset[tuple[int, ...]]:
+        """The (colour, shape, size) that texts of a split may name; empty where sizes are not held out."""
+        return frozenset([*self.held.kinds, *self.held.special.get(split, [])]) if self.held.kinds else frozenset()
+
     def _kinds(self, split: str, stream: Stream) -> tuple[I64, I64]:
         """(b 3 2) colour and shape and (b 3) size of each object; the first one is held out where the split asks for it."""
         kinds, special = self.held.kinds, self.held.special.get(split, [])

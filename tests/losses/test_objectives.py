@@ -14,11 +14,12 @@ from ibllm_objectives.config import (
     CycleNLLConfig,
     ImageNLLConfig,
     JointConfig,
+    QuestionNLLConfig,
     TextNLLConfig,
 )
 from ibllm_objectives.contrastive import Contrastive, ContrastiveSigmoid, info_nce, pairwise_sigmoid
 from ibllm_objectives.joint import Joint
-from ibllm_objectives.likelihood import AnswerNLL, CycleNLL, ImageNLL, TextNLL
+from ibllm_objectives.likelihood import AnswerNLL, CycleNLL, ImageNLL, QuestionNLL, TextNLL
 from torch import Tensor, nn
 
 from ibllm_core.interfaces.batch import Batch
@@ -78,6 +79,14 @@ def test_answers_are_counted_and_questions_are_not(cycle: MakeCycle, model: Mode
     expected = by_hand(model, read, [1, 2, 1], made.z_y)
     total, count = AnswerNLL(AnswerNLLConfig(), CONTEXT)(made)
     assert total.item() == pytest.approx(sum(expected)) and int(count) == 2 + 2 + 3
+
+
+def test_questions_are_written_after_a_second_beginning(cycle: MakeCycle, model: Model) -> None:
+    made = cycle()
+    read = [[1, 1, 5, 2], [1, 1, 6, 7, 2], [1, 1, 4, 2]]
+    expected = by_hand(model, read, [1, 1, 1], made.z_y)
+    total, count = QuestionNLL(QuestionNLLConfig(), CONTEXT)(made)
+    assert total.item() == pytest.approx(sum(expected)) and int(count) == 2 + 3 + 2
 
 
 def terms() -> dict[str, nn.Module]:
