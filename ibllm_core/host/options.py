@@ -43,6 +43,7 @@ def option(
     unit: str = "",
     path: str = "",
     part: str = "",
+    live: bool = False,
 ) -> Any:
     """Declares one option. `default` omitted: the recipe must give it.
 
@@ -56,6 +57,7 @@ def option(
         path: it names a ``file``, a ``folder``, a ``file or folder``, a ``run``, or a ``name``, which is a folder only where there is one. Relative paths
             are those of the file that says them, and before a run is started there has to be something.
         part: it names a part of the model, of this kind: ``discriminator`` for a further critic, ``[model.extra.NAME]``. The component then needs it.
+        live: it may be changed while the trained component is used: whoever owns it reads it off its `config` each time.
     """
     allowed = tuple(choices) if choices is not None else None
     bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", ge), (">", gt), ("<=", le), ("<", lt)) if bound is not None]
@@ -80,7 +82,7 @@ def option(
         if not inside(value):
             raise OptionError(attribute.metadata.get("key") or attribute.name, value, expected)
 
-    metadata = {"help": help, "range": expected, "key": key, "unit": unit, "path": path, "part": part}
+    metadata = {"help": help, "range": expected, "key": key, "unit": unit, "path": path, "part": part, "live": live}
     default = attrs.Factory(factory) if factory else default
     return attrs.field(default=default, validator=check if expected else None, metadata=metadata)
 
@@ -144,6 +146,10 @@ class DatasetConfig(Config, ABC):
     @abstractmethod
     def image_shape(self) -> tuple[int, int, int]:
         """(c, h, w) of every image."""
+
+    def fitting(self) -> tuple[str, tuple[int, int, int]]:
+        """How an image of any size becomes one of its: ``crop`` (the middle) or ``pad`` (with bars), and the colour of bars and behind transparency."""
+        return "crop", (255, 255, 255)
 
 
 @attrs.frozen(kw_only=True)

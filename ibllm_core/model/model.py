@@ -137,6 +137,7 @@ class Model(nn.Module):
         top_p: float = 1.0,
         beams: int | None = None,
         length_exponent: float | None = None,
+        numbers: npt.ArrayLike | None = None,
         batch: int = 128,
     ) -> list[str]:
         """Writes a caption for each image (b h w c) uint8, with `questions` an answer, or where it `asks` a question.
@@ -148,6 +149,7 @@ class Model(nn.Module):
             beams: texts that are followed at once to find the likeliest; 1 follows the likeliest word only.
             length_exponent: texts are compared by log p / length^exponent; 0 by log p, larger ones favour longer texts. Both are the recipe's,
                 ``[evaluation]``, when left out.
+            numbers: (b) what keys each item's chance, by default its place.
             batch: items a forward pass; the result does not depend on it.
         """
         if temperature and beams is not None and beams > 1:
@@ -160,14 +162,14 @@ class Model(nn.Module):
         exponent = self.length_exponent if length_exponent is None else length_exponent
         self._check_images(images)
         encoder, decoder = cast(ImageEncoder, self.part("image_encoder")), cast(TextDecoder, self.part("text_decoder"))
-        tokenizer = self.tokenizers["text_decoder"]
+        tokenizer, keys = self.tokenizers["text_decoder"], np.arange(len(images)) if numbers is None else np.asarray(numbers)
 
         def write(rows: slice) -> list[str]:
             z = encoder(to_images(images[rows]).to(self.device))
             prefix = asking(len(z), self.device) if asks else None
             if questions is not None:
                 prefix = to_tokens(tokenizer, questions[rows]).to(self.device)
-            rng = Rng((seed, "ask" if asks else "caption"), np.arange(rows.start, rows.start + len(z)), self.device)
+            rng = Rng((seed, "ask" if asks else "caption"), keys[rows], self.device)
             tokens = decoder.sample(z, rng, prefix=prefix, temperature=temperature, top_p=top_p, beams=followed, length_exponent=exponent)
             return tokenizer.decode(tokens.ids.cpu().numpy())
 

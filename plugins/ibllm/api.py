@@ -4,71 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ibllm_core.errors import Notice, UserError
-from ibllm_core.runs.directory import RunDirectory, read_json
+from ibllm_core.runs.directory import read_json
+
+from .trained import Run, Trained
 
 if TYPE_CHECKING:
-    from ibllm_core.interfaces.dataset import Dataset
     from ibllm_core.model.model import Model
     from ibllm_core.recipe.schema import Recipe
     from ibllm_core.training.events import Listener
 
-__all__ = ["LoadedRecipe", "Run", "open", "recipe"]
+__all__ = ["LoadedRecipe", "Run", "Trained", "open", "recipe"]
 
-
-class Run:
-    """A finished (or unfinished) run, opened.
-
-    Args:
-        device: where its model goes; by default where it was trained, if there is such a device here.
-
-    Example:
-        >>> run = ibllm.open("runs/joint")                        # doctest: +SKIP
-        >>> images = run.model.generate(["a small red circle at the top left"])   # doctest: +SKIP
-    """
-
-    def __init__(self, path: str | os.PathLike[str], device: str | None = None) -> None:
-        self.directory, self.device = RunDirectory(Path(path)), device
-        if not self.directory.recipe.is_file():
-            raise UserError(f"{path} is no run directory: it holds no recipe.toml")
-
-    @property
-    def path(self) -> Path:
-        return self.directory.path
-
-    @cached_property
-    def info(self) -> dict[str, Any]:
-        return self.directory.info()
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The recipe as it was resolved when the run started."""
-        from .opening import load_run
-
-        return load_run(self.directory)
-
-    @cached_property
-    def results(self) -> dict[str, float]:
-        """The flat table of figures. Raises `UserError` where the run has not got so far."""
-        found = read_json(self.directory.results)
-        if found is None:
-            raise UserError(f"{self.path} has no results yet; go on with it: ibllm run {self.path} --resume")
-        return found
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        from ibllm_core.model import build
-
-        return build.build_dataset(self.recipe)
-
-    @cached_property
-    def model(self) -> Model:
-        """The trained model, on its device."""
-        return open_model(self.directory.model, self.recipe, self.device)
+#: The weights' file in a run's ``model/``, and in Hugging Face's layout.
+WEIGHTS = ("weights.safetensors", "model.safetensors")
 
 
 class LoadedRecipe:
@@ -108,7 +60,7 @@ class LoadedRecipe:
 
         job = Job(on_device(self.resolved, device), Path(run_dir) if run_dir is not None else None, listeners)
         job.run(resume, accept_code)
-        return open(job.directory.path, device=device)
+        return Run(job.directory.path, device)
 
 
 def on_device(recipe: Recipe, device: str | None) -> Recipe:
@@ -139,9 +91,22 @@ def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int |
     return LoadedRecipe(load(Path(path), tuple(set), seed))
 
 
-def open(path: str | os.PathLike[str], *, device: str | None = None) -> Run:
-    """Opens a run directory; its model goes to `device`, by default to the one that it was trained on, if there is such a one here."""
-    return Run(path, device)
+def open(path: str | os.PathLike[str], *, device: str | None = None) -> Trained:
+    """Opens what was trained.
+
+    Args:
+        path: a run directory (which gives a `Run`), its ``model/`` folder, or a folder in Hugging Face's layout.
+        device: where the model goes; by default where it was trained, if there is such a device here.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise UserError(f"there is no {folder}: expected a run directory, its model/ folder or one that save_pretrained wrote")
+    if not (folder / "recipe.toml").is_file():
+        raise UserError(f"{folder} is no run directory and no model folder: it holds no recipe.toml")
+    return Trained(folder, device) if any((folder / name).is_file() for name in WEIGHTS) else Run(folder, device)
 
 
 def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:

@@ -41,8 +41,18 @@ def _lacking(texts: Iterable[str], tokenizers: Mapping[str, Tokenizer]) -> dict[
     found: dict[tuple[str, ...], list[str]] = {}
     for part, tokenizer in tokenizers.items():
         if id(tokenizer) not in seen:
-            words = dict.fromkeys(word for text in texts if UNK in tokenizer.encode_one(text) for word in re.findall(r"\w+", text))
-            seen[id(tokenizer)] = tuple(sorted(word for word in words if UNK in tokenizer.encode_one(word)))
+            seen[id(tokenizer)] = unknown(texts, tokenizer)
         if seen[id(tokenizer)]:
             found.setdefault(seen[id(tokenizer)], []).append(part)
     return found
+
+
+def unknown(texts: Iterable[str], tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The words of some texts that a tokenizer has no id for, in order; where it knows them all, the marks."""
+    affected = [text for text in texts if UNK in tokenizer.encode_one(text)]
+
+    def lacking(pieces: str) -> tuple[str, ...]:
+        found = dict.fromkeys(piece for text in affected for piece in re.findall(pieces, text))
+        return tuple(sorted(piece for piece in found if UNK in tokenizer.encode_one(piece)))
+
+    return lacking(r"\w+") or lacking(r"[^\w\s]")

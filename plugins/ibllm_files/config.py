@@ -64,3 +64,7 @@ class FilesConfig(DatasetConfig):
     def image_shape(self) -> tuple[int, int, int]:
         """(c, h, w) of every image."""
         return (3, self.size, self.size)
+
+    def fitting(self) -> tuple[str, tuple[int, int, int]]:
+        """As its options say."""
+        return self.fit, self.background

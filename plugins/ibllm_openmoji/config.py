@@ -78,6 +78,10 @@ class OpenmojiConfig(DatasetConfig):
         """(c, h, w) of every image."""
         return (3, self.size, self.size)
 
+    def fitting(self) -> tuple[str, tuple[int, int, int]]:
+        """The whole image on the drawings' background."""
+        return "pad", self.background
+
 
 @attrs.frozen(kw_only=True)
 class NamesConfig(MetricConfig):

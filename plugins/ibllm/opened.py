@@ -1,0 +1,128 @@
+"""An opened model: its folder, its recipe, its record, its weights and its place. Torch-free to import."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ibllm_core.errors import UserError
+from ibllm_core.runs.directory import read_json
+
+from .pictures import Fit
+
+if TYPE_CHECKING:
+    from ibllm_core.interfaces.dataset import Dataset
+    from ibllm_core.model.model import Model
+    from ibllm_core.recipe.schema import Recipe
+
+__all__ = ["Opened"]
+
+
+class Opened:
+    """What `Trained` is made of: everything but what it does."""
+
+    def __init__(self, path: str | os.PathLike[str], device: str | None = None) -> None:
+        self.path, self.device = Path(path), device
+        self._lock = threading.RLock()
+        self._made: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of weights, tokenizers and recipe."""
+        return self.path
+
+    def _once(self, name: str, make: Any) -> Any:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the folder says of its model: the image's shape, packages and versions, attribution."""
+        found: dict[str, Any] = self._once("record", lambda: read_json(self.folder / "model.json") or {})
+        return found
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the model was trained by."""
+        found: Recipe = self._once("recipe", self._read_recipe)
+        return found
+
+    def _read_recipe(self) -> Recipe:
+        from .opening import load_recorded
+
+        return load_recorded(self.folder / "recipe.toml", self.record, str(self.path))
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data of the recipe."""
+        from ibllm_core.model import build
+
+        found: Dataset = self._once("dataset", lambda: build.build_dataset(self.recipe))
+        return found
+
+    @property
+    def results(self) -> dict[str, float]:
+        """The flat table of figures of its run, where the folder tells them. Raises `UserError` where it does not."""
+        found: dict[str, float] | None = self.record.get("results")
+        if found is None:
+            raise UserError(f"{self.path} tells no results; the run directory that it came from does")
+        return found
+
+    @property
+    def model(self) -> Model:
+        """The model itself (torch), on its device."""
+        from .api import open_model
+
+        found: Model = self._once("model", lambda: open_model(self.folder, self.recipe, self.device))
+        return found
+
+    @property
+    def fit(self) -> Fit:
+        """How pictures of any size become what the model reads: as those of its data did."""
+        config: Any = self.recipe.data.config
+        return Fit(*config.fitting())
+
+    def to(self, device: str) -> Self:
+        """Moves the model to a device (``cpu``, ``cuda``, ``cuda:1``, ``auto``, …). Raises `UserError` for one that is not here."""
+        from ibllm_core.model.compute import choose_device, choose_precision
+
+        with self._lock:
+            chosen, precision = choose_device(device), self.recipe.compute.precision
+            self.model.autocast = choose_precision(precision, chosen)
+            self.model.to(chosen)
+            self.device = device
+        return self
+
+    @contextmanager
+    def computing(self, **live: Any) -> Iterator[Model]:
+        """The model for computations of one's own: no other thread has it within, gradients and dropout are off.
+
+        Args:
+            live: options of the image decoder that may be changed in use, see `live_options`.
+        """
+        from .live import changed
+
+        with self._lock:
+            model = self.model
+            drawer = {} if "image_decoder" not in model.parts else {"part": model.parts["image_decoder"]}
+            if not drawer:
+                with model.inference():
+                    yield model
+                return
+            with changed(drawer["part"], self.recipe.parts["image_decoder"], live), model.inference():
+                yield model
+
+    def live_options(self, part: str = "image_decoder") -> dict[str, Any]:
+        """The options of a part that may be changed in use → their values."""
+        from .live import live_options
+
+        return live_options(self.recipe.parts[part]) if part in self.recipe.parts else {}

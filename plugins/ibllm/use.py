@@ -1,0 +1,124 @@
+"""What an opened model computes, on lists. Shapes: b batch, d latent width, h w c an image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ibllm_core.errors import UserError
+from ibllm_core.interfaces.batch import to_images, to_tokens
+from ibllm_core.interfaces.image import ImageDecoder, ImageEncoder
+from ibllm_core.interfaces.noise import Rng
+from ibllm_core.interfaces.randomness import derive_key
+from ibllm_core.interfaces.text import TextDecoder, TextEncoder
+from ibllm_core.model.model import Model
+
+from .vocabulary import SHOWN, unknown
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+#: Items a forward pass.
+BATCH = 64
+
+
+def slices(total: int, size: int = BATCH) -> Iterator[slice]:
+    """Consecutive slices of at most `size`."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def text_keys(texts: Sequence[str], seeds: Sequence[int], number: int) -> npt.NDArray[np.int64]:
+    """(b) what keys the noise of each text's picture `number`: the same whatever else is in the list."""
+    keys = [derive_key("use", seed, text, number) for text, seed in zip(texts, seeds, strict=True)]
+    return np.array(keys, np.uint64).view(np.int64)
+
+
+def image_keys(images: Pixels, seeds: Sequence[int], number: int = 0) -> npt.NDArray[np.int64]:
+    """(b) the same for what is written of each image (b h w c)."""
+    hashes = [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
+    return text_keys(hashes, seeds, number)
+
+
+def remarks(model: Model, texts: Sequence[str], part: str = "text_encoder") -> list[str]:
+    """What a part cannot know of some texts: words that its tokenizer has no id for, texts that are cut."""
+    tokenizer, told = model.tokenizers[part], list[str]()
+    if words := unknown(texts, tokenizer):
+        more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+        said = "1 word was" if len(words) == 1 else f"{len(words)} words were"
+        told.append(f"{said} never seen in training, so nothing can be known of them: {', '.join(words[:SHOWN])}{more}")
+    lengths = [(len(tokenizer.encode_one(text)) + 2, text) for text in dict.fromkeys(texts)]
+    if cut := [(length, text) for length, text in lengths if length > tokenizer.max_length]:
+        length, text = cut[0]
+        shown = text if len(text) <= 60 else f"{text[:59]}…"
+        others = f", and {len(cut) - 1} more" if len(cut) > 1 else ""
+        told.append(f"a text of {length} tokens is cut to {tokenizer.max_length}, the most that the model reads: {shown!r}{others}")
+    return told
+
+
+def checked(model: Model, texts: Sequence[object], part: str = "text_encoder") -> list[str]:
+    """Texts as `part` reads them, without spaces at their ends and doubled ones. Raises `UserError` for what is no text, or an empty one."""
+    model.part(part)
+    found = []
+    for number, text in enumerate(texts):
+        name = "the text" if len(texts) == 1 else f"text {number + 1} of {len(texts)}"
+        if not isinstance(text, str):
+            raise UserError(f"{name} is a {type(text).__name__}: expected a str")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{name} has half a character at place {error.start + 1} (a lone surrogate): {text!a}") from None
+        if not any(character.isprintable() and not character.isspace() for character in text):
+            raise UserError(f"{name} is empty: expected words")
+        found.append(" ".join(text.split()))
+    return found
+
+
+def encode_text(model: Model, texts: Sequence[str]) -> Floats:
+    """b texts → (b d) E_x's pooled latents."""
+    encoder, tokenizer = cast(TextEncoder, model.part("text_encoder")), model.tokenizers["text_encoder"]
+    with model.inference():
+        found = [encoder(to_tokens(tokenizer, texts[rows]).to(model.device)).pooled for rows in slices(len(texts))]
+    return _numpy(found, encoder.width)
+
+
+def encode_image(model: Model, images: Pixels) -> Floats:
+    """images (b h w c) → (b d) E_y's pooled latents."""
+    encoder = cast(ImageEncoder, model.part("image_encoder"))
+    with model.inference():
+        found = [encoder(to_images(images[rows]).to(model.device)).pooled for rows in slices(len(images))]
+    return _numpy(found, encoder.width)
+
+
+def _numpy(found: Sequence[Tensor], width: int) -> Floats:
+    rows = [part.float().cpu().numpy() for part in found]
+    return np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
+
+
+def text_log_p(model: Model, images: Pixels, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    """images (b h w c), b texts → (b) log p(text | image) in nats."""
+    encoder, decoder = cast(ImageEncoder, model.part("image_encoder")), cast(TextDecoder, model.part("text_decoder"))
+    found: list[Any] = []
+    with model.inference():
+        for rows in slices(len(images)):
+            z = encoder(to_images(images[rows]).to(model.device))
+            tokens = to_tokens(model.tokenizers["text_decoder"], texts[rows]).to(model.device)
+            found.append(-decoder.nll(tokens, z).double().cpu().numpy())
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def image_log_p(model: Model, images: Pixels, texts: Sequence[str], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """images (b h w c), b texts → (b) log p(image | text) in nats as far as the image decoder measures it; chance is keyed by `keys` (b)."""
+    encoder, decoder = cast(TextEncoder, model.part("text_encoder")), cast(ImageDecoder, model.part("image_decoder"))
+    found: list[Any] = []
+    with model.inference(), torch.no_grad():
+        for rows in slices(len(images)):
+            z = encoder(to_tokens(model.tokenizers["text_encoder"], texts[rows]).to(model.device))
+            y = model.encode_image(to_images(images[rows]).to(model.device))
+            found.append(-decoder.nll(y, z, Rng(("score",), keys[rows], model.device)).double().cpu().numpy())
+    return np.concatenate(found) if found else np.zeros(0)
