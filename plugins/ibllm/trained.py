@@ -111,15 +111,28 @@ class Trained(Opened):
         beams: int | None = None,
         length_exponent: float | None = None,
     ) -> Any:
-        """Writes a caption for each image; arguments as for `ibllm_core.model.model.Model.caption`."""
+        """Writes a caption for each image.
+
+        Args:
+            seed: of chance, one for all or one an image.
+            temperature: 0 takes the likeliest word each time; otherwise words are drawn within the nucleus `top_p`.
+            beams, length_exponent: of the search for the likeliest text, by default as the recipe says.
+        """
+        how = {"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent}
+        return self._written(images, seed, how)
+
+    def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, **how: Any) -> Any:
+        """Invents a question about each image; `how` is as for `caption`."""
+        return self._written(images, seed, {"asks": True, "temperature": temperature, **how})
+
+    def _written(self, images: Images, seed: Seeds, how: dict[str, Any]) -> Any:
         from . import use
 
         given, one = listed(images)
-        how = {"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent}
         with self._lock:
             read = self.pixels(given)
             keys = use.image_keys(read, as_seeds(seed, len(read)))
-            texts = self.model.caption(read, numbers=keys, batch=use.BATCH, **how)  # type: ignore[arg-type]
+            texts = self.model.caption(read, numbers=keys, batch=use.BATCH, **how)
         return texts[0] if one else texts
 
     def answer(self, images: Images, questions: Texts, *, seed: Seeds = 0, **how: Any) -> Any:
