@@ -7,16 +7,23 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from ibllm.answers import Score, Written
 from ibllm_serve.app import application
 from ibllm_serve.engine import Engine
 from ibllm_serve.settings import Settings
+from PIL import Image
+
+from ibllm.answers import Score, Written
+
+
+def trained_on(needs: set[str]) -> Any:
+    """What of a recipe says which losses it had."""
+    loss = SimpleNamespace(component=SimpleNamespace(config=SimpleNamespace(needs=lambda: needs)))
+    return SimpleNamespace(order=("joint",), stages={"joint": SimpleNamespace(losses={"one": 1.0})}, losses={"one": loss})
 
 
 class StandIn:
@@ -24,7 +31,8 @@ class StandIn:
 
     def __init__(self, parts: Sequence[str] = ("text_encoder", "image_decoder", "image_encoder", "text_decoder")) -> None:
         self.model = self
-        self.parts, self.image_shape, self.asks = dict.fromkeys(parts), (3, 8, 8), True
+        self.parts, self.image_shape = dict.fromkeys(parts), (3, 8, 8)
+        self.recipe = trained_on({"data.questions"})
         self.batches: list[int] = []
         self.seconds = 0.0
         self.hold = threading.Event()

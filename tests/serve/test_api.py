@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serve.conftest import StandIn, encoded
+from tests.serve.conftest import StandIn, encoded, trained_on
 
 
 def shown(picture):
@@ -106,6 +106,12 @@ def test_what_a_model_cannot_is_said(client):
     answer = client(StandIn(("text_encoder", "image_decoder"))).post("/v1/caption", json={"image": encoded()})
     assert answer.status_code == 409
     assert answer.json() == {"error": {"code": "cannot", "message": "this model has no image_encoder and no text_decoder"}}
+
+
+def test_a_model_that_saw_no_question_is_asked_none(client, stand_in):
+    stand_in.recipe = trained_on({"image_encoder"})
+    answer = client().post("/v1/ask", json={"image": encoded()})
+    assert answer.status_code == 409 and "not trained on questions" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import threading
 import time
 
 import pytest
-
 from ibllm_serve.batching import Batcher, Closed, Full, Late
 
 
