@@ -298,7 +298,7 @@ def options(rows: Iterable[OptionRow]) -> str:
     entries = []
     for row in rows:
         default = "required" if row.required else "may be left out" if row.default == "none" else f"default `{row.default}`"
-        facts = ", ".join(part for part in (_text(row.type), default, _text(row.range)) if part)
+        facts = ", ".join(part for part in (_text(row.type), default, *map(_text, row.facts)) if part)
         entries.append(f"`{row.key}`\n: {_text(row.help)}\\\n  *{facts}*")
     return "\n\n".join(entries) or "It has no options."
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 CAPABILITIES: Mapping[str, str] = {
     "differentiable_draw": "an image decoder that draws in one differentiable pass (interfaces.image.DrawingDecoder)",
     "exact_likelihood": "a decoder whose nll is exact, not a bound or a reconstruction",
+    "likelihood_bound": "a decoder whose nll, in evaluation mode, is in nats and on average over its noise a bound: at least −log p",
     "noise": "a decoder whose images vary with noise",
     "image_tokens": "an image decoder that works on the tokens of a codec",
     "image_latents": "an image decoder that works on the latents of a codec",

@@ -9,50 +9,54 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ibllm_core.errors import UserError, suggestion
+from ibllm_core.host.options import Config
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ibllm_core.recipe.schema import Component
-
 __all__ = ["changed", "live_options"]
 
 
-def live_options(component: Component) -> dict[str, Any]:
-    """A component's options that may be changed in use, by the name that a recipe uses → their values."""
-    config = component.config
+def live_options(config: Config) -> dict[str, Any]:
+    """The options that may be changed in use, by the name that a recipe uses → their values."""
     found = (field for field in attrs.fields(type(config)) if field.metadata.get("live"))
     return {field.metadata.get("key") or field.name: getattr(config, field.name) for field in found}
 
 
 @contextmanager
-def changed(part: nn.Module, component: Component, values: Mapping[str, Any]) -> Iterator[None]:
-    """Within, the live options of a part have other values; those that are None stay as they are.
+def changed(part: nn.Module, config: Config, values: Mapping[str, Any], name: str) -> Iterator[None]:
+    """Within, live options of a part have other values; those that are None stay as they are.
+
+    Every module of the part that holds the config gets the other one, which is why a part reads such options off its `config` whenever it uses them.
+
+    Args:
+        config: the part's.
+        name: of the component, for messages.
 
     Raises:
         UserError: the component has no such live option (says which it has), or a value is out of range.
     """
-    wanted = {name: value for name, value in values.items() if value is not None}
+    wanted = {option: value for option, value in values.items() if value is not None}
     if not wanted:
         yield
         return
-    there, name = live_options(component), f"{component.kind}.{component.use}"
+    there = live_options(config)
     for option in wanted:
         if option not in there:
             has = suggestion(option, there) if there else "it has none"
             raise UserError(f"{option}: {name} has no such option that may be changed in use; {has}")
-    keys = {field.metadata.get("key") or field.name: field.name for field in attrs.fields(type(component.config))}
+    keys = {field.metadata.get("key") or field.name: field.name for field in attrs.fields(type(config))}
     given = {keys[option]: value for option, value in wanted.items()}
-    owners = [module for module in part.modules() if isinstance(getattr(module, "config", None), type(component.config))]
+    owners = [module for module in part.modules() if isinstance(getattr(module, "config", None), type(config))]
     own: list[Any] = [module.config for module in owners]
     try:
         others = [attrs.evolve(config, **given) for config in own]
     except (ValueError, TypeError) as error:
         raise UserError(f"{name}: {error}") from error
     try:
-        for module, config in zip(owners, others, strict=True):
-            module.config = config
+        for module, other in zip(owners, others, strict=True):
+            module.config = other
         yield
     finally:
-        for module, config in zip(owners, own, strict=True):
-            module.config = config
+        for module, before in zip(owners, own, strict=True):
+            module.config = before

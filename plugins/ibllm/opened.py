@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -113,16 +113,17 @@ class Opened:
 
         with self._lock:
             model = self.model
-            drawer = {} if "image_decoder" not in model.parts else {"part": model.parts["image_decoder"]}
-            if not drawer:
-                with model.inference():
-                    yield model
-                return
-            with changed(drawer["part"], self.recipe.parts["image_decoder"], live), model.inference():
+            with ExitStack() as stack:
+                if wanted := {name: value for name, value in live.items() if value is not None}:
+                    drawer = self.recipe.parts.get("image_decoder")
+                    part = model.part("image_decoder")
+                    assert drawer is not None
+                    stack.enter_context(changed(part, drawer.config, wanted, f"image_decoder.{drawer.use}"))
+                stack.enter_context(model.inference())
                 yield model
 
     def live_options(self, part: str = "image_decoder") -> dict[str, Any]:
         """The options of a part that may be changed in use → their values."""
         from .live import live_options
 
-        return live_options(self.recipe.parts[part]) if part in self.recipe.parts else {}
+        return live_options(self.recipe.parts[part].config) if part in self.recipe.parts else {}

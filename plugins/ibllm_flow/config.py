@@ -46,9 +46,9 @@ class FlowConfig(PixelDecoderConfig):
         gt=0,
     )
     null: float = option(0.1, help="condition dropout: probability that training replaces the latent by the null condition", ge=0, lt=1)
-    guidance: float = option(1.0, help="s of classifier-free guidance, null + s · (conditional − null); 1 for none", ge=0)
-    solver: str = option("euler", help="how sampling integrates; 'heun' costs two evaluations a step", choices=("euler", "heun"))
-    steps: int = option(8, help="steps of sampling", ge=1)
+    guidance: float = option(1.0, help="s of classifier-free guidance, null + s · (conditional − null); 1 for none", ge=0, live=True)
+    solver: str = option("euler", help="how sampling integrates; 'heun' costs two evaluations a step", choices=("euler", "heun"), live=True)
+    steps: int = option(8, help="steps of sampling", ge=1, live=True)
 
     def __attrs_post_init__(self) -> None:
         check_heads(self.width, self.heads)
@@ -65,4 +65,4 @@ class FlowConfig(PixelDecoderConfig):
         return self.patch * 2 ** len(self.channels)
 
     def provides(self) -> frozenset[str]:
-        return super().provides() | {"noise"}
+        return super().provides() | {"noise", "likelihood_bound"}

@@ -20,6 +20,12 @@ class OptionRow:
     range: str
     help: str
     required: bool
+    live: bool = False
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Range, and whether it may be changed in use."""
+        return tuple(filter(None, (self.range, "may be changed in use" if self.live else "")))
 
 
 def options_of(config: type[Config]) -> list[OptionRow]:
@@ -32,5 +38,6 @@ def options_of(config: type[Config]) -> list[OptionRow]:
             default = default.factory()
         required, facts = default is attrs.NOTHING, field.metadata
         words = describe(hints[field.name]).removeprefix("an ").removeprefix("a ")
-        rows.append(OptionRow(key, words, "" if required else written(default), facts.get("range", ""), facts.get("help", ""), required))
+        shown = "" if required else written(default)
+        rows.append(OptionRow(key, words, shown, facts.get("range", ""), facts.get("help", ""), required, facts.get("live", False)))
     return rows

@@ -125,7 +125,7 @@ def _page(found: Manager, kind: str, name: str) -> str:
     lines += ["", click.style("options", bold=True) if options else "It has no options."]
     for option in options:
         default = "required" if option.required else f"default {option.default}"
-        lines.append(f"  {click.style(option.key, bold=True)}: {', '.join(part for part in (option.type, default, option.range) if part)}")
+        lines.append(f"  {click.style(option.key, bold=True)}: {', '.join(part for part in (option.type, default, *option.facts) if part)}")
         lines.append(f"      {option.help}")
     return "\n".join(lines)
 

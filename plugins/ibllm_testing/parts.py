@@ -26,6 +26,7 @@ from ibllm_core.recipe.schema import Compute
 
 from .checks import at_rest, expect, finite, floats, near, round_trip, same, unreached
 from .inputs import Inputs, fabricate
+from .live import live_options_act
 from .suite import Suite
 from .waiting import nothing_waits, play_as_captured
 
@@ -92,6 +93,18 @@ class PartSuite(Suite):
             with torch.no_grad():
                 self.check_shapes(part, some)
             finite(floats(self._results(part, some)), f"for {len(some)} items")
+
+    @torch.no_grad()
+    def test_live_options_act_in_use(self, device: torch.device) -> None:
+        """An option that is ``live``, changed in use, does what it does in a part that is built with it."""
+        part, m = self._ready(device)
+        live_options_act(
+            self._name,
+            part,
+            self.config(),
+            lambda other: self.factory()(other, self.context()).to(device),
+            lambda part: self.samples(part, m),
+        )
 
     def test_it_is_built_and_walked_on_the_meta_device(self) -> None:
         """Built and called under ``torch.device("meta")`` it gives the shapes that it gives on the CPU: what `ibllm check` does."""

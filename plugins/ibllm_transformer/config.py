@@ -86,8 +86,8 @@ class _TokenOptions(Config):
         ge=0,
         lt=1,
     )
-    guidance: float = option(3.0, help="s of null + (cond − null)·s when drawing; 1 is the model's own p(y|x)", ge=0)
-    temperature: float = option(1.0, help="of the tokens drawn; 0 takes the likeliest", ge=0)
+    guidance: float = option(3.0, help="s of null + (cond − null)·s when drawing; 1 is the model's own p(y|x)", ge=0, live=True)
+    temperature: float = option(1.0, help="of the tokens drawn; 0 takes the likeliest", ge=0, live=True)
     factored: bool = option(
         True,
         help="where the image tokenizer's ids are made of digits (fsq), read and predict the digits: their combinations need not have been seen "
@@ -109,7 +109,9 @@ class _TokenOptions(Config):
 class VQTransformerConfig(_TokenOptions):
     """D_y: one causal transformer over the latent's places and then the image's tokens."""
 
-    top_p: float = option(1.0, help="draw among the likeliest tokens that have this much probability together (nucleus)", gt=0, le=1)
+    top_p: float = option(
+        1.0, help="draw among the likeliest tokens that have this much probability together (nucleus)", gt=0, le=1, live=True
+    )
     caption: bool = option(False, help="the latent's places also predict the text's next token, as in DALL-E (loss caption_image_nll)")
 
     def needs(self) -> frozenset[str]:
@@ -124,11 +126,14 @@ class VQTransformerConfig(_TokenOptions):
 class MaskGITConfig(_TokenOptions):
     """D_y: a bidirectional transformer that fills in masked image tokens, many at once."""
 
-    steps: int = option(8, help="passes in which an image is drawn", ge=1)
-    choice: float = option(4.5, help="first temperature of the noise on the confidences that say which tokens stay; it falls to 0", ge=0)
+    steps: int = option(8, help="passes in which an image is drawn", ge=1, live=True)
+    choice: float = option(
+        4.5, help="first temperature of the noise on the confidences that say which tokens stay; it falls to 0", ge=0, live=True
+    )
 
     def provides(self) -> frozenset[str]:
-        return frozenset({"image_tokens", "noise"} if self.temperature or self.choice else {"image_tokens"})
+        found = {"image_tokens", "likelihood_bound"}
+        return frozenset(found | ({"noise"} if self.temperature or self.choice else set()))
 
 
 @attrs.frozen(kw_only=True)

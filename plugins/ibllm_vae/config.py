@@ -55,11 +55,14 @@ class FlowVAEConfig(PixelDecoderConfig):
     )
     prior_width: int | None = option(None, help="width of the prior; follows model.width when left out", ge=1)
     prior_depth: int = option(3, help="layers of the prior", ge=1)
-    steps: int = option(3, help="steps in which the prior draws places; all but the last cost two evaluations of it (Heun)", ge=1)
+    steps: int = option(
+        3, help="steps in which the prior draws places; all but the last cost two evaluations of it (Heun)", ge=1, live=True
+    )
     temperature: float = option(
         1.0,
         help="size of the noise that the prior starts from, relative to that of training: with less, likelier places are drawn, which lie closer together",
         ge=0,
+        live=True,
     )
     exponent: float = option(
         2.0, help="p of the likelihood exp(−|error / scale|^p / p) around the drawing: 2 is Gaussian, 1 is Laplace", ge=1, le=4

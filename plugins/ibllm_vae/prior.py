@@ -22,7 +22,7 @@ class FlowPrior(nn.Module):
     def __init__(self, config: FlowVAEConfig, context: Context) -> None:
         super().__init__()
         latent, width, self.numbers = config.latent or context.latent, config.prior_width or context.width, 2 + config.extra
-        self.steps, self.temperature = config.steps, config.temperature
+        self.config = config
         self.enter, self.content = nn.Linear(self.numbers * (1 + 2 * len(FREQUENCIES)), width), nn.Linear(latent, width)
         self.time = nn.Sequential(nn.Linear(TIMESTEP_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
         text = latent if config.places == "slots" else None  # words have read the text themselves
@@ -57,13 +57,14 @@ class FlowPrior(nn.Module):
     @torch.no_grad()
     def sample(self, c: Latent, z: Latent, rng: Rng) -> Tensor:
         """(b n k) by Heun's method, the last step by Euler's."""
-        u = self.temperature * normal_by_place(rng, c.tokens.shape[1], self.numbers)
-        for step in range(self.steps):
-            time = torch.full((len(u),), step / self.steps, device=u.device)
+        steps = self.config.steps
+        u = self.config.temperature * normal_by_place(rng, c.tokens.shape[1], self.numbers)
+        for step in range(steps):
+            time = torch.full((len(u),), step / steps, device=u.device)
             velocity = self.velocity(u, time, c, z)
-            if step + 1 < self.steps:
-                velocity = (velocity + self.velocity(u + velocity / self.steps, time + 1 / self.steps, c, z)) / 2
-            u = u + velocity / self.steps
+            if step + 1 < steps:
+                velocity = (velocity + self.velocity(u + velocity / steps, time + 1 / steps, c, z)) / 2
+            u = u + velocity / steps
         return u
 
     @staticmethod
