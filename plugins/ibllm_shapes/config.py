@@ -84,6 +84,14 @@ class ShapesConfig(DatasetConfig):
         choices=("canonical", "varied"),
     )
     questions: bool = option(False, help="also a question about the scene with its answer, one pair an item")
+    wordings: str = added(
+        option(
+            "canonical",
+            help="of questions; 'canonical': one for what is asked; 'varied': objects are told by some of their traits or by all, "
+            "with and without a question mark",
+            choices=("canonical", "varied"),
+        )
+    )
     train_size: int = option(1_000_000, help="items of the split train", ge=1)
     evaluation_size: int = option(4096, help="items of each of the other splits", ge=1)
     held_out: str = added(

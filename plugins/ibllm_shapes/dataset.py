@@ -48,7 +48,7 @@ class ShapesDataset(Dataset):
         ]
         questions, answers = None, None
         if config.questions:
-            draws = Stream(self.sampler.key(split, "question"), indices).uniform(5)
+            draws = Stream(self.sampler.key(split, "question"), indices).uniform(7 if config.wordings == "varied" else 5)
             pairs, kinds = self.sampler.training + self.sampler.held_out_pairs(split), self.sampler.named_kinds(split)
             questions, answers = ask(scenes, languages, draws, pairs, kinds)
         return Samples(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm_shapes.grammar import LANGUAGES, relation
-from ibllm_shapes.questions import WORDINGS, Wording
+from ibllm_shapes.questions import KINDS, WORDINGS, Wording
 from ibllm_shapes.scenes import Scenes
 
 Bool = npt.NDArray[np.bool_]
@@ -111,18 +111,12 @@ def _patterns(placement: str) -> tuple[tuple[str, str, re.Pattern[str]], ...]:
 
 def _templates(wording: Wording, placement: str) -> list[tuple[str, str]]:
     """(kind, wording) of all that is asked about scenes of a placement."""
-    by_traits = placement != "cells"
-    counts = [("count", template) for template in wording.count]
-    return [
-        ("colour", wording.colour[by_traits]),
-        ("shape", wording.shape[by_traits]),
-        *counts,
-        ("there", wording.there),
-        ("where", wording.where),
-    ]
+    every = [(kind, template) for kind in KINDS for template in getattr(wording, kind)]
+    return [(kind, template) for kind, template in every if placement == "cells" or "{place}" not in template]
 
 
 def _pattern(template: str, language: str) -> re.Pattern[str]:
     groups = {slot: f"(?P<{slot}>" + "|".join(map(re.escape, words)) + ")" for slot, words in _words(language).items()}
     parts = re.split(r"({\w+})", template.replace("{object}", LANGUAGES[language].phrase))
-    return re.compile("".join(groups[part[1:-1]] if part.startswith("{") else re.escape(part) for part in parts))
+    text = "".join(groups[part[1:-1]] if part.startswith("{") else re.escape(part) for part in parts)
+    return re.compile(f"{text}(?:{re.escape(WORDINGS[language].mark)})?")

@@ -20,51 +20,58 @@ class Wording:
     """How one language asks; the words in the slots are those of its captions.
 
     Attributes:
-        colour, shape: by the place of the object (placement "cells") and by its other traits (placement "free").
+        colour, shape: by the place of the object (with placement "cells"), by its other traits, by one of them.
         count: of all objects, of a colour, of a shape.
-        there, where: of an object with all its traits.
+        there: of an object with all its traits, with a shape, with a colour.
+        where: by all traits, by two, by one.
         numbers: answers from none to three.
         yes, no: answers.
         related: the answer where there are no cells; slots as in the grammar.
+        mark: may end a question.
     """
 
-    colour: tuple[str, str]
-    shape: tuple[str, str]
+    colour: tuple[str, str, str]
+    shape: tuple[str, str, str]
     count: tuple[str, str, str]
-    there: str
-    where: str
+    there: tuple[str, str, str]
+    where: tuple[str, str, str]
     numbers: Sequence[str]
     yes: str
     no: str
     related: str
+    mark: str
 
 
 WORDINGS: Mapping[str, Wording] = {
     "en": Wording(
-        colour=("what colour is the object at the {place}", "what colour is the {size} {shape}"),
-        shape=("what shape is the object at the {place}", "what shape is the {size} {colour} object"),
+        colour=("what colour is the object at the {place}", "what colour is the {size} {shape}", "what colour is the {shape}"),
+        shape=("what shape is the object at the {place}", "what shape is the {size} {colour} object", "what shape is the {colour} object"),
         count=("how many objects are there", "how many objects are {colour}", "how many objects have the shape of a {shape}"),
-        there="is there {object}",
-        where="where is the {size} {colour} {shape}",
+        there=("is there {object}", "is there a {shape}", "is there anything {colour}"),
+        where=("where is the {size} {colour} {shape}", "where is the {colour} {shape}", "where is the {shape}"),
         numbers=("none", "one", "two", "three"),
         yes="yes",
         no="no",
         related="{relation} {object}",
+        mark="?",
     ),
     "zh": Wording(
-        colour=("{place}的物体是什么颜色", "{size}{shape}是什么颜色"),
-        shape=("{place}的物体是什么形状", "{colour}的{size}物体是什么形状"),
+        colour=("{place}的物体是什么颜色", "{size}{shape}是什么颜色", "{shape}是什么颜色"),
+        shape=("{place}的物体是什么形状", "{colour}的{size}物体是什么形状", "{colour}的物体是什么形状"),
         count=("有几个物体", "有几个{colour}的物体", "有几个{shape}"),
-        there="有{object}吗",
-        where="{colour}的{size}{shape}在哪里",
+        there=("有{object}吗", "有{shape}吗", "有{colour}的物体吗"),
+        where=("{colour}的{size}{shape}在哪里", "{colour}的{shape}在哪里", "{shape}在哪里"),
         numbers=("零个", "一个", "两个", "三个"),
         yes="有",
         no="没有",
         related="在{object}的{relation}",
+        mark="？",
     ),
 }
 
 _Traits = tuple[int, int, int]
+#: The slots of `_Traits`, in their order.
+_TRAITS = ("size", "colour", "shape")
 
 
 def ask(
@@ -79,7 +86,7 @@ def ask(
     A colour, shape or place is only asked for where the description fits one object; otherwise the objects are counted.
 
     Args:
-        draws: (b 5) uniform in [0, 1): the kind, the object asked about, and what else is to be chosen.
+        draws: (b 5) uniform in [0, 1): the kind, the object asked about, and what else is to be chosen; (b 7) with a choice of wordings and marks.
         pairs: (colour, shape) that a question about an absent object may name, so that none gives a held-out pair away.
         kinds: (colour, shape, size) that it may name, where sizes are held out too; each pair has one.
     """
@@ -106,13 +113,14 @@ class _Question:
         k = int(draws[1] * len(self.objects))
         size, pair = int(draws[3] * len(SIZES)), pairs[int(draws[4] * len(pairs))]
         other: _Traits = (size if not kinds or (*pair, size) in kinds else 1 - size, *pair)
+        wordings = draws[5] if len(draws) > 5 else None
         if kind == "there":
-            return self._existence(other if draws[2] < 0.5 else self.objects[k])
-        if kind in ("colour", "shape"):
-            return self._trait(kind, k) or self._count(other, 0)
-        if kind == "where":
-            return self._position(k) or self._count(other, 0)
-        return self._count(other if draws[3] < 0.5 else self.objects[k], int(draws[2] * 3))
+            asked = self._existence(other if draws[2] < 0.5 else self.objects[k], wordings)
+        elif kind == "count":
+            asked = self._count(other if draws[3] < 0.5 else self.objects[k], int(draws[2] * 3))
+        else:
+            asked = self._about(kind, k, wordings) or self._count(other, 0)
+        return (asked[0] + self.wording.mark, asked[1]) if wordings is not None and draws[6] < 0.5 else asked
 
     def _slots(self, traits: _Traits) -> dict[str, str]:
         size, colour, shape = traits
@@ -123,14 +131,24 @@ class _Question:
             "object": phrases(self.code)[(size * len(COLOURS) + colour) * len(SHAPES) + shape],
         }
 
-    def _trait(self, kind: str, k: int) -> tuple[str, str] | None:
+    def _about(self, kind: str, k: int, choice: float | None) -> tuple[str, str] | None:
+        """Asks for a trait or the place of the object `k` in a wording that fits it alone; None where none does."""
+        templates: tuple[str, ...] = getattr(self.wording, kind)
+        if choice is None:
+            templates = templates[1:2] if kind != "where" and not self.cells else templates[:1]
+        fitting = [template for template in templates if self._fits_alone(template, k)]
+        if not fitting or (kind == "where" and not self.cells and len(self.objects) == 1):
+            return None
         slots = self._slots(self.objects[k])
-        by_place, by_traits = self.wording.colour if kind == "colour" else self.wording.shape
-        if self.cells:
-            return by_place.format(place=self.words.cells[self.scenes.cell[self.index, k]]), slots[kind]
-        asked = 1 if kind == "colour" else 2
-        known = [traits[:asked] + traits[asked + 1 :] for traits in self.objects]
-        return (by_traits.format(**slots), slots[kind]) if known.count(known[k]) == 1 else None
+        place = self.words.cells[self.scenes.cell[self.index, k]] if self.cells else ""
+        question = fitting[int((choice or 0) * len(fitting))].format(place=place, **slots)
+        return question, slots[kind] if kind != "where" else place or self._relation(k)
+
+    def _fits_alone(self, template: str, k: int) -> bool:
+        """Whether what a wording says of the object `k` is true of no other."""
+        if "{place}" in template:
+            return self.cells
+        return sum(_alike(template, self.objects[k], other) for other in self.objects) == 1
 
     def _count(self, traits: _Traits, what: int) -> tuple[str, str]:
         number = (
@@ -140,18 +158,20 @@ class _Question:
         )
         return self.wording.count[what].format(**self._slots(traits)), self.wording.numbers[number[what]]
 
-    def _existence(self, traits: _Traits) -> tuple[str, str]:
-        return self.wording.there.format(**self._slots(traits)), self.wording.yes if traits in self.objects else self.wording.no
+    def _existence(self, traits: _Traits, choice: float | None) -> tuple[str, str]:
+        template = self.wording.there[int((choice or 0) * len(self.wording.there))]
+        there = any(_alike(template, traits, other) for other in self.objects)
+        return template.format(**self._slots(traits)), self.wording.yes if there else self.wording.no
 
-    def _position(self, k: int) -> tuple[str, str] | None:
-        traits = self.objects[k]
-        if self.objects.count(traits) > 1 or (not self.cells and len(self.objects) == 1):
-            return None
-        question = self.wording.where.format(**self._slots(traits))
-        if self.cells:
-            return question, self.words.cells[self.scenes.cell[self.index, k]]
+    def _relation(self, k: int) -> str:
         # Neighbours in the scene's order lie clearly apart along one axis; other objects need not.
         other = k + 1 if k + 1 < len(self.objects) else k - 1
         x, y = self.scenes.x[self.index], self.scenes.y[self.index]
         word = self.words.relations[relation(x[k], y[k], x[other], y[other])]
-        return question, self.wording.related.format(relation=word, object=self._slots(self.objects[other])["object"])
+        return self.wording.related.format(relation=word, object=self._slots(self.objects[other])["object"])
+
+
+def _alike(template: str, one: _Traits, other: _Traits) -> bool:
+    """Whether two objects are alike in the traits that a wording names."""
+    whole = "{object}" in template
+    return all(a == b for slot, a, b in zip(_TRAITS, one, other, strict=True) if whole or f"{{{slot}}}" in template)

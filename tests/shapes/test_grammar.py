@@ -112,13 +112,14 @@ def test_order_does_not_change_the_facts() -> None:
     assert facts(f"{one} and {other}") == facts(f"{other} and {one}")
 
 
+@pytest.mark.parametrize("wordings", ["canonical", "varied"])
 @pytest.mark.parametrize("placement", ["cells", "free"])
 @pytest.mark.parametrize("split", ["train", "novel"])
-def test_answers_are_true(placement: str, split: str) -> None:
+def test_answers_are_true(placement: str, split: str, wordings: str) -> None:
     """An answer is worked out again from the question's words and the scene's facts alone."""
-    config = ShapesConfig(placement=placement, languages=("en", "zh"), questions=True)
+    config = ShapesConfig(placement=placement, languages=("en", "zh"), questions=True, wordings=wordings)
     data = ShapesDataset(config, Context())
-    samples = data.samples(split, np.arange(3000))
+    samples = data.samples(split, np.arange(1200))
     kinds = set()
     for i, (code, question, answer) in enumerate(zip(samples.languages, samples.questions, samples.answers, strict=True)):
         kind, expected = _answer(code, question, scene_facts(samples.truth, i))
@@ -133,8 +134,9 @@ def test_answers_are_true(placement: str, split: str) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_questions_give_no_held_out_pair_away(split: str) -> None:
-    data = ShapesDataset(ShapesConfig(questions=True), Context())
+@pytest.mark.parametrize("wordings", ["canonical", "varied"])
+def test_questions_give_no_held_out_pair_away(split: str, wordings: str) -> None:
+    data = ShapesDataset(ShapesConfig(questions=True, wordings=wordings), Context())
     held = {f"{COLOURS[c]} {SHAPES[s]}" for c, s in data.sampler.novel + data.sampler.novel_validation}
     for question in data.samples(split, np.arange(3000)).questions:
         assert not any(pair in question for pair in held)
@@ -152,7 +154,7 @@ def _answer(code: str, question: str, found: grammar.Facts) -> tuple[str, set[st
         pattern = "".join(
             f"(?P<{p[1:-1]}>{'|'.join(map(re.escape, lists[p[1:-1]]))})" if p.startswith("{") else re.escape(p) for p in parts
         )
-        hit = re.fullmatch(pattern, question)
+        hit = re.fullmatch(pattern, question.removesuffix(wording.mark))
         return None if hit is None else {key: names[key][lists[key].index(value)] for key, value in hit.groupdict().items()}
 
     def fitting(described: dict[str, str]) -> list[dict[str, str]]:
@@ -168,10 +170,10 @@ def _answer(code: str, question: str, found: grammar.Facts) -> tuple[str, set[st
                 return kind, {wording.numbers[len(these)]}
             assert len(these) == 1
             return kind, {lists[kind][names[kind].index(these[0][kind])]}
-    described = match(wording.there)
-    if described is not None:
-        return "there", {wording.yes if fitting(described) else wording.no}
-    described = match(wording.where)
+    for template in wording.there:
+        if (described := match(template)) is not None:
+            return "there", {wording.yes if fitting(described) else wording.no}
+    described = next((hit for hit in map(match, wording.where) if hit is not None), None)
     assert described is not None, question
     (this,) = fitting(described)
     if "place" in this:

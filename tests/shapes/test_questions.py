@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,41 +29,51 @@ def samples(placement: str = "cells", split: str = "novel", number: int = 600, *
     )
 
 
+@pytest.mark.parametrize("wordings", ["canonical", "varied"])
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("split", ["train", "novel", "open"])
-def test_every_question_is_read_back_and_its_answer_is_right(placement: str, split: str) -> None:
-    found = samples(placement, split, 500)
-    asked = found.truth.placement
-    read = [parse(question, asked) for question in found.questions]
+def test_every_question_is_read_back_and_its_answer_is_right(placement: str, split: str, wordings: str) -> None:
+    found = samples(placement, split, 400, wordings=wordings)
+    read = [parse(question, found.truth.placement) for question in found.questions]
     assert {(one.kind, one.language) for one in read} == set(itertools.product(KINDS, LANGUAGES))
     assert [one.language for one in read] == list(found.languages)
     assert answered_right(found.truth, found.questions, found.answers).all()
 
 
+MEANT: Mapping[str, tuple[dict[str, int], ...]] = {
+    "colour": ({"place": 1}, {"size": 1, "shape": 5}, {"shape": 5}),
+    "shape": ({"place": 1}, {"size": 1, "colour": 0}, {"colour": 0}),
+    "count": ({}, {"colour": 0}, {"shape": 5}),
+    "there": ({"size": 1, "colour": 0, "shape": 5}, {"shape": 5}, {"colour": 0}),
+    "where": ({"size": 1, "colour": 0, "shape": 5}, {"colour": 0, "shape": 5}, {"shape": 5}),
+}
+
+
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_question_says_to_its_reader_what_its_words_say(placement: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_question_says_to_its_reader_what_its_words_say(placement: str, kind: str) -> None:
+    words = {"en": ("small", "red", "ring", "top right", "a small red ring"), "zh": ("小", "红色", "圆环", "右上角", "一个红色的小圆环")}
     for code in LANGUAGES:
-        wording = WORDINGS[code]
-        words = {
-            "en": ("small", "red", "ring", "top right", "a small red ring"),
-            "zh": ("小", "红色", "圆环", "右上角", "一个红色的小圆环"),
-        }
         slots = dict(zip(("size", "colour", "shape", "place", "object"), words[code], strict=True))
-        there = Question("there", code, size=1, colour=0, shape=5)
-        assert parse(wording.there.format(**slots), placement) == there
-        assert parse(wording.where.format(**slots), placement) == Question("where", code, size=1, colour=0, shape=5)
-        meanings = (Question("count", code), Question("count", code, colour=0), Question("count", code, shape=5))
-        assert tuple(parse(template.format(**slots), placement) for template in wording.count) == meanings
-        by = placement == "free"
-        of_colour = Question("colour", code, size=1, shape=5) if by else Question("colour", code, place=1)
-        of_shape = Question("shape", code, size=1, colour=0) if by else Question("shape", code, place=1)
-        assert parse(wording.colour[by].format(**slots), placement) == of_colour
-        assert parse(wording.shape[by].format(**slots), placement) == of_shape
-        assert parse(wording.colour[not by].format(**slots), placement) is None
+        for template, meant in zip(getattr(WORDINGS[code], kind), MEANT[kind], strict=True):
+            expected = None if "place" in meant and placement == "free" else Question(kind, code, **meant)
+            assert parse(template.format(**slots), placement) == expected
+            assert parse(template.format(**slots) + WORDINGS[code].mark, placement) == expected
+
+
+def test_varied_wordings_are_all_used_and_change_nothing_else() -> None:
+    plain, varied = samples(number=500), samples(number=500, wordings="varied")
+    assert plain.captions == varied.captions
+    marks = [question[-1] in "?？" for question in varied.questions]
+    assert 0.4 < sum(marks) / 500 < 0.6 and not any(question[-1] in "?？" for question in plain.questions)
+    slots = ("size", "colour", "shape", "place")
+    read = [parse(question, "cells") for question in varied.questions]
+    said = {(one.kind, *(getattr(one, slot) >= 0 for slot in slots)) for one in read}
+    assert said == {(kind, *(slot in meant for slot in slots)) for kind, every in MEANT.items() for meant in every}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "what", "what colour is the object at the middle", "is there a red ring", "how many objects are there?", "有几个"]
+    "text", ["", "what", "what colour is the object at the middle", "is there a red ring", "how many objects are there??", "有几个"]
 )
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_what_the_data_do_not_ask_is_no_question(text: str, placement: str) -> None:
