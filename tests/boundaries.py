@@ -16,6 +16,7 @@ TOOLS = {
     "ibllm_author": ("ibllm_cli", "ibllm_inspect", "ibllm_testing"),
     "ibllm_cli": (),
     "ibllm_diagnose": (),
+    "ibllm_export": ("ibllm_cli", "ibllm_use"),
     "ibllm_inspect": ("ibllm_cli",),
     "ibllm_profile": ("ibllm_cli",),
     "ibllm_report": ("ibllm_cli",),

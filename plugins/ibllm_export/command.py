@@ -1,0 +1,79 @@
+"""``ibllm export``: a trained model as files that other programs run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ibllm_use.common import examples, json_option, run_argument, using
+
+EXAMPLES = examples(
+    "ibllm export runs/joint",
+    "ibllm export runs/joint --quantize int8 -o joint-int8",
+    "ibllm export runs/joint --format torch-export",
+)
+FORMATS = ("safetensors", "torch-export", "onnx")
+
+
+@click.command(name="export", epilog=EXAMPLES)
+@run_argument
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="onnx", show_default=True, help="What to write.")
+@click.option("--quantize", type=click.Choice(("int8", "bf16")), help="Make weights smaller.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write; by default RUN/export/FORMAT.")
+@click.option(
+    "--items",
+    type=click.IntRange(min=0),
+    default=128,
+    show_default=True,
+    help="With --quantize: items that the change in figures is measured on; 0 for none.",
+)
+@json_option
+def command(run: Path, format_: str, quantize: str | None, output: Path | None, items: int, as_json: bool) -> None:
+    """Write the trained model of RUN in a format that other programs read.
+
+    onnx is a folder with graphs, tokenizers as JSON and run_onnx.py, which draws and captions with numpy, onnxruntime and Pillow alone. Each graph is
+    compared with PyTorch on items of the data; more than 1e-3 apart is an error. torch-export are programs of torch.export (.pt2), safetensors the weights in
+    the layout of Hugging Face's hub.
+
+    """
+    import json
+
+    folder = output or run / "export" / (f"{format_}-{quantize}" if quantize else format_)
+    with using(run, "cpu") as opened, _progress() as say:
+        from .export import export_onnx
+        from .other_formats import export_programs, export_weights
+
+        if format_ == "onnx":
+            report = export_onnx(opened, folder, quantize or "", items, say)
+        elif format_ == "torch-export":
+            report = export_programs(opened, folder, quantize or "", say)
+        else:
+            report = export_weights(opened, folder, quantize or "", say)
+    if as_json:
+        click.echo(json.dumps(report.plain(), indent=2, ensure_ascii=False))
+    else:
+        _tell(report)
+
+
+def _tell(report: Any) -> None:
+    for name, size in report.files.items():
+        click.echo(f"{report.folder / name}  {size / 1e6:.2f} MB")
+    for name, found in report.differences.items():
+        click.echo(f"{name}: at most {found:.1e} from PyTorch")
+    differ, of = report.texts
+    if of:
+        click.echo(f"captions: {of - differ} of {of} as PyTorch's")
+    for name, value in report.figures.items():
+        click.echo(f"{name}: {value:.4g} → {report.exported[name]:.4g}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    from rich.console import Console
+
+    with Console(stderr=True).status("opening") as status:
+        yield lambda text: status.update(text)
