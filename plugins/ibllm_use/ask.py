@@ -7,7 +7,19 @@ from typing import Any
 
 import click
 
-from .common import device_option, examples, from_option, json_option, run_argument, seed_option, tell, using
+from .common import (
+    device_option,
+    examples,
+    from_option,
+    json_option,
+    note,
+    run_argument,
+    seed_option,
+    tell,
+    texts_from,
+    told_already,
+    using,
+)
 
 EXAMPLES = examples(
     "ibllm ask runs/vqa a.png",
@@ -50,18 +62,20 @@ def command(
 
     IMAGE may be a folder: every question is then asked of every image in it. Answers are the likeliest ones; questions are drawn by chance.
     """
-    from .common import texts_from
     from .images import read, sources
 
     given = texts_from(questions, file, "question") if questions or file is not None else []
     found = sources([image])
     items: list[dict[str, Any]] = []
     with using(run, device) as model:
+        for remark in model.remarks(given, "text_decoder") if given else ():
+            note(remark)
         for chunk, pixels in read(model, found, "asking"):
             rounds = [[question] * len(chunk) for question in given] or [
                 model.ask(list(pixels), seed=seed + again, temperature=temperature) for again in range(number)
             ]
-            answered = [model.answer(list(pixels), asked) for asked in rounds]
+            with told_already(model, given, "text_decoder"):
+                answered = [model.answer(list(pixels), asked) for asked in rounds]
             items += [
                 {"image": str(source.path), "question": asked[row], "answer": answers[row], "invented": not given}
                 for row, source in enumerate(chunk)

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +22,7 @@ from ibllm_cli.terminal import shown
 from ibllm_core.errors import Notice, UserError
 
 if TYPE_CHECKING:
-    from typing import Any as Trained
+    from ibllm.trained import Trained
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def texts_from(texts: Sequence[str], file: Path | None, what: str = "text") -> l
     """
     found = [line for text in texts for line in (lines_of(Path("-")) if text == "-" else [text])]
     found += [] if file is None else lines_of(file)
-    kept = [" ".join(text.split()) for text in found if text.strip()]
+    kept = [text.strip() for text in found if text.strip()]
     if not kept:
         raise UserError(f"no {what}: give it as an argument, by --from FILE (one a line), or by - from standard input")
     return kept
@@ -125,6 +125,34 @@ def in_chunks(items: Sequence[T], doing: str, size: int = CHUNK) -> Iterator[Seq
             chunk = items[start : start + size]
             yield chunk
             advance(len(chunk))
+
+
+def of_texts(
+    model: Trained, texts: Sequence[str], doing: str, compute: Callable[[list[str]], Iterable[T]], part: str = "text_encoder"
+) -> list[T]:
+    """What `compute` gives for the texts, chunk by chunk with the progress told.
+
+    What the model cannot know of the texts, or leaves out of them, is told once for all and not again for every chunk.
+    """
+    for remark in model.remarks(texts, part):
+        note(remark)
+    found: list[T] = []
+    for chunk in in_chunks(texts, doing):
+        with told_already(model, chunk, part):
+            found += compute(list(chunk))
+    return found
+
+
+@contextmanager
+def told_already(model: Trained, texts: Sequence[str], part: str = "text_encoder") -> Iterator[None]:
+    """Within, what the model cannot know of these texts is not told again; all else that is warned of is told at the end."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Notice)
+        yield
+    told = model.remarks(texts, part)
+    for warning in caught:
+        if str(warning.message) not in told:
+            warnings.warn(warning.message, warning.category, stacklevel=2)
 
 
 @contextmanager
@@ -151,8 +179,8 @@ def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
     yield advance
 
 
-def tell(result: Mapping[str, Any], rows: Sequence[Sequence[str]], as_json: bool) -> None:
-    """The results on standard output: one JSON object, or rows: aligned on a terminal, elsewhere with tabs between the cells."""
+def tell(result: Mapping[str, Any], rows: Sequence[Sequence[str]], as_json: bool, heads: Sequence[str] = ()) -> None:
+    """The results on standard output: one JSON object, or rows: on a terminal aligned below `heads`, elsewhere with tabs between the cells."""
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
     elif sys.stdout.isatty():
@@ -160,7 +188,7 @@ def tell(result: Mapping[str, Any], rows: Sequence[Sequence[str]], as_json: bool
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(*heads, box=None, show_header=bool(heads), pad_edge=False, padding=(0, 2, 0, 0))
         for row in rows:
             table.add_row(*(Text(shown(cell), overflow="fold") for cell in row))
         Console().print(table)

@@ -12,9 +12,9 @@ from .common import (
     device_option,
     examples,
     from_option,
-    in_chunks,
     json_option,
     note,
+    of_texts,
     output_option,
     overwrite_option,
     require_new,
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from .pictures import Pixels
 
 EXAMPLES = examples(
-    'ibllm generate runs/joint "a small red circle left of a big blue square" -o out.png',
-    'ibllm generate runs/joint "a large green star" -n 8 --seed 3 -o eight.png',
+    'ibllm generate runs/joint "a small red circle at the top left and a large blue square at the bottom right" -o out.png',
+    'ibllm generate runs/joint "a large green ring at the top left" -n 8 --seed 3 -o eight.png',
     "ibllm generate runs/joint --from captions.txt -o drawings/",
-    'ibllm generate runs/joint "a large green star" --best-of 16 -o best.png',
+    'ibllm generate runs/joint "a large green ring at the top left" --best-of 16 -o best.png',
 )
 
 
@@ -89,9 +89,7 @@ def command(
     places = [output] if one else [output / name for name in names(asked, number)]
     require_new(places, overwrite)
     with using(run, device) as model:
-        drawn = [
-            drawings for chunk in in_chunks(asked, "drawing") for drawings in model.generate(list(chunk), n=number, output="numpy", **how)
-        ]
+        drawn = of_texts(model, asked, "drawing", lambda chunk: model.generate(chunk, n=number, output="numpy", **how))
     pixels = [list(each) if number > 1 else [each] for each in drawn]
     _write(places, one, asked, pixels, overwrite)
     files = [[str(output)] if one else [str(place) for place in places[k * number : (k + 1) * number]] for k in range(len(asked))]

@@ -5,27 +5,27 @@ Shapes: b images, h w pixels, c channels.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import UserError, system_error
+from ibllm.pictures import SUFFIXES
+from ibllm_core.errors import UserError
 
 from .common import in_chunks, note
 
 if TYPE_CHECKING:
-    from typing import Any as Trained
+    from PIL.Image import Image
+
+    from ibllm.trained import Trained
 
 Pixels = npt.NDArray[np.uint8]
-#: Files in folders that are taken for images; a file that is named is opened whatever it is called.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 
 
 @attrs.frozen
@@ -74,13 +74,12 @@ def _listed(raw: bytes, file: Path) -> list[Path]:
 
 
 def _is_image(raw: bytes) -> bool:
-    from PIL import Image
-
+    """False for what is text: an image's first bytes are none."""
     try:
-        with Image.open(io.BytesIO(raw)):
-            return True
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return False
+        raw[:4096].decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return error.start < len(raw[:4096]) - 4  # not merely a character that is cut
+    return b"\0" in raw[:4096]
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -90,7 +89,7 @@ def _below(folder: Path) -> Iterator[Path]:
         hidden += sum(name.startswith(".") for name in (*folders, *files))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in files if not name.startswith(".")):
-            if name.lower().endswith(SUFFIXES):
+            if Path(name).suffix.lower() in SUFFIXES:
                 taken += 1
                 yield Path(place, name)
             else:
@@ -102,18 +101,11 @@ def _below(folder: Path) -> Iterator[Path]:
         note(f"{folder}: no image in this folder")
 
 
-def opened(source: Source) -> Any:
-    """The image of a source, by Pillow, decoded. Raises `UserError`, with the reason, for one that cannot be read."""
-    from PIL import Image
+def opened(source: Source) -> Image:
+    """The image of a source, decoded. Raises `UserError`, with the reason, for one that cannot be read."""
+    from ibllm import pictures
 
-    try:
-        image = Image.open(source.path if source.data is None else io.BytesIO(source.data))
-        image.load()
-        return image
-    # Pillow raises many kinds of error for a damaged file, SyntaxError among them.
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
-        why = (error.strerror or error) if isinstance(error, OSError) and system_error(error) else error
-        raise UserError(f"the image {source.path} cannot be read ({' '.join(str(why).split())})") from None
+    return pictures.opened(source.path if source.data is None else source.data, str(source.path))
 
 
 def read(model: Trained, found: Sequence[Source], doing: str) -> Iterator[tuple[list[Source], Pixels]]:

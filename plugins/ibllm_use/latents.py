@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ibllm.use import text_keys
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.batch import to_pixels, to_tokens
 from ibllm_core.interfaces.image import DrawingDecoder
@@ -25,16 +26,16 @@ from ibllm_core.interfaces.text import TextEncoder
 from .common import in_chunks
 
 if TYPE_CHECKING:
-    from typing import Any as Trained
+    from ibllm.trained import Trained
+    from ibllm_core.model.model import Model
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def between_texts(trained: Trained, texts: Sequence[str], seed: int, steps: int) -> Pixels:
-    """Pictures (b h w c) on the way through the texts, `steps` from each to the next, both included; the noise of all is that of `seed`."""
-    model = trained.model
-    encoder, tokenizer = cast(TextEncoder, model.part("text_encoder")), model.tokenizers["text_encoder"]
-    with model.inference():
+    """Pictures (b h w c) on the way through the texts, `steps` from each to the next, both included; the noise of all is the first one's."""
+    with trained.computing() as model:
+        encoder, tokenizer = cast(TextEncoder, model.part("text_encoder")), model.tokenizers["text_encoder"]
         ends = [encoder(to_tokens(tokenizer, [text]).to(model.device)) for text in texts]
         ids = [tokenizer.encode_one(text) for text in texts]
         on_the_way = [ends[0]]
@@ -42,7 +43,7 @@ def between_texts(trained: Trained, texts: Sequence[str], seed: int, steps: int)
             on_the_way += [*_between(ends[a], ends[b], [0, *ids[a], 0], [0, *ids[b], 0], steps), ends[b]]
         drawn = []
         for chunk in in_chunks(on_the_way, "drawing", 1):
-            drawn.append(to_pixels(model.sample_image(chunk[0], Rng((seed, "generate"), np.zeros(1, np.int64), model.device))))
+            drawn.append(to_pixels(model.sample_image(chunk[0], _chance(texts[0], seed, model))))
     return np.concatenate(drawn)
 
 
@@ -76,21 +77,25 @@ def between_noises(trained: Trained, text: str, seeds: Sequence[int], steps: int
     Raises:
         UserError: the decoder does not draw in one pass of noise and text, or draws without noise.
     """
-    model = trained.model
-    decoder = model.part("image_decoder")
+    decoder = trained.model.part("image_decoder")
     if not isinstance(decoder, DrawingDecoder):
         raise UserError(
             f"--noise: the image decoder {type(decoder).__name__} does not draw in one pass of text and noise; walk between texts instead"
         )
-    with model.inference():
+    with trained.computing() as model:
         z = cast(TextEncoder, model.part("text_encoder"))(to_tokens(model.tokenizers["text_encoder"], [text]).to(model.device))
-        ends = [decoder.noise(z, Rng((seed, "generate"), np.zeros(1, np.int64), model.device)) for seed in seeds]
+        ends = [decoder.noise(z, _chance(text, seed, model)) for seed in seeds]
         if ends[0].numel() == 0:
             raise UserError(f"--noise: the image decoder {type(decoder).__name__} draws without noise; walk between texts instead")
         way = [ends[0]]
         for a, b in itertools.pairwise(ends):
             way += [_slerp(a, b, k / (steps - 1)) for k in range(1, steps)]
         return np.concatenate([to_pixels(model.decode_image(decoder.draw(z, chunk[0]))) for chunk in in_chunks(way, "drawing", 1)])
+
+
+def _chance(text: str, seed: int, model: Model) -> Rng:
+    """What `ibllm generate` draws the text with."""
+    return Rng((0, "generate"), text_keys([text], [seed], 0), model.device)
 
 
 def _slerp(a: Tensor, b: Tensor, share: float) -> Tensor:

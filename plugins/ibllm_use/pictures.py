@@ -5,6 +5,8 @@ Shapes: h w pixels, c channels.
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,15 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm_core.errors import UserError
-from ibllm_core.runs.directory import replacing
+from ibllm_core.runs import directory
 
 from .common import note, require_new
 
 Pixels = npt.NDArray[np.uint8]
 #: Endings of files with one picture, and of animations.
 STILL, MOVING = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"), (".gif", ".webp", ".apng")
-#: Sizes in pixels: the least side of a picture in a sheet, space, and letters. What is written reads on light and dark ground alike.
-SIDE, GAP, LETTER, INK, LINES = 128, 12, 13, (118, 118, 128, 255), 5
+#: Sizes in pixels: the longer side of a picture in a sheet, space, letters; lines below a picture, at most. Colours that are seen on light and dark ground.
+SIDE, GAP, LETTER, LINES = 128, 12, 13, 5
+INK, FRAME = (118, 118, 128, 255), (118, 118, 128, 110)
 #: Pictures in a row of a sheet, at most.
 COLUMNS = 8
 
@@ -49,9 +52,14 @@ def is_file(path: Path, endings: Sequence[str] = STILL) -> bool:
     """True where a path names one file with pictures; False for a folder. Raises `UserError` for another ending."""
     if path.is_dir() or not path.suffix:
         return False
-    if path.suffix.lower() not in endings:
-        raise UserError(f"{path}: expected a name that ends in {', '.join(endings)}, or without an ending: a folder")
+    require_ending(path, endings, ", or without an ending: a folder")
     return True
+
+
+def require_ending(path: Path, endings: Sequence[str], more: str = "") -> None:
+    """Raises `UserError` for a file that would be of a kind that is not written."""
+    if path.suffix.lower() not in endings:
+        raise UserError(f"{path}: expected a name that ends in {', '.join(dict.fromkeys(endings))}{more}")
 
 
 def names(texts: Sequence[str], each: int = 1, ending: str = ".png") -> list[str]:
@@ -72,9 +80,24 @@ def write(path: Path, image: Any, overwrite: bool = False, **how: Any) -> Path:
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".apng": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}.get(
         path.suffix.lower(), path.suffix[1:].upper()
     )
-    with replacing(path) as partial, partial.open("wb") as file:
+    with directory.replacing(path) as partial, partial.open("wb") as file:
         flat(image).save(file, kind, **how) if kind in ("JPEG", "BMP") else image.save(file, kind, **how)
     return path
+
+
+def write_text(path: Path, text: str, overwrite: bool = False) -> Path:
+    """Writes a text, whole or not at all; folders above it are made. Raises `UserError` where there is a file already."""
+    require_new([path], overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    directory.write_text(path, text)
+    return path
+
+
+def as_url(image: Any) -> str:
+    """An image of Pillow's as a ``data:`` address, for pages that need no other file."""
+    data = io.BytesIO()
+    image.save(data, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def write_animation(path: Path, frames: Sequence[Pixels], overwrite: bool = False, seconds: float = 0.1, enlarged: int = 1) -> Path:
@@ -134,9 +157,10 @@ def sheet(groups: Sequence[Group], columns: int = COLUMNS) -> Any:
                 bottom = max(bottom, below + (4 + len(lines) * (LETTER + 4) if lines else 0))
             y = bottom + GAP
     canvas = Image.new("RGBA", (width, y), (0, 0, 0, 0))
+    pen = ImageDraw.Draw(canvas)
     for image, x, top in placed:
         canvas.paste(image, (x, top))
-    pen = ImageDraw.Draw(canvas)
+        pen.rectangle((x - 1, top - 1, x + image.width, top + image.height), outline=FRAME)
     for line, x, top in written:
         pen.text((x, top), line, font=font, fill=INK)
     return canvas

@@ -6,16 +6,19 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from ibllm_core.errors import UserError
 
-from .common import device_option, examples, from_option, json_option, lines_of, run_argument, tell, using
+from .common import device_option, examples, from_option, json_option, lines_of, note, run_argument, tell, told_already, using
 
 EXAMPLES = examples(
     'ibllm score runs/joint a.png "a small red circle at the top left"',
     "ibllm score runs/joint --from captions.csv --json",
 )
+#: What a pair's line has, beside image and text.
+FIGURES = ("text_given_image", "image_given_text", "agreement")
 
 
 @click.command(name="score", epilog=EXAMPLES)
@@ -28,7 +31,7 @@ def command(run: Path, pairs: tuple[str, ...], file: Path | None, device: str | 
     """Score pairs of IMAGE and TEXT with the trained model of RUN.
 
     Three figures a pair: log p(text | image) and log p(image | text), in nats, exact or a bound as it says, and the agreement of both in the model's latents.
-    A figure that the model has not is left out.
+    What the model has none of is shown as -.
     """
     from .images import Source, read
 
@@ -39,15 +42,23 @@ def command(run: Path, pairs: tuple[str, ...], file: Path | None, device: str | 
         raise UserError("no pair: give an image and a text, or a table by --from FILE")
     found = [Source(image) for image, _ in asked]
     items: list[dict[str, Any]] = []
-    rows: list[tuple[str, ...]] = []
     with using(run, device) as model:
+        for remark in model.remarks([text for _, text in asked]):
+            note(remark)
         for chunk, pixels in read(model, found, "scoring"):
             texts = [text for _, text in asked[len(items) : len(items) + len(chunk)]]
-            for source, text, score in zip(chunk, texts, model.score(list(pixels), texts), strict=True):
-                items.append({"image": str(source.path), "text": text, **figures(score)})
-    for item in items:
-        rows += [(item["image"], item["text"], name, value) for name, value in told(item)]
-    tell({"run": str(run), "items": items}, rows, as_json)
+            with told_already(model, texts):
+                scores = model.score(list(pixels), texts)
+            for source, text, score in zip(chunk, texts, scores, strict=True):
+                items.append({"image": str(source.path), "text": text, **attrs.asdict(score)})
+    rows = [(item["image"], item["text"], *(_shown(item[name]) for name in FIGURES)) for item in items]
+    if kinds := {item["image_kind"] for item in items} - {None, "exact"}:
+        note(f"log p(image | text) is a {' or '.join(sorted(kinds))} of it")
+    tell({"run": str(run), "items": items}, rows, as_json, ("image", "text", "log p(text | image)", "log p(image | text)", "agreement"))
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _table(file: Path) -> list[tuple[Path, str]]:
@@ -65,18 +76,3 @@ def _table(file: Path) -> list[tuple[Path, str]]:
             raise UserError(f"{file}:{number}: expected an image and a text, with a {'tab' if tabs else 'comma'} between")
         found.append((base / row[places[0]].strip(), row[places[1]].strip()))
     return found
-
-
-def figures(score: Any) -> dict[str, Any]:
-    """A score as plain values: figures in nats and whether each is exact."""
-    import attrs
-
-    return attrs.asdict(score)
-
-
-def told(item: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (name, f"{value:.4f}" if isinstance(value, float) else str(value))
-        for name, value in item.items()
-        if name not in ("image", "text") and value is not None
-    ]

@@ -25,8 +25,8 @@ from .common import (
 
 EXAMPLES = examples(
     'ibllm walk runs/joint "a small red circle at the top left" "a large blue ring at the top left" -o strip.png',
-    'ibllm walk runs/joint "a large green star" "a small green star" --steps 24 -o walk.gif',
-    'ibllm walk runs/joint "a large green star" --noise -o noise.webp',
+    'ibllm walk runs/joint "a large green ring at the top left" "a small green ring at the bottom right" --steps 24 -o walk.gif',
+    'ibllm walk runs/joint "a large green ring at the top left" --noise -o noise.webp',
 )
 
 
@@ -70,10 +70,10 @@ def command(
     """Draw what lies between the TEXTs in the latent of RUN's trained model.
 
     The noise stays the same on the way, so that only the text changes; with --noise the text stays and the noise changes.
-    The ends are what `ibllm generate` draws of these texts with the same seed.
+    The first picture is what `ibllm generate` draws of the first text with the same seed.
     """
     from .latents import between_noises, between_texts
-    from .pictures import MOVING, STILL, Group, Picture, sheet, times_for, write, write_animation
+    from .pictures import MOVING, STILL, Group, Picture, require_ending, sheet, times_for, write, write_animation
 
     asked = texts_from(texts, file)
     if noise != (len(asked) == 1):
@@ -82,8 +82,7 @@ def command(
         )
     if output is None:
         raise click.UsageError("where to? -o strip.png, or -o walk.gif for an animation")
-    if output.suffix.lower() not in (*STILL, *MOVING):
-        raise UserError(f"{output}: expected a name that ends in {', '.join(dict.fromkeys((*STILL, *MOVING)))}")
+    require_ending(output, (*STILL, *MOVING))
     require_new([output], overwrite)
     moving = output.suffix.lower() in MOVING
     count = steps or (24 if moving else 8)
