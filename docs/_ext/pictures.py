@@ -27,7 +27,10 @@ FOLDER = ROOT / "docs" / "pictures"
 USING = ("generate", "caption", "score", "roundtrip", "search", "walk", "ask")
 #: Columns of the terminal that the commands print to.
 WIDTH = 100
-_BLOCK = re.compile(r"^```console\n(?P<commands>.*?)^```$|^```\{literalinclude\} \S*pictures/(?P<text>\S+)$|\]\(\S*?pictures/(?P<picture>[\w.-]+)\)", re.M | re.S)
+_BLOCK = re.compile(
+    r"^```console\n(?P<commands>.*?)^```$|^```\{literalinclude\} \S*pictures/(?P<text>\S+)$|\]\(\S*?pictures/(?P<picture>[\w.-]+)\)",
+    re.M | re.S,
+)
 
 
 @attrs.frozen
@@ -87,7 +90,7 @@ def make(page: Path, run: Path) -> list[Path]:
 def _run(command: str, folder: Path) -> str:
     """What a command prints on a terminal, without colours."""
     ours, theirs = pty.openpty()
-    environment = os.environ | {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "XDG_CACHE_HOME": str(folder / ".cache")}
+    environment = os.environ | {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "xterm", "XDG_CACHE_HOME": str(folder / ".cache")}
     words = [sys.executable, "-m", "ibllm", *shlex.split(command, comments=True)[1:]]
     with subprocess.Popen(words, cwd=folder, env=environment, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
         os.close(theirs)

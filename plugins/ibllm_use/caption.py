@@ -96,11 +96,12 @@ def command(
         raise UserError(f"-o {output}: a table names files, and an image from standard input has none")
     items: list[dict[str, Any]] = []
     with using(run, device) as model:
+        reader: Any = model
         for chunk, pixels in read(model, found, "captioning"):
             if number is None:
                 written = [[{"text": text}] for text in model.caption(list(pixels), beams=beams, **how)]
             else:
-                best = model.captions(list(pixels), number, **({} if beams is None else {"beams": beams}))
+                best = reader.captions(list(pixels), number, **({} if beams is None else {"beams": beams}))
                 written = [[{"text": one.text, "log_p": one.log_p} for one in each] for each in best]
             items += [{"image": str(source.path), "captions": each} for source, each in zip(chunk, written, strict=True)]
     if output is not None:

@@ -6,6 +6,7 @@ A command is declared with ``run_argument``, ``seed_option``, ``device_option``,
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -180,21 +181,37 @@ def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def tell(result: Mapping[str, Any], rows: Sequence[Sequence[str]], as_json: bool, heads: Sequence[str] = ()) -> None:
-    """The results on standard output: one JSON object, or rows: on a terminal aligned below `heads`, elsewhere with tabs between the cells."""
+    """The results on standard output: one JSON object, or a line a row: tabs between its cells, on a terminal aligned below `heads`."""
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
-    elif sys.stdout.isatty():
+        return
+    cells = [[shown(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
         from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
 
-        table = Table(*heads, box=None, show_header=bool(heads), pad_edge=False, padding=(0, 2, 0, 0))
-        for row in rows:
-            table.add_row(*(Text(shown(cell), overflow="fold") for cell in row))
-        Console().print(table)
+        console = Console(highlight=False)
+        for text, style in _laid_out(cells, heads, console.width):
+            console.print(text, style=style, markup=False, emoji=False, soft_wrap=True)
     else:
-        for row in rows:
-            click.echo("\t".join(shown(cell) for cell in row))
+        for row in cells:
+            click.echo("\t".join(row))
+
+
+def _laid_out(rows: Sequence[Sequence[str]], heads: Sequence[str], width: int) -> Iterator[tuple[str, str]]:
+    """Lines of a terminal with their style: columns where all rows fit, else each row's first cell with the others below it."""
+    from rich.cells import cell_len
+
+    table = [heads, *rows] if heads else rows
+    widths = [max(map(cell_len, column)) for column in itertools.zip_longest(*table, fillvalue="")]
+    if sum(widths) + 2 * len(widths) - 2 <= width:
+        for number, row in enumerate(table):
+            line = "  ".join(cell + " " * (room - cell_len(cell)) for cell, room in zip(row, widths, strict=False))
+            yield line.rstrip(), "bold" if heads and not number else ""
+        return
+    for row in rows:
+        yield row[0], "bold"
+        for cell, head in itertools.zip_longest(row[1:], heads[1 : len(row)], fillvalue=""):
+            yield f"  {head}: {cell}" if head else f"  {cell}", ""
 
 
 def note(text: str) -> None:

@@ -94,7 +94,9 @@ def command(
     _write(places, one, asked, pixels, overwrite)
     files = [[str(output)] if one else [str(place) for place in places[k * number : (k + 1) * number]] for k in range(len(asked))]
     items = [{"text": text, "files": drawings} for text, drawings in zip(asked, files, strict=True)]
-    rows = [(text, place) for text, drawings in zip(asked, files, strict=True) for place in drawings]
+    rows = [(place, text) for text, drawings in zip(asked, files, strict=True) for place in drawings]
+    if one and len(asked) * number > 1:
+        rows = [(str(output), f"{len(asked) * number} pictures")]
     if how["best_of"] > 1:
         note(
             f"each picture is the best of {how['best_of']} drawings by the model's own {how['by']}; it is no fair sample of what the model draws"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -22,11 +22,15 @@ from ibllm_core.runs import directory
 
 from .common import note, require_new
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 Pixels = npt.NDArray[np.uint8]
 #: Endings of files with one picture, and of animations.
 STILL, MOVING = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"), (".gif", ".webp", ".apng")
-#: Sizes in pixels: the longer side of a picture in a sheet, space, letters; lines below a picture, at most. Colours that are seen on light and dark ground.
-SIDE, GAP, LETTER, LINES = 128, 12, 13, 5
+#: Sizes in pixels: the longer side of a picture in a sheet, space, letters, their lines; and lines of a label, at most.
+SIDE, GAP, LETTER, LINE, LINES = 128, 12, 13, 17, 8
+#: Colours that are seen on light and dark ground.
 INK, FRAME = (118, 118, 128, 255), (118, 118, 128, 110)
 #: Pictures in a row of a sheet, at most.
 COLUMNS = 8
@@ -34,18 +38,19 @@ COLUMNS = 8
 
 @attrs.frozen
 class Picture:
-    """An image and what is written below it: `pixels` (h w c) uint8."""
+    """An image and what is written below it: `pixels` (h w c) uint8. Without pixels the label stands in the image's place."""
 
-    pixels: Pixels = attrs.field(eq=False)
+    pixels: Pixels | None = attrs.field(eq=False)
     label: str = ""
 
 
 @attrs.frozen
 class Group:
-    """Pictures that stand together in a sheet, below a title where there is one."""
+    """Pictures that stand together in a sheet, below a title where there is one; with `arrows` from each to the next."""
 
     pictures: Sequence[Picture]
     title: str = ""
+    arrows: bool = False
 
 
 def is_file(path: Path, endings: Sequence[str] = STILL) -> bool:
@@ -73,8 +78,8 @@ def names(texts: Sequence[str], each: int = 1, ending: str = ".png") -> list[str
     return found
 
 
-def write(path: Path, image: Any, overwrite: bool = False, **how: Any) -> Path:
-    """Writes an image of Pillow's, whole or not at all; folders above it are made. Raises `UserError` where there is a file already."""
+def write(path: Path, image: Image, overwrite: bool = False, **how: Any) -> Path:
+    """Writes an image, whole or not at all; folders above it are made. Raises `UserError` where there is a file already."""
     require_new([path], overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".apng": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}.get(
@@ -93,8 +98,8 @@ def write_text(path: Path, text: str, overwrite: bool = False) -> Path:
     return path
 
 
-def as_url(image: Any) -> str:
-    """An image of Pillow's as a ``data:`` address, for pages that need no other file."""
+def as_url(image: Image) -> str:
+    """An image as a ``data:`` address, for pages that need no other file."""
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
@@ -107,7 +112,7 @@ def write_animation(path: Path, frames: Sequence[Pixels], overwrite: bool = Fals
     return write(path, first, overwrite, save_all=True, append_images=others, duration=round(1000 * seconds), loop=0, **how)
 
 
-def flat(image: Any) -> Any:
+def flat(image: Image) -> Image:
     """An image without transparency, on white."""
     from PIL import Image
 
@@ -115,8 +120,8 @@ def flat(image: Any) -> Any:
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def enlarge(pixels: Pixels, times: int) -> Any:
-    """(h w c) uint8 → an image of Pillow's, each pixel a square of `times` pixels a side."""
+def enlarge(pixels: Pixels, times: int) -> Image:
+    """(h w c) uint8 → an image, each pixel a square of `times` pixels a side."""
     from PIL import Image
 
     image = Image.fromarray(pixels)
@@ -128,42 +133,60 @@ def times_for(pixels: Pixels, side: int = SIDE) -> int:
     return max(1, side // max(pixels.shape[:2]))
 
 
-def sheet(groups: Sequence[Group], columns: int = COLUMNS) -> Any:
-    """A sheet of labelled pictures, as an image of Pillow's with a transparent ground. A label that is too long is cut, with ``…``."""
+def sheet(groups: Sequence[Group], columns: int = COLUMNS) -> Image:
+    """A sheet of labelled pictures with a transparent ground. A label that is too long is cut, with ``…``."""
     from PIL import Image, ImageDraw
 
-    texts = [text for group in groups for text in (group.title, *(picture.label for picture in group.pictures))]
-    font = font_for("".join(texts))
-    cells = [[(enlarge(p.pixels, times_for(p.pixels)), p.label) for p in group.pictures] for group in groups]
-    across = min(columns, max(len(row) for row in cells))
-    side = max(image.width for row in cells for image, _ in row)
-    width = across * (side + GAP) + GAP
-    placed: list[tuple[Any, int, int]] = []
-    written: list[tuple[str, int, int]] = []
+    labels = [text for group in groups for text in (group.title, *(picture.label for picture in group.pictures))]
+    font = font_for("→" + "".join(labels))
+    across = min(columns, max(len(group.pictures) for group in groups))
+    cell = max(
+        (enlarge(p.pixels, times_for(p.pixels)).size for group in groups for p in group.pictures if p.pixels is not None),
+        default=(SIDE, SIDE),
+    )
+    gap = 3 * GAP if any(group.arrows for group in groups) else GAP
+    width = across * (cell[0] + gap) - gap + 2 * GAP
+    canvas = Image.new("RGBA", (width, 1), (0, 0, 0, 0))
     y = GAP
-    for group, row in zip(groups, cells, strict=True):
-        for line in wrapped(group.title, font, width - 2 * GAP):
-            written.append((line, GAP, y))
-            y += LETTER + 4
-        y += 4 if group.title else 0
-        for start in range(0, len(row), across):
-            below = y + max(image.height for image, _ in row[start : start + across])
-            bottom = below
-            for column, (image, label) in enumerate(row[start : start + across]):
-                x = GAP + column * (side + GAP)
-                placed.append((image, x, y))
-                lines = wrapped(label, font, side)
-                written += [(line, x, below + 4 + number * (LETTER + 4)) for number, line in enumerate(lines)]
-                bottom = max(bottom, below + (4 + len(lines) * (LETTER + 4) if lines else 0))
-            y = bottom + GAP
-    canvas = Image.new("RGBA", (width, y), (0, 0, 0, 0))
-    pen = ImageDraw.Draw(canvas)
-    for image, x, top in placed:
-        canvas.paste(image, (x, top))
-        pen.rectangle((x - 1, top - 1, x + image.width, top + image.height), outline=FRAME)
-    for line, x, top in written:
-        pen.text((x, top), line, font=font, fill=INK)
-    return canvas
+    for group in groups:
+        lines = wrapped(group.title, font, width - 2 * GAP)
+        canvas = _extended(canvas, y + len(lines) * LINE)
+        _write_lines(ImageDraw.Draw(canvas), lines, (GAP, y), font)
+        y += len(lines) * LINE + (4 if lines else 0)
+        for start in range(0, len(group.pictures), across):
+            row = group.pictures[start : start + across]
+            below = max((len(wrapped(p.label, font, cell[0])) for p in row if p.pixels is not None), default=0)
+            canvas = _extended(canvas, y + cell[1] + 4 + below * LINE)
+            for column, picture in enumerate(row):
+                _put(canvas, picture, (GAP + column * (cell[0] + gap), y), cell, font)
+                if group.arrows and column:
+                    ImageDraw.Draw(canvas).text((GAP + column * (cell[0] + gap) - gap // 2, y + cell[1] // 2), "→", INK, font, anchor="mm")
+            y = canvas.height + GAP
+    return _extended(canvas, y)
+
+
+def _put(canvas: Image, picture: Picture, corner: tuple[int, int], cell: tuple[int, int], font: Any) -> None:
+    """A picture of a sheet, with its label below it or in its place."""
+    from PIL import ImageDraw
+
+    pen, (x, y), lines = ImageDraw.Draw(canvas), corner, wrapped(picture.label, font, cell[0])
+    if picture.pixels is None:
+        _write_lines(pen, lines, (x, y + (cell[1] - len(lines) * LINE) // 2), font)
+        return
+    image = enlarge(picture.pixels, times_for(picture.pixels))
+    canvas.paste(image, corner)
+    pen.rectangle((x - 1, y - 1, x + image.width, y + image.height), outline=FRAME)
+    _write_lines(pen, lines, (x, y + cell[1] + 4), font)
+
+
+def _write_lines(pen: Any, lines: Sequence[str], corner: tuple[int, int], font: Any) -> None:
+    for number, line in enumerate(lines):
+        pen.text((corner[0], corner[1] + number * LINE), line, font=font, fill=INK)
+
+
+def _extended(canvas: Image, height: int) -> Image:
+    """The canvas with more room below."""
+    return canvas.crop((0, 0, canvas.width, height))
 
 
 def wrapped(text: str, font: Any, width: int) -> list[str]:

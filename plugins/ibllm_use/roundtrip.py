@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 import numpy as np
 
@@ -116,7 +117,7 @@ def _row(name: str, trip: RoundTrip) -> tuple[str, ...]:
 
 
 def _write(path: Path, trips: Sequence[tuple[str, RoundTrip]], overwrite: bool) -> None:
-    """A page, or a sheet: for each trip a title and its pictures, with what was read of them."""
+    """A page, or a sheet: a line for each trip, its legs from left to right."""
     from .pictures import Group, Picture, sheet, write, write_text
 
     if path.suffix.lower() == ".html":
@@ -124,12 +125,10 @@ def _write(path: Path, trips: Sequence[tuple[str, RoundTrip]], overwrite: bool) 
         return
     groups = []
     for name, trip in trips:
-        if trip.given == "text":
-            groups.append(Group([Picture(np.asarray(trip.image), f"read: {trip.back}")], name))
-        else:
-            groups.append(
-                Group([Picture(np.asarray(trip.image), Path(name).name), Picture(np.asarray(trip.back), f"drawn of: {trip.text}")])
-            )
+        legs = [Picture(None, thing) if kind == "text" else Picture(np.asarray(thing)) for kind, thing in trip.legs()]
+        if trip.given == "image":
+            legs[0] = attrs.evolve(legs[0], label=Path(name).name)
+        groups.append(Group(legs, arrows=True))
     write(path, sheet(groups), overwrite)
 
 

@@ -31,6 +31,7 @@ sys.path.insert(0, str(DOCS / "_ext"))
 
 import generated  # noqa: E402  # the extension of the documentation is no installed module
 import measured  # noqa: E402
+import pictures  # noqa: E402
 import plugin_reference  # noqa: E402
 
 OWN = generated.own_components()
@@ -227,6 +228,11 @@ def test_links_of_the_readme_lead_somewhere():
         text = (DOCS.parent / name).read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
             assert (DOCS.parent / target).exists(), f"{name} → {target}"
+
+
+@pytest.mark.parametrize("path", pictures.pages(), ids=lambda path: path.name)
+def test_what_pages_show_is_made_by_the_commands_beside_it(path: Path) -> None:
+    assert pictures.unmade(path) == [], "make it: python docs/_ext/pictures.py --write runs/joint"
 
 
 def test_the_readmes_figures_are_the_measured_ones() -> None:

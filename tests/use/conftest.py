@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Said:
 @pytest.fixture
 def shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
-) -> Iterator[Callable[..., Said]]:
+) -> Callable[..., Said]:
     """``shell("generate", …)`` runs a command in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -71,7 +71,7 @@ def shell(
         out, err = capsys.readouterr()
         return Said(code, out, err, [str(warning.message) for warning in recwarn.list])
 
-    yield run
+    return run
 
 
 class Typed:

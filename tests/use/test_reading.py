@@ -37,7 +37,12 @@ def images(tmp_path: Path) -> Path:
     folder = tmp_path / "mine"
     (folder / "deep").mkdir(parents=True)
     (folder / ".hidden").mkdir()
-    for name, mode, size in [("a.png", "RGB", (32, 32)), ("b.jpg", "L", (90, 40)), ("deep/c.webp", "RGBA", (7, 300)), (".hidden/d.png", "RGB", (9, 9))]:
+    for name, mode, size in [
+        ("a.png", "RGB", (32, 32)),
+        ("b.jpg", "L", (90, 40)),
+        ("deep/c.webp", "RGBA", (7, 300)),
+        (".hidden/d.png", "RGB", (9, 9)),
+    ]:
         Image.new(mode, size, 200 if mode == "L" else (200, 30, 40, 90)[: len(mode)]).save(folder / name)
     (folder / "notes.txt").write_text("no image")
     return folder
@@ -67,19 +72,13 @@ def test_an_image_that_cannot_be_read_is_told(shell: Shell, run: Path, images: P
     assert any("mine/broken.png" in notice and "passed over" in notice for notice in found.notices), found.notices
 
 
-def test_the_n_best_captions_come_with_log_p(shell: Shell, run: Path, images: Path) -> None:
-    said = shell("caption", run, "mine/a.png", "--n-best", "3", "--json")
-    written = said.json["items"][0]["captions"]
-    assert len({one["text"] for one in written}) == 3
-    assert [one["log_p"] for one in written] == sorted((one["log_p"] for one in written), reverse=True)
-    assert written[0]["log_p"] < 0
-
-
 @pytest.mark.slow
 def test_a_recipe_trains_on_the_captions_and_the_run_tells_who_wrote_them(
     shell: Shell, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ibllm_core.model.model.Model.caption", lambda self, images, **_: ["a red thing", "a grey thing", ""][: len(images)])
+    monkeypatch.setattr(
+        "ibllm_core.model.model.Model.caption", lambda self, images, **_: ["a red thing", "a grey thing", ""][: len(images)]
+    )
     said = shell("caption", run, "mine", "-o", "captions.csv")
     assert "captions.csv: 1 captions have no word and are left out" in said.notices
     with (tmp_path / "captions.csv").open(encoding="utf-8") as file:
