@@ -8,6 +8,7 @@ import os
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"
 
+import atexit
 import gc
 import importlib
 import shutil
@@ -24,6 +25,11 @@ import pytest
 from ibllm_core.host.entry_points import PLUGINS
 from ibllm_core.host.manager import Manager
 from tests import beside
+
+# What opened models keep on disk: not at home.
+if "IBLLM_CACHE" not in os.environ:
+    os.environ["IBLLM_CACHE"] = tempfile.mkdtemp(prefix="ibllm-cache-")
+    atexit.register(shutil.rmtree, os.environ["IBLLM_CACHE"], ignore_errors=True)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -32,12 +32,14 @@ class Score:
         text_given_image: log p(x | y) in nats, of the text decoder, exact.
         image_given_text: log p(y | x) in nats, of the image decoder.
         image_kind: what that is: ``exact``, or a ``bound``, at most log p(y | x) on average over its noise; None where there is none.
+        image_of: of what: ``images`` (a density over images in [−1, 1]), or the ``tokens`` or ``latents`` of the model's codec.
         agreement: how near the latents of both are, in [−1, 1].
     """
 
     text_given_image: float | None = None
     image_given_text: float | None = None
     image_kind: str | None = None
+    image_of: str | None = None
     agreement: float | None = None
 
 

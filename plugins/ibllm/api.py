@@ -109,6 +109,11 @@ def open(path: str | os.PathLike[str], *, device: str | None = None) -> Trained:
     return Trained(folder, device) if any((folder / name).is_file() for name in WEIGHTS) else Run(folder, device)
 
 
+def weights_file(folder: Path) -> Path:
+    """The file of a model folder's weights, whichever layout it has."""
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), folder / WEIGHTS[0])
+
+
 def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = None) -> Model:
     """A model folder's model, ready to use, on `device`, else on the recipe's, else on one that is here.
 
@@ -119,19 +124,20 @@ def open_model(folder: Path, recipe: Recipe | None = None, device: str | None = 
 
     from ibllm_core.model import build
     from ibllm_core.model.compute import choose_device, choose_precision
-    from ibllm_core.runs.model_folder import WEIGHTS, not_finite, of, read_weights
+    from ibllm_core.runs.model_folder import not_finite, of, read_weights
 
     from .opening import load_recorded
 
-    weights = read_weights(folder / WEIGHTS)
+    file = weights_file(folder)
+    weights = read_weights(file)
     if recipe is None:
         recipe = load_recorded(folder / "recipe.toml", read_json(folder / "model.json") or {}, str(folder))
     model = build.build_model(recipe, build.build_tokenizers(recipe, saved=folder), build.image_shape(recipe))
     missing, unexpected = model.load_state_dict({f"parts.{name}": t for name, t in of("parts", weights).items()}, strict=False)
     if missing or unexpected:
-        raise UserError(f"{folder / WEIGHTS} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
+        raise UserError(f"{file} does not fit its recipe: missing {missing[:3]}, unexpected {unexpected[:3]}")
     if flaws := not_finite(weights, {name for name, _ in model.named_buffers()}):
-        raise UserError(f"{folder / WEIGHTS}: not finite: {', '.join(flaws[:3])}; the training diverged")
+        raise UserError(f"{file}: not finite: {', '.join(flaws[:3])}; the training diverged")
     chosen, wish = choose_device(device or recipe.compute.device, or_auto=device is None), recipe.compute.device.partition(":")[0]
     if device is None and wish not in ("auto", chosen.type):
         warnings.warn(

@@ -34,7 +34,7 @@ def same_number(**lists: Any) -> None:
 
 def at_least_one(**numbers: int) -> None:
     for name, number in numbers.items():
-        if number < 1:
+        if not isinstance(number, int) or number < 1:
             raise UserError(f"{name} = {number}: expected at least 1")
 
 

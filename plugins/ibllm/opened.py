@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ibllm_core.errors import UserError
+from ibllm_core.errors import Notice, UserError
 from ibllm_core.runs.directory import read_json
 
 from .pictures import Fit
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.dataset import Dataset
     from ibllm_core.model.model import Model
     from ibllm_core.recipe.schema import Recipe
+
+    from .agreement import Space
 
 __all__ = ["Opened"]
 
@@ -101,6 +104,62 @@ class Opened:
             self.model.to(chosen)
             self.device = device
         return self
+
+    @property
+    def key(self) -> str:
+        """A hash of the weights: what belongs to this model alone is kept under it."""
+        from .api import weights_file
+        from .search import file_hash
+
+        found: str = self._once("key", lambda: file_hash(weights_file(self.folder)))
+        return found
+
+    @property
+    def image_likelihood(self) -> str | None:
+        """What the image decoder's likelihood is: ``exact``, a ``bound``, or None where it has none."""
+        drawer = self.recipe.parts.get("image_decoder")
+        kinds = {"exact_likelihood": "exact", "likelihood_bound": "bound"}
+        return next((kind for word, kind in kinds.items() if drawer is not None and word in drawer.config.provides()), None)
+
+    @property
+    def space(self) -> Space:
+        """Where texts and images can be compared. Raises `UserError` where there is no such space."""
+        found: Space = self._once("space", self._find_space)
+        return found
+
+    @property
+    def agrees_by(self) -> str | None:
+        """What agreement is measured in, in words; None where the model has no such space."""
+
+        def find() -> str | None:
+            try:
+                return self.space.what
+            except UserError as error:
+                if {"text_encoder", "image_encoder"} <= set(self.recipe.parts):
+                    warnings.warn(Notice(f"no agreement is measured: {error}"), stacklevel=5)
+                return None
+
+        found: str | None = self._once("agrees_by", find)
+        return found
+
+    def _find_space(self) -> Space:
+        from . import agreement
+        from .api import weights_file
+        from .search import cache_folder
+
+        for part in ("text_encoder", "image_encoder"):
+            self.model.part(part)
+        learned = agreement.learned_space(self.model, self.recipe, weights_file(self.folder))
+        if learned is not None:
+            return learned
+        cached = cache_folder() / "agreement" / f"{self.key}.safetensors"
+        for file in (self.folder / agreement.DIRECTIONS, cached):
+            if (kept := agreement.read_directions(file)) is not None:
+                return agreement.Fitted(self.model, kept)
+        space = agreement.fitted_space(self.model, self.dataset)
+        with suppress(OSError):  # it is fitted again the next time
+            agreement.write_directions(cached, space.directions)
+        return space
 
     @contextmanager
     def computing(self, **live: Any) -> Iterator[Model]:

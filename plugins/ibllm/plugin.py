@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ibllm.blocks.attention import attention_bias as attention_bias
     from ibllm.blocks.attention import causal_mask as causal_mask
     from ibllm.blocks.attention import rotary_embedding as rotary_embedding
+    from ibllm.blocks.canonical import CanonicalCorrelations as CanonicalCorrelations
+    from ibllm.blocks.canonical import fit_canonical as fit_canonical
     from ibllm.blocks.fits import check_groups as check_groups
     from ibllm.blocks.fits import check_heads as check_heads
     from ibllm.blocks.guidance import concatenate_latents as concatenate_latents
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ibllm.added": "added",
     "ibllm.blocks.attention": "Attention attention_bias causal_mask rotary_embedding",
+    "ibllm.blocks.canonical": "CanonicalCorrelations fit_canonical",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
     "ibllm.blocks.layers": "Dropout dropout_off FeedForward into_range masked_mean position_embedding Residual word_dropout",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.runs.directory import RunDirectory, read_json
 
-from .answers import RoundTrip, Score
+from .answers import Found, RoundTrip, Score
 from .arguments import Seeds, Texts, as_seeds, as_texts, at_least_one, is_file, picture, same_number
 from .opened import Opened
 from .pictures import Picture, listed, pixels
@@ -26,6 +26,7 @@ __all__ = ["Run", "Trained"]
 
 Images: TypeAlias = "Picture | Sequence[Picture]"
 Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 
 
 class Trained(Opened):
@@ -73,31 +74,41 @@ class Trained(Opened):
         Raises:
             UserError: a text is empty, or an option is one that the decoder does not have.
         """
-        from . import use
 
         given, one = as_texts(texts)
         options = {"guidance": guidance, "temperature": temperature, "steps": steps, **live}
         at_least_one(n=n, best_of=best_of)
-        with self.computing(**options) as model:
+        with self.computing(**options):
             captions = self._checked(given)
-            seeds, drawings = as_seeds(seed, len(captions)), max(n, best_of)
-            keys = [use.text_keys(captions, seeds, number) for number in range(drawings)]
-            drawn = np.stack([model.generate(captions, numbers=rows, batch=use.BATCH) for rows in keys], 1)
-            if best_of > 1:
-                drawn = self._best(drawn, captions, by)[:, :n]
+            drawn = self._drawn(captions, as_seeds(seed, len(captions)), max(n, best_of))
+        if best_of > 1:
+            drawn = self._best(drawn, captions, by)[:, :n]
         found = [[picture(image, output) for image in images] for images in drawn]
         if n == 1:
             return found[0][0] if one else [images[0] for images in found]
         return found[0] if one else found
 
-    def _best(self, drawn: npt.NDArray[np.uint8], captions: list[str], by: str) -> npt.NDArray[np.uint8]:
+    def _drawn(self, captions: list[str], seeds: list[int], count: int = 1) -> Pixels:
+        """(b count h w c) drawings of b captions, within `computing`."""
+        from . import use
+
+        keys = [use.text_keys(captions, seeds, number) for number in range(count)]
+        return np.stack([self.model.generate(captions, numbers=rows, batch=use.BATCH) for rows in keys], 1)
+
+    def _best(self, drawn: Pixels, captions: list[str], by: str) -> Pixels:
         """drawn (b k h w c), the best of each text first."""
         from . import use
 
-        if by != "reading":
-            raise UserError(f"by = {by!r}: expected 'reading'")
+        if by not in ("reading", "agreement"):
+            raise UserError(f"by = {by!r}: expected 'reading' or 'agreement'")
         b, k = drawn.shape[:2]
-        scores = use.text_log_p(self.model, drawn.reshape(-1, *drawn.shape[2:]), [text for text in captions for _ in range(k)])
+        flat = drawn.reshape(-1, *drawn.shape[2:])
+        with self._lock:
+            if by == "agreement":
+                space = self.space
+                scores = (np.repeat(space.texts(captions), k, 0) * space.images(flat)).sum(1)
+            else:
+                scores = use.text_log_p(self.model, flat, [text for text in captions for _ in range(k)])
         order = np.argsort(-scores.reshape(b, k), axis=1, kind="stable")
         return np.take_along_axis(drawn, order[:, :, None, None, None], axis=1)
 
@@ -150,21 +161,94 @@ class Trained(Opened):
             found = self.model.caption(read, questions=texts, numbers=keys, batch=use.BATCH, **how)
         return found[0] if one and single else found
 
-    def score(self, images: Images, texts: Texts, *, seed: int = 0) -> Any:
-        """How well each image and its text belong together (`Score`); one of either stands with all of the others."""
+    def captions(
+        self,
+        images: Images,
+        n: int,
+        *,
+        seed: Seeds = 0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        beams: int | None = None,
+        length_exponent: float | None = None,
+    ) -> Any:
+        """The `n` best captions of each image that a search finds, the best first: a list of `Written`, or one for each image.
+
+        With a `temperature` they are the different ones of `n` draws. There are fewer where no more were found.
+        """
+        from . import use
+
+        given, one = listed(images)
+        at_least_one(n=n, **({} if beams is None else {"beams": beams}))
+        if temperature and beams is not None and beams > 1:
+            raise UserError(f"temperature = {temperature}, beams = {beams}: expected one of the two")
+        with self._lock:
+            model, read = self.model, self.pixels(given)
+            seeds = as_seeds(seed, len(read))
+            keys = np.stack([use.image_keys(read, seeds, number) for number in range(n if temperature else 1)])
+            exponent = model.length_exponent if length_exponent is None else length_exponent
+            followed = model.beams if beams is None else beams
+            found = use.captions(model, read, keys, n, followed, exponent, temperature, top_p)
+        return found[0] if one else found
+
+    def score(self, images: Images, texts: Texts, *, seed: Seeds = 0, draws: int = 16) -> Any:
+        """How well each image and its text belong together (`Score`); one of either stands with all of the others.
+
+        Args:
+            seed: of the noise of a bound of log p(image | text).
+            draws: of that noise, whose mean is given.
+        """
         from . import use
 
         given, one = listed(images)
         said, single = as_texts(texts)
+        at_least_one(draws=draws)
         with self._lock:
             model, read, captions = self.model, self.pixels(given), self._checked(said)
             read = np.repeat(read, len(captions), 0) if one else read
             captions = captions * len(read) if single else captions
             same_number(images=read, texts=captions)
-            reads = {"image_encoder", "text_decoder"} <= set(model.parts)
-            by_text = use.text_log_p(model, read, captions) if reads else [None] * len(read)
-        found = [Score(text_given_image=None if one is None else float(one)) for one in by_text]
+            kind, parts = self.image_likelihood, set(model.parts)
+            by_text, by_image, agreement = [None] * len(read), [None] * len(read), [None] * len(read)
+            if {"image_encoder", "text_decoder"} <= parts:
+                by_text = use.text_log_p(model, read, captions).tolist()
+            if kind is not None:
+                seeds, repeats = as_seeds(seed, len(read)), draws if kind == "bound" else 1
+                every = [use.image_log_p(model, read, captions, use.text_keys(captions, seeds, number)) for number in range(repeats)]
+                by_image = np.mean(every, 0).tolist()
+            if self.agrees_by is not None:
+                agreement = (self.space.texts(captions) * self.space.images(read)).sum(1).tolist()
+        of = model.works_on if kind else None
+        rows = zip(by_text, by_image, agreement, strict=True)
+        found = [Score(text_given_image=x, image_given_text=y, image_kind=kind, image_of=of, agreement=z) for x, y, z in rows]
         return found[0] if one and single else found
+
+    def search(self, images: str | os.PathLike[str] | Sequence[Picture], text: Texts, k: int = 10) -> Any:
+        """The `k` pictures that are nearest to a text by the model's latents, the nearest first: a list of `Found`, or one for each text.
+
+        Args:
+            images: a folder, searched at any depth, or some pictures. Where a folder's pictures lie is kept on disk (`ibllm.search.cache_folder`): the next
+                search of it reads only those that are new or changed.
+
+        Raises:
+            UserError: the model has no space in which texts and images can be compared, or there are no pictures.
+        """
+        from . import search
+
+        said, one = as_texts(text)
+        at_least_one(k=k)
+        folder = Path(images) if isinstance(images, str | os.PathLike) else None
+        with self._lock:
+            space, captions = self.space, self._checked(said)
+            if folder is not None:
+                places, points = search.indexed(folder, self.key, self.pixels, space.images)
+                things: list[Any] = list(places)
+            else:
+                things = listed(images)[0]
+                points = space.images(self.pixels(things))
+            ranks = search.ranked(space.texts(captions), points, k)
+        found = [[Found(things[number], number, cosine) for number, cosine in row] for row in ranks]
+        return found[0] if one else found
 
     def roundtrip(self, given: Texts | Images, *, seed: Seeds = 0, output: str = "pil") -> Any:
         """Text → image → text, or image → text → image, for each (`RoundTrip`). A string is a path where there is such a file, else a text."""
@@ -176,20 +260,21 @@ class Trained(Opened):
         if any(texts) != all(texts):
             raise UserError("texts and images in one list: expected one of the two")
         kind = "text" if any(texts) else "image"
-        with self._lock:
+        with self.computing() as model:
             if kind == "text":
-                captions = self._checked(items)
-                drawn = self.generate(captions, seed=seed, output="numpy")
-                read = self.caption(drawn, seed=seed)
+                captions, drawn = self._checked(items), self.pixels([])
+                if captions:
+                    drawn = self._drawn(captions, as_seeds(seed, len(captions)))[:, 0]
+                read = model.caption(drawn, batch=use.BATCH)
+                back: list[Any] = list(read)
             else:
-                drawn = list(self.pixels(items))
-                captions = read = self.caption(drawn, seed=seed)
-                back = self.generate(captions, seed=seed, output="numpy")
-            shown = np.stack(drawn) if drawn else self.pixels([])
-            log_p = use.text_log_p(self.model, shown, read)
+                drawn = self.pixels(items)
+                captions = read = model.caption(drawn, batch=use.BATCH)
+                back = list(self._drawn(captions, as_seeds(seed, len(captions)))[:, 0]) if captions else []
+            log_p = use.text_log_p(model, drawn, read)
         found = []
         for number, text in enumerate(captions):
-            came = read[number] if kind == "text" else picture(back[number], output)
+            came = back[number] if kind == "text" else picture(back[number], output)
             same = read[number].casefold() == text.casefold() if kind == "text" else None
             image = picture(drawn[number], output)
             found.append(RoundTrip(given=kind, text=text, image=image, back=came, log_p=float(log_p[number]), returned=same))
@@ -213,7 +298,7 @@ class Trained(Opened):
             found = use.encode_image(self.model, self.pixels(given))
         return found[0] if one else found
 
-    def pixels(self, images: Images) -> npt.NDArray[np.uint8]:
+    def pixels(self, images: Images) -> Pixels:
         """Pictures as the model reads them: (b h w c) uint8. One picture is a list of one here."""
         from ibllm_core.model import build
 

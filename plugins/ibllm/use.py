@@ -17,8 +17,11 @@ from ibllm_core.interfaces.image import ImageDecoder, ImageEncoder
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.randomness import derive_key
 from ibllm_core.interfaces.text import TextDecoder, TextEncoder
+from ibllm_core.interfaces.tokenizer import BOS
 from ibllm_core.model.model import Model
 
+from .answers import Written
+from .blocks.sampling import best_texts
 from .vocabulary import SHOWN, unknown
 
 Pixels = npt.NDArray[np.uint8]
@@ -84,7 +87,7 @@ def encode_text(model: Model, texts: Sequence[str]) -> Floats:
     encoder, tokenizer = cast(TextEncoder, model.part("text_encoder")), model.tokenizers["text_encoder"]
     with model.inference():
         found = [encoder(to_tokens(tokenizer, texts[rows]).to(model.device)).pooled for rows in slices(len(texts))]
-    return _numpy(found, encoder.width)
+    return joined(found, encoder.width)
 
 
 def encode_image(model: Model, images: Pixels) -> Floats:
@@ -92,10 +95,11 @@ def encode_image(model: Model, images: Pixels) -> Floats:
     encoder = cast(ImageEncoder, model.part("image_encoder"))
     with model.inference():
         found = [encoder(to_images(images[rows]).to(model.device)).pooled for rows in slices(len(images))]
-    return _numpy(found, encoder.width)
+    return joined(found, encoder.width)
 
 
-def _numpy(found: Sequence[Tensor], width: int) -> Floats:
+def joined(found: Sequence[Tensor], width: int) -> Floats:
+    """Parts of a batch, each (b d) → all of them; of none (0 width)."""
     rows = [part.float().cpu().numpy() for part in found]
     return np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
 
@@ -122,3 +126,41 @@ def image_log_p(model: Model, images: Pixels, texts: Sequence[str], keys: npt.ND
             y = model.encode_image(to_images(images[rows]).to(model.device))
             found.append(-decoder.nll(y, z, Rng(("score",), keys[rows], model.device)).double().cpu().numpy())
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def captions(
+    model: Model,
+    images: Pixels,
+    keys: npt.NDArray[np.int64],
+    count: int,
+    beams: int,
+    length_exponent: float,
+    temperature: float,
+    top_p: float,
+) -> list[list[Written]]:
+    """images (b h w c) → for each the best texts that a search finds, or with a temperature those of so many draws, each once, the best first.
+
+    `keys` (count b) are those of chance.
+    """
+    if temperature:
+        drawn = [model.caption(images, numbers=row, temperature=temperature, top_p=top_p, batch=BATCH) for row in keys]
+        each = [list(dict.fromkeys(texts)) for texts in zip(*drawn, strict=True)]
+        pairs = [(number, text) for number, texts in enumerate(each) for text in texts]
+        log_p = text_log_p(model, images[[number for number, _ in pairs]], [text for _, text in pairs])
+        found: list[list[Written]] = [[] for _ in each]
+        for (number, text), value in zip(pairs, log_p, strict=True):
+            found[number].append(Written(text, float(value)))
+        return [sorted(texts, key=lambda text: -text.log_p) for texts in found]
+    with model.inference():
+        return [texts for rows in slices(len(images)) for texts in _searched(model, images[rows], count, beams, length_exponent)]
+
+
+def _searched(model: Model, images: Pixels, count: int, beams: int, length_exponent: float) -> list[list[Written]]:
+    encoder, decoder = cast(ImageEncoder, model.part("image_encoder")), cast(TextDecoder, model.part("text_decoder"))
+    z = encoder(to_images(images).to(model.device))
+    logits, state = decoder.step(torch.full((len(images),), BOS, device=model.device), decoder.begin(z))
+    how = {"count": count, "beams": max(beams, count), "length_exponent": length_exponent, "max_length": decoder.max_length}
+    tokens, log_p = best_texts(decoder.step, logits, state, **how)  # type: ignore[arg-type]
+    texts = iter(model.tokenizers["text_decoder"].decode(tokens.ids.cpu().numpy()))
+    rows = [[Written(next(texts), value) for value in row] for row in log_p.tolist()]
+    return [[text for text in row if text.log_p > -torch.inf] for row in rows]

@@ -50,6 +50,14 @@ class DAMSM(WholeBatchLoss):
         """The words and regions in the common space."""
         return _project(self.text, cycle.z_x), _project(self.image, cycle.z_y if self.config.images == "real" else cycle.z_fake)
 
+    def text_point(self, z: Latent) -> Tensor:
+        """A caption's latent → unit vectors (b e): the sentence in the common space."""
+        return F.normalize(_project(self.text, z).pooled, dim=-1)
+
+    def image_point(self, z: Latent) -> Tensor:
+        """An image's latent → unit vectors (b e)."""
+        return F.normalize(_project(self.image, z).pooled, dim=-1)
+
     def compare(self, together: tuple[Latent, Latent], rng: Rng) -> Tensor:
         words, regions = together
         own = torch.arange(len(words), device=words.pooled.device)

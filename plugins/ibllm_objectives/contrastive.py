@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Rng, WholeBatchLoss, at_least_float32
+from ibllm.plugin import Context, Cycle, Latent, Rng, WholeBatchLoss, at_least_float32
 from ibllm_objectives.config import ContrastiveConfig, ContrastiveSigmoidConfig
 
 
@@ -35,8 +35,15 @@ class _CommonSpace(WholeBatchLoss):
 
     def represent(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
         """The pooled latents of captions and images as unit vectors (b e) each, in full precision."""
-        x, y = at_least_float32(self.text(cycle.z_x.pooled)), at_least_float32(self.image(cycle.z_y.pooled))
-        return F.normalize(x, dim=-1), F.normalize(y, dim=-1)
+        return self.text_point(cycle.z_x), self.image_point(cycle.z_y)
+
+    def text_point(self, z: Latent) -> Tensor:
+        """A caption's latent → unit vectors (b e), in full precision."""
+        return F.normalize(at_least_float32(self.text(z.pooled)), dim=-1)
+
+    def image_point(self, z: Latent) -> Tensor:
+        """An image's latent → unit vectors (b e), in full precision."""
+        return F.normalize(at_least_float32(self.image(z.pooled)), dim=-1)
 
 
 class Contrastive(_CommonSpace):

@@ -114,7 +114,7 @@ class Engine:
     def _caption(self, items: Sequence[tuple[Pixels, int]], *, n: int, **how: Any) -> Sequence[Sequence[tuple[str, float | None]]]:
         images, seeds = map(list, zip(*items, strict=True))
         if n > 1:
-            found = self.model.captions(images, n, **how)  # type: ignore[attr-defined]
+            found = self.model.captions(images, n, **how)
             return [[(each.text, each.log_p) for each in best] for best in found]
         return [[(text, None)] for text in self.model.caption(images, seed=seeds, **how)]
 

@@ -12,9 +12,9 @@ import scipy.linalg
 import torch
 from ibllm_metrics.config import RecallConfig, RPrecisionConfig
 from ibllm_metrics.matching import RecallMetric, RPrecisionMetric, hits_at_k
-from ibllm_metrics.pair_scores import fit_canonical
 from torch import Tensor, nn
 
+from ibllm.plugin import fit_canonical
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.dataset import Dataset, Samples
 from ibllm_core.interfaces.latent import Latent, Tokens

@@ -54,11 +54,28 @@ def choose(logits: Tensor, rng: Rng | None, temperature: float, top_p: float) ->
 def beam_search(
     step: Callable[[Tensor, Any], tuple[Tensor, Any]], logits: Tensor, state: Any, *, beams: int, length_exponent: float, max_length: int
 ) -> Tokens:
-    """Beam search from logits (b v) of the first token and the state (rows b) before it: for each row the best text found.
+    """The best text of each row that beam search finds (`best_texts`)."""
+    texts, _ = best_texts(step, logits, state, count=1, beams=beams, length_exponent=length_exponent, max_length=max_length)
+    return texts
+
+
+def best_texts(
+    step: Callable[[Tensor, Any], tuple[Tensor, Any]],
+    logits: Tensor,
+    state: Any,
+    *,
+    count: int,
+    beams: int,
+    length_exponent: float,
+    max_length: int,
+) -> tuple[Tokens, Tensor]:
+    """Beam search from logits (b v) of the first token and the state (rows b) before it: for each row the `count` best texts found.
 
     Best is log p(text) / t^length_exponent over t tokens, the end among them: the likeliest for exponent 0; larger ones make up for
     what every further token costs. A text that ends is kept apart and takes no beam. The search ends when no text that is still
-    open can become better, since log p only falls.
+    open can become better than those, since log p only falls.
+
+    Returns: texts (b·count t), a row's one after the other, the best first; log p (b count), −∞ where there are fewer texts.
     """
     b, v = logits.shape
     first, last = torch.arange(b, device=logits.device), max_length - 1
@@ -67,25 +84,28 @@ def beam_search(
     total[:, 0] = 0.0  # all beams are alike, so the others wait until there is something to choose from
     written = first.new_full((b, beams, max_length), PAD)
     written[..., 0] = BOS
-    best, best_score = written[:, 0].clone(), total.new_full((b,), -torch.inf)
+    best, best_score = written[:, :1].repeat(1, count, 1), total.new_full((b, count), -torch.inf)
+    best_log_p = best_score.clone()
     for place in range(1, max_length):
         scores = total.unsqueeze(-1) + logits.float().log_softmax(-1).view(b, beams, v)
-        ended, beam = scores[..., EOS].max(1)
-        score, text = ended / place**length_exponent, written[first, beam]
-        text[:, place] = EOS
-        best = torch.where((score > best_score).unsqueeze(-1), text, best)
-        best_score = torch.maximum(score, best_score)
+        texts = written.clone()
+        texts[..., place] = EOS
+        every = torch.cat([best_score, scores[..., EOS] / place**length_exponent], 1)
+        best_score, order = (found[:, :count] for found in every.sort(dim=1, descending=True, stable=True))
+        best_log_p = torch.cat([best_log_p, scores[..., EOS]], 1).gather(1, order)
+        best = torch.cat([best, texts], 1)[first.unsqueeze(-1), order]
         if place == last:
             break
         scores[..., : EOS + 1] = -torch.inf  # PAD and BOS are those before
         total, chosen = scores.flatten(1).topk(beams)
         origin, ids = chosen // v, chosen % v
-        if place % 4 == 0 and bool((best_score >= total[:, 0] / last**length_exponent).all()):  # asking synchronises the device
+        if place % 4 == 0 and bool((best_score[:, -1] >= total[:, 0] / last**length_exponent).all()):  # asking synchronises the device
             break
         written = written[first.unsqueeze(-1), origin]
         written[..., place] = ids
         logits, state = step(ids.flatten(), _rows(state, (first.unsqueeze(-1) * beams + origin).flatten()))
-    return Tokens(best, best != PAD)
+    best = best.flatten(0, 1)
+    return Tokens(best, best != PAD), best_log_p
 
 
 def _rows(tree: Any, rows: Tensor) -> Any:
