@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -72,16 +74,30 @@ class FlowDecoder(ImageDecoder):
         return path_bound((y - image).square().flatten(1).sum(1), t, y[0].numel(), self.config.noise_scale)
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:
-        scale = self.config.guidance
-        both = concatenate_latents(z, null_condition(z)) if scale != 1 else z
+        return self.sample_together(z, rng.fold("noise").normal(*self.image_shape), lambda velocities: velocities, len(z))
+
+    def sample_together(self, z: Latent, noise: Tensor, share: Callable[[Tensor], Tensor], batch: int = 128) -> Tensor:
+        """One image for each latent, whose velocities are looked at together at every step (MultiDiffusion, Bar-Tal et al. 2023, for flows).
+
+        Args:
+            noise: (b c h w), standard normal; they need not be independent.
+            share: velocities (b c h w) → those that are gone along, a function that takes the mean where images overlap, say.
+            batch: items a forward pass; the result does not depend on it.
+        """
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            if scale == 1:
-                return self.velocity(x, t, z)
-            return guided(self.velocity(x.repeat(2, 1, 1, 1), t.repeat(2), both), scale)
+            rows = [slice(start, start + batch) for start in range(0, len(x), batch)]
+            return share(torch.cat([self._guided(x[some], t[some], z.rows(some)) for some in rows]))
 
-        drawn = integrate(velocity, self._noise(rng), self.config.steps, self.config.solver)
+        drawn = integrate(velocity, self.config.noise_scale * noise, self.config.steps, self.config.solver)
         return drawn.clamp(-1, 1) if self.bounded else drawn
+
+    def _guided(self, x: Tensor, t: Tensor, z: Latent) -> Tensor:
+        """`velocity` under classifier-free guidance."""
+        scale = self.config.guidance
+        if scale == 1:
+            return self.velocity(x, t, z)
+        return guided(self.velocity(x.repeat(2, 1, 1, 1), t.repeat(2), concatenate_latents(z, null_condition(z))), scale)
 
     def _noise(self, rng: Rng) -> Tensor:
         return self.config.noise_scale * rng.fold("noise").normal(*self.image_shape)

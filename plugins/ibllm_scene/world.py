@@ -1,0 +1,129 @@
+"""A script in, a world out. Shapes: k windows, c h w images, H W the world's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ibllm_core.errors import UserError
+
+from .composer import Composer
+from .plan import Plan
+from .script import Script, parse
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ibllm_core.model.model import Model
+
+U8 = npt.NDArray[np.uint8]
+
+
+@attrs.frozen
+class Region:
+    """A window's part of a world, described.
+
+    Attributes:
+        left, top, height, width: in pixels; it may go around.
+        asked: what the model was told to draw.
+        read: what the model reads there; None where it cannot read.
+        agrees: whether both say the same; None where nothing was read.
+        shown: whether the dataset's own reader finds what was asked and nothing else; None where it has none.
+        lines: of the script.
+    """
+
+    left: int
+    top: int
+    height: int
+    width: int
+    asked: str
+    read: str | None
+    agrees: bool | None
+    shown: bool | None
+    lines: tuple[int, ...]
+
+
+@attrs.frozen(eq=False)
+class Scene:
+    """A world that was drawn.
+
+    Attributes:
+        pixels: (H W c) uint8; its left and right edge fit together.
+        regions: from left to right.
+        plan: where its windows lie.
+        together: the windows were denoised together; otherwise each was drawn by itself, and their drawings were blended.
+        seed, title: as they were asked for.
+    """
+
+    pixels: U8
+    regions: Sequence[Region]
+    plan: Plan
+    together: bool
+    seed: int
+    title: str
+
+    @property
+    def image(self) -> Image:
+        """The picture, RGB or grey."""
+        from PIL import Image
+
+        return Image.fromarray(self.pixels if self.pixels.shape[2] > 1 else self.pixels[..., 0])
+
+
+def plan(script: Script, canvas: tuple[int, int], composer: Composer | None, overlap: float = 0.25, unit: int = 1) -> Plan:
+    """Where the windows of a script's world lie and what each is told.
+
+    Args:
+        canvas: height and width of what the model draws.
+        composer: of the dataset; without one, or with one without cells, each caption has a window of its own.
+        overlap: of two neighbouring captions' windows, relative to a canvas; with cells windows overlap by all but a cell.
+        unit: windows lie on multiples of so many pixels.
+
+    Raises:
+        UserError: with every mistake of the script and its line.
+    """
+    from .captions import CaptionsWorld
+    from .cells import CellsWorld
+
+    if composer is None or composer.grid is None:
+        return CaptionsWorld(script, canvas, overlap, unit).plan()
+    return CellsWorld(script, canvas, composer, unit).plan()
+
+
+def composer_of(dataset: Any) -> Composer | None:
+    """What a dataset says of its captions, where it says anything."""
+    return cast("Composer | None", dataset.composer()) if hasattr(dataset, "composer") else None
+
+
+def draw(
+    run: Any, script: Script | str, *, seed: int = 0, overlap: float = 0.25, captions: bool = False, batch: int = 128
+) -> Scene:
+    """Draws the world of a script.
+
+    Args:
+        run: what `ibllm.open` gives.
+        script: one that was read, or its text.
+        seed: of the noise.
+        overlap: of neighbouring captions' windows, relative to the canvas, where captions name no cells; at least 0 and at most a half.
+        captions: take every caption as it is, a window each, though the dataset's captions name cells.
+        batch: windows a forward pass; the result does not depend on it.
+
+    Raises:
+        UserError: the script's mistakes, each with its line; the model has no text encoder or no image decoder.
+    """
+    from .drawing import draw_windows, grain
+    from .reading import read_regions
+
+    if not 0 <= overlap <= 0.5:
+        raise UserError(f"overlap = {overlap:g}: expected at least 0 and at most 0.5")
+    script = parse(script) if isinstance(script, str) else script
+    model: Model = run.model
+    composer = composer_of(run.dataset)
+    planned = plan(script, model.image_shape[1:], None if captions else composer, overlap, grain(model))
+    drawn = draw_windows(model, planned, seed, batch)
+    regions = read_regions(model, planned, drawn, composer, [entry.line for entry in script.entries], batch)
+    return Scene(drawn.world, regions, planned, drawn.together, seed, script.title)
