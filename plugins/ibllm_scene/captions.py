@@ -21,7 +21,9 @@ class CaptionsWorld(World):
         script, (h, w) = self.script, self.canvas
         places = self.places()
         height = max(top for _, top in places) + h
-        width = places[-1][0] + self.stride if not script.placed else self.size(max(e.place[0] for e in script.entries if e.place) + 1, 1)[1]
+        width = (
+            places[-1][0] + self.stride if not script.placed else self.size(max(e.place[0] for e in script.entries if e.place) + 1, 1)[1]
+        )
         if script.placed:
             height = self.size(1, max(e.place[1] for e in script.entries if e.place) + 1)[0]
             if mistakes := list(self.beyond(script.entries, height, width, (h, w))):
@@ -30,7 +32,9 @@ class CaptionsWorld(World):
             raise UserError(f"{script.name}: columns and rows are for lines with places; a sequence is as long as its captions")
         if width < w:
             raise UserError(f"{script.name}: a world of one caption is smaller than the model's canvas; expected at least two")
-        windows = [Window(left % width, top, entry.text, (k,)) for k, (entry, (left, top)) in enumerate(zip(script.entries, places, strict=True))]
+        windows = [
+            Window(left % width, top, entry.text, (k,)) for k, (entry, (left, top)) in enumerate(zip(script.entries, places, strict=True))
+        ]
         down = ramp(h, self.overlap if height > h else 0)
         weights = np.broadcast_to(down[:, None] * ramp(w, self.overlap), (len(windows), h, w)).copy()
         return self.covered(Plan(height, width, self.canvas, windows, weights, range(len(windows)), rounded=self.rounded()))
@@ -43,4 +47,6 @@ class CaptionsWorld(World):
         """Left and top of every caption's window."""
         if not self.script.placed:
             return [(k * self.stride, 0) for k in range(len(self.script.entries))]
-        return [(self.snapped(e.place[0], self.canvas[1]), self.snapped(e.place[1], self.canvas[0])) for e in self.script.entries if e.place]
+        return [
+            (self.snapped(e.place[0], self.canvas[1]), self.snapped(e.place[1], self.canvas[0])) for e in self.script.entries if e.place
+        ]

@@ -16,7 +16,7 @@ import numpy as np
 from ibllm_core.errors import UserError
 
 from .composer import Composer
-from .plan import MOST_WINDOWS, F64, Box, Placed, Plan, Window, World, ramp
+from .plan import F64, MOST_WINDOWS, Box, Placed, Plan, Window, World, ramp
 from .script import Script
 
 #: Top and left of a window.
@@ -32,7 +32,7 @@ class CellsWorld(World):
         super().__init__(script, canvas, (canvas[0] // self.grid[0], canvas[1] // self.grid[1]), unit)
 
     def plan(self) -> Plan:
-        script, (h, w) = self.script, self.canvas
+        script = self.script
         things, owners, self.tongue = self.placed() if script.placed else self.sequence()
         corners = self.corners(things)
         cells = {corner: self.inside(things, corner) for corner in corners}
@@ -56,7 +56,9 @@ class CellsWorld(World):
             assert entry.place is not None
             thing = self.composer.thing(entry.text)
             if thing is None:
-                mistakes.append((entry.line, f"{entry.text!r} is nothing that these data have; expected for example {self.composer.example!r}"))
+                mistakes.append(
+                    (entry.line, f"{entry.text!r} is nothing that these data have; expected for example {self.composer.example!r}")
+                )
             box = Box(self.snapped(entry.place[0], cw), self.snapped(entry.place[1], ch), cw, ch)
             things.append(Placed(thing, entry.text, entry.line, box))
         mistakes += self.too_near(things)
@@ -98,14 +100,16 @@ class CellsWorld(World):
 
     def corners(self, things: Sequence[Placed]) -> list[Corner]:
         """Top and left of every window: one a cell, all around, and those in whose cells the other things lie."""
-        (h, w), (rows, columns), (ch, cw) = self.canvas, self.grid, self.cell
-        lowest = self.height - h
+        (rows, columns), (ch, cw) = self.grid, self.cell
+        lowest = self.height - self.canvas[0]
         found = set(itertools.product({*range(0, lowest + 1, ch), lowest}, range(0, self.width, cw)))
         mistakes = []
         for placed in things:
             tops = [placed.box.top - i * ch for i in range(rows) if 0 <= placed.box.top - i * ch <= lowest]
             if not tops:
-                mistakes.append((placed.line, f"row {placed.box.top / ch:g} is in no window's cell; expected a whole row, or a world of more rows"))
+                mistakes.append(
+                    (placed.line, f"row {placed.box.top / ch:g} is in no window's cell; expected a whole row, or a world of more rows")
+                )
             found |= {(top, (placed.box.left - j * cw) % self.width) for top in tops for j in range(columns)}
         if mistakes:
             raise self.script.wrong(mistakes)
@@ -128,7 +132,9 @@ class CellsWorld(World):
     ) -> dict[Corner, dict[int, int]]:
         """Which things each window is told: no more than a caption has, and each thing told to one at least."""
         most, corners = self.composer.most, list(cells)
-        chosen = _matched(len(things), [(k, n) for n, corner in enumerate(corners) for k in cells[corner]], len(corners), most, owners, corners)
+        chosen = _matched(
+            len(things), [(k, n) for n, corner in enumerate(corners) for k in cells[corner]], len(corners), most, owners, corners
+        )
         if left := [k for k in range(len(things)) if k not in chosen]:
             told = f"no window has room for it: captions have at most {most} things"
             raise self.script.wrong([(things[k].line, told) for k in left])

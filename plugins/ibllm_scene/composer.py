@@ -46,4 +46,3 @@ class Composer(Protocol):
 
     def shows(self, images: npt.NDArray[np.uint8], captions: Sequence[str]) -> npt.NDArray[np.bool_]:
         """(b) whether images (b h w c) show what captions say and nothing else, as the dataset's own reader finds, which is no part of a model."""
-

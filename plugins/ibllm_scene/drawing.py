@@ -66,7 +66,9 @@ def draw_windows(model: Model, plan: Plan, seed: int, batch: int) -> Drawn:
     with model.inference():
         z = _latents(model, [window.caption for window in plan.windows], batch)
         images = (_together(model, decoder, z, plan, seed, batch) if isinstance(decoder, Joint) else _singly(model, z, seed, batch)).float()
-        canvas = _Canvas(torch.from_numpy(plan.pixels()).to(model.device), torch.from_numpy(plan.weights).to(images), plan.height * plan.width)
+        canvas = _Canvas(
+            torch.from_numpy(plan.pixels()).to(model.device), torch.from_numpy(plan.weights).to(images), plan.height * plan.width
+        )
         world = canvas.mean(images).view(1, -1, plan.height, plan.width)
         return Drawn(to_pixels(world)[0], to_pixels(images), isinstance(decoder, Joint))
 

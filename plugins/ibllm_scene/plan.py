@@ -8,7 +8,6 @@ them draws what.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -118,19 +117,21 @@ class World:
 
     def rounded(self) -> int:
         """How many lines' places are not where the script has them."""
-        moved = [[abs(self.snapped(p, c) - p * c) > 1e-6 for p, c in zip(e.place, self.cell[::-1], strict=True)] for e in self.script.entries if e.place]
+        moved = [
+            [abs(self.snapped(p, c) - p * c) > 1e-6 for p, c in zip(e.place, self.cell[::-1], strict=True)]
+            for e in self.script.entries
+            if e.place
+        ]
         return sum(map(any, moved))
 
     def size(self, columns: float, rows: float) -> tuple[int, int]:
-        """Height and width in pixels of a world that has to have so many columns and rows; what the script says goes first."""
+        """Height and width in pixels of a world whose things need so many columns and rows; what the script says goes first."""
         script, (h, w), (ch, cw) = self.script, self.canvas, self.cell
-        for name, given, most, length in (("columns", script.columns, columns, w / cw), ("rows", script.rows, rows, h / ch)):
-            if given is not None and given < length:
-                raise UserError(f"{script.name}: {name} = {given:g}: expected at least {length:g}, a canvas of the model")
-            if given is not None and given * max(ch, cw) > MOST_WINDOWS * max(h, w):
-                raise UserError(f"{script.name}: {name} = {given:g}: expected a world of at most {MOST_WINDOWS} canvases")
-            if given is None and not math.isfinite(most * max(ch, cw)) or most > MOST_WINDOWS * length:
-                raise UserError(f"{script.name}: a world of at most {MOST_WINDOWS} canvases can be drawn")
+        for name, given, least, length, canvas in (("columns", script.columns, columns, cw, w), ("rows", script.rows, rows, ch, h)):
+            if given is not None and given * length < canvas:
+                raise UserError(f"{script.name}: {name} = {given:g}: expected at least {canvas / length:g}, a canvas of the model")
+            if max(given or 0, least) * length > MOST_WINDOWS * canvas:
+                raise UserError(f"{script.name}: {name} = {max(given or 0, least):g}: expected at most {MOST_WINDOWS * canvas / length:g}")
         across = script.columns if script.columns is not None else max(columns, w / cw)
         down = script.rows if script.rows is not None else max(rows, h / ch)
         return self.snapped(down, ch), self.snapped(across, cw)
@@ -141,13 +142,18 @@ class World:
             assert entry.place is not None
             column, row = (self.snapped(place, cell) for place, cell in zip(entry.place, self.cell[::-1], strict=True))
             if not 0 <= column < width:
-                yield entry.line, f"column {entry.place[0]:g}: expected at least 0 and less than {width / self.cell[1]:g}, the world's columns"
+                yield (
+                    entry.line,
+                    f"column {entry.place[0]:g}: expected at least 0 and less than {width / self.cell[1]:g}, the world's columns",
+                )
             if not 0 <= row <= height - need[0]:
                 yield entry.line, f"row {entry.place[1]:g}: expected at least 0 and at most {(height - need[0]) / self.cell[0]:g}"
 
     def covered(self, plan: Plan) -> Plan:
         """The plan, if every pixel is in a window that counts there. Raises `UserError` with the columns of those that are not."""
-        total = np.bincount(plan.pixels().ravel(), plan.weights.ravel(), minlength=plan.height * plan.width).reshape(plan.height, plan.width)
+        total = np.bincount(plan.pixels().ravel(), plan.weights.ravel(), minlength=plan.height * plan.width).reshape(
+            plan.height, plan.width
+        )
         empty = np.flatnonzero((total <= 0).any(axis=0))
         if len(empty):
             named = f"{empty[0] / self.cell[1]:g} to {(empty[-1] + 1) / self.cell[1]:g}"

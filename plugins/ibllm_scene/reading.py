@@ -39,7 +39,9 @@ def read_regions(model: Model, plan: Plan, drawn: Drawn, composer: Composer | No
     for n, said, text, right in zip(plan.regions, asked, texts, shown, strict=True):
         window = plan.windows[n]
         where = tuple(sorted({plan.things[k].line if plan.things else lines[k] for k in window.told}))
-        found.append(Region(window.left, window.top, h, w, said, text, None if text is None else _agrees(composer, said, text), right, where))
+        found.append(
+            Region(window.left, window.top, h, w, said, text, None if text is None else _agrees(composer, said, text), right, where)
+        )
     return found
 
 

@@ -84,7 +84,9 @@ def parse(text: str, name: str = "script") -> Script:
             entries.append(Entry(line, number))
             problem = ""
         if not problem and entries and (entries[-1].place is None) != (entries[0].place is None):
-            problem = f"line {entries[0].line} {'has a place' if entries[0].place else 'has none'}: expected a place in every line, or in none"
+            problem = (
+                f"line {entries[0].line} {'has a place' if entries[0].place else 'has none'}: expected a place in every line, or in none"
+            )
             entries.pop()
         if problem:
             mistakes.append((number, problem))

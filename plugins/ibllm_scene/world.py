@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import UserError
+from ibllm_core.errors import Notice, UserError
 
 from .composer import Composer
 from .plan import Plan
@@ -18,7 +20,7 @@ from .script import Script, parse
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ibllm_core.model.model import Model
+    from ibllm.trained import Trained
 
 U8 = npt.NDArray[np.uint8]
 
@@ -94,26 +96,30 @@ def plan(script: Script, canvas: tuple[int, int], composer: Composer | None, ove
     return CellsWorld(script, canvas, composer, unit).plan()
 
 
-def composer_of(dataset: Any) -> Composer | None:
-    """What a dataset says of its captions, where it says anything."""
-    return cast("Composer | None", dataset.composer()) if hasattr(dataset, "composer") else None
-
-
 def draw(
-    run: Any, script: Script | str, *, seed: int = 0, overlap: float = 0.25, captions: bool = False, batch: int = 128
+    run: Trained,
+    script: Script | str,
+    *,
+    seed: int = 0,
+    overlap: float = 0.25,
+    captions: bool = False,
+    batch: int = 128,
+    **live: Any,
 ) -> Scene:
-    """Draws the world of a script.
+    """Draws the world of a script and reads it back.
+
+    Words that the model never saw are told by a warning, `Notice`.
 
     Args:
-        run: what `ibllm.open` gives.
-        script: one that was read, or its text.
+        script: one that was read (`ibllm_scene.script.parse`), or its text.
         seed: of the noise.
         overlap: of neighbouring captions' windows, relative to the canvas, where captions name no cells; at least 0 and at most a half.
         captions: take every caption as it is, a window each, though the dataset's captions name cells.
         batch: windows a forward pass; the result does not depend on it.
+        live: options of the image decoder that may be changed in use, such as steps.
 
     Raises:
-        UserError: the script's mistakes, each with its line; the model has no text encoder or no image decoder.
+        UserError: the script's mistakes, each with its line; a part that is needed and lacking; an option that the decoder does not have.
     """
     from .drawing import draw_windows, grain
     from .reading import read_regions
@@ -121,9 +127,28 @@ def draw(
     if not 0 <= overlap <= 0.5:
         raise UserError(f"overlap = {overlap:g}: expected at least 0 and at most 0.5")
     script = parse(script) if isinstance(script, str) else script
-    model: Model = run.model
-    composer = composer_of(run.dataset)
-    planned = plan(script, model.image_shape[1:], None if captions else composer, overlap, grain(model))
-    drawn = draw_windows(model, planned, seed, batch)
-    regions = read_regions(model, planned, drawn, composer, [entry.line for entry in script.entries], batch)
-    return Scene(drawn.world, regions, planned, drawn.together, seed, script.title)
+    composer = composer_of(run)
+    with run.computing(**live) as model:
+        model.part("text_encoder")
+        model.part("image_decoder")
+        planned = plan(script, model.image_shape[1:], None if captions else composer, overlap, grain(model))
+        tell_unknown(run, script, planned)
+        drawn = draw_windows(model, planned, seed, batch)
+        regions = read_regions(model, planned, drawn, composer, [entry.line for entry in script.entries], batch)
+    return Scene(drawn.world, regions, planned, drawn.together, seed, script.title or Path(script.name).stem)
+
+
+def composer_of(run: Trained) -> Composer | None:
+    """What the config of a model's data says of their captions, where it says anything."""
+    config = run.recipe.data.config
+    return cast("Composer", config.composer()) if hasattr(config, "composer") else None
+
+
+def tell_unknown(run: Trained, script: Script, planned: Plan) -> None:
+    """Warns of what the model cannot know of the script's texts, or leaves out of them, and of places that were moved."""
+    for entry in script.entries:
+        for remark in run.remarks(entry.text):
+            warnings.warn(Notice(f"{script.name}:{entry.line}: {remark}"), stacklevel=3)
+    if planned.rounded:
+        places = "1 place lies" if planned.rounded == 1 else f"{planned.rounded} places lie"
+        warnings.warn(Notice(f"{script.name}: {places} between pixels that a window can begin at, and went to the nearest"), stacklevel=3)

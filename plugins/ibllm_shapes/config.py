@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -20,6 +21,9 @@ from ibllm.plugin import (
     added,
     option,
 )
+
+if TYPE_CHECKING:
+    from ibllm_shapes.composer import ShapesComposer
 
 #: train, validation and test share their combinations; novel and novel-validation each have other ones held out.
 SPLITS: Mapping[str, str] = {
@@ -174,6 +178,12 @@ class ShapesConfig(DatasetConfig):
     def primary_split(self) -> str:
         """New combinations: what a model has understood shows there."""
         return "novel"
+
+    def composer(self) -> ShapesComposer:
+        """What takes the captions apart into objects and cells, and writes them (``ibllm scene``)."""
+        from ibllm_shapes.composer import ShapesComposer
+
+        return ShapesComposer(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

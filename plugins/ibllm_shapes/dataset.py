@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from ibllm.plugin import Dataset, Samples, Stream
 from ibllm_shapes import grammar
-from ibllm_shapes.composer import ShapesComposer
 from ibllm_shapes.config import ShapesConfig
 from ibllm_shapes.questions import ask
 from ibllm_shapes.render import render
@@ -61,7 +60,3 @@ class ShapesDataset(Dataset):
             answers=answers,
             truth=scenes,
         )
-
-    def composer(self) -> ShapesComposer:
-        """What takes its captions apart and writes them."""
-        return ShapesComposer(self.config)
