@@ -4,7 +4,7 @@
 
 The judge is the dataset's own reader; what the model itself reads stands beside it. A thing is right if the reader finds it, and it alone, in its cell of the
 world as it was drawn, within `NEAR` pixels of its place; what is around things is judged with the regions. A *seam* lies between two neighbouring pixels that
-different windows have a say in; only such pairs of pixels count as inside as are no thing's, so that edges of things do not make seams look small.
+different windows have a say in. Pairs of pixels on or near a thing are left out of both, so that its own edges do not make seams look small.
 
 Shapes: H W the world's pixels, k windows.
 """
@@ -22,8 +22,8 @@ import numpy as np
 from ibllm_scene.plan import Box, Plan
 from ibllm_scene.script import parse
 from ibllm_scene.world import Scene, composer_of, draw
-from ibllm_shapes.reader import read
-from ibllm_shapes.render import BACKGROUND
+from ibllm_shapes.reader import NEIGHBOURHOOD, read
+from ibllm_shapes.render import BACKGROUND, distances
 from ibllm_shapes.scenes import COLOURS, SHAPES, SIZES
 
 import ibllm
@@ -78,9 +78,7 @@ def gradients(scene: Scene) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
     """Absolute differences of neighbouring pixels, mean over channels, in grey values of 256: across seams, and inside."""
     plan = scene.plan
     says = _signature(plan)
-    ground = np.ones((plan.height, plan.width), dtype=bool)
-    for thing in plan.things:
-        ground[thing.box.top : thing.box.top + thing.box.height, (thing.box.left + np.arange(thing.box.width)) % plan.width] = False
+    ground = _ground(plan)
     values = scene.pixels.astype(float)
     seams, inside = [], []
     for axis in (0, 1):
@@ -91,9 +89,22 @@ def gradients(scene: Scene) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
         here = slice(None) if axis else slice(None, -1)
         step = np.abs(next_to(values) - values[here]).mean(axis=-1)
         seam = next_to(says) != says[here]
-        seams.append(step[seam])
-        inside.append(step[~seam & ground[here] & next_to(ground)])
+        both = ground[here] & next_to(ground)
+        seams.append(step[seam & both])
+        inside.append(step[~seam & both])
     return np.concatenate(seams), np.concatenate(inside)
+
+
+def _ground(plan: Plan) -> np.ndarray[Any, Any]:
+    """(H W) what is no thing nor its neighbourhood, as the dataset's reader has it."""
+    ground = np.ones((plan.height, plan.width), dtype=bool)
+    for thing in plan.things:
+        box, (size, _, shape) = thing.box, thing.thing
+        away = distances([SHAPES.index(shape)], [SIZES.index(size)], [0], [0], plan.canvas[0])[0]
+        assert away.shape == (box.height, box.width)
+        columns = (box.left + np.arange(box.width)) % plan.width
+        ground[box.top : box.top + box.height, columns] &= away >= NEIGHBOURHOOD * plan.canvas[0] / 32
+    return ground
 
 
 def _signature(plan: Plan) -> np.ndarray[Any, Any]:

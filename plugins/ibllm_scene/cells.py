@@ -19,6 +19,8 @@ from .composer import Composer
 from .plan import F64, MOST_WINDOWS, Box, Placed, Plan, Window, World, ramp
 from .script import Script
 
+#: How far from a thing, in cells, a window that is not told of it counts in full again: a step in the weights would show.
+SOFT = 0.5
 #: Top and left of a window.
 Corner = tuple[int, int]
 
@@ -72,7 +74,9 @@ class CellsWorld(World):
         if script.columns is not None or script.rows is not None:
             raise UserError(f"{script.name}: columns and rows are for lines with places; a sequence is as long as its captions")
         self.height, self.width = rows * ch, columns * cw * len(script.entries)
-        things, owners, mistakes = [], {}, []
+        things: list[Placed] = []
+        owners: dict[int, Corner] = {}
+        mistakes = []
         for k, entry in enumerate(script.entries):
             found = self.composer.things(entry.text)
             if found is None:
@@ -157,26 +161,26 @@ class CellsWorld(World):
         return Window(corner[1], corner[0], self.composer.write(said, self.tongue), tuple(sorted(told)), spare)
 
     def weights(self, things: Sequence[Placed], windows: Sequence[Window]) -> F64:
-        """(k h w) high in the middle of a window, and 0 where things are that it is not told."""
+        """(k h w) high in the middle of a window; 0 where things are that it is not told, and from there on rising again."""
         (h, w), (_, columns), (ch, cw) = self.canvas, self.grid, self.cell
         down, across = ramp(h, h - ch if self.height > h else 0), ramp(w, w - cw)
         weights = np.broadcast_to(down[:, None] * across, (len(windows), h, w)).copy()
         for window, weight in zip(windows, weights, strict=True):
-            for k, placed in enumerate(things):
-                if k not in window.told:
-                    rows = _overlap(placed.box.top - window.top, ch, h)
-                    first = (placed.box.left - window.left) % self.width
-                    for start in (first, first - self.width):
-                        weight[rows, _overlap(start, cw, w)] = 0
-            for cell in window.spare:
-                row, column = divmod(cell, columns)
-                weight[row * ch : (row + 1) * ch, column * cw : (column + 1) * cw] = 0
+            others = [placed.box for k, placed in enumerate(things) if k not in window.told]
+            boxes = [(box.top - window.top, (box.left - window.left) % self.width) for box in others]
+            boxes += [(top, left - self.width) for top, left in boxes]
+            boxes += [(cell // columns * ch, cell % columns * cw) for cell in window.spare]
+            for top, left in boxes:
+                if -ch * (1 + SOFT) < top < h + ch and -cw * (1 + SOFT) < left < w + cw:
+                    weight *= np.maximum(_beyond(top, ch, h)[:, None], _beyond(left, cw, w))
         return weights
 
 
-def _overlap(start: int, length: int, size: int) -> slice:
-    """Of ``start .. start + length`` what lies in ``0 .. size``."""
-    return slice(min(max(start, 0), size), min(max(start + length, 0), size))
+def _beyond(start: int, length: int, size: int) -> F64:
+    """(size) 0 from `start` on for `length` pixels, rising to 1 on either side over `SOFT` times as many."""
+    at = np.arange(size)
+    far = np.maximum(np.maximum(start - at, at - (start + length - 1)), 0)
+    return np.minimum(far / (1 + SOFT * length), 1.0)
 
 
 def _matched(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm_shapes.config import ShapesConfig
-from ibllm_shapes.grammar import LANGUAGES, Facts, Object, facts, phrases, scene_facts
+from ibllm_shapes.grammar import LANGUAGES, Fact, Facts, Object, facts, phrases, scene_facts
 from ibllm_shapes.reader import read
 from ibllm_shapes.scenes import CELLS, COLOURS, GRIDS, SHAPES, SIZES
 
@@ -25,15 +25,15 @@ class ShapesComposer:
     def thing(self, phrase: str) -> Object | None:
         """The object that a phrase names, where the data have its colour and its shape."""
         found = self._facts(phrase, "free")
-        named = next(iter(found)) if found is not None and len(found) == 1 else None
+        named = _object(next(iter(found))) if found is not None and len(found) == 1 else None
         return named if named is not None and self._has(named) else None
 
     def things(self, caption: str) -> Mapping[int, Object] | None:
         """Cell → object; None but with the placement ``cells``."""
         found = self._facts(caption, "cells") if self.placement == "cells" else None
-        if found is None or not all(self._has(fact[:3]) for fact in found):
+        if found is None or not all(self._has(_object(fact)) for fact in found):
             return None
-        return {CELLS.index(fact[3]): fact[:3] for fact in found}
+        return {CELLS.index(str(fact[3])): _object(fact) for fact in found}
 
     def language(self, text: str) -> str:
         return next(code for code in self.config.languages if any(facts(text, p, code) for p in ("free", self.placement)))
@@ -61,5 +61,10 @@ class ShapesComposer:
         """What a text says, in one of the dataset's languages."""
         return next((found for code in self.config.languages if (found := facts(text, placement, code)) is not None), None)
 
-    def _has(self, named: Sequence[object]) -> bool:
+    def _has(self, named: Object) -> bool:
         return named[1] in COLOURS[: self.config.colours] and named[2] in SHAPES[: self.config.forms]
+
+
+def _object(fact: Fact) -> Object:
+    """Size, colour and shape of a fact about an object."""
+    return tuple(str(word) for word in fact[:3])

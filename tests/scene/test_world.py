@@ -19,7 +19,7 @@ columns: 8
 1, 1: a small blue square
 2.5, 0: a large green triangle
 3.25, 1: a large yellow ring
-7.5, 0: a large white cross
+7.5, 1: a large white cross
 """
 
 
@@ -46,7 +46,7 @@ def test_a_world_is_what_its_things_are_wherever_they_lie(oracle: Oracle) -> Non
 def test_windows_are_told_only_of_what_lies_in_their_cells(oracle: Oracle) -> None:
     for window in draw(oracle, FAIR).plan.windows:
         for k in window.told:
-            left, top = {0: (0, 0), 1: (16, 16), 2: (40, 0), 3: (52, 16), 4: (120, 0)}[k]
+            left, top = {0: (0, 0), 1: (16, 16), 2: (40, 0), 3: (52, 16), 4: (120, 16)}[k]
             assert (left - window.left) % 128 in (0, 16) and top - window.top in (0, 16)
 
 
@@ -121,8 +121,8 @@ def test_captions_as_they_are_have_a_window_each() -> None:
     assert [window.left for window in scene.plan.windows] == [0, 24, 48] and scene.plan.width == 72
     for window, image in zip(scene.plan.windows, render(scenes_of(captions)), strict=True):
         np.testing.assert_array_equal(scene.pixels[:, window.left + 8 : window.left + 24], image[:, 8:24])
-    total = np.bincount(scene.plan.pixels().ravel(), scene.plan.weights.ravel())
-    np.testing.assert_allclose(total, 1, atol=1e-9)
+    across = scene.plan.weights[:, 0]
+    np.testing.assert_allclose(across[0, -8:] + across[1, :8], across[0, 16], err_msg="overlapping weights sum to one")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_captions_as_they_are_have_a_window_each() -> None:
         ("0, 0: a large red circle\n0.5, 0: a small red ring", ":2: nearer than a cell to line 1"),
         ("columns: 5\n0, 0: a large red circle\n4.5, 0: a small red ring", ":3: nearer than a cell to line 2"),
         ("columns: 1\n0, 0: a large red circle", "columns = 1: expected at least 2"),
-        ("columns: 1000000000\n0, 0: a large red circle", "expected a world of at most"),
-        ("99999999999, 0: a large red circle", "at most"),
+        ("columns: 1000000000\n0, 0: a large red circle", "columns = 1e+09: expected at most 8192"),
+        ("99999999999, 0: a large red circle", "expected at most 8192"),
         ("a large red circle", ":1: 'a large red circle' is no caption of these data, which are like 'a large red circle at the top left'"),
         ("columns: 4\na large red circle at the top left", "columns and rows are for lines with places"),
     ],
