@@ -111,10 +111,8 @@ def _write(scene: Scene, output: Path, enlarge: int, overwrite: bool, facts: lis
     if output.suffix.lower() in PICTURES:
         pictures.write(output, pictures.enlarge(scene.pixels, enlarge), overwrite)
         return
-    from .page import render
-
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, render(scene, facts))
+    write_text(output, scene.page(facts))
 
 
 def _plain(scene: Scene) -> dict[str, Any]:

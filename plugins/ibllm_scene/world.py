@@ -75,6 +75,12 @@ class Scene:
 
         return Image.fromarray(self.pixels if self.pixels.shape[2] > 1 else self.pixels[..., 0])
 
+    def page(self, facts: Sequence[str] = ()) -> str:
+        """A self-contained HTML page to look around in; `facts` are sentences about where it comes from."""
+        from .page import render
+
+        return render(self, facts)
+
 
 def plan(script: Script, canvas: tuple[int, int], composer: Composer | None, overlap: float = 0.25, unit: int = 1) -> Plan:
     """Where the windows of a script's world lie and what each is told.
