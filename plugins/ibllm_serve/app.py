@@ -15,8 +15,8 @@ from fastapi.responses import FileResponse, Response
 
 from . import schema
 from .batching import Batcher
-from .engine import NEEDS, Engine, Job
-from .failures import Cannot, install
+from .engine import NEEDS, Cannot, Engine, Job
+from .failures import install
 from .guard import Guard
 from .images import as_text, decoded, png
 from .metrics import Metrics

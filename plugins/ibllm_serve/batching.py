@@ -15,7 +15,7 @@ import attrs
 
 __all__ = ["Batcher", "Closed", "Full", "Late"]
 
-#: (key, items) → a result for each item.
+#: (key, items) → a result for each item, or the exception that its request ends with.
 Compute = Callable[[Any, Sequence[Any]], Sequence[Any]]
 
 

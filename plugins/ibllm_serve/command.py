@@ -114,10 +114,10 @@ def _name(run: Path) -> str:
 
 
 def _examples(model: Any) -> list[str]:
-    """A few texts of the model's data, where they are here."""
+    """A few short texts of the model's data, where they are here."""
     try:
         dataset = model.dataset
-        return list(dict.fromkeys(dataset.corpus("train", 8)))[:4]
+        return sorted(dict.fromkeys(dataset.corpus("train", 16)), key=len)[:4]
     except (UserError, OSError):  # data that is not on this machine
         return []
 

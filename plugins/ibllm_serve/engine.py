@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["Engine", "Job"]
+__all__ = ["Cannot", "Engine", "Job"]
 
 #: Operation → the parts that it needs.
 NEEDS = {
@@ -30,6 +30,10 @@ NEEDS = {
     "roundtrip": ("text_encoder", "image_decoder", "image_encoder", "text_decoder"),
     "score": ("image_encoder",),
 }
+
+
+class Cannot(Exception):
+    """What this model has not learnt."""
 
 
 @attrs.frozen
@@ -121,21 +125,40 @@ class Engine:
     def _ask(self, items: Sequence[tuple[Pixels, str | None, int]], *, temperature: float, invent: bool) -> Sequence[tuple[str, str]]:
         images, given, seeds = map(list, zip(*items, strict=True))
         questions = self.model.ask(images, seed=seeds, temperature=temperature) if invent else given
-        return list(zip(questions, self.model.answer(images, questions), strict=True))
+
+        def answers(rows: list[int]) -> Sequence[tuple[str, str]]:
+            asked = [questions[row] for row in rows]
+            return list(zip(asked, self.model.answer([images[row] for row in rows], asked), strict=True))
+
+        return _where_written(questions, answers)
 
     def _roundtrip(self, items: Sequence[tuple[Any, int]], *, given: str) -> Sequence[list[tuple[str, Any]]]:
         """The legs of each. `Trained.roundtrip` would take a text that is the name of a file for that file."""
         things, seeds = map(list, zip(*items, strict=True))
         texts = things if given == "text" else self.model.caption(things, seed=seeds)
-        drawn = self.model.generate(texts, seed=seeds, output="numpy")
-        if given == "image":
-            return [[("image", y), ("text", x), ("image", back)] for y, x, back in zip(things, texts, drawn, strict=True)]
-        read = self.model.caption(drawn, seed=seeds)
-        return [[("text", x), ("image", y), ("text", back)] for x, y, back in zip(texts, drawn, read, strict=True)]
+
+        def legs(rows: list[int]) -> Sequence[list[tuple[str, Any]]]:
+            asked, keys = [texts[row] for row in rows], [seeds[row] for row in rows]
+            drawn = self.model.generate(asked, seed=keys, output="numpy")
+            if given == "image":
+                return [
+                    [("image", things[row]), ("text", text), ("image", back)] for row, text, back in zip(rows, asked, drawn, strict=True)
+                ]
+            read = self.model.caption(drawn, seed=keys)
+            return [[("text", text), ("image", image), ("text", back)] for text, image, back in zip(asked, drawn, read, strict=True)]
+
+        return _where_written(texts, legs)
 
     def _score(self, items: Sequence[tuple[Pixels, str]]) -> Sequence[Any]:
         images, texts = map(list, zip(*items, strict=True))
         return self.model.score(images, texts)
+
+
+def _where_written(texts: Sequence[str], go_on: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+    """What comes of each text; of one that is empty, which a model may write, that there is none."""
+    rows = [row for row, text in enumerate(texts) if text.strip()]
+    made = dict(zip(rows, go_on(rows) if rows else [], strict=True))
+    return [made.get(row, Cannot("the model wrote nothing of this image, so there is nothing to go on from")) for row in range(len(texts))]
 
 
 def _trained_on_questions(recipe: Recipe) -> bool:

@@ -14,13 +14,10 @@ from starlette.responses import JSONResponse, Response
 from ibllm_core.errors import UserError
 
 from .batching import Closed, Full, Late
+from .engine import Cannot
 from .images import TooLarge, Unreadable
 
-__all__ = ["Cannot", "failure", "install"]
-
-
-class Cannot(Exception):
-    """What this model has not learnt."""
+__all__ = ["failure", "install"]
 
 
 def failure(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

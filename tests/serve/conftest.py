@@ -35,6 +35,7 @@ class StandIn:
         self.recipe = trained_on({"data.questions"})
         self.batches: list[int] = []
         self.seconds = 0.0
+        self.written, self.asked = "a mean of {:.0f}", "how bright is it?"
         self.hold = threading.Event()
         self.hold.set()
 
@@ -58,13 +59,13 @@ class StandIn:
 
     def caption(self, images: Sequence[Any], *, seed: Sequence[int] = (), **how: Any) -> list[str]:
         self._compute(len(images))
-        return [f"a mean of {image.mean():.0f}" for image in images]
+        return [self.written.format(image.mean()) for image in images]
 
     def captions(self, images: Sequence[Any], n: int, **how: Any) -> Any:
         return [[Written(f"caption {place}", -float(place)) for place in range(n)] for _ in images]
 
     def ask(self, images: Sequence[Any], *, seed: Sequence[int], temperature: float) -> list[str]:
-        return ["how bright is it?" for _ in images]
+        return [self.asked for _ in images]
 
     def answer(self, images: Sequence[Any], questions: Sequence[str]) -> list[str]:
         return [f"{image.mean():.0f}" for image in images]

@@ -114,6 +114,17 @@ def test_a_model_that_saw_no_question_is_asked_none(client, stand_in):
     assert answer.status_code == 409 and "not trained on questions" in answer.json()["error"]["message"]
 
 
+def test_a_model_that_writes_nothing_is_told_as_such(client, stand_in):
+    stand_in.written = ""
+    stand_in.asked = ""
+    answers = client()
+    assert answers.post("/v1/caption", json={"image": encoded()}).json()["captions"] == [{"text": "", "log_p": None}]
+    for path in ("ask", "roundtrip"):
+        answer = answers.post(f"/v1/{path}", json={"image": encoded()})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "cannot")
+        assert "wrote nothing" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
