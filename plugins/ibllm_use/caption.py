@@ -44,7 +44,10 @@ TABLES = (".csv", ".tsv", ".jsonl")
 @from_option("Paths of images, one a line")
 @output_option(f"A table ({', '.join(TABLES)}) that the dataset files trains on; its captions are marked as written by a machine.")
 @click.option(
-    "--n-best", "number", type=click.IntRange(min=1), help="So many captions for each image, the likeliest first, with log p in nats."
+    "--n-best",
+    "number",
+    type=click.IntRange(min=1),
+    help="So many different captions for each image, the best first, with log p(text | image) in nats.",
 )
 @click.option("--beams", type=click.IntRange(min=1), help="Texts that are followed at once to find the likeliest; by default the recipe's.")
 @click.option(
@@ -87,10 +90,6 @@ def command(
     if output is not None and output.suffix.lower() not in TABLES:
         raise UserError(f"{output}: expected a table ending in {', '.join(TABLES)}")
     require_new([] if output is None else [output], overwrite)
-    if number is not None and how["temperature"]:
-        raise UserError(
-            f"--n-best {number}, --temperature {how['temperature']:g}: expected one of the two; texts are either searched for or drawn"
-        )
     found = sources(images, file)
     if output is not None and any(source.data is not None for source in found):
         raise UserError(f"-o {output}: a table names files, and an image from standard input has none")
@@ -101,7 +100,7 @@ def command(
             if number is None:
                 written = [[{"text": text}] for text in model.caption(list(pixels), beams=beams, **how)]
             else:
-                best = reader.captions(list(pixels), number, **({} if beams is None else {"beams": beams}))
+                best = reader.captions(list(pixels), number, beams=beams, **how)
                 written = [[{"text": one.text, "log_p": one.log_p} for one in each] for each in best]
             items += [{"image": str(source.path), "captions": each} for source, each in zip(chunk, written, strict=True)]
     if output is not None:

@@ -128,18 +128,16 @@ def in_chunks(items: Sequence[T], doing: str, size: int = CHUNK) -> Iterator[Seq
             advance(len(chunk))
 
 
-def of_texts(
-    model: Trained, texts: Sequence[str], doing: str, compute: Callable[[list[str]], Iterable[T]], part: str = "text_encoder"
-) -> list[T]:
-    """What `compute` gives for the texts, chunk by chunk with the progress told.
+def of_texts(model: Trained, texts: Sequence[str], doing: str, compute: Callable[[list[str]], Iterable[T]], each: int = 1) -> list[T]:
+    """What `compute` gives for the texts, chunk by chunk with the progress told; `each` is how many results a text has.
 
     What the model cannot know of the texts, or leaves out of them, is told once for all and not again for every chunk.
     """
-    for remark in model.remarks(texts, part):
+    for remark in model.remarks(texts):
         note(remark)
     found: list[T] = []
-    for chunk in in_chunks(texts, doing):
-        with told_already(model, chunk, part):
+    for chunk in in_chunks(texts, doing, max(1, CHUNK // each)):
+        with told_already(model, chunk):
             found += compute(list(chunk))
     return found
 
@@ -178,6 +176,18 @@ def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
             click.echo(f"{shown(doing)}: {done} of {total}", err=True)
 
     yield advance
+
+
+@contextmanager
+def working(doing: str) -> Iterator[None]:
+    """For work whose length nobody knows: on a terminal something moves on standard error until it is done."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(shown(doing)):
+        yield
 
 
 def tell(result: Mapping[str, Any], rows: Sequence[Sequence[str]], as_json: bool, heads: Sequence[str] = ()) -> None:

@@ -89,7 +89,8 @@ def command(
     places = [output] if one else [output / name for name in names(asked, number)]
     require_new(places, overwrite)
     with using(run, device) as model:
-        drawn = of_texts(model, asked, "drawing", lambda chunk: model.generate(chunk, n=number, output="numpy", **how))
+        each = max(number, how["best_of"])
+        drawn = of_texts(model, asked, "drawing", lambda chunk: model.generate(chunk, n=number, output="numpy", **how), each)
     pixels = [list(each) if number > 1 else [each] for each in drawn]
     _write(places, one, asked, pixels, overwrite)
     files = [[str(output)] if one else [str(place) for place in places[k * number : (k + 1) * number]] for k in range(len(asked))]

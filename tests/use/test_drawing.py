@@ -77,7 +77,7 @@ def test_nothing_half_written_is_left(shell: Shell, run: Path, tmp_path: Path, m
 
 
 def test_words_that_were_never_seen_and_texts_that_are_cut_are_told_once(shell: Shell, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ibllm_use.common.in_chunks.__defaults__", (1,))
+    monkeypatch.setattr("ibllm_use.common.CHUNK", 1)
     long = " ".join([CIRCLE] * 5)
     said = shell("generate", run, "a red whale", "a blue walrus", long, "-o", "drawn", "--json")
     assert said.code == 0, said.err

@@ -16,6 +16,13 @@ from .conftest import TINY, WITHOUT
 
 Shell = Callable[..., Any]
 
+#: What makes a model that asks and answers of tiny.toml.
+QUESTIONS = (
+    "data.questions=true",
+    "losses.question_nll={ use = 'question_nll' }",
+    "losses.answer_nll={ use = 'answer_nll' }",
+    "stages.both.losses={ text_nll = 1.0, question_nll = 1.0, answer_nll = 1.0 }",
+)
 #: A recipe that trains on captions that a model wrote.
 OWN = """
 format = 1
@@ -70,6 +77,14 @@ def test_an_image_that_cannot_be_read_is_told(shell: Shell, run: Path, images: P
     assert found.code == 0
     assert "broken" not in found.out
     assert any("mine/broken.png" in notice and "passed over" in notice for notice in found.notices), found.notices
+
+
+def test_the_n_best_captions_come_with_log_p(shell: Shell, run: Path, images: Path) -> None:
+    said = shell("caption", run, "mine/a.png", "--n-best", "3", "--json")
+    written = said.json["items"][0]["captions"]
+    assert len({one["text"] for one in written}) == 3
+    assert [one["log_p"] for one in written] == sorted((one["log_p"] for one in written), reverse=True)
+    assert written[0]["log_p"] < 0
 
 
 @pytest.mark.slow
@@ -130,7 +145,7 @@ def test_pairs_are_scored_from_arguments_and_tables(shell: Shell, run: Path, ima
         (["caption", "RUN"], "no image: give files or folders as arguments"),
         (["caption", "RUN", "none.png"], "there is no image none.png"),
         (["caption", "RUN", "mine/a.png", "-o", "a.txt"], "a.txt: expected a table ending in .csv, .tsv, .jsonl"),
-        (["caption", "RUN", "mine/a.png", "--n-best", "2", "--temperature", "1"], "expected one of the two"),
+        (["caption", "RUN", "mine/a.png", "--n-best", "2", "--beams", "3", "--temperature", "1"], "expected one of the two"),
         (["caption", "RUN", "mine/notes.txt"], "mine/notes.txt"),
         (["score", "RUN", "mine/a.png"], "'mine/a.png' has no partner"),
         (["score", "RUN", "--from", "mine/notes.txt"], "mine/notes.txt:1: expected an image and a text, with a tab between"),
@@ -141,3 +156,49 @@ def test_a_mistake_is_told_without_a_traceback(shell: Shell, run: Path, images: 
     assert said.code == 2
     assert message in said.err
     assert said.out == ""
+
+
+def test_images_are_found_by_text_and_their_index_is_kept(
+    shell: Shell, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    said = shell("search", run, "mine", "a red circle", "a whale", "-k", "2", "-o", "found.png", "--json")
+    assert said.code == 0, said.err
+    assert [len(item["found"]) for item in said.json["items"]] == [2, 2]
+    first = said.json["items"][0]["found"]
+    assert first[0]["agreement"] >= first[1]["agreement"]
+    assert {one["image"] for one in first} < {"mine/a.png", "mine/b.jpg", "mine/deep/c.webp"}
+    assert sum("whale" in notice for notice in said.notices) == 1
+    assert (tmp_path / "found.png").is_file()
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
+    again = shell("search", run, "mine", "a red circle", "-k", "2")
+    assert again.out == "".join(f"{one['image']}\t{one['agreement']:.4f}\n" for one in first)
+    assert sorted(path.name for path in (tmp_path / "mine").rglob("*") if path.is_file()) == [
+        "a.png",
+        "b.jpg",
+        "c.webp",
+        "d.png",
+        "notes.txt",
+    ]
+
+
+def test_a_model_asks_and_answers(shell: Shell, trained: Callable[..., Path], images: Path) -> None:
+    asked = trained(*QUESTIONS)
+    said = shell("ask", asked, "mine/a.png", "-n", "2", "--json")
+    assert [item["invented"] for item in said.json["items"]] == [True, True], said.err
+    assert len({item["question"] for item in said.json["items"]}) == 2, "each is drawn by a seed of its own"
+    given = shell("ask", asked, "mine", "what colour is the circle?", "how many whales are there?", "--json")
+    assert [(item["image"], item["question"]) for item in given.json["items"]] == [
+        (image, question)
+        for image in ("mine/a.png", "mine/b.jpg", "mine/deep/c.webp")
+        for question in ("what colour is the circle?", "how many whales are there?")
+    ]
+    assert sum("whales" in notice for notice in given.notices) == 1
+    line = shell("ask", asked, "mine/a.png", "what colour is the circle?").out
+    assert line == f"what colour is the circle?\t{given.json['items'][0]['answer']}\n"
+
+
+def test_a_model_that_was_not_taught_to_ask_says_so(shell: Shell, run: Path, images: Path) -> None:
+    said = shell("ask", run, "mine/a.png")
+    assert said.code == 2
+    assert "was trained on no questions" in said.err
