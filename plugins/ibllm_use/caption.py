@@ -95,19 +95,18 @@ def command(
         raise UserError(f"-o {output}: a table names files, and an image from standard input has none")
     items: list[dict[str, Any]] = []
     with using(run, device) as model:
-        reader: Any = model
         for chunk, pixels in read(model, found, "captioning"):
             if number is None:
                 written = [[{"text": text}] for text in model.caption(list(pixels), beams=beams, **how)]
             else:
-                best = reader.captions(list(pixels), number, beams=beams, **how)
+                best = model.captions(list(pixels), number, beams=beams, **how)
                 written = [[{"text": one.text, "log_p": one.log_p} for one in each] for each in best]
             items += [{"image": str(source.path), "captions": each} for source, each in zip(chunk, written, strict=True)]
     if output is not None:
         _write(output, items, f"ibllm caption {run}", overwrite)
     result = {"run": str(run), "n_best": number, "beams": beams, **how, "table": None if output is None else str(output), "items": items}
     rows = [(item["image"], one["text"], *([f"{one['log_p']:.3f}"] if number else [])) for item in items for one in item["captions"]]
-    tell(result, rows, as_json)
+    tell(result, rows, as_json, ("image", "caption", "log p") if number else ())
 
 
 def _write(table: Path, items: Sequence[dict[str, Any]], by: str, overwrite: bool) -> None:

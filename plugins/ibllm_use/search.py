@@ -64,11 +64,10 @@ def command(
         require_ending(output, STILL)
         require_new([output], overwrite)
     with using(run, device) as model:
-        finder: Any = model
         for remark in model.remarks(asked):
             note(remark)
         with working(f"reading {folder}"), told_already(model, asked):
-            answers = [list(finder.search(folder, text, number)) for text in asked]
+            answers = [list(model.search(folder, text, number)) for text in asked]
         pixels = [[model.pixels(one.image)[0] for one in found] for found in answers] if output is not None else []
     if output is not None:
         labels = [[f"{Path(one.image).name} {one.agreement:.2f}" for one in found] for found in answers]
