@@ -45,6 +45,8 @@ class Dataset(ABC):
 
     #: (c, h, w) of every image.
     image_shape: tuple[int, int, int]
+    #: The licence that the data are under, an SPDX identifier in lower case; empty where it is not known. Model cards name it.
+    licence: str = ""
 
     @abstractmethod
     def sizes(self) -> Mapping[str, int]:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import UserError, system_error
+from ..host.options import DatasetConfig
 from ..interfaces.tokenizer import Tokenizer
 from ..model.model import Model
 from ..recipe.schema import Recipe
@@ -36,7 +37,8 @@ def save_model(
     with replacing(folder) as partial:
         partial.mkdir()
         write_weights(partial / WEIGHTS, weights)
-        write_json(partial / "model.json", {"image_shape": list(model.image_shape), **record})
+        fit = recipe.data.config.fitting() if isinstance(recipe.data.config, DatasetConfig) else None
+        write_json(partial / "model.json", {"image_shape": list(model.image_shape), "fit": fit, **record})
         for name, text in texts.items():
             write_text(partial / name, text)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibllm.api import LoadedRecipe, Run, Trained, open, recipe
+    from ibllm.api import LoadedRecipe, Run, Trained, from_pretrained, open, recipe
 
-__all__ = ["LoadedRecipe", "Run", "Trained", "open", "recipe"]
+__all__ = ["LoadedRecipe", "Run", "Trained", "from_pretrained", "open", "recipe"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ibllm_core.recipe.schema import Recipe
     from ibllm_core.training.events import Listener
 
-__all__ = ["LoadedRecipe", "Run", "Trained", "open", "recipe"]
+__all__ = ["LoadedRecipe", "Run", "Trained", "from_pretrained", "open", "recipe"]
 
 #: The weights' file in a run's ``model/``, and in Hugging Face's layout.
 WEIGHTS = ("weights.safetensors", "model.safetensors")
@@ -107,6 +107,26 @@ def open(path: str | os.PathLike[str], *, device: str | None = None) -> Trained:
     if not (folder / "recipe.toml").is_file():
         raise UserError(f"{folder} is no run directory and no model folder: it holds no recipe.toml")
     return Trained(folder, device) if any((folder / name).is_file() for name in WEIGHTS) else Run(folder, device)
+
+
+def from_pretrained(
+    name: str | os.PathLike[str], *, device: str | None = None, revision: str | None = None, token: str | None = None
+) -> Trained:
+    """Opens a model that `Trained.save_pretrained` wrote or `push_to_hub` uploaded.
+
+    Args:
+        name: a folder, or ``NAME/MODEL`` of the Hugging Face Hub (extra ``ibllm[hub]``), which is downloaded once. Nothing in it is unpickled or executed.
+        device: where the model goes; by default where it was trained, if there is such a device here.
+        revision, token: of the Hub's repository.
+
+    Raises:
+        UserError: there is no such folder or model, or what it needs is not installed.
+    """
+    if Path(name).exists():
+        return open(name, device=device)
+    from .hub import download
+
+    return open(download(os.fspath(name), revision=revision, token=token), device=device)
 
 
 def weights_file(folder: Path) -> Path:

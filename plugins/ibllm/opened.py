@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ibllm_core.errors import Notice, UserError
+from ibllm_core.host.options import DatasetConfig
 from ibllm_core.runs.directory import read_json
 
 from .pictures import Fit
@@ -50,8 +51,12 @@ class Opened:
     @property
     def record(self) -> dict[str, Any]:
         """What the folder says of its model: the image's shape, packages and versions, attribution."""
-        found: dict[str, Any] = self._once("record", lambda: read_json(self.folder / "model.json") or {})
+        found: dict[str, Any] = self._once("record", lambda: next(filter(None, map(read_json, self._records())), {}))
         return found
+
+    def _records(self) -> Iterator[Path]:
+        """Where the record is, in a run's model folder and in Hugging Face's layout."""
+        yield from (self.folder / "model.json", self.folder / "config.json")
 
     @property
     def recipe(self) -> Recipe:
@@ -91,8 +96,10 @@ class Opened:
     @property
     def fit(self) -> Fit:
         """How pictures of any size become what the model reads: as those of its data did."""
-        config: Any = self.recipe.data.config
-        return Fit(*config.fitting())
+        kept, config = self.record.get("fit"), self.recipe.data.config
+        assert isinstance(config, DatasetConfig)
+        how, background = config.fitting() if kept is None else kept
+        return Fit(how, tuple(background))
 
     def to(self, device: str) -> Self:
         """Moves the model to a device (``cpu``, ``cuda``, ``cuda:1``, ``auto``, …). Raises `UserError` for one that is not here."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import Notice, UserError
+from ibllm_core.errors import Notice, UserError, system_error
 from ibllm_core.runs.directory import RunDirectory, read_json
 
 from .answers import Found, RoundTrip, Score
@@ -303,6 +303,41 @@ class Trained(Opened):
         from ibllm_core.model import build
 
         return pixels(listed(images)[0], build.image_shape(self.recipe), self.fit)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, licence: str | None = None) -> Path:
+        """Writes the model in Hugging Face's layout: config.json, model.safetensors, README.md (the model card, from the model's own record), recipe and
+        tokenizers. `ibllm.from_pretrained` and `ibllm.open` read it.
+
+        Args:
+            folder: is made, or was written by this before.
+            licence: an SPDX identifier in lower case for the card, by default that of the data where they say it.
+
+        Raises:
+            UserError: there is something else already, or it cannot be written.
+        """
+        from .hub import save
+
+        try:
+            return save(self, Path(folder), licence)
+        except OSError as error:
+            raise system_error(error) or error from error
+
+    def push_to_hub(
+        self, repo: str, *, token: str | None = None, private: bool | None = None, licence: str | None = None, message: str = ""
+    ) -> str:
+        """Uploads what `save_pretrained` writes to the Hugging Face Hub (extra ``ibllm[hub]``); gives the commit's address.
+
+        Args:
+            repo: ``NAME/MODEL``, which is made where there is none.
+            token: by default the one that ``hf auth login`` keeps.
+            private, licence, message: of the repository, the card, the commit.
+
+        Raises:
+            UserError: the library is missing, or the Hub refuses or cannot be reached.
+        """
+        from .hub import push
+
+        return push(self, repo, token=token, private=private, licence=licence, message=message)
 
     def remarks(self, texts: Texts, part: str = "text_encoder") -> list[str]:
         """What the model cannot know of some texts, or leaves out of them, a sentence each; what other methods warn of."""

@@ -80,6 +80,8 @@ class OpenmojiDataset(Dataset):
     split are n different drawings as long as it has so many. `Samples.truth` is a `Truth`.
     """
 
+    licence = "cc-by-sa-4.0"
+
     def __init__(self, config: OpenmojiConfig, context: Any) -> None:
         self.config = config
         self.image_shape = config.image_shape

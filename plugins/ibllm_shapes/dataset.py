@@ -24,6 +24,8 @@ class ShapesDataset(Dataset):
     `ibllm_shapes.scenes.Scenes`.
     """
 
+    licence = "mit"  # they are made by this package
+
     def __init__(self, config: ShapesConfig, context: Any) -> None:
         self.config = config
         self.image_shape = (3, config.size, config.size)
