@@ -90,7 +90,7 @@ def make(page: Path, run: Path) -> list[Path]:
 def _run(command: str, folder: Path) -> str:
     """What a command prints on a terminal, without colours."""
     ours, theirs = pty.openpty()
-    environment = os.environ | {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "xterm", "XDG_CACHE_HOME": str(folder / ".cache")}
+    environment = os.environ | {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "xterm", "IBLLM_CACHE": str(folder / ".cache")}
     words = [sys.executable, "-m", "ibllm", *shlex.split(command, comments=True)[1:]]
     with subprocess.Popen(words, cwd=folder, env=environment, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
         os.close(theirs)

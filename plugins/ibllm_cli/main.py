@@ -29,6 +29,8 @@ from .terminal import endure, lost, shown
 _ORIGIN = "ibllm_cli.main.origin"
 #: Environment variable: any value but an empty one, 0, no and false shows tracebacks.
 TRACEBACK = "IBLLM_TRACEBACK"
+#: Environment variable: the folder of what can be made again (`ibllm.search`).
+CACHE = "IBLLM_CACHE"
 
 
 class Commands(click.Group):
@@ -165,9 +167,9 @@ def _one_line(message: Warning | str, category: type[Warning], filename: str, li
 
 def check_environment() -> None:
     """Warns of environment variables that say nothing that can be used; a width that no terminal has is left out of account."""
-    for name in (name for name in os.environ if name.startswith("IBLLM_") and name not in (BLOCK, TRACEBACK)):
+    for name in (name for name in os.environ if name.startswith("IBLLM_") and name not in (BLOCK, CACHE, TRACEBACK)):
         warnings.warn(
-            Notice(f"the environment has {name}, which ibllm does not know; {suggestion(name, (BLOCK, TRACEBACK))}"), stacklevel=2
+            Notice(f"the environment has {name}, which ibllm does not know; {suggestion(name, (BLOCK, CACHE, TRACEBACK))}"), stacklevel=2
         )
     for name in ("COLUMNS", "LINES"):
         if not re.fullmatch(r"|[1-9][0-9]{0,3}", os.environ.get(name, "")):

@@ -161,7 +161,7 @@ def test_a_mistake_is_told_without_a_traceback(shell: Shell, run: Path, images: 
 def test_images_are_found_by_text_and_their_index_is_kept(
     shell: Shell, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("IBLLM_CACHE", str(tmp_path / "cache"))
     said = shell("search", run, "mine", "a red circle", "a whale", "-k", "2", "-o", "found.png", "--json")
     assert said.code == 0, said.err
     assert [len(item["found"]) for item in said.json["items"]] == [2, 2]
@@ -171,6 +171,7 @@ def test_images_are_found_by_text_and_their_index_is_kept(
     assert sum("whale" in notice for notice in said.notices) == 1
     assert (tmp_path / "found.png").is_file()
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
+    assert not any("IBLLM_CACHE" in notice for notice in said.notices), "a variable that is known"
     again = shell("search", run, "mine", "a red circle", "-k", "2")
     assert again.out == "".join(f"{one['image']}\t{one['agreement']:.4f}\n" for one in first)
     assert sorted(path.name for path in (tmp_path / "mine").rglob("*") if path.is_file()) == [
