@@ -295,3 +295,23 @@ def test_mistakes_are_named() -> None:
         FlowConfig(channels=(8, 12))
     with pytest.raises(ValueError, match="guidance = 3: expected 1 where null = 0"):
         FlowConfig(guidance=3.0, null=0.0)
+
+
+def test_drawn_together_without_sharing_is_drawn_singly() -> None:
+    flow, z, noise = decoder(guidance=2.0), latent(5), rng(5).fold("noise").normal(3, 16, 16)
+    singly = flow.sample(z, rng(5))
+    torch.testing.assert_close(flow.sample_together(z, noise, lambda velocities: velocities, batch=2), singly, rtol=0, atol=1e-6)
+
+
+def test_what_velocities_share_stays_the_same() -> None:
+    """Two images whose left halves begin alike, and whose velocities are averaged there, end alike there and nowhere else."""
+    flow, z = decoder(), latent(2, torch.tensor([[1.0], [-3.0]]))
+    noise = rng(2).normal(3, 16, 16)
+    noise[1, :, :, :8] = noise[0, :, :, :8]
+
+    def share(velocities: Tensor) -> Tensor:
+        return torch.cat([velocities[..., :8].mean(0, keepdim=True).expand(2, -1, -1, -1), velocities[..., 8:]], -1)
+
+    first, second = flow.sample_together(z, noise, share)
+    torch.testing.assert_close(first[..., :8], second[..., :8])
+    assert not torch.allclose(first[..., 8:], second[..., 8:], atol=1e-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,19 @@ class Writes(nn.Module):
         return to_tokens(self.tokenizer, write(scenes, ["en"] * len(scenes), [0] * len(scenes)))
 
 
+@functools.cache
+def _data(sets: tuple[str, ...]) -> tuple[Any, Any, Any]:
+    recipe = load(TINY, ["compute.device=cpu", *sets])
+    data = build.build_dataset(recipe)
+    return recipe, data, build.build_tokenizers(recipe, [data])["text"]
+
+
 class Oracle(Trained):
     """Draws and reads without a mistake."""
 
-    def __init__(self, together: bool = False, reads: bool = True, sets: tuple[str, ...] = ()) -> None:
+    def __init__(self, together: bool = False, reads: bool = True, *sets: str) -> None:
         super().__init__("oracle")
-        recipe = load(TINY, ["compute.device=cpu", *sets])
-        data = build.build_dataset(recipe)
-        tokenizer = build.build_tokenizers(recipe, [data])["text"]
+        recipe, data, tokenizer = _data(sets)
         drawing = (DrawsTogether if together else Draws)(tokenizer)
         parts: dict[str, nn.Module] = {"text_encoder": Reads(), "image_decoder": drawing, "text_decoder": Writes(tokenizer)}
         if reads:
