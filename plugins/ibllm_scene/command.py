@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "ibllm scene runs/joint fair.txt -o fair.html",
     "ibllm scene runs/joint fair.txt -o fair.png --enlarge 8",
+    "ibllm scene runs/free walk.txt -o walk.html --best-of 32",
     "ibllm scene runs/flow fair.txt -o fair.html --seed 3 --steps 16",
     "printf 'a large red circle at the top left\\na small blue ring at the bottom right\\n' | ibllm scene runs/joint - -o two.html",
 )
@@ -54,9 +55,15 @@ PAGES, PICTURES = (".html", ".htm"), (".png", ".webp", ".jpg", ".jpeg")
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 0.5),
-    default=0.25,
+    default=0.0625,
     show_default=True,
     help="Of neighbouring captions' windows, relative to a canvas, where captions name no cells.",
+)
+@click.option(
+    "--best-of",
+    type=click.IntRange(1, 256),
+    default=1,
+    help="Draw each caption so often and take the drawings that fit best where neighbours overlap; where captions name no cells.",
 )
 @click.option("--guidance", type=float, help="How much the text counts, where the decoder has it.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="How much chance counts, where the decoder has it.")
@@ -72,6 +79,7 @@ def command(
     enlarge: int,
     captions: bool,
     overlap: float,
+    best_of: int,
     seed: int,
     device: str | None,
     as_json: bool,
@@ -97,7 +105,13 @@ def command(
         from .world import draw
 
         scene = draw(
-            model, read, seed=seed, overlap=overlap, captions=captions, **{name: value for name, value in live.items() if value is not None}
+            model,
+            read,
+            seed=seed,
+            overlap=overlap,
+            captions=captions,
+            best_of=best_of,
+            **{name: value for name, value in live.items() if value is not None},
         )
     _write(scene, output, enlarge, overwrite, [f"Model: {run}", f"Script: {read.name}"])
     tell({"run": str(run), "script": read.name, "file": str(output), **_plain(scene)}, _rows(scene, output), as_json)

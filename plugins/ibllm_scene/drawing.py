@@ -60,12 +60,18 @@ def grain(model: Model) -> int:
     return model.image_shape[1] // cast(LatentCodec, model.part("image_tokenizer")).latent_shape[1]
 
 
-def draw_windows(model: Model, plan: Plan, seed: int, batch: int) -> Drawn:
-    """Draws all windows and blends them by their weights."""
+def draw_windows(model: Model, plan: Plan, seed: int, batch: int, best_of: int = 1) -> Drawn:
+    """Draws all windows and blends them by their weights.
+
+    Args:
+        best_of: drawings of each window, of which those are taken that fit best where they overlap (`ibllm_scene.choosing`).
+    """
     decoder = model.part("image_decoder")
     with model.inference():
         z = _latents(model, [window.caption for window in plan.windows], batch)
-        images = (_together(model, decoder, z, plan, seed, batch) if isinstance(decoder, Joint) else _singly(model, z, seed, batch)).float()
+        images = (
+            _together(model, decoder, z, plan, seed, batch) if isinstance(decoder, Joint) else _singly(model, z, plan, seed, batch, best_of)
+        ).float()
         canvas = _Canvas(
             torch.from_numpy(plan.pixels()).to(model.device), torch.from_numpy(plan.weights).to(images), plan.height * plan.width
         )
@@ -81,10 +87,18 @@ def _latents(model: Model, captions: list[str], batch: int) -> Latent:
     return functools.reduce(concatenate_latents, parts)
 
 
-def _singly(model: Model, z: Latent, seed: int, batch: int) -> Tensor:
+def _singly(model: Model, z: Latent, plan: Plan, seed: int, batch: int, best_of: int) -> Tensor:
     """(k c h w) images in [−1, 1]. All have the same noise: what it decides, a style say, is the same all around."""
-    noise = [Rng((seed, "scene"), np.zeros(rows.stop - rows.start), model.device) for rows in _slices(len(z), batch)]
-    return torch.cat([model.sample_image(z.rows(rows), rng) for rows, rng in zip(_slices(len(z), batch), noise, strict=True)])
+
+    def drawn(number: int) -> Tensor:
+        noise = [Rng((seed, "scene"), np.full(rows.stop - rows.start, number), model.device) for rows in _slices(len(z), batch)]
+        return torch.cat([model.sample_image(z.rows(rows), rng) for rows, rng in zip(_slices(len(z), batch), noise, strict=True)])
+
+    if best_of == 1:
+        return drawn(0)
+    from .choosing import fitting
+
+    return fitting(plan, torch.stack([drawn(number) for number in range(best_of)]))
 
 
 def _together(model: Model, decoder: Joint, z: Latent, plan: Plan, seed: int, batch: int) -> Tensor:

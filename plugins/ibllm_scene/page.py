@@ -67,6 +67,8 @@ def how(scene: Scene) -> list[str]:
         said.append("They were denoised together: at every step the velocities of windows that overlap were averaged.")
     else:
         said.append("Each was drawn by itself in one pass, with the same noise; where they overlap they were blended by weights.")
+    if scene.best_of > 1:
+        said.append(f"Of {scene.best_of} drawings of each caption those were taken that fit best where they overlap.")
     if plan.things:
         said.append("What crosses a window's edge was left to the windows in which it is whole.")
     else:

@@ -58,7 +58,7 @@ class Scene:
         regions: from left to right.
         plan: where its windows lie.
         together: the windows were denoised together; otherwise each was drawn by itself, and their drawings were blended.
-        seed, title: as they were asked for.
+        seed, title, best_of: as they were asked for.
     """
 
     pixels: U8
@@ -67,6 +67,7 @@ class Scene:
     together: bool
     seed: int
     title: str
+    best_of: int = 1
 
     @property
     def image(self) -> Image:
@@ -82,7 +83,7 @@ class Scene:
         return render(self, facts)
 
 
-def plan(script: Script, canvas: tuple[int, int], composer: Composer | None, overlap: float = 0.25, unit: int = 1) -> Plan:
+def plan(script: Script, canvas: tuple[int, int], composer: Composer | None, overlap: float = 0.0625, unit: int = 1) -> Plan:
     """Where the windows of a script's world lie and what each is told.
 
     Args:
@@ -107,8 +108,9 @@ def draw(
     script: Script | str,
     *,
     seed: int = 0,
-    overlap: float = 0.25,
+    overlap: float = 0.0625,
     captions: bool = False,
+    best_of: int = 1,
     batch: int = 128,
     **live: Any,
 ) -> Scene:
@@ -121,13 +123,14 @@ def draw(
         seed: of the noise.
         overlap: of neighbouring captions' windows, relative to the canvas, where captions name no cells; at least 0 and at most a half.
         captions: take every caption as it is, a window each, though the dataset's captions name cells.
+        best_of: drawings of each caption of a sequence without cells, each with other noise; those are taken that fit best where they overlap.
         batch: windows a forward pass; the result does not depend on it.
         live: options of the image decoder that may be changed in use, such as steps.
 
     Raises:
         UserError: the script's mistakes, each with its line; a part that is needed and lacking; an option that the decoder does not have.
     """
-    from .drawing import draw_windows, grain
+    from .drawing import Joint, draw_windows, grain
     from .reading import read_regions
 
     if not 0 <= overlap <= 0.5:
@@ -138,10 +141,20 @@ def draw(
         model.part("text_encoder")
         model.part("image_decoder")
         planned = plan(script, model.image_shape[1:], None if captions else composer, overlap, grain(model))
+        if best_of > 1:
+            _require_sequence(script, planned, together=isinstance(model.part("image_decoder"), Joint))
         tell_unknown(run, script, planned)
-        drawn = draw_windows(model, planned, seed, batch)
+        drawn = draw_windows(model, planned, seed, batch, best_of)
         regions = read_regions(model, planned, drawn, composer, [entry.line for entry in script.entries], batch)
-    return Scene(drawn.world, regions, planned, drawn.together, seed, script.title or Path(script.name).stem)
+    return Scene(drawn.world, regions, planned, drawn.together, seed, script.title or Path(script.name).stem, best_of)
+
+
+def _require_sequence(script: Script, planned: Plan, together: bool) -> None:
+    """Raises `UserError` where there is no choice among drawings."""
+    if together:
+        raise UserError("best_of: expected 1, since this decoder's windows are drawn together and agree where they overlap")
+    if script.placed or planned.things:
+        raise UserError(f"{script.name}: best_of is for a sequence of captions without cells, whose neighbours may or may not fit")
 
 
 def composer_of(run: Trained) -> Composer | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from ibllm_scene.choosing import fitting, ring
 from ibllm_scene.script import parse
 from ibllm_scene.world import Scene, composer_of, draw, plan, tell_unknown
 from ibllm_shapes.render import BACKGROUND, render
@@ -169,3 +173,29 @@ def test_windows_of_latents_lie_on_whole_latents() -> None:
     planned = plan(script, (32, 32), composer_of(Oracle()), unit=4)
     assert planned.rounded == 1 and all(window.left % 4 == 0 for window in planned.windows)
     assert planned.things[1].box.left == 36
+
+
+def test_the_drawings_that_fit_best_are_the_cheapest_way_around() -> None:
+    rng = np.random.default_rng(0)
+    for k, n in ((1, 3), (2, 3), (5, 4)):
+        costs = rng.uniform(size=(k, n, n))
+
+        def price(way: Sequence[int], costs: Any = costs, k: int = k) -> float:
+            return float(sum(costs[p, way[p], way[(p + 1) % k]] for p in range(k)))
+
+        assert price(ring(costs)) == pytest.approx(min(price(way) for way in itertools.product(range(n), repeat=k)))
+
+
+def test_of_several_drawings_those_are_taken_that_agree_where_they_overlap() -> None:
+    planned = plan(parse("first\nsecond\nthird"), (8, 8), None, overlap=0.25)
+    drawings = torch.randn(4, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    wanted = [2, 0, 3]
+    for k in range(3):
+        drawings[wanted[(k + 1) % 3], (k + 1) % 3, ..., :2] = drawings[wanted[k], k, ..., 6:]
+    torch.testing.assert_close(fitting(planned, drawings), torch.stack([drawings[n, k] for k, n in enumerate(wanted)]))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_there_is_no_choice_among_drawings_where_things_have_places(together: bool) -> None:
+    with pytest.raises(UserError, match="best_of"):
+        draw(Oracle(together), FAIR, best_of=4)
