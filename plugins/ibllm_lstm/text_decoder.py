@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Dropout, Latent, TextDecoder, word_dropout
+from ibllm.plugin import Context, Dropout, Latent, TextDecoder
 from ibllm_lstm.config import LSTMTextDecoderConfig
 
 #: hidden (b l d), cell (b l d), keys (b n d), latent tokens (b n m), latent mask (b n).
@@ -71,8 +71,6 @@ class LSTMTextDecoder(TextDecoder):
         return logits, (torch.stack(hiddens, 1), torch.stack(cells, 1), keys, values, mask)
 
     def logits(self, ids: Tensor, mask: Tensor, z: Latent) -> Tensor:
-        if self.training and self.word_dropout:
-            ids = word_dropout(ids, self.word_dropout)
         # Padding comes last and an LSTM reads forwards, so the padding mask has nothing to add.
         return self._run(ids, self.begin(z))[0]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextDecoder, attention_bias, position_embedding, word_dropout
+from ibllm.plugin import Context, Latent, TextDecoder, attention_bias, position_embedding
 from ibllm_transformer.cache import KeyValueCache
 from ibllm_transformer.config import TransformerTextDecoderConfig
 from ibllm_transformer.layers import DecoderLayer
@@ -40,8 +40,6 @@ class TransformerTextDecoder(TextDecoder):
             yield layer
 
     def logits(self, ids: Tensor, mask: Tensor, z: Latent) -> Tensor:
-        if self.training and self.word_dropout:
-            ids = word_dropout(ids, self.word_dropout)
         # Padding comes last and attention is causal, so the padding mask has nothing to add.
         x = self.embedding(ids) + self.positions[: ids.shape[1]]
         seen = attention_bias(z.mask, x)

@@ -150,6 +150,18 @@ def test_word_dropout_follows_torchs_generator_and_only_in_training() -> None:
     torch.testing.assert_close(nll(1), nll(2), atol=0, rtol=0)
 
 
+def test_word_dropout_takes_no_word_of_a_prefix() -> None:
+    """Two questions are told apart by their words however many words of the text are dropped."""
+    part, z = decoder(word_dropout=0.999), latent()
+    text = tokens([[BOS, 4, EOS]] * len(z))
+    torch.manual_seed(0)
+    one, again, other = (part.nll(text, z, tokens([[BOS, word, 6, EOS]] * len(z))) for word in (5, 5, 7))
+    torch.testing.assert_close(one, again, atol=0, rtol=0)
+    assert (one - other).abs().min() > 1e-4
+    longer = tokens([[BOS, 4, 5, 6, 7, 8, EOS]] * len(z))
+    assert not torch.equal(part.nll(longer, z), part.eval().nll(longer, z))
+
+
 def test_a_question_before_the_answer_is_read_by_stepping_too() -> None:
     part, z = decoder().eval(), latent()
     question = tokens([[BOS, 4, EOS], [BOS, 5, 6, 7, EOS], [BOS, 8, 9, EOS]])

@@ -18,18 +18,27 @@ from ibllm_core.interfaces.latent import Latent, Tokens, at_least_float32
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
 
+from .layers import word_dropout
 from .sampling import beam_search, choose
 
 
 class TextDecoder(text.TextDecoder):
     """The interface, with `nll` and `sample`: subclasses give `logits`, `begin` and `step`."""
 
+    #: Probability that a token of the text read is replaced by <unk> in training (Bowman et al. 2016, section 3.2); a prefix is read whole.
+    word_dropout: float = 0.0
+
     def nll(self, tokens: Tokens, z: Latent, prefix: Tokens | None = None) -> Tensor:
         """As the interface says."""
         ids, mask, counted = tokens.ids, tokens.mask, tokens.mask[:, 1:]
         if prefix is not None:
             ids, mask, counted = _join(prefix, tokens)
-        logits = self.logits(ids[:, :-1], mask[:, :-1], z)
+        read = ids[:, :-1]
+        if self.training and self.word_dropout:
+            # Place 0 is the beginning. A question without some of its words would have no answer.
+            of_text = F.pad(counted[:, :-1], (1, 0))
+            read = torch.where(of_text, word_dropout(read, self.word_dropout), read)
+        logits = self.logits(read, mask[:, :-1], z)
         losses = F.cross_entropy(at_least_float32(logits.transpose(1, 2)), ids[:, 1:], reduction="none")
         return (losses * counted).sum(1)
 
