@@ -182,6 +182,11 @@ def measured(name: str) -> str:
     return measured_figures.table(name)
 
 
+def stages(name: str) -> str:
+    """What the stages of a recipe's runs were worth."""
+    return measured_figures.stages(name)
+
+
 def differences(name: str) -> str:
     """The differences between a study's arms, on a page of ``docs/studies/``; where it has not been run yet, the commands that do."""
     if (DOCS / "measured" / "studies" / name / "forest.html").is_file():

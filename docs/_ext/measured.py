@@ -1,7 +1,8 @@
 """Figures of runs that were really made: kept as JSON beside the docs, shown as tables, never typed.
 
 ``python docs/_ext/measured.py RUN [RUN …]`` takes finished run directories in (runs of one recipe replace what was kept of it) and writes README's
-table anew. On a page (`generated`), ``measured NAME`` shows a recipe's table, ``families`` one row for each recipe of ``recipes/families/``.
+table anew. On a page (`generated`), ``measured NAME`` shows a recipe's table, ``stages NAME`` its shares after each stage, ``families`` one row for
+each recipe of ``recipes/families/``.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def table(name: str, only: str = "", also: str = "") -> str:
     for split in splits:
         for key in (key for key in keys if key.split("/")[0] == split):
             values = [run["results"][key] for run in runs]
-            figure = key.split("/")[1]
+            figure = key.partition("/")[2]
             label = f"{glossary.figure(figure).full_label} (`{figure}`)"
             shown = [f"{value:.3f}" for value in values]
             rows.append([split, label, *shown, *([f"{sum(values) / len(values):.3f}"] if len(values) > 1 else [])])
@@ -126,6 +127,21 @@ def table(name: str, only: str = "", also: str = "") -> str:
     machine = f"{first['hardware']['cores']} cores of {first['hardware']['cpu']}, torch {first['versions']['torch']}"
     note = f"{items}; {first['parameters']:,} parameters; {machine}; minutes from the first step to the report."
     return "\n".join([*_rows([header, *rows]), "", note])
+
+
+def stages(name: str) -> str:
+    """A recipe's shares of right items after each stage, on the split to look at first, as a Markdown table: means over the seeds."""
+    runs: list[Mapping[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["runs"]
+    glossary = Glossary.of(load(next((ROOT / "recipes").rglob(f"{name}.toml"))))
+    after = {stage["name"]: [run["stages"][number]["figures"] for run in runs] for number, stage in enumerate(runs[0]["stages"][:-1])}
+    after[runs[0]["stages"][-1]["name"]] = [run["results"] for run in runs]
+    shares = [figure for figure in glossary.figures.values() if figure.counted and figure.better and not figure.caution]
+    rows = [["after the stage", *(figure.label for figure in shares)]]
+    for stage, found in after.items():
+        values = [[figures[f"{glossary.primary}/{figure.name}"] for figures in found] for figure in shares]
+        rows.append([f"`{stage}`", *map(_spread, values)])
+    several = "; mean ± standard deviation over the seeds" if len(runs) > 1 else ""
+    return "\n".join([*_rows(rows), "", f"Items of `{glossary.primary}`{several}."])
 
 
 def families() -> str:
