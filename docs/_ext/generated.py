@@ -178,13 +178,16 @@ def _uses(config: DatasetConfig, split: str) -> Iterable[str]:
 
 
 def measured(name: str) -> str:
-    """Figures of runs of a recipe that were really made."""
-    return measured_figures.table(name)
+    """Figures of runs of a recipe that were really made; where there is none yet, the commands that take some in."""
+    if (measured_figures.FOLDER / f"{name}.json").is_file():
+        return measured_figures.table(name)
+    said = "The recipe has not been run for this page yet, so it has no figures. These commands take those of finished runs in and write the page anew:"
+    return f"{said}\n\n```sh\npython docs/_ext/measured.py runs/{name}*\npython docs/_ext/generated.py --write\n```"
 
 
 def stages(name: str) -> str:
-    """What the stages of a recipe's runs were worth."""
-    return measured_figures.stages(name)
+    """What the stages of a recipe's runs were worth; nothing where there is none yet."""
+    return measured_figures.stages(name) if (measured_figures.FOLDER / f"{name}.json").is_file() else ""
 
 
 def differences(name: str) -> str:
@@ -325,6 +328,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         figures,
         splits,
         measured,
+        stages,
         differences,
         curves,
         findings,

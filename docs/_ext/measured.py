@@ -132,7 +132,8 @@ def table(name: str, only: str = "", also: str = "") -> str:
 def stages(name: str) -> str:
     """A recipe's shares of right items after each stage, on the split to look at first, as a Markdown table: means over the seeds."""
     runs: list[Mapping[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["runs"]
-    glossary = Glossary.of(load(next((ROOT / "recipes").rglob(f"{name}.toml"))))
+    recipe = load(next((ROOT / "recipes").rglob(f"{name}.toml")))
+    glossary, plan = Glossary.of(recipe), recipe.evaluation
     after = {stage["name"]: [run["stages"][number]["figures"] for run in runs] for number, stage in enumerate(runs[0]["stages"][:-1])}
     after[runs[0]["stages"][-1]["name"]] = [run["results"] for run in runs]
     shares = [figure for figure in glossary.figures.values() if figure.counted and figure.better and not figure.caution]
@@ -141,7 +142,9 @@ def stages(name: str) -> str:
         values = [[figures[f"{glossary.primary}/{figure.name}"] for figures in found] for figure in shares]
         rows.append([f"`{stage}`", *map(_spread, values)])
     several = "; mean ± standard deviation over the seeds" if len(runs) > 1 else ""
-    return "\n".join([*_rows(rows), "", f"Items of `{glossary.primary}`{several}."])
+    return "\n".join(
+        [*_rows(rows), "", f"{plan.items} items of `{glossary.primary}` at the end, the first {plan.after_stage} of them before{several}."]
+    )
 
 
 def families() -> str:

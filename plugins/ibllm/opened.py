@@ -69,6 +69,14 @@ class Opened:
 
         return load_recorded(self.folder / "recipe.toml", self.record, str(self.path))
 
+    def _require_questions(self) -> None:
+        """Raises `UserError` for a model that no loss of its recipe taught to ask or to answer: it would write something all the same."""
+        played = {name for stage in self.recipe.running() for name in stage.losses}
+        if not any("data.questions" in self.recipe.losses[name].component.config.needs() for name in played):
+            raise UserError(
+                f"{self.path} was trained on no questions: none of its stages has a loss on them; ibllm:vqa is a recipe that has"
+            )
+
     @property
     def dataset(self) -> Dataset:
         """The data of the recipe."""

@@ -134,6 +134,7 @@ class Trained(Opened):
 
     def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, **how: Any) -> Any:
         """Invents a question about each image; `how` is as for `caption`."""
+        self._require_questions()
         return self._written(images, seed, {"asks": True, "temperature": temperature, **how})
 
     def _written(self, images: Images, seed: Seeds, how: dict[str, Any]) -> Any:
@@ -150,6 +151,7 @@ class Trained(Opened):
         """Answers a question about each image; one question for all of them, or one for each. `how` is as for `caption`."""
         from . import use
 
+        self._require_questions()
         given, one = listed(images)
         asked, single = as_texts(questions)
         with self._lock:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibllm_core.errors import UserError
-
 from .common import (
     device_option,
     examples,
@@ -24,7 +22,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ibllm.trained import Trained
+    pass
 
 EXAMPLES = examples(
     "ibllm ask runs/vqa a.png",
@@ -73,7 +71,6 @@ def command(
     found = sources([image])
     items: list[dict[str, Any]] = []
     with using(run, device) as model:
-        _require_questions(model, run)
         for remark in model.remarks(given, "text_decoder") if given else ():
             note(remark)
         for chunk, pixels in read(model, found, "asking"):
@@ -90,11 +87,3 @@ def command(
     several = len({item["image"] for item in items}) > 1
     rows = [(*([item["image"]] if several else []), item["question"], item["answer"]) for item in items]
     tell({"run": str(run), "seed": seed, "temperature": temperature, "items": items}, rows, as_json)
-
-
-def _require_questions(model: Trained, run: Path) -> None:
-    """Raises `UserError` for a model that no loss of its recipe taught to ask or to answer: it would write something all the same."""
-    recipe = model.recipe
-    played = {name for stage in recipe.running() for name in stage.losses}
-    if not any("data.questions" in recipe.losses[name].component.config.needs() for name in played):
-        raise UserError(f"{run} was trained on no questions: none of its stages has a loss on them; ibllm:vqa is a recipe that has")

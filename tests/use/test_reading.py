@@ -12,6 +12,9 @@ import pytest
 from ibllm_cli.main import main
 from PIL import Image
 
+import ibllm
+from ibllm_core.errors import UserError
+
 from .conftest import TINY, WITHOUT
 
 Shell = Callable[..., Any]
@@ -203,3 +206,5 @@ def test_a_model_that_was_not_taught_to_ask_says_so(shell: Shell, run: Path, ima
     said = shell("ask", run, "mine/a.png")
     assert said.code == 2
     assert "was trained on no questions" in said.err
+    with pytest.raises(UserError, match="was trained on no questions"):
+        ibllm.open(run).answer("mine/a.png", "what colour is the circle?")
