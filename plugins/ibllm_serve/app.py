@@ -186,13 +186,11 @@ def _operations(app: FastAPI, service: Service) -> None:
         notices = service.engine.remarks(request.text, "text_encoder")
         image = await service.image(request.image, notices)
         found = await service.run(Job.of("score"), (image, request.text))
-        return schema.Scored(
-            text_given_image=found.text_given_image,
-            image_given_text=found.image_given_text,
-            agreement=found.agreement,
-            image_kind=found.image_kind,
-            notices=notices,
-        )
+        figures = {name: getattr(found, name) for name in ("text_given_image", "image_given_text", "agreement")}
+        if infinite := [name for name, value in figures.items() if value is not None and not math.isfinite(value)]:
+            notices.append(f"{', '.join(infinite)}: not finite, so none is given")
+        figures.update(dict.fromkeys(infinite))
+        return schema.Scored(**figures, image_kind=found.image_kind, image_of=found.image_of, notices=notices)
 
 
 def _about(app: FastAPI, service: Service, examples: list[str]) -> None:

@@ -28,7 +28,7 @@ NEEDS = {
     "caption": ("image_encoder", "text_decoder"),
     "ask": ("image_encoder", "text_decoder"),
     "roundtrip": ("text_encoder", "image_decoder", "image_encoder", "text_decoder"),
-    "score": ("image_encoder",),
+    "score": ("text_encoder",),
 }
 
 
@@ -76,7 +76,7 @@ class Engine:
         if missing := [name for name in NEEDS[operation] if name not in parts]:
             return f"this model has no {' and no '.join(missing)}"
         if operation == "ask" and not self._questions:
-            return "this model was not trained on questions (see recipes/vqa.toml)"
+            return "this model was trained on no questions; ibllm:vqa is a recipe that has some"
         return None
 
     def pixels(self, image: Image) -> Pixels:
@@ -103,6 +103,8 @@ class Engine:
             self.compute(Job.of("generate", n=1), [("a", 0)])
         if self.reason("caption") is None:
             self.compute(Job.of("caption", n=1), [(blank, 0)])
+        if self.reason("score") is None:
+            self.compute(Job.of("score"), [(blank, "a")])
 
     def compute(self, job: Job, items: Sequence[Any]) -> Sequence[Any]:
         """A result for each item. What the model remarks on texts was said of each request by itself."""
@@ -163,5 +165,5 @@ def _where_written(texts: Sequence[str], go_on: Callable[[list[int]], Sequence[A
 
 def _trained_on_questions(recipe: Recipe) -> bool:
     """Whether some stage has a loss that needs questions."""
-    played = {name for stage in recipe.order for name in recipe.stages[stage].losses}
+    played = {name for stage in recipe.running() for name in stage.losses}
     return any("data.questions" in recipe.losses[name].component.config.needs() for name in played)

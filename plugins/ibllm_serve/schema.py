@@ -168,10 +168,11 @@ class Scored(Answer):
 
     text_given_image: float | None = Field(description="log p(text | image)")
     image_given_text: float | None = Field(description="log p(image | text)")
-    agreement: float | None = Field(description="How alike both latents are.")
     image_kind: Literal["exact", "bound"] | None = Field(
         description="What image_given_text is: exact, or at most log p on average over noise."
     )
+    image_of: str | None = Field(description="What it is of: images, or the tokens or latents that they are made of.")
+    agreement: float | None = Field(description="How near the latents of both are, in [-1, 1].")
 
 
 class Operation(BaseModel):

@@ -23,7 +23,7 @@ from ibllm.answers import Score, Written
 def trained_on(needs: set[str]) -> Any:
     """What of a recipe says which losses it had."""
     loss = SimpleNamespace(component=SimpleNamespace(config=SimpleNamespace(needs=lambda: needs)))
-    return SimpleNamespace(order=("joint",), stages={"joint": SimpleNamespace(losses={"one": 1.0})}, losses={"one": loss})
+    return SimpleNamespace(running=lambda: [SimpleNamespace(losses={"one": 1.0})], losses={"one": loss})
 
 
 class StandIn:
@@ -71,7 +71,7 @@ class StandIn:
         return [f"{image.mean():.0f}" for image in images]
 
     def score(self, images: Sequence[Any], texts: Sequence[str]) -> list[Score]:
-        return [Score(text_given_image=-1.5) for _ in images]
+        return [Score(text_given_image=-1.5, image_given_text=float("-inf"), image_kind="bound", image_of="images") for _ in images]
 
 
 class Quiet(Engine):

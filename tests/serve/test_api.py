@@ -85,7 +85,8 @@ def test_a_text_that_is_the_name_of_a_file_is_a_text(client, tmp_path):
 
 def test_scores_say_what_they_are(client):
     answer = client().post("/v1/score", json={"image": encoded(), "text": "a"}).json()
-    assert answer == {"text_given_image": -1.5, "image_given_text": None, "agreement": None, "image_kind": None, "notices": []}
+    assert answer.pop("notices") == ["image_given_text: not finite, so none is given"]
+    assert answer == {"text_given_image": -1.5, "image_given_text": None, "agreement": None, "image_kind": "bound", "image_of": "images"}
 
 
 def test_the_server_tells_of_itself(client):
@@ -111,7 +112,7 @@ def test_what_a_model_cannot_is_said(client):
 def test_a_model_that_saw_no_question_is_asked_none(client, stand_in):
     stand_in.recipe = trained_on({"image_encoder"})
     answer = client().post("/v1/ask", json={"image": encoded()})
-    assert answer.status_code == 409 and "not trained on questions" in answer.json()["error"]["message"]
+    assert answer.status_code == 409 and "trained on no questions" in answer.json()["error"]["message"]
 
 
 def test_a_model_that_writes_nothing_is_told_as_such(client, stand_in):
