@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import attrs
 
 from ibllm_core.runs.provenance import meanings
 
+from .figures import IMAGE_TO_TEXT, TEXT_TO_IMAGE
 from .glossary import Glossary
 
 __all__ = ["Facts", "card"]
@@ -81,9 +83,8 @@ def card(facts: Facts) -> str:
         _bench(facts),
         _recipe(facts),
     ]
-    return "\n\n".join(["---", "\n".join(_header(facts, glossary)), "---", *filter(None, sections)]).replace("---\n\n", "---\n", 1).replace(
-        "\n\n---\n", "\n---\n", 1
-    ) + "\n"  # fmt: skip
+    header = "\n".join(["---", *_header(facts, glossary), "---"])
+    return "\n\n".join([header, *filter(None, sections)]) + "\n"
 
 
 def _header(facts: Facts, glossary: Glossary) -> list[str]:
@@ -93,18 +94,27 @@ def _header(facts: Facts, glossary: Glossary) -> list[str]:
     lines += ["language:", *(f"- {json.dumps(code)}" for code in facts.languages)] if facts.languages else []
     if tasks := facts.tasks:
         lines += [f"pipeline_tag: {tasks[0]}", "tags:", "- ibllm", *(f"- {task}" for task in tasks)]
-    if facts.results and facts.tasks:
+    measured = _by_split(facts.results) if facts.tasks else {}
+    if measured:
         lines += ["model-index:", f"- name: {json.dumps(facts.name)}", "  results:"]
-        for split, figures in _by_split(facts.results).items():
-            lines += ["  - task:", f"      type: {facts.tasks[0]}", "    dataset:", f"      name: {json.dumps(facts.data)}"]
+    for split, figures in measured.items():
+        for task in facts.tasks:
+            about = {name: value for name, value in figures.items() if _task(facts, glossary, name) == task and math.isfinite(value)}
+            if not about:
+                continue
+            lines += ["  - task:", f"      type: {task}", "    dataset:", f"      name: {json.dumps(facts.data)}"]
             lines += [f"      type: {json.dumps(facts.data)}", f"      split: {json.dumps(split)}", "    metrics:"]
-            for name, value in figures.items():
-                lines += [
-                    f"    - type: {json.dumps(name)}",
-                    f"      name: {json.dumps(_label(glossary, name))}",
-                    f"      value: {json.dumps(value)}",
-                ]
+            for name, value in about.items():
+                label = glossary.figure(name).label
+                lines += [f"    - type: {json.dumps(name)}", f"      name: {json.dumps(label)}", f"      value: {json.dumps(value)}"]
     return lines
+
+
+def _task(facts: Facts, glossary: Glossary, name: str) -> str:
+    """What a figure is about, in Hugging Face's words: the first task where it is about all of them."""
+    words = {TEXT_TO_IMAGE: "text-to-image", IMAGE_TO_TEXT: "image-to-text"}
+    task = words.get(glossary.figure(name).direction, "")
+    return task if task in facts.tasks else facts.tasks[0]
 
 
 def _by_split(results: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -115,10 +125,6 @@ def _by_split(results: Mapping[str, float]) -> dict[str, dict[str, float]]:
         if name and name != "items":
             found.setdefault(split, {})[name] = value
     return found
-
-
-def _label(glossary: Glossary, name: str) -> str:
-    return glossary.figure(name).label or name
 
 
 def _opening(facts: Facts) -> str:
@@ -168,21 +174,17 @@ def _figures(facts: Facts, glossary: Glossary) -> str:
     heads = [split if count is None else f"{split} ({count:.0f} items)" for split, count in zip(table, counts, strict=True)]
     lines = ["## Figures", "", "| figure | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
     for name in names:
-        percent = glossary.figure(name).percent
-        cells = [_shown(figures.get(name), percent) for figures in table.values()]
-        lines.append(f"| {_label(glossary, name)} | " + " | ".join(cells) + " |")
+        figure = glossary.figure(name)
+        cells = [figure.shown(figures[name]) if name in figures else "–" for figures in table.values()]
+        lines.append(f"| {figure.full_label} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- `{split}`: {glossary.splits[split]}" for split in table if split in glossary.splits)]
     said = [(glossary.figure(name), name) for name in names]
     lines += [
-        f"- {figure.label or name}: {figure.meaning}{f' {figure.caution}' if figure.caution else ''}"
+        f"- {figure.label}: {figure.meaning}{f' Caution: {figure.caution}.' if figure.caution else ''}"
         for figure, name in said
         if figure.meaning
     ]
     return "\n".join(lines)
-
-
-def _shown(value: float | None, percent: bool) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %" if percent else f"{value:.4g}"
 
 
 def _limits(facts: Facts, glossary: Glossary) -> str:
@@ -197,7 +199,7 @@ def _limits(facts: Facts, glossary: Glossary) -> str:
         shares = {
             name: value for name, value in figures.items() if glossary.figure(name).percent and glossary.figure(name).better == "higher"
         }
-        low = [f"{_label(glossary, name)} {100 * value:.1f} %" for name, value in shares.items() if value < 0.5]
+        low = [f"{glossary.figure(name).label} {100 * value:.1f} %" for name, value in shares.items() if value < 0.5]
         if low:
             lines.append(f"- On {glossary.splits.get(split, split)} (`{split}`) it fails more often than not: {', '.join(low)}.")
     lines += [] if table else ["- Nobody has measured it: there are no results."]

@@ -62,10 +62,10 @@ def opened(source: str | os.PathLike[str] | BinaryIO | bytes, name: str = "", mo
 
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     name = name or (str(path) if path is not None else "the image")
-    if path is not None and path.is_dir():
-        raise UserError(f"{path} is a folder: expected an image")
     with _explained(name), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `most` decides
+        if path is not None and path.is_dir():
+            raise UserError(f"{path} is a folder: expected an image")
         given: Any = io.BytesIO(source) if isinstance(source, bytes) else source
         try:
             with Image.open(given) as image:
@@ -257,7 +257,8 @@ def _plain(image: Image) -> Image:
         values = np.asarray(image)
         known = values.astype(np.uint16) if image.mode != "F" and values.min() >= 0 and values.max() <= 65535 else values
         return Image.fromarray(_bytes(known, f"the image (mode {image.mode})")).convert("RGB")
-    return image.convert("RGBA" if image.has_transparency_data or image.mode in ("La", "RGBa") else "RGB")
+    image = image.convert("LA") if image.mode == "La" else image
+    return image.convert("RGBA" if image.has_transparency_data or image.mode == "RGBa" else "RGB")
 
 
 def in_folder(folder: str | os.PathLike[str]) -> list[Path]:

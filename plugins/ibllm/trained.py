@@ -258,22 +258,23 @@ class Trained(Opened):
 
         one = isinstance(given, str) or listed(given)[1]
         items = [given] if isinstance(given, str) else listed(given)[0]
+        if not items:
+            return []
         texts = [isinstance(item, str) and not is_file(item) for item in items]
         if any(texts) != all(texts):
             raise UserError("texts and images in one list: expected one of the two")
         kind = "text" if any(texts) else "image"
         with self.computing() as model:
             if kind == "text":
-                captions, drawn = self._checked(items), self.pixels([])
-                if captions:
-                    drawn = self._drawn(captions, as_seeds(seed, len(captions)))[:, 0]
-                read = model.caption(drawn, batch=use.BATCH)
+                captions = self._checked(items)
+                drawn = self._drawn(captions, as_seeds(seed, len(captions)))[:, 0]
+                read, log_p = use.read(model, drawn)
                 back: list[Any] = list(read)
             else:
                 drawn = self.pixels(items)
-                captions = read = model.caption(drawn, batch=use.BATCH)
-                back = list(self._drawn(captions, as_seeds(seed, len(captions)))[:, 0]) if captions else []
-            log_p = use.text_log_p(model, drawn, read)
+                read, log_p = use.read(model, drawn)
+                captions = read
+                back = list(self._drawn(captions, as_seeds(seed, len(captions)))[:, 0])
         found = []
         for number, text in enumerate(captions):
             came = back[number] if kind == "text" else picture(back[number], output)

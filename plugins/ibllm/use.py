@@ -116,6 +116,19 @@ def text_log_p(model: Model, images: Pixels, texts: Sequence[str]) -> npt.NDArra
     return np.concatenate(found) if found else np.zeros(0)
 
 
+def read(model: Model, images: Pixels) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """images (b h w c) → b captions as the recipe writes them, and (b) log p(caption | image) in nats of their very tokens."""
+    encoder, decoder = cast(ImageEncoder, model.part("image_encoder")), cast(TextDecoder, model.part("text_decoder"))
+    texts, log_p = list[str](), list[Any]()
+    with model.inference():
+        for rows in slices(len(images)):
+            z = encoder(to_images(images[rows]).to(model.device))
+            tokens = decoder.sample(z, beams=model.beams, length_exponent=model.length_exponent)
+            texts += model.tokenizers["text_decoder"].decode(tokens.ids.cpu().numpy())
+            log_p.append(-decoder.nll(tokens, z).double().cpu().numpy())
+    return texts, np.concatenate(log_p)
+
+
 def image_log_p(model: Model, images: Pixels, texts: Sequence[str], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """images (b h w c), b texts → (b) log p(image | text) in nats as far as the image decoder measures it; chance is keyed by `keys` (b)."""
     encoder, decoder = cast(TextEncoder, model.part("text_encoder")), cast(ImageDecoder, model.part("image_decoder"))
