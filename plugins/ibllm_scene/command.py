@@ -45,7 +45,7 @@ PAGES, PICTURES = (".html", ".htm"), (".png", ".webp", ".jpg", ".jpeg")
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Pixels a side for each of a picture's; a page enlarges by itself.",
+    help="Pixels a side for each of a picture's.",
 )
 @click.option(
     "--captions",
@@ -55,9 +55,7 @@ PAGES, PICTURES = (".html", ".htm"), (".png", ".webp", ".jpg", ".jpeg")
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 0.5),
-    default=0.0625,
-    show_default=True,
-    help="Of neighbouring captions' windows, relative to a canvas, where captions name no cells.",
+    help="Of neighbouring captions' windows, relative to a canvas, where captions name no cells; by default a sixteenth.",
 )
 @click.option(
     "--best-of",
@@ -78,7 +76,7 @@ def command(
     output: Path | None,
     enlarge: int,
     captions: bool,
-    overlap: float,
+    overlap: float | None,
     best_of: int,
     seed: int,
     device: str | None,
@@ -97,6 +95,8 @@ def command(
         raise click.UsageError("where to? -o scene.html, or -o scene.png for the picture alone")
     if output.suffix.lower() not in (*PAGES, *PICTURES):
         raise UserError(f"{output}: expected a name that ends in {', '.join((*PAGES, *PICTURES))}")
+    if enlarge > 1 and output.suffix.lower() in PAGES:
+        raise click.UsageError("--enlarge is for pictures; a page enlarges by itself")
     require_new([output], overwrite)
     from .script import parse
 

@@ -74,8 +74,12 @@ def how(scene: Scene) -> list[str]:
     else:
         said.append("Captions name no cells, so what lies where windows overlap is a blend of both; nothing promises that it is whole.")
     if told:
-        needed = "1 window holds" if told == 1 else f"{told} windows hold"
-        said.append(f"{needed} too little for a caption, so it was told a thing more; that part of its drawing is not used.")
+        more = (
+            "1 window holds too little for a caption and was"
+            if told == 1
+            else f"{told} windows hold too little for a caption and were each"
+        )
+        said.append(f"{more} told of a thing more; that part of the drawing is not used.")
     if any(region.agrees is None for region in scene.regions):
         said.append("The model has no parts that read, so nothing was read back.")
     return said

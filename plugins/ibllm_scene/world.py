@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from ibllm.trained import Trained
 
+#: Of two neighbouring captions' windows, relative to a canvas: enough for a soft seam, and little of a caption's picture.
+OVERLAP = 1 / 16
+
 U8 = npt.NDArray[np.uint8]
 
 
@@ -83,7 +86,7 @@ class Scene:
         return render(self, facts)
 
 
-def plan(script: Script, canvas: tuple[int, int], composer: Composer | None, overlap: float = 0.0625, unit: int = 1) -> Plan:
+def plan(script: Script, canvas: tuple[int, int], composer: Composer | None, overlap: float = OVERLAP, unit: int = 1) -> Plan:
     """Where the windows of a script's world lie and what each is told.
 
     Args:
@@ -108,7 +111,7 @@ def draw(
     script: Script | str,
     *,
     seed: int = 0,
-    overlap: float = 0.0625,
+    overlap: float | None = None,
     captions: bool = False,
     best_of: int = 1,
     batch: int = 128,
@@ -121,7 +124,7 @@ def draw(
     Args:
         script: one that was read (`ibllm_scene.script.parse`), or its text.
         seed: of the noise.
-        overlap: of neighbouring captions' windows, relative to the canvas, where captions name no cells; at least 0 and at most a half.
+        overlap: of neighbouring captions' windows, relative to the canvas, where captions name no cells; at least 0 and at most a half, by default `OVERLAP`.
         captions: take every caption as it is, a window each, though the dataset's captions name cells.
         best_of: drawings of each caption of a sequence without cells, each with other noise; those are taken that fit best where they overlap.
         batch: windows a forward pass; the result does not depend on it.
@@ -133,14 +136,18 @@ def draw(
     from .drawing import Joint, draw_windows, grain
     from .reading import read_regions
 
-    if not 0 <= overlap <= 0.5:
+    if overlap is not None and not 0 <= overlap <= 0.5:
         raise UserError(f"overlap = {overlap:g}: expected at least 0 and at most 0.5")
     script = parse(script) if isinstance(script, str) else script
     composer = composer_of(run)
     with run.computing(**live) as model:
         model.part("text_encoder")
         model.part("image_decoder")
-        planned = plan(script, model.image_shape[1:], None if captions else composer, overlap, grain(model))
+        planned = plan(script, model.image_shape[1:], None if captions else composer, OVERLAP if overlap is None else overlap, grain(model))
+        if planned.things and overlap is not None:
+            warnings.warn(
+                Notice(f"overlap = {overlap:g} changes nothing: captions name cells, so windows overlap by all but a cell"), stacklevel=2
+            )
         if best_of > 1:
             _require_sequence(script, planned, together=isinstance(model.part("image_decoder"), Joint))
         tell_unknown(run, script, planned)

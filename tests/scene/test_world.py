@@ -72,6 +72,11 @@ def test_a_sequence_has_a_region_for_every_caption() -> None:
     np.testing.assert_allclose(scene.pixels.astype(int), wanted(scene), atol=1)
 
 
+def test_an_overlap_that_changes_nothing_is_told() -> None:
+    with pytest.warns(Notice, match=r"overlap = 0\.25 changes nothing"):
+        draw(Oracle(), FAIR, overlap=0.25)
+
+
 def test_no_window_is_told_more_than_a_caption_has() -> None:
     """A world that is full: four things lie in the cells of each window, and captions have three."""
     script = "\n".join(f"{column}, {row}: a large red circle" for column in range(6) for row in range(2))
