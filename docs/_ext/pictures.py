@@ -35,11 +35,11 @@ _BLOCK = re.compile(
 
 @attrs.frozen
 class Shown:
-    """What a page shows: the file in `docs/pictures/`, and the commands up to there, of the last console block apart."""
+    """What a page shows: the file in `docs/pictures/`, and the commands that make it: those of one console block, and of the blocks before it."""
 
     name: str
-    before: tuple[str, ...]
-    beside: tuple[str, ...]
+    before: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def pages() -> list[Path]:
@@ -49,16 +49,19 @@ def pages() -> list[Path]:
 
 
 def shown(text: str) -> Iterator[Shown]:
-    """Everything that a page shows, in its order."""
-    before: list[str] = []
-    beside: list[str] = []
+    """Everything that a page shows, in its order. A picture is made by the first block that names it, above or below; a text by the block above it."""
+    blocks: list[tuple[str, ...]] = []
+    places: list[tuple[str, int]] = []
     for found in _BLOCK.finditer(text):
         if found["commands"] is not None:
-            before += beside
             lines = [line[2:] for line in found["commands"].splitlines() if line.startswith("$ ")]
-            beside = [line for line in lines if _uses(shlex.split(line, comments=True))]
+            blocks.append(tuple(line for line in lines if _uses(shlex.split(line, comments=True))))
         else:
-            yield Shown(found["text"] or found["picture"], tuple(before), tuple(beside))
+            places.append((found["text"] or found["picture"], len(blocks) - 1))
+    for name, above in places:
+        naming = (k for k, block in enumerate(blocks) if any(name in shlex.split(line) for line in block))
+        k = above if name.endswith(".txt") else next(naming, -1)
+        yield Shown(name, tuple(line for block in blocks[:k] for line in block), blocks[k]) if k >= 0 else Shown(name)
 
 
 def _uses(words: Sequence[str]) -> bool:
@@ -108,13 +111,8 @@ def _run(command: str, folder: Path) -> str:
 
 
 def unmade(page: Path) -> list[str]:
-    """What a page shows that is not there, or that none of the commands above it makes."""
-    lacking = []
-    for one in shown(page.read_text(encoding="utf-8")):
-        made = one.beside if one.name.endswith(".txt") else [c for c in (*one.before, *one.beside) if one.name in shlex.split(c)]
-        if not made or not (FOLDER / one.name).is_file():
-            lacking.append(one.name)
-    return lacking
+    """What a page shows that is not there, or that none of its commands makes."""
+    return [one.name for one in shown(page.read_text(encoding="utf-8")) if not one.beside or not (FOLDER / one.name).is_file()]
 
 
 if __name__ == "__main__":

@@ -235,6 +235,15 @@ def test_what_pages_show_is_made_by_the_commands_beside_it(path: Path) -> None:
     assert pictures.unmade(path) == [], "make it: python docs/_ext/pictures.py --write runs/joint"
 
 
+def test_a_picture_that_no_command_makes_is_noticed(tmp_path: Path) -> None:
+    block = "```console\n$ ibllm run recipes/joint.toml\n$ ibllm generate runs/joint x -o {}.png\n```\n"
+    page = tmp_path / "page.md"
+    page.write_text("![x](pictures/drawn.png)\n" + block.format("drawn"), encoding="utf-8")
+    assert pictures.unmade(page) == [], "a page may begin with its picture"
+    page.write_text(block.format("other") + "![x](pictures/drawn.png)\n", encoding="utf-8")
+    assert pictures.unmade(page) == ["drawn.png"]
+
+
 def test_the_readmes_figures_are_the_measured_ones() -> None:
     text = measured.README.read_text(encoding="utf-8")
     assert measured.readme(text) == text
