@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from ..errors import UserError, nearest
 from ..host.options import DatasetConfig, LossConfig
 from .draft import Draft, named_parts, needs, parts_reached, players_of, switches, terms_of, ways
-from .schema import PARTS, UNPAIRED, Component, Init, Recipe, Stage, Validation, place_of
+from .schema import PARTS, READS, UNPAIRED, Component, Init, Recipe, Stage, Validation, place_of
 from .words import listing, written
 
 
@@ -112,12 +112,15 @@ def parts_fit(draft: Draft) -> None:
             draft.all_known(
                 (*place_of(part).split("."), "tokenizer"), [name], draft.names("tokenizers"), "there is no table [tokenizers.{}]"
             )
+    for name, extra in draft.recipe.model.extra.items():
+        known = [part for part, held in parts.items() if held.kind == READS.get(extra.kind)]
+        draft.all_known(("model", "extra", name, "reads"), [extra.reads] if extra.reads else [], known, 'it reads no part "{}"')
     for reader, encoder in ((reader, encoder) for reader in parts if (encoder := draft.recipe.reads(reader))):
         latent, own = getattr(parts[reader].config, "latent", None), getattr(parts[encoder].config, "width", None)
         width = draft.recipe.width if own is None else own
         if latent is None or latent == width or (own is None and "model" in draft.unread):
             continue
-        place = draft.place("model", "width") if own is None else draft.place("model", encoder, "width")
+        place = draft.place("model", "width") if own is None else draft.place(*place_of(encoder).split("."), "width")
         what = f"the axis d of the latent does not fit: {reader} reads (b n {latent}), {encoder} gives (b n {width})"
         expected = f"{width}, or no latent at all: it then follows {place.key} ({place})"
         draft.say((*place_of(reader).split("."), "latent"), what, expected, provider=parts[reader].provider)

@@ -113,6 +113,9 @@ class ExtraEntry(PartEntry):
 
     kind: str = option(help="what it is: the kind of part", choices=PARTS)
     frozen: bool = option(False, help='never trained, not by train = "all" either: a teacher')
+    reads: str | None = option(
+        None, help="of a decoder or critic: the encoder whose latents it reads, a further one; by default the model's own"
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -333,7 +336,8 @@ class Recipe(Config):
 
     def reads(self, part: str) -> str:
         """The encoder whose latents a part reads; empty where it reads none, or there is none."""
-        encoder = READS.get(self.parts[part].kind, "")
+        extra = self.model.extra.get(part)
+        encoder = (extra.reads if extra else None) or READS.get(self.parts[part].kind, "")
         return encoder if encoder in self.parts else ""
 
     def critics(self) -> set[str]:

@@ -64,6 +64,30 @@ class BackTranslationConfig(LossConfig):
 
 
 @attrs.frozen(kw_only=True)
+class DistillConfig(LossConfig):
+    """What another text module, the teacher, draws is what the image decoder learns. Its parts are frozen further ones, [model.extra.NAME], of another run."""
+
+    text_encoder: str = option("text_encoder", help="the teacher's text encoder, a [model.extra.NAME]", part="text_encoder")
+    image_decoder: str = option("image_decoder", help="the teacher's image decoder, a [model.extra.NAME], of pixels", part="image_decoder")
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text_encoder", "image_decoder", "data.captions"})
+
+
+@attrs.frozen(kw_only=True)
+class DistillTextConfig(LossConfig):
+    """What another image module, the teacher, thinks of each next word is what the text decoder learns. Its parts are frozen further ones,
+    [model.extra.NAME], of another run, and have the same vocabulary."""
+
+    image_encoder: str = option("image_encoder", help="the teacher's image encoder, a [model.extra.NAME]", part="image_encoder")
+    text_decoder: str = option("text_decoder", help="the teacher's text decoder, a [model.extra.NAME]", part="text_decoder")
+    temperature: float = option(1.0, help="softens both distributions: what the teacher thinks of unlikely words counts for more", gt=0)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image_encoder", "text_decoder", "data.pairs"})
+
+
+@attrs.frozen(kw_only=True)
 class CycleLatentConfig(LossConfig):
     """The latent read off the drawn image agrees with the caption's that it was drawn from."""
 

@@ -34,6 +34,13 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             "BackTranslation",
             "−log p(y | the caption that the model writes about y), or −log p(x | the image that it draws for x), the other half of the pair being fixed",
         ),
+        _spec("distill", "distillation", "Distill", "−log p(the image that a teacher draws for x), the teacher being another run's parts"),
+        _spec(
+            "distill_text",
+            "distillation",
+            "DistillText",
+            "divergence of the captioner's next words from a teacher's, the teacher being another run's parts",
+        ),
         _spec("cycle_latent", "round_trip", "CycleLatent", "the latent read off the drawn image agrees with the caption's"),
         _spec("kl", "regularisers", "KL", "conditioning augmentation's divergence from the standard normal distribution"),
         _spec("mode_seeking", "regularisers", "ModeSeeking", "two drawings of one caption differ as their noise does (diversity)"),
