@@ -54,7 +54,16 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
         values, places = middle if keepdim else [some.squeeze(dim) for some in middle]
         return values, places
 
-    return program.run_decompositions({torch.ops.aten.median.dim: median})
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+
+    def with_heads(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *rest: Any, **named: Any) -> Any:
+        """(b t d) as (b 1 t d), which is what the exporter translates."""
+        if query.dim() != 3:
+            return NotImplemented
+        mask = mask if mask is None else mask.unsqueeze(1)
+        return attention(query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1), mask, *rest, **named).squeeze(1)
+
+    return program.run_decompositions({torch.ops.aten.median.dim: median, attention: with_heads})
 
 
 @contextlib.contextmanager

@@ -75,19 +75,23 @@ def trained(folder: Path, tables: Mapping[str, Any]) -> Path:
     import torch
 
     parts = {"discriminator": False, **tables["model"]}
-    off = dict.fromkeys(("adversarial", "penalty", "cycle", "joint"), False)
     recipe_file = folder / "recipe.toml"
-    stages = {"text": {"steps": 1, "train": "all", "losses": {"image_nll": 1.0, "text_nll": 1.0}}}
+    codec = "image_tokenizer" in parts
+    module = {"steps": 1, "train": ["text_encoder", "image_decoder", "image_encoder", "text_decoder"]}
+    stages: dict[str, Any] = {"text": {**module, "losses": {"image_nll": 1.0, "text_nll": 1.0}}, "image": False, "joint": False}
+    losses: dict[str, Any] = dict.fromkeys(("adversarial", "penalty", "cycle", "joint"), False)
+    if codec:
+        losses["codec"] = {"use": "reconstruction"}
+        stages["codec"] = {"steps": 1, "train": ["image_tokenizer"], "losses": {"codec": 1.0}}
     text: dict[str, Any] = {
         "extends": str(SHAPES),
-        "order": ["text"],
+        "order": [*(["codec"] if codec else []), "text"],
         "model": parts,
-        "losses": off,
-        "metrics": dict.fromkeys(("round_trip",), False),
+        "losses": losses,
+        "metrics": {"round_trip": False},
         "trackers": {"tensorboard": False},
-        "stages": {"text": stages["text"], "image": False, "joint": False},
+        "stages": stages,
         "evaluation": {"splits": ["test"]},
-        "tokenizers": tables.get("tokenizers", {}),
     }
     recipe_file.write_text(to_toml(text), encoding="utf-8")
     recipe = load(recipe_file)
