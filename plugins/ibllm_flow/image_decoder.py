@@ -74,7 +74,7 @@ class FlowDecoder(ImageDecoder):
         return path_bound((y - image).square().flatten(1).sum(1), t, y[0].numel(), self.config.noise_scale)
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:
-        return self.sample_together(z, rng.fold("noise").normal(*self.image_shape), lambda velocities: velocities, len(z))
+        return self._integrated(lambda x, t: self._guided(x, t, z), rng.fold("noise").normal(*self.image_shape))
 
     def sample_together(self, z: Latent, noise: Tensor, share: Callable[[Tensor], Tensor], batch: int = 128) -> Tensor:
         """One image for each latent, whose velocities are looked at together at every step (MultiDiffusion, Bar-Tal et al. 2023, for flows).
@@ -89,6 +89,10 @@ class FlowDecoder(ImageDecoder):
             rows = [slice(start, start + batch) for start in range(0, len(x), batch)]
             return share(torch.cat([self._guided(x[some], t[some], z.rows(some)) for some in rows]))
 
+        return self._integrated(velocity, noise)
+
+    def _integrated(self, velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor) -> Tensor:
+        """standard normal noise (b c h w) → images (b c h w)."""
         drawn = integrate(velocity, self.config.noise_scale * noise, self.config.steps, self.config.solver)
         return drawn.clamp(-1, 1) if self.bounded else drawn
 

@@ -40,6 +40,8 @@ class Distill(Loss):
     def shares_noise(self, cycle: Cycle) -> bool:
         """Whether student and teacher draw pixels in one pass, from noise of one shape that does not depend on the text."""
         student, teacher = (cycle.model.part(name) for name in ("image_decoder", self.config.image_decoder))
+        if student is teacher:
+            return False  # with the same noise it would learn what it draws already
         if not (isinstance(student, DrawingDecoder) and isinstance(teacher, DrawingDecoder)) or cycle.model.works_on != "images":
             return False
         plain = type(student).noise is DrawingDecoder.noise and type(teacher).noise is DrawingDecoder.noise
@@ -54,8 +56,12 @@ class Distill(Loss):
         def draw() -> Tensor:
             with dropout_off(encoder), dropout_off(decoder):
                 z = encoder(cycle.x)
-                found: Tensor = decoder.sample(z, cycle.rng("distill")) if noise is None else decoder.draw(z, noise)
-                return found.detach()
+                if noise is not None:
+                    return cast(Tensor, decoder.draw(z, noise))
+                rng = cycle.rng("distill").fold("draw")
+                if decoder is cycle.model.part("image_decoder"):
+                    return cycle.model.sample_image(z, rng)
+                return cast(Tensor, decoder.sample(z, rng))
 
         name = f"ibllm_objectives.drawn.{self.config.text_encoder}.{self.config.image_decoder}"
         return cycle.once(name, draw, self.config.image_decoder)
