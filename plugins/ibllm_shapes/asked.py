@@ -77,11 +77,24 @@ def _answered(evaluation: Evaluation) -> Answered:
         common: dict[tuple[str, str], Counter[str]] = {}
         for question, some in zip(read, right, strict=True):
             common.setdefault((question.kind, question.language), Counter()).update(some)
-        guesses = [common[question.kind, question.language].most_common(1)[0][0] for question in read]
+        guesses = [_commonest(common[question.kind, question.language]) for question in read]
         prior = np.array([guess in some for guess, some in zip(guesses, right, strict=True)], dtype=bool)
-        return Answered(read, written(evaluation.real), written(np.roll(evaluation.real, 1, axis=0)), prior)
+        return Answered(read, written(evaluation.real), written(evaluation.real[_others(evaluation)]), prior)
 
     return evaluation.once("shapes.answered", compute)
+
+
+def _commonest(counts: Counter[str]) -> str:
+    """The word that was counted most often; of several the last in the alphabet."""
+    return max(counts, key=lambda word: (counts[word], word))
+
+
+def _others(evaluation: Evaluation) -> npt.NDArray[np.int64]:
+    """(b) for each item the place of another one: the one before it in the split, whatever the order here."""
+    order = np.argsort(evaluation.indices)
+    found = np.empty_like(order)
+    found[order] = np.roll(order, 1)
+    return found
 
 
 class AnswersMetric(Metric):
@@ -140,7 +153,8 @@ class Asked:
 def _asked(evaluation: Evaluation) -> Asked:
     def compute() -> Asked:
         scenes, model = _scenes(evaluation), evaluation.model
-        questions = model.ask(evaluation.real, seed=derive_key(evaluation.seed, evaluation.split), batch=evaluation.batch)
+        seed = derive_key(evaluation.seed, evaluation.split)
+        questions = model.ask(evaluation.real, seed=seed, numbers=evaluation.indices, batch=evaluation.batch)
         answers = model.answer(evaluation.real, questions, batch=evaluation.batch)
         sound = np.array([bool(some) for some in right_answers(scenes, questions)], dtype=bool)
         return Asked(questions, answers, kinds(questions, scenes.placement), sound, answered_right(scenes, questions, answers))

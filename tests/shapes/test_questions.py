@@ -136,7 +136,7 @@ class Answering:
     def __init__(self, found: Samples, **changes: Any) -> None:
         self.found, self.changes = found, changes
 
-    def ask(self, images: Any, *, seed: int, batch: int) -> list[str]:
+    def ask(self, images: Any, *, seed: int, numbers: Any, batch: int) -> list[str]:
         return list(self.changes.get("asked", self.found.questions))
 
     def answer(self, images: Any, questions: list[str], *, batch: int) -> list[str]:
@@ -152,6 +152,7 @@ class Evaluated(SimpleNamespace):
     def __init__(self, number: int = 150, **changes: Any) -> None:
         found = samples(number=number)
         super().__init__(samples=found, captions=found.captions, real=found.images, model=Answering(found, **changes))
+        self.indices = found.indices
         self.seed, self.split, self.batch, self.shared = 0, "novel", 128, dict[str, Any]()
 
     def __len__(self) -> int:
