@@ -19,6 +19,8 @@ class CaptionsWorld(World):
 
     def plan(self) -> Plan:
         script, (h, w) = self.script, self.canvas
+        if len(script.entries) > self.most:
+            raise UserError(f"{script.name}: {len(script.entries)} captions; a world of at most {self.most} can be drawn")
         places = self.places()
         height = max(top for _, top in places) + h
         width = (

@@ -16,7 +16,7 @@ import numpy as np
 from ibllm_core.errors import UserError
 
 from .composer import Composer
-from .plan import F64, MOST_WINDOWS, Box, Placed, Plan, Window, World, ramp
+from .plan import F64, Box, Placed, Plan, Window, World, ramp
 from .script import Script
 
 #: How far from a thing, in cells, a window that is not told of it counts in full again: a step in the weights would show.
@@ -106,20 +106,26 @@ class CellsWorld(World):
         """Top and left of every window: one a cell, all around, and those in whose cells the other things lie."""
         (rows, columns), (ch, cw) = self.grid, self.cell
         lowest = self.height - self.canvas[0]
-        found = set(itertools.product({*range(0, lowest + 1, ch), lowest}, range(0, self.width, cw)))
+        tops, lefts = {*range(0, lowest + 1, ch), lowest}, range(0, self.width, cw)
+        if len(tops) * len(lefts) > self.most:
+            raise self.too_many(len(tops) * len(lefts))
+        found = set(itertools.product(tops, lefts))
         mistakes = []
         for placed in things:
-            tops = [placed.box.top - i * ch for i in range(rows) if 0 <= placed.box.top - i * ch <= lowest]
-            if not tops:
+            above = [placed.box.top - i * ch for i in range(rows) if 0 <= placed.box.top - i * ch <= lowest]
+            if not above:
                 mistakes.append(
                     (placed.line, f"row {placed.box.top / ch:g} is in no window's cell; expected a whole row, or a world of more rows")
                 )
-            found |= {(top, (placed.box.left - j * cw) % self.width) for top in tops for j in range(columns)}
+            found |= {(top, (placed.box.left - j * cw) % self.width) for top in above for j in range(columns)}
         if mistakes:
             raise self.script.wrong(mistakes)
-        if len(found) > MOST_WINDOWS:
-            raise UserError(f"{self.script.name}: {len(found)} windows; a world of at most {MOST_WINDOWS} can be drawn")
+        if len(found) > self.most:
+            raise self.too_many(len(found))
         return sorted(found)
+
+    def too_many(self, windows: int) -> UserError:
+        return UserError(f"{self.script.name}: {windows} windows; a world of at most {self.most} can be drawn")
 
     def inside(self, things: Sequence[Placed], corner: Corner) -> dict[int, int]:
         """Number of a thing that lies in a cell of the window → the cell."""

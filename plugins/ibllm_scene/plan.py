@@ -19,8 +19,8 @@ from ibllm_core.errors import UserError
 from .composer import Thing
 from .script import Entry, Script
 
-#: More windows than this are refused: a slip in a number would otherwise fill the memory.
-MOST_WINDOWS = 4096
+#: More windows, or more pixels in all of them, are refused: a slip in a number would otherwise fill the memory.
+MOST_WINDOWS, MOST_PIXELS = 4096, 2**26
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -110,6 +110,7 @@ class World:
 
     def __init__(self, script: Script, canvas: tuple[int, int], cell: tuple[int, int], unit: int) -> None:
         self.script, self.canvas, self.cell, self.unit = script, canvas, cell, unit
+        self.most = min(MOST_WINDOWS, max(MOST_PIXELS // (canvas[0] * canvas[1]), 4))
 
     def snapped(self, place: float, cell: int) -> int:
         """Cells → pixels, a multiple of `unit`."""
@@ -130,10 +131,12 @@ class World:
         for name, given, least, length, canvas in (("columns", script.columns, columns, cw, w), ("rows", script.rows, rows, ch, h)):
             if given is not None and given * length < canvas:
                 raise UserError(f"{script.name}: {name} = {given:g}: expected at least {canvas / length:g}, a canvas of the model")
-            if max(given or 0, least) * length > MOST_WINDOWS * canvas:
-                raise UserError(f"{script.name}: {name} = {max(given or 0, least):g}: expected at most {MOST_WINDOWS * canvas / length:g}")
+            if max(given or 0, least) * length > self.most * canvas:
+                raise UserError(f"{script.name}: {name} = {max(given or 0, least):g}: expected at most {self.most * canvas / length:g}")
         across = script.columns if script.columns is not None else max(columns, w / cw)
         down = script.rows if script.rows is not None else max(rows, h / ch)
+        if across * cw * down * ch > self.most * h * w:
+            raise UserError(f"{script.name}: a world of {across:g} columns and {down:g} rows; expected at most {self.most} canvases in all")
         return self.snapped(down, ch), self.snapped(across, cw)
 
     def beyond(self, entries: Sequence[Entry], height: int, width: int, need: tuple[int, int]) -> Iterator[tuple[int, str]]:

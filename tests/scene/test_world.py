@@ -151,6 +151,8 @@ def test_captions_as_they_are_have_a_window_each() -> None:
         ("columns: 5\n0, 0: a large red circle\n4.5, 0: a small red ring", ":3: nearer than a cell to line 2"),
         ("columns: 1\n0, 0: a large red circle", "columns = 1: expected at least 2"),
         ("columns: 1000000000\n0, 0: a large red circle", "columns = 1e+09: expected at most 8192"),
+        ("columns: 8000\nrows: 8000\n0, 0: a large red circle", "a world of 8000 columns and 8000 rows; expected at most 4096 canvases"),
+        ("columns: 8000\n0, 0: a large red circle", "8000 windows; a world of at most 4096"),
         ("99999999999, 0: a large red circle", "expected at most 8192"),
         ("a large red circle", ":1: 'a large red circle' is no caption of these data, which are like 'a large red circle at the top left'"),
         ("columns: 4\na large red circle at the top left", "columns and rows are for lines with places"),
