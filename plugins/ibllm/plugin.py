@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from ibllm.figures import Figure as Figure
     from ibllm.figures import Mark as Mark
     from ibllm.kinds import KINDS as KINDS
+    from ibllm.pictures import Fit as Fit
+    from ibllm.pictures import fitted as fitted
     from ibllm_core.errors import Notice as Notice
     from ibllm_core.errors import UserError as UserError
     from ibllm_core.errors import nearest as nearest
@@ -128,6 +130,7 @@ _HOMES = {
     "ibllm.capabilities": "CAPABILITIES",
     "ibllm.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
     "ibllm.kinds": "KINDS",
+    "ibllm.pictures": "Fit fitted",
     "ibllm_core.errors": "nearest Notice UserError",
     "ibllm_core.host.hookspecs": "hookimpl",
     "ibllm_core.host.options": "Config DatasetConfig LossConfig MetricConfig option OptionError",

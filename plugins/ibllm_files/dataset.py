@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm.plugin import Dataset, Samples, UserError, derive_key
+from ibllm.plugin import Dataset, Fit, Samples, UserError, derive_key, fitted
 from ibllm_files.config import FilesConfig
 from ibllm_files.table import Problems, Row, read_rows
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 #: What a row has, by the option `holds`.
 COLUMNS_OF: Mapping[str, tuple[str, ...]] = {"pairs": ("image", "caption"), "images": ("image",), "captions": ("caption",)}
@@ -29,21 +25,6 @@ class Folder:
 
     images: npt.NDArray[np.uint8]
     items: Mapping[str, Sequence[tuple[Row, int]]]
-
-
-def fit(image: Image.Image, config: FilesConfig) -> npt.NDArray[np.uint8]:
-    """An opened image, upright and square → (h w 3). Raises `OSError` or what Pillow raises for a broken one."""
-    from PIL import Image, ImageOps
-
-    upright = ImageOps.exif_transpose(image).convert("RGBA")
-    ground = Image.new("RGBA", upright.size, (*config.background, 255))
-    flat = Image.alpha_composite(ground, upright).convert("RGB")
-    size = (config.size, config.size)
-    if config.fit == "crop":
-        square = ImageOps.fit(flat, size, Image.Resampling.LANCZOS)
-    else:
-        square = ImageOps.pad(flat, size, Image.Resampling.LANCZOS, color=config.background)
-    return np.asarray(square)
 
 
 def load_images(rows: Sequence[Row], config: FilesConfig, problems: Problems) -> tuple[npt.NDArray[np.uint8], Mapping[Path, int]]:
@@ -60,7 +41,7 @@ def load_images(rows: Sequence[Row], config: FilesConfig, problems: Problems) ->
     for number, (path, row) in enumerate(first.items()):
         try:
             with Image.open(path) as image:
-                images[number] = fit(image, config)
+                images[number] = fitted(image, (config.size, config.size), Fit(config.fit, config.background))
         except FileNotFoundError:
             problems.add(row.place, f"there is no image {path}")
         # Pillow raises many kinds of error for a damaged file, SyntaxError among them.
