@@ -6,6 +6,7 @@ import base64
 import io
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ def address(run: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
+@contextmanager
+def started() -> Iterator[Any]:
+    """A browser without a window."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -62,6 +64,12 @@ def browser() -> Iterator[Any]:
         yield driver
     finally:
         driver.quit()
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    with started() as driver:
+        yield driver
 
 
 class Page:

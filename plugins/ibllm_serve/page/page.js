@@ -71,6 +71,7 @@ async function play(section, doing, work) {
 
 const source = (picture) => `data:image/png;base64,${picture.png}`;
 const number = (id) => ($(id).value === "" ? undefined : Number($(id).value));
+const rounded = (value, digits) => value.toFixed(digits).replace(/^-(?=[0.]+$)/, "");
 const seed = () => number("seed") ?? 0;
 
 function text() {
@@ -166,9 +167,9 @@ const score = () => play($("read"), "comparing", async (current) => {
   const caption = text();
   const answer = await call("v1/score", { image: image(), text: caption });
   const said = [
-    answer.text_given_image !== null && `log p(text | image) = ${answer.text_given_image.toFixed(2)} nats`,
-    answer.image_given_text !== null && `log p(image | text) ${answer.image_kind === "bound" ? "≥ about" : "="} ${answer.image_given_text.toFixed(1)} nats`,
-    answer.agreement !== null && `agreement ${answer.agreement.toFixed(2)}`,
+    answer.text_given_image !== null && `log p(text | image) = ${rounded(answer.text_given_image, 2)} nats`,
+    answer.image_given_text !== null && `log p(image | text) ${answer.image_kind === "bound" ? "≥ about" : "="} ${rounded(answer.image_given_text, 1)} nats`,
+    answer.agreement !== null && `agreement ${rounded(answer.agreement, 2)}`,
   ].filter(Boolean);
   if (current()) entry(`“${caption}”`, said.join(", "));
   return answer.notices;
