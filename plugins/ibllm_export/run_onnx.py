@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
@@ -138,7 +137,9 @@ class Exported:
     """The graphs of a folder, ready to run; `threads` within an operation, 0 for as many as there are cores."""
 
     def __init__(self, folder: str | Path, threads: int = 0) -> None:
-        self.folder = Path(folder)
+        import onnxruntime
+
+        self.folder, self._session_of = Path(folder), onnxruntime.InferenceSession
         self.about = json.loads((self.folder / "export.json").read_text(encoding="utf-8"))
         self.options = onnxruntime.SessionOptions()
         self.options.intra_op_num_threads = threads
@@ -148,7 +149,7 @@ class Exported:
         self.step: Any = self._session(write["step"]) if write else None
 
     def _session(self, name: str) -> Any:
-        return onnxruntime.InferenceSession(str(self.folder / name), self.options, providers=["CPUExecutionProvider"])
+        return self._session_of(str(self.folder / name), self.options, providers=["CPUExecutionProvider"])
 
     def tokenizer(self, side: str) -> Any:
         """The tokenizer of ``draw`` or ``write``."""
