@@ -32,5 +32,7 @@ def guided(outputs: Tensor, scale: float) -> Tensor:
 
     Eq. 6 with s = 1 + w.
     """
-    conditional, null = outputs.float().unflatten(0, (2, -1))  # chunk would make the batch's length a constant of an exported graph
+    conditional, null = outputs.float().view(
+        2, -1, *outputs.shape[1:]
+    )  # chunk would make the batch's length a constant of an exported graph
     return null + scale * (conditional - null)
