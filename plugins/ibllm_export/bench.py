@@ -69,7 +69,7 @@ def command(
     with using(run, "cpu") as opened, _progress() as say, tempfile.TemporaryDirectory() as scratch:
         result = measure(opened, run, student, chosen or ARMS, Path(scratch), (rounds, calls, batch, threads, items), say)
     try:
-        write_json(output or run / "bench.json", result)
+        write_json(output or run / "bench.json", {**result, "markdown": as_markdown(result)})
     except OSError as error:
         if output is not None:
             raise

@@ -67,7 +67,12 @@ def test_one_in_one_out_a_list_in_a_list_out(m: Trained) -> None:
     assert m.encode_image(picture).shape == (16,) and m.encode_image(np.stack([picture] * 3)).shape == (3, 16)
     assert m.pixels(picture).shape == (1, 32, 32, 3)
     assert m.roundtrip([]) == [] and m.score([], []) == []
-    assert isinstance(m.answer(picture, "what colour is the circle?"), str) and isinstance(m.ask(picture), str)
+
+
+def test_who_learned_no_questions_is_not_asked(m: Trained) -> None:
+    for call in (lambda: m.ask(np.zeros((32, 32, 3), np.uint8)), lambda: m.answer(np.zeros((32, 32, 3), np.uint8), "what is this?")):
+        with pytest.raises(UserError, match="was trained on no questions"):
+            call()
 
 
 def test_pictures_may_be_anything(m: Trained, tmp_path: Path) -> None:
