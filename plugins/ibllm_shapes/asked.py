@@ -26,7 +26,7 @@ NO_KIND, SHOWN = "no question", 12
 def _scenes(evaluation: Evaluation) -> Scenes:
     truth = evaluation.samples.truth
     if not isinstance(truth, Scenes):
-        raise ValueError("the metrics answers and questions ask about the scenes of the dataset shapes: use it, or leave them out")
+        raise ValueError("the metrics vqa and vqg ask about the scenes of the dataset shapes: use it, or leave them out")
     return truth
 
 

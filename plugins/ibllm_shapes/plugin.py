@@ -54,14 +54,14 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         ),
         ComponentSpec(
             kind="metric",
-            name="answers",
+            name="vqa",
             factory="ibllm_shapes.asked:AnswersMetric",
             config="ibllm_shapes.config:AnswersConfig",
             summary="right answers to questions about scenes, of every kind, beside answers given without seeing the image",
         ),
         ComponentSpec(
             kind="metric",
-            name="questions",
+            name="vqg",
             factory="ibllm_shapes.asked:QuestionsMetric",
             config="ibllm_shapes.config:QuestionsConfig",
             summary="whether the questions that the model asks about scenes have an answer, and whether they are as varied as the data's",
