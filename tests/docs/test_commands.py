@@ -130,6 +130,10 @@ def scaled_down() -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shutil.copytree(RECIPES, folder / "full")
     (folder / "recipes").mkdir()
+    # A recipe that starts from another's weights expects its run.
+    (folder / "runs" / "joint" / "model").mkdir(parents=True)
+    for name in ("recipe.toml", "model/weights.safetensors"):
+        (folder / "runs" / "joint" / name).touch()
     for path in (folder / "full").rglob("*.toml"):
         scaled = folder / "recipes" / path.relative_to(folder / "full")
         scaled.parent.mkdir(exist_ok=True)
@@ -138,7 +142,9 @@ def scaled_down() -> Path:
             continue
         up = "../" * len(scaled.parent.relative_to(folder).parts)
         head = f'format = 1\nextends = "{up}full/{path.relative_to(folder / "full").as_posix()}"\n'
-        scaled.write_text(head + small(load(path)), encoding="utf-8")
+        with contextlib.chdir(folder):
+            scaled.write_text(head + small(load(path)), encoding="utf-8")
+    shutil.rmtree(folder / "runs")
     return folder
 
 
