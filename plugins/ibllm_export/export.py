@@ -20,6 +20,7 @@ from ibllm_core.runs.directory import replacing, write_json, write_text
 from . import onnx_files, run_onnx, tokenizer_files
 from .figures import changes, measured, real_items
 from .graphs import Program, programs
+from .refusing import refused
 
 #: Items that every export is checked on.
 CHECKED = 8
@@ -64,8 +65,8 @@ def require_close(report: Report, suffix: str) -> None:
 
 
 def component_names(recipe: Any) -> dict[str, str]:
-    """Part → what messages call it."""
-    return {name: f"{part.kind}.{part.use}" for name, part in recipe.parts.items()}
+    """Part → what messages call it: ``model.image_decoder = flow (provided by ibllm 0.2.0)``."""
+    return {name: f"model.{name} = {part.use} (provided by {part.distribution} {part.version})" for name, part in recipe.parts.items()}
 
 
 def export_onnx(opened: Any, folder: Path, quantize: str, items: int, say: Callable[[str], None]) -> Report:
@@ -82,19 +83,23 @@ def export_onnx(opened: Any, folder: Path, quantize: str, items: int, say: Calla
     onnx_files.require()
     model = opened.model
     say("tracing")
-    traced = programs(model, component_names(opened.recipe))
+    names = component_names(opened.recipe)
+    traced = programs(model, names)
     with replacing(folder) as partial:
         partial.mkdir()
         for program in traced:
             say(f"writing {program.name}.onnx")
             path = partial / f"{program.name}.onnx"
-            onnx_files.write(program, path)
-            if quantize:
-                {"int8": onnx_files.to_int8, "bf16": onnx_files.to_bf16}[quantize](path)
+            with refused(model, names, program.parts, f"writing {path.name}"):
+                onnx_files.write(program, path)
+                if quantize:
+                    {"int8": onnx_files.to_int8, "bf16": onnx_files.to_bf16}[quantize](path)
         about(opened, partial, traced, quantize)
         shutil.copyfile(run_onnx.__file__, partial / "run_onnx.py")
         say("comparing with PyTorch")
-        report = _checked(opened, model, partial, traced, quantize)
+        with refused(model, names, [part for program in traced for part in program.parts], "running the graphs"):
+            exported = run_onnx.Exported(partial)
+        report = _checked(opened, exported, partial, traced, quantize)
         if quantize and items:
             say("measuring figures")
             _measure(opened, model, partial, items, report)
@@ -139,17 +144,17 @@ def _tokenizer(opened: Any, folder: Path, part: str) -> str:
     return file
 
 
-def _checked(opened: Any, model: Model, folder: Path, traced: list[Program], quantize: str) -> Report:
+def _checked(opened: Any, exported: run_onnx.Exported, folder: Path, traced: list[Program], quantize: str) -> Report:
     """The graphs against PyTorch, on items of the data."""
-    report = Report(folder, {}, {})
-    exported = run_onnx.Exported(folder)
+    report, model = Report(folder, {}, {}), opened.model
     sessions = {"draw": exported.draw, "read": exported.reader, "step": exported.step}
     samples = real_items(opened, CHECKED)
     with model.inference():
         for program in traced:
-            for inputs in inputs_of(model, program, samples):
-                found = onnx_files.difference(program, sessions[program.name], inputs)
-                report.differences[program.name] = max(found, report.differences.get(program.name, 0.0))
+            with refused(model, component_names(opened.recipe), program.parts, f"running {program.name}.onnx"):
+                cases = inputs_of(model, program, samples)
+                found = max(onnx_files.difference(program, sessions[program.name], inputs) for inputs in cases)
+            report.differences[program.name] = found
     if not quantize:
         require_close(report, ".onnx")
     if samples is not None and samples.images is not None and exported.reader is not None:

@@ -23,9 +23,12 @@ from ibllm_core.interfaces.tokenizer import BOS
 from ibllm_core.model.model import Model
 
 from .handed import Asked, Draw, Handed
+from .refusing import refused
 
 #: The parts that a graph of drawing and those of writing are made of.
 DRAWS, WRITES = ("text_encoder", "image_decoder"), ("image_encoder", "text_decoder")
+#: Those of drawing, with the codec where there is one.
+DRAWN = (*DRAWS, "image_tokenizer")
 
 
 class Drawing(nn.Module):
@@ -33,7 +36,7 @@ class Drawing(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        names = [name for name in (*DRAWS, "image_tokenizer") if name in model.parts]
+        names = [name for name in DRAWN if name in model.parts]
         # Of its own, so that no other part's weights are in the graph.
         self.model = Model({name: model.parts[name] for name in names}, {}, model.image_shape, model.works_on == "latents")
         self.encoder = cast(TextEncoder, model.part("text_encoder"))
@@ -116,6 +119,7 @@ class Program:
         inputs, outputs: names in order.
         example: what it was traced with.
         draws: the random numbers among the inputs, the last ones.
+        parts: whose passes it holds.
     """
 
     name: str
@@ -125,6 +129,7 @@ class Program:
     outputs: tuple[str, ...]
     example: tuple[Tensor, ...]
     draws: tuple[Draw, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 def sides(model: Model) -> list[str]:
@@ -150,11 +155,8 @@ def programs(model: Model, names: dict[str, str]) -> list[Program]:
     with model.inference(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of its own code
         for side in sides(model):
-            where = names["image_decoder" if side == "draw" else "text_decoder"]
-            try:
+            with refused(model, names, DRAWN if side == "draw" else WRITES):
                 found += [_draw(model)] if side == "draw" else _write(model)
-            except Exception as error:
-                raise UserError(f"{where} cannot be exported: {_reason(error)}") from error
     return found
 
 
@@ -168,7 +170,7 @@ def _draw(model: Model) -> Program:
     shapes = [{0: b} | {n + 1: t for n, size in enumerate(draw.shape) if size == "t"} for draw in draws]
     program = _traced(module, (ids, mask, *numbers), ({0: b, 1: t}, {0: b, 1: t}, tuple(shapes)))
     inputs = ("ids", "mask", *(f"noise{n}" for n in range(len(draws))))
-    return Program("draw", module, program, inputs, ("image",), (ids, mask, *numbers), tuple(draws))
+    return Program("draw", module, program, inputs, ("image",), (ids, mask, *numbers), tuple(draws), DRAWN)
 
 
 def _write(model: Model) -> list[Program]:
@@ -181,17 +183,11 @@ def _write(model: Model) -> list[Program]:
     reading = _traced(read, (image,), ({0: b},))
     stepping = _traced(step, (ids, *leaves), ({0: b}, tuple({0: b} for _ in leaves)))
     return [
-        Program("read", read, reading, ("image",), names, (image,)),
-        Program("step", step, stepping, ("token", *names), ("logits", *changed), (ids, *leaves)),
+        Program("read", read, reading, ("image",), names, (image,), parts=WRITES),
+        Program("step", step, stepping, ("token", *names), ("logits", *changed), (ids, *leaves), parts=WRITES[1:]),
     ]
 
 
 def _traced(module: nn.Module, example: tuple[Tensor, ...], shapes: Any) -> ExportedProgram:
     # Strict: the length of a batch, which parts ask by len(), is a number of the graph's, not of the example's.
     return torch.export.export(module, example, dynamic_shapes=shapes, strict=True)
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of a message that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -15,6 +15,8 @@ from ibllm_core.runs.directory import replacing
 from .export import CHECKED, Report, about, component_names, inputs_of, require_close
 from .figures import real_items
 from .graphs import programs
+from .onnx_files import apart
+from .refusing import refused
 
 
 def export_programs(opened: Any, folder: Path, quantize: str, say: Callable[[str], None]) -> Report:
@@ -30,15 +32,17 @@ def export_programs(opened: Any, folder: Path, quantize: str, say: Callable[[str
         )
     model, samples, report = opened.model, real_items(opened, CHECKED), Report(folder, {}, {})
     say("tracing")
-    traced = programs(model, component_names(opened.recipe))
+    names = component_names(opened.recipe)
+    traced = programs(model, names)
     with replacing(folder) as partial:
         partial.mkdir()
         for program in traced:
             path = partial / f"{program.name}.pt2"
             say(f"writing {path.name}")
-            torch.export.save(program.program, path)
-            again = torch.export.load(path).module()
-            with model.inference():
+            with refused(model, names, program.parts, f"writing {path.name}"):
+                torch.export.save(program.program, path)
+                again = torch.export.load(path).module()
+            with model.inference(), refused(model, names, program.parts, f"running {path.name}"):
                 report.differences[program.name] = max(
                     _difference(program.module, again, one) for one in inputs_of(model, program, samples)
                 )
@@ -51,7 +55,7 @@ def export_programs(opened: Any, folder: Path, quantize: str, say: Callable[[str
 def _difference(module: nn.Module, again: nn.Module, inputs: tuple[Tensor, ...]) -> float:
     """The greatest difference between what two modules give for the same inputs, over all outputs."""
     pairs = zip(*(given if isinstance(given, tuple) else (given,) for given in (module(*inputs), again(*inputs))), strict=True)
-    return max(float((a.double() - b.double()).abs().max()) if a.numel() else 0.0 for a, b in pairs)
+    return max(apart(a.numpy(), b.numpy()) for a, b in pairs)
 
 
 def export_weights(opened: Any, folder: Path, quantize: str, say: Callable[[str], None]) -> Report:

@@ -19,10 +19,7 @@ from PIL import Image
 
 from ibllm_core.errors import UserError
 from ibllm_core.host.manager import manager
-from ibllm_core.model import build
-from ibllm_core.recipe import load
-from ibllm_core.recipe.document import to_toml
-from ibllm_core.runs.model_folder import save_model
+from tests.export.untrained import untrained
 
 from .needs import needs
 
@@ -53,7 +50,6 @@ WRITES: Mapping[str, Mapping[str, Any]] = {
 }
 #: Decoders that cannot be exported → the beginning of the reason.
 REFUSED: Mapping[str, str] = {}
-SHAPES = Path(__file__).parents[1] / "training" / "tiny.toml"
 #: Runs the program of an exported folder where neither ibllm nor torch can be imported.
 ALONE = """
 import runpy, sys
@@ -68,43 +64,6 @@ runpy.run_path(FOLDER + "/run_onnx.py", run_name="__main__")
 def _packages() -> None:
     for name in ("onnx", "onnxruntime", "onnxscript"):
         needs(name, importlib.util.find_spec(name) is not None)
-
-
-def trained(folder: Path, tables: Mapping[str, Any]) -> Path:
-    """A model folder of a tiny model with random weights; what a decoder begins at 0 is moved, so that it does something."""
-    import torch
-
-    parts = {"discriminator": False, **tables["model"]}
-    recipe_file = folder / "recipe.toml"
-    codec = "image_tokenizer" in parts
-    module = {"steps": 1, "train": ["text_encoder", "image_decoder", "image_encoder", "text_decoder"]}
-    stages: dict[str, Any] = {"text": {**module, "losses": {"image_nll": 1.0, "text_nll": 1.0}}, "image": False, "joint": False}
-    losses: dict[str, Any] = dict.fromkeys(("adversarial", "penalty", "cycle", "joint"), False)
-    if codec:
-        losses["codec"] = {"use": "reconstruction"}
-        stages["codec"] = {"steps": 1, "train": ["image_tokenizer"], "losses": {"codec": 1.0}}
-    text: dict[str, Any] = {
-        "extends": str(SHAPES),
-        "order": [*(["codec"] if codec else []), "text"],
-        "model": parts,
-        "losses": losses,
-        "metrics": {"round_trip": False},
-        "trackers": {"tensorboard": False},
-        "stages": stages,
-        "evaluation": {"splits": ["test"]},
-    }
-    recipe_file.write_text(to_toml(text), encoding="utf-8")
-    recipe = load(recipe_file)
-    dataset = build.build_dataset(recipe)
-    tokenizers = build.build_tokenizers(recipe, [dataset])
-    model = build.build_model(recipe, tokenizers, build.image_shape(recipe))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.1)
-    weights = {f"parts.{name.removeprefix('parts.')}": one for name, one in model.state_dict().items()}
-    save_model(folder / "model", recipe, model, weights, tokenizers, {})
-    return folder / "model"
 
 
 def alone(folder: Path, *words: str) -> str:
@@ -145,7 +104,7 @@ def test_a_decoder_is_exported_or_refused(side: str, name: str, tmp_path: Path) 
 
     import ibllm
 
-    opened = ibllm.open(trained(tmp_path, {"model": model_tables(side, name)}), device="cpu")
+    opened = ibllm.open(untrained(tmp_path, {"model": model_tables(side, name)}), device="cpu")
     if name in REFUSED:
         with pytest.raises(UserError, match=REFUSED[name]):
             export_onnx(opened, tmp_path / "onnx", "", 0, lambda text: None)
@@ -163,3 +122,20 @@ def test_a_decoder_is_exported_or_refused(side: str, name: str, tmp_path: Path) 
     said = alone(tmp_path / "onnx", "caption", str(tmp_path / "a.png")).strip()
     assert said == f"{tmp_path / 'a.png'}: {opened.model.caption(picture[None], beams=1)[0]}"
     assert json.loads((tmp_path / "onnx" / "export.json").read_text())["format"] == 1
+
+
+def test_what_onnx_has_no_operator_for_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+    from ibllm_cli.main import main
+    from ibllm_gan.cross_attention import CrossAttentionGenerator
+
+    sample = CrossAttentionGenerator.sample
+    monkeypatch.setattr(CrossAttentionGenerator, "sample", lambda self, z, rng: torch.special.bessel_j0(sample(self, z, rng)))
+    code = main(["export", str(untrained(tmp_path, {"model": {}})), "-o", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert code == 2 and "Traceback" not in said
+    assert "model.image_decoder = cross_attention (provided by ibllm " in said
+    assert " cannot be exported (writing draw.onnx): " in said and "bessel_j0" in said
+    assert not (tmp_path / "out").exists()
