@@ -29,13 +29,20 @@ EXAMPLES = examples(
 @run_argument
 @click.option("--student", type=click.Path(path_type=Path), help="A run of a smaller model that was distilled from RUN's: two more arms.")
 @click.option("--arm", "chosen", type=click.Choice(ARMS), multiple=True, help="Only these; may be repeated. By default all.")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="In each of which every arm has its turn.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="In each of which every arm has its turn.")
 @click.option(
-    "--calls", type=click.IntRange(min=1), default=40, show_default=True, help="Items an arm draws, and captions, one by one in a round."
+    "--calls", type=click.IntRange(min=1), default=20, show_default=True, help="Items an arm draws, and captions, one by one in a round."
 )
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Items at once where throughput is measured.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of an arm; by default as many as there are cores.")
-@click.option("--items", type=click.IntRange(min=0), default=128, show_default=True, help="That figures are measured on; 0 for none.")
+@click.option("--items", type=click.IntRange(min=0), default=64, show_default=True, help="That figures are measured on; 0 for none.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds of an arm: for its start, for its turns together, and for its figures. What does not fit is told.",
+)
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write the table as Markdown to this file.")
 @click.option(
     "-o",
@@ -53,6 +60,7 @@ def command(
     batch: int,
     threads: int | None,
     items: int,
+    budget: float,
     markdown: Path | None,
     output: Path | None,
     as_json: bool,
@@ -67,7 +75,7 @@ def command(
     from .bench_tables import as_markdown, as_rich
 
     with using(run, "cpu") as opened, _progress() as say, tempfile.TemporaryDirectory() as scratch:
-        result = measure(opened, run, student, chosen or ARMS, Path(scratch), (rounds, calls, batch, threads, items), say)
+        result = measure(opened, run, student, chosen or ARMS, Path(scratch), (rounds, calls, batch, threads, items, budget), say)
     try:
         write_json(output or run / "bench.json", {**result, "markdown": as_markdown(result)})
     except OSError as error:
@@ -95,7 +103,7 @@ def measure(
     student: Path | None,
     chosen: Sequence[str],
     scratch: Path,
-    how: tuple[int, int, int, int | None, int],
+    how: tuple[int, int, int, int | None, int, float],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """The comparison as plain JSON. Raises `UserError` where the run's data are not here."""
@@ -103,12 +111,12 @@ def measure(
 
     from .figures import real_items
 
-    rounds, calls, batch, threads, items = how
+    rounds, calls, batch, threads, items, budget = how
     samples = real_items(opened, 64)
     if samples is None or samples.captions is None or samples.images is None:
         raise UserError(f"{run}: its data, with captions and images, are needed to compare with real items")
     threads, split = threads or available_cores(), opened.recipe.evaluation.splits[0]
-    plan = Plan(list(samples.captions), samples.images.tolist(), calls, rounds, batch, threads)
+    plan = Plan(list(samples.captions), samples.images.tolist(), calls, rounds, batch, threads, budget)
     arms, models = [], {"": opened}
     if student is not None:
         import ibllm
@@ -131,6 +139,7 @@ def measure(
         "threads": threads,
         "rounds": rounds,
         "calls": calls,
+        "budget": budget,
         "split": split,
         "items": items,
         "processor": _processor(),

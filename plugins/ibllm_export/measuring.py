@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Row:
         memory: greatest resident memory of a process that does nothing else, in bytes.
         size: of its weights in bytes.
         figures: the run's own.
-        notes: what is to be said of it: why there is none, or that it is no faster than eager in this very comparison.
+        notes: what is to be said of it: why there is none, what its time did not suffice for, or that it is no faster than eager in this very comparison.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Plan:
         rounds: in each of which every arm has its turn.
         batch: of the throughput.
         threads: of an arm.
+        budget: seconds of an arm: for its start with the first calls, for its turns together, and for its figures.
     """
 
     texts: Sequence[str]
@@ -74,20 +76,37 @@ class Plan:
     rounds: int
     batch: int
     threads: int
+    budget: float
+
+    @property
+    def within(self) -> float:
+        """Seconds of one measurement, of which a turn has four: drawing and captioning, one by one and in batches."""
+        return self.budget / (4 * self.rounds)
 
 
 class Process:
-    """An arm's process."""
+    """An arm's process.
 
-    def __init__(self, arm: Arm, threads: int) -> None:
+    Args:
+        budget: seconds that it may think about an answer. One that takes longer is killed.
+    """
+
+    def __init__(self, threads: int, budget: float) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, "-m", "ibllm_export.worker"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
         )
+        self.budget = budget
+
+    def start(self, arm: Arm, plan: Plan) -> None:
+        """Makes it the arm, with its first calls, which compile and fill caches. Raises `Failed`."""
         folder = {} if arm.folder is None else {"folder": str(arm.folder)}
         kind = arm.name.removeprefix("distilled").lstrip("-") or "eager"
-        self.ask({"arm": kind, "run": str(arm.run), "threads": threads, **folder})
+        self.ask({"arm": kind, "run": str(arm.run), "threads": plan.threads, **folder})
+        for do, given in (("draw", plan.texts), ("caption", plan.images)):
+            for batch, calls in ((1, 5), (plan.batch, 2)):
+                self.ask({"do": do, "items": given, "batch": batch, "times": calls, "within": plan.within})
 
     def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to an order. Raises `Failed` with the arm's reason."""
@@ -95,6 +114,9 @@ class Process:
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], self.budget)[0]:
+                self._process.kill()
+                raise Failed(f"{order.get('do', 'opening it')} took more than {self.budget:g} seconds (--budget)")
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
@@ -106,7 +128,8 @@ class Process:
     def close(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
 
@@ -122,44 +145,65 @@ def compare(arms: Sequence[Arm], plan: Plan, split: str, items: int, say: Callab
         split, items: on which figures of torch's arms are measured; 0 for none.
     """
     rows = {arm.name: Row(arm.name, notes=[arm.reason] if arm.reason else []) for arm in arms}
-    orders = {"draw": plan.texts, "caption": plan.images}
-    times: dict[tuple[str, str], list[list[float]]] = {}
-    batched: dict[tuple[str, str], list[float]] = {}
+    timed = {arm.name: Timed() for arm in arms}
     with ExitStack() as stack:
         running: dict[str, Process] = {}
         for arm in arms:
+            if arm.reason:
+                continue
             say(f"starting {arm.name}")
+            process = Process(plan.threads, plan.budget)
+            stack.callback(process.close)
             with _noted(rows[arm.name]):
-                if not arm.reason:
-                    running[arm.name] = process = Process(arm, plan.threads)
-                    stack.callback(process.close)
-                    for do, given in orders.items():  # the first calls compile, and fill caches
-                        process.ask({"do": do, "items": given, "batch": 1, "times": 5})
-                        process.ask({"do": do, "items": given, "batch": plan.batch, "times": 2})
+                process.start(arm, plan)
+                running[arm.name] = process
         for number in range(plan.rounds):
-            names = [arm.name for arm in arms if arm.name in running and not rows[arm.name].notes]
-            for name in names[number % len(names) :] + names[: number % len(names)] if names else []:
+            names = list(running)
+            turn = number % max(1, len(names))
+            for name in names[turn:] + names[:turn]:
                 say(f"round {number + 1} of {plan.rounds}: {name}")
-                for do, given in orders.items():
-                    one = running[name].ask({"do": do, "items": given, "batch": 1, "times": plan.calls})["seconds"]
-                    many = running[name].ask({"do": do, "items": given, "batch": plan.batch, "times": 2})["seconds"]
-                    times.setdefault((name, do), []).append(one)
-                    batched.setdefault((name, do), []).append(plan.batch / min(many))
+                with _noted(rows[name], running):
+                    timed[name].turn(running[name], plan)
         for arm in arms:
-            if arm.name in running and not rows[arm.name].notes:
-                about = running[arm.name].ask({"do": "about"})
-                rows[arm.name].memory, rows[arm.name].size = about["memory"], about["size"]
-                if items and arm.folder is None:
-                    say(f"figures of {arm.name}")
-                    with _noted(rows[arm.name]):
+            if arm.name in running:
+                with _noted(rows[arm.name]):
+                    about = running[arm.name].ask({"do": "about"})
+                    rows[arm.name].memory, rows[arm.name].size = about["memory"], about["size"]
+                    if items and arm.folder is None:
+                        say(f"figures of {arm.name}")
                         rows[arm.name].figures = running[arm.name].ask({"do": "figures", "split": split, "items": items})["figures"]
-    for (name, do), rounds in times.items():
-        setattr(rows[name], do, _summed(rounds, batched[name, do]))
+    for name, row in rows.items():
+        timed[name].into(row, plan)
     return list(rows.values())
 
 
+@attrs.define
+class Timed:
+    """An arm's times: what it did → seconds of its calls of one item, a list a round; and items a second in batches."""
+
+    one: dict[str, list[list[float]]] = attrs.field(factory=dict)
+    batched: dict[str, list[float]] = attrs.field(factory=dict)
+
+    def turn(self, process: Process, plan: Plan) -> None:
+        """One round's turn. Raises `Failed`."""
+        for do, given in (("draw", plan.texts), ("caption", plan.images)):
+            order = {"do": do, "items": given, "within": plan.within}
+            one = process.ask({**order, "batch": 1, "times": plan.calls})["seconds"]
+            many = process.ask({**order, "batch": plan.batch, "times": 2})["seconds"]
+            self.one.setdefault(do, []).append(one)
+            self.batched.setdefault(do, []).append(plan.batch / min(many))
+
+    def into(self, row: Row, plan: Plan) -> None:
+        """Sums the times up in the arm's row, with a note where there are fewer than planned."""
+        for do, rounds in self.one.items():
+            made, planned = sum(map(len, rounds)), plan.calls * plan.rounds
+            if made < planned:
+                row.notes.append(f"{do}: {made} of {planned} calls fitted into its time (--budget {plan.budget:g})")
+            setattr(row, do, _summed(rounds, self.batched[do]))
+
+
 def _summed(rounds: list[list[float]], batched: list[float]) -> dict[str, float]:
-    every = np.array(rounds).ravel() * 1e3
+    every = np.concatenate(rounds) * 1e3
     return {
         "p50": float(np.percentile(every, 50)),
         "p99": float(np.percentile(every, 99)),
@@ -169,11 +213,14 @@ def _summed(rounds: list[list[float]], batched: list[float]) -> dict[str, float]
 
 
 @contextmanager
-def _noted(row: Row) -> Iterator[None]:
+def _noted(row: Row, running: dict[str, Process] | None = None) -> Iterator[None]:
+    """What fails is a note of the row, and the arm is no longer among those running."""
     try:
         yield
     except Failed as failure:
         row.notes.append(str(failure))
+        if running is not None:
+            del running[row.name]
 
 
 def judged(rows: Sequence[Row]) -> None:

@@ -94,7 +94,7 @@ def model_tables(side: str, name: str) -> dict[str, Any]:
     if options.get("works_on") == "latents":
         tables["image_tokenizer"] = {"use": "kl", "patch": 8, "channels": [8], "blocks": 1, "latents": 4}
     elif use in ("maskgit", "vq_transformer"):
-        tables["image_tokenizer"] = {"use": "fsq", "patch": 8, "channels": [8], "blocks": 1, "levels": [3, 3]}
+        tables["image_tokenizer"] = {"use": "fsq", "patch": 16, "channels": [8], "blocks": 1, "levels": [3, 3]}
     return tables
 
 
