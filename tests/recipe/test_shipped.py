@@ -12,10 +12,12 @@ from ibllm_cli.main import main
 from ibllm_study.checking import check_arms
 from ibllm_study.plan import Plan, make_plan
 from ibllm_study.study_file import read_study
+from safetensors.torch import save_file
 
 from ibllm.contracts import Report
 from ibllm_core.host.manager import manager
 from ibllm_core.host.spec import KINDS
+from ibllm_core.model import build
 from ibllm_core.recipe import load
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -32,6 +34,24 @@ ELSEWHERE = {
 }
 #: Overrides that train next to nothing.
 SHORT = ["training.batch=4", "evaluation.items=4", "evaluation.samples=2", "compute.threads=1"]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a recipe that takes weights from a run of joint.toml expects below the working directory; they are untrained."""
+    folder = tmp_path_factory.mktemp("teacher")
+    model = folder / "runs" / "joint" / "model"
+    model.mkdir(parents=True)
+    recipe = load(RECIPES / "joint.toml")
+    built = build.build_model(recipe, build.build_tokenizers(recipe, [build.build_dataset(recipe)]), build.image_shape(recipe))
+    save_file({name: tensor.contiguous() for name, tensor in built.state_dict().items()}, model / "weights.safetensors")
+    (model.parent / "recipe.toml").write_text((RECIPES / "joint.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def beside_a_teacher(teacher: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(teacher)
 
 
 @pytest.mark.parametrize("name", ALL)
