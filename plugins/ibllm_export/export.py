@@ -20,6 +20,7 @@ from ibllm_core.runs.directory import replacing, write_json, write_text
 from . import onnx_files, run_onnx, tokenizer_files
 from .figures import changes, measured, real_items
 from .graphs import Program, programs
+from .handed import example
 from .refusing import refused
 
 #: Items that every export is checked on.
@@ -170,9 +171,8 @@ def inputs_of(model: Model, program: Program, samples: Any) -> list[tuple[Tensor
     if samples is not None and program.name == "draw" and samples.captions is not None:
         tokens = to_tokens(model.tokenizers["text_encoder"], samples.captions)
         rows, t = tokens.ids.shape
-        chance = torch.Generator().manual_seed(0)
-        draw = {"normal": torch.randn, "uniform": torch.rand}
-        inputs = (tokens.ids, tokens.mask, *(draw[one.kind](rows, *one.sizes(t), generator=chance) for one in program.draws))
+        numbers = (draw.numbers(example(rows, str(n)), t) for n, draw in enumerate(program.draws))
+        inputs = (tokens.ids, tokens.mask, *numbers)
     elif samples is not None and program.name != "draw" and samples.images is not None:
         images = to_images(samples.images)
         inputs = (images,)

@@ -22,7 +22,7 @@ from ibllm_core.interfaces.text import TextDecoder, TextEncoder
 from ibllm_core.interfaces.tokenizer import BOS
 from ibllm_core.model.model import Model
 
-from .handed import Asked, Draw, Handed
+from .handed import Asked, Draw, Handed, example
 from .refusing import refused
 
 #: The parts that a graph of drawing and those of writing are made of.
@@ -165,7 +165,7 @@ def _draw(model: Model) -> Program:
     ids, mask = torch.full((2, 5), BOS), torch.ones(2, 5, dtype=torch.bool)
     mask[1, 4] = False
     draws = module.asked(ids, mask)
-    numbers = [torch.randn(2, *draw.sizes(5)) if draw.kind == "normal" else torch.rand(2, *draw.sizes(5)) for draw in draws]
+    numbers = [draw.numbers(example(2, str(n)), 5) for n, draw in enumerate(draws)]
     b, t = Dim("b", max=4096), Dim("t", min=2, max=length)
     shapes = [{0: b} | {n + 1: t for n, size in enumerate(draw.shape) if size == "t"} for draw in draws]
     program = _traced(module, (ids, mask, *numbers), ({0: b, 1: t}, {0: b, 1: t}, tuple(shapes)))
@@ -174,7 +174,7 @@ def _draw(model: Model) -> Program:
 
 
 def _write(model: Model) -> list[Program]:
-    b, image = Dim("b", max=4096), torch.rand(2, *model.image_shape) * 2 - 1
+    b, image = Dim("b", max=4096), example(2, "image").uniform(*model.image_shape) * 2 - 1
     read = Reading(model).eval()
     state = read.state(image)
     step, leaves = Step(model, state).eval(), tuple(pytree.tree_leaves(state))

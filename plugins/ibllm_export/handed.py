@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,16 @@ class Draw:
     def sizes(self, tokens: int) -> tuple[int, ...]:
         """An item's shape for a text of so many tokens."""
         return tuple(tokens if size == "t" else int(size) for size in self.shape)
+
+    def numbers(self, rng: Rng, tokens: int) -> Tensor:
+        """(b *shape) numbers of the kind that is asked for."""
+        draw = rng.normal if self.kind == "normal" else rng.uniform
+        return draw(*self.sizes(tokens))
+
+
+def example(items: int, purpose: str, device: torch.device | str = "cpu") -> Rng:
+    """A keyed generator for so many items of an example that a program is traced with or compared on."""
+    return Rng((0, "export", purpose), np.arange(items), torch.device(device))
 
 
 class Handed(Rng):
@@ -69,7 +80,7 @@ class Handed(Rng):
 
 
 class Asked(Handed):
-    """A generator that draws by torch's own and keeps account of what it was asked for."""
+    """A generator that draws an example's numbers and keeps account of what it was asked for."""
 
     def __init__(self, like: Tensor) -> None:
         super().__init__(like)
@@ -77,5 +88,4 @@ class Asked(Handed):
 
     def _next(self, kind: str, shape: Sequence[int]) -> Tensor:
         self.draws.append(Draw(kind, tuple(shape)))
-        draw = torch.randn if kind == "normal" else torch.rand
-        return draw(len(self), *shape, device=self.device)
+        return self.draws[-1].numbers(example(len(self), str(len(self.draws)), self.device), 0)

@@ -8,12 +8,15 @@ from ibllm_core.host.manager import manager
 from ibllm_core.host.options import MetricConfig
 
 #: Distances; and controls and descriptions, of which neither direction is better. Of all others more is better.
-LOWER = {"frechet_random", "kernel_random", "residual"}
+LOWER = {"frechet_random", "kernel_random", "question_kinds", "residual"}
 NEITHER = {
+    "answer_blind",
+    "answer_prior",
     "caption_recall_1_shuffled",
     "diversity",
     "image_recall_1_shuffled",
     "placement_spread",
+    "question_variety",
     "r_precision_shuffled",
     "sharpness",
     "spread_error_ratio",

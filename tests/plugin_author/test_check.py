@@ -213,7 +213,7 @@ def test_values_are_toml_or_strings():
 def test_metrics_are_measured_on_the_packages_own_dataset():
     found = checked_package.subject(plugins.manager(), "shapes", ["dataset.shapes.evaluation_size=64"], "")
     metrics = [component for component in found.components if component.kind == "metric"]
-    assert {c.name for c in metrics} == {"scene", "caption_facts", "round_trip", "residual", "placement_spread"}
+    assert {c.name for c in metrics} == {"scene", "caption_facts", "round_trip", "residual", "placement_spread", "vqa", "vqg"}
     assert all(c.surroundings == {"dataset": ("shapes", {"evaluation_size": 64}), "split": "test"} for c in metrics)
     general = checked_package.subject(plugins.manager(), "metrics", (), "").components
     assert {tuple(c.surroundings) for c in general} == {()}
