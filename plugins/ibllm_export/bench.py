@@ -31,11 +31,11 @@ EXAMPLES = examples(
 @click.option("--arm", "chosen", type=click.Choice(ARMS), multiple=True, help="Only these; may be repeated. By default all.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="In each of which every arm has its turn.")
 @click.option(
-    "--calls", type=click.IntRange(min=1), default=20, show_default=True, help="Items an arm draws, and captions, one by one in a round."
+    "--calls", type=click.IntRange(min=1), default=10, show_default=True, help="Items an arm draws, and captions, one by one in a round."
 )
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Items at once where throughput is measured.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of an arm; by default as many as there are cores.")
-@click.option("--items", type=click.IntRange(min=0), default=64, show_default=True, help="That figures are measured on; 0 for none.")
+@click.option("--items", type=click.IntRange(min=0), default=32, show_default=True, help="That figures are measured on; 0 for none.")
 @click.option(
     "--budget",
     type=click.FloatRange(min=0, min_open=True),

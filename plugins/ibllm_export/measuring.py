@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -103,20 +105,21 @@ class Process:
         """Makes it the arm, with its first calls, which compile and fill caches. Raises `Failed`."""
         folder = {} if arm.folder is None else {"folder": str(arm.folder)}
         kind = arm.name.removeprefix("distilled").lstrip("-") or "eager"
-        self.ask({"arm": kind, "run": str(arm.run), "threads": plan.threads, **folder})
+        end = time.monotonic() + self.budget
+        self.ask({"arm": kind, "run": str(arm.run), "threads": plan.threads, **folder}, end)
         for do, given in (("draw", plan.texts), ("caption", plan.images)):
             for batch, calls in ((1, 5), (plan.batch, 2)):
-                self.ask({"do": do, "items": given, "batch": batch, "times": calls, "within": plan.within})
+                self.ask({"do": do, "items": given, "batch": batch, "times": calls, "within": plan.within}, end)
 
-    def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to an order. Raises `Failed` with the arm's reason."""
+    def ask(self, order: Mapping[str, Any], end: float = math.inf) -> dict[str, Any]:
+        """The answer to an order, by `end` (of `time.monotonic`) and within the budget. Raises `Failed` with the arm's reason."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
-            if not select.select([self._process.stdout], [], [], self.budget)[0]:
+            if not select.select([self._process.stdout], [], [], max(0.0, min(self.budget, end - time.monotonic())))[0]:
                 self._process.kill()
-                raise Failed(f"{order.get('do', 'opening it')} took more than {self.budget:g} seconds (--budget)")
+                raise Failed(f"{order.get('do', 'opening it')} did not fit into its {self.budget:g} seconds (--budget)")
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""

@@ -95,9 +95,9 @@ def _compile(model: Any) -> None:
 
     leave_uncompiled()
     for name, method in PASSES.items():
-        part = model.parts.get(name, None)
-        if part is None:
+        if name not in model.parts:
             continue
+        part = model.parts[name]
         if not hasattr(part, method):
             raise RuntimeError(f"{name} draws in many steps, whose loop torch.compile would unroll")
         setattr(part, method, torch.compile(getattr(part, method)))
@@ -139,8 +139,16 @@ def _answer(arm: Any, order: dict[str, Any]) -> dict[str, Any]:
         return _timed(arm, order)
     if order["do"] == "figures":
         return {"figures": arm.figures(order["split"], order["items"])}
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"memory": memory, "size": arm.size()}
+    return {"memory": peak(), "size": arm.size()}
+
+
+def peak() -> int:
+    """The most bytes of memory that this process held."""
+    try:  # ru_maxrss holds what the parent had when it forked, too
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:

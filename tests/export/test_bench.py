@@ -11,11 +11,13 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+import torch
 from ibllm_cli.main import main
-from ibllm_export import bench, onnx_files
+from ibllm_export import bench, onnx_files, worker
 from ibllm_export.measuring import Arm, Plan, Timed, compare, judged
 from ibllm_export.worker import _timed
 
+import ibllm
 from ibllm_core.errors import UserError
 
 from .untrained import untrained
@@ -56,7 +58,28 @@ def test_arms_are_compared_and_what_cannot_run_has_its_reason(
 
 def test_an_arm_that_takes_longer_than_its_budget_is_ended_and_told() -> None:
     [row] = compare([Arm("eager", Path("nowhere"))], attrs.evolve(PLAN, budget=0.01), "test", 0, lambda text: None)
-    assert row.draw is None and row.notes == ["opening it took more than 0.01 seconds (--budget)"]
+    assert row.draw is None and row.notes == ["opening it did not fit into its 0.01 seconds (--budget)"]
+
+
+def test_the_passes_that_use_goes_through_are_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened = ibllm.open(untrained(tmp_path, {"model": {}}), device="cpu")
+    asked: list[str] = []
+
+    def wrap(method: Any) -> Any:
+        asked.append(method.__name__)
+        return method
+
+    monkeypatch.setattr(torch, "compile", wrap)
+    monkeypatch.setattr(torch.compiler, "disable", lambda method: method)  # it stays for the whole process
+    worker._compile(opened.model)
+    assert asked == ["forward", "draw", "forward", "step"]
+    del opened.model.parts["image_decoder"]
+    worker._compile(opened.model)
+    assert asked[4:] == ["forward", "forward", "step"]
+
+
+def test_memory_is_of_the_process_itself() -> None:
+    assert 1e6 < worker.peak() < 64e9
 
 
 class Slow:
