@@ -47,6 +47,7 @@ def command(run: Path, format_: str, quantize: str | None, output: Path | None, 
         from .export import export_onnx
         from .other_formats import export_programs, export_weights
 
+        folder.parent.mkdir(parents=True, exist_ok=True)
         if format_ == "onnx":
             report = export_onnx(opened, folder, quantize or "", items, say)
         elif format_ == "torch-export":
