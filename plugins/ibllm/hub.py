@@ -39,8 +39,8 @@ def save(model: Trained, folder: Path, licence: str | None = None, name: str = "
     from . import agreement
     from .api import weights_file
 
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "config.json").is_file())):
-        raise UserError(f"{folder} exists already and is left as it is; choose another place")
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _is_ours(folder))):
+        raise UserError(f"{folder} exists already and is left as it is: it holds something else; choose another place")
     facts = gathered(model, licence, name)
     config = {
         "library_name": "ibllm",
@@ -69,6 +69,16 @@ def save(model: Trained, folder: Path, licence: str | None = None, name: str = "
         if model.agrees_by is not None and isinstance(model.space, agreement.Fitted):
             agreement.write_directions(partial / agreement.DIRECTIONS, model.space.directions)
     return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether `save` wrote the folder and nothing else lies in it, so that a new one may take its place."""
+    from .agreement import DIRECTIONS
+
+    written = {"config.json", "model.safetensors", "README.md", "recipe.toml", "ATTRIBUTION.md", DIRECTIONS}
+    names = {path.name for path in folder.iterdir() if not path.match("tokenizer-*.json")}
+    config = read_json(folder / "config.json") or {}
+    return config.get("model_type") == "ibllm" and names <= written
 
 
 def _write_weights(model: Trained, file: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ import attrs
 import click
 
 from ibllm_core.errors import Notice, UserError
-from ibllm_use.common import examples, json_option, run_argument, using
+from ibllm_use.common import examples, json_option, overwrite_option, require_new, run_argument, using
 
 from .measuring import Arm, Plan, Row, compare, judged
 
@@ -51,6 +51,7 @@ EXAMPLES = examples(
     help="Where the JSON goes; by default RUN/bench.json, which the model card quotes.",
 )
 @json_option
+@overwrite_option
 def command(
     run: Path,
     student: Path | None,
@@ -64,6 +65,7 @@ def command(
     markdown: Path | None,
     output: Path | None,
     as_json: bool,
+    overwrite: bool,
 ) -> None:
     """Compare the forms of RUN's trained model: eager, compiled, bfloat16, int8, ONNX, ONNX in int8, and a distilled student.
 
@@ -74,6 +76,7 @@ def command(
 
     from .bench_tables import as_markdown, as_rich
 
+    require_new([file for file in (markdown, output) if file is not None], overwrite)
     with using(run, "cpu") as opened, _progress() as say, tempfile.TemporaryDirectory() as scratch:
         result = measure(opened, run, student, chosen or ARMS, Path(scratch), (rounds, calls, batch, threads, items, budget), say)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 HEADS = (
@@ -46,12 +46,19 @@ def as_rich(result: Mapping[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for head in HEADS:
-        table.add_column(head, justify="left" if head in ("form", "change in figures") else "right", overflow="fold")
-    for row in result["arms"]:
-        table.add_row(*(Text(cell) for cell in cells(row)))
-    return Group(table, *(Text(text, style="dim") for text in remarks(result)))
+    rows = [cells(row) for row in result["arms"]]
+
+    def table(columns: Sequence[int]) -> Table:
+        made = Table(box=None, pad_edge=False)
+        for column in columns:
+            left = HEADS[column] in ("form", "change in figures")
+            made.add_column(HEADS[column].replace(" ", "\n"), justify="left" if left else "right", overflow="fold")
+        for row in rows:
+            made.add_row(*(Text(row[column]) for column in columns))
+        return made
+
+    # Two, since one would not fit the usual 80 columns.
+    return Group(table(range(9)), Text(), table((0, 9, 10, 11)), Text(), *(Text(text, style="dim") for text in remarks(result)))
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ibllm_use.common import examples, json_option, run_argument, using
+from ibllm_use.common import examples, json_option, overwrite_option, require_new_folder, run_argument, using
 
 EXAMPLES = examples(
     "ibllm export runs/joint",
@@ -32,17 +32,18 @@ FORMATS = ("safetensors", "torch-export", "onnx")
     help="With --quantize: items that the change in figures is measured on; 0 for none.",
 )
 @json_option
-def command(run: Path, format_: str, quantize: str | None, output: Path | None, items: int, as_json: bool) -> None:
+@overwrite_option
+def command(run: Path, format_: str, quantize: str | None, output: Path | None, items: int, as_json: bool, overwrite: bool) -> None:
     """Write the trained model of RUN in a format that other programs read.
 
     onnx is a folder with graphs, tokenizers as JSON and run_onnx.py, which draws and captions with numpy, onnxruntime and Pillow alone. Each graph is
     compared with PyTorch on items of the data; more than 1e-3 apart is an error. torch-export are programs of torch.export (.pt2), safetensors the weights in
     the layout of Hugging Face's hub.
-
     """
     import json
 
     folder = output or run / "export" / (f"{format_}-{quantize}" if quantize else format_)
+    require_new_folder(folder, overwrite, "config.json" if format_ == "safetensors" else "export.json")
     with using(run, "cpu") as opened, _progress() as say:
         from .export import export_onnx
         from .other_formats import export_programs, export_weights

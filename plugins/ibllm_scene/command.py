@@ -9,15 +9,12 @@ import click
 
 from ibllm_core.errors import UserError
 from ibllm_use.common import (
-    device_option,
+    common_options,
     examples,
-    json_option,
     lines_of,
     output_option,
-    overwrite_option,
     require_new,
     run_argument,
-    seed_option,
     tell,
     using,
 )
@@ -66,10 +63,7 @@ PAGES, PICTURES = (".html", ".htm"), (".png", ".webp", ".jpg", ".jpeg")
 @click.option("--guidance", type=float, help="How much the text counts, where the decoder has it.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="How much chance counts, where the decoder has it.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of drawing, where the decoder has them.")
-@seed_option
-@device_option
-@json_option
-@overwrite_option
+@common_options
 def command(
     run: Path,
     script: Path,

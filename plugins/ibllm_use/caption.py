@@ -15,15 +15,12 @@ import click
 from ibllm_core.errors import UserError
 
 from .common import (
-    device_option,
+    common_options,
     examples,
     from_option,
-    json_option,
     output_option,
-    overwrite_option,
     require_new,
     run_argument,
-    seed_option,
     tell,
     using,
 )
@@ -64,10 +61,7 @@ TABLES = (".csv", ".tsv", ".jsonl")
     show_default=True,
     help="Words are drawn among the likeliest that together have this probability.",
 )
-@seed_option
-@device_option
-@json_option
-@overwrite_option
+@common_options
 def command(
     run: Path,
     images: tuple[Path, ...],

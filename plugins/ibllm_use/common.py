@@ -67,6 +67,13 @@ def overwrite_option(function: F) -> F:
     return click.option("--overwrite", is_flag=True, help="Write over files that are there already; without it they are refused.")(function)
 
 
+def common_options(function: F) -> F:
+    """What commands that draw or write have alike: ``--seed``, ``--device``, ``--json``, ``--overwrite``."""
+    for option in (overwrite_option, json_option, device_option, seed_option):
+        function = option(function)
+    return function
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: what one types, a line each."""
     return "\n".join(["\b", "Examples:", *(f"  $ {line}" for line in lines)])
@@ -237,3 +244,13 @@ def require_new(paths: Sequence[Path], overwrite: bool) -> None:
     if there and not overwrite:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UserError(f"{there[0]}{more} is there already; choose another name, or write over it with --overwrite")
+
+
+def require_new_folder(folder: Path, overwrite: bool, mark: str) -> None:
+    """Raises `UserError` for a folder that holds something, unless it may be written over and `mark`, a file's name, says that it is one of ours."""
+    if not (folder.exists() or folder.is_symlink()) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / mark).is_file():
+        raise UserError(f"{folder} holds something else (no {mark}) and is left as it is; choose another place")
+    if not overwrite:
+        raise UserError(f"{folder} is there already; choose another place, or write over it with --overwrite")

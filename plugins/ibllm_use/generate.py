@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import (
-    device_option,
+    common_options,
     examples,
     from_option,
-    json_option,
     note,
     of_texts,
     output_option,
-    overwrite_option,
     require_new,
     run_argument,
-    seed_option,
     tell,
     texts_from,
     using,
@@ -60,10 +57,7 @@ EXAMPLES = examples(
 @click.option("--guidance", type=float, help="How much the text counts, where the decoder has it.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="How much chance counts, where the decoder has it.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of drawing, where the decoder has them.")
-@seed_option
-@device_option
-@json_option
-@overwrite_option
+@common_options
 def command(
     run: Path,
     texts: tuple[str, ...],

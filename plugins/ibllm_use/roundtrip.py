@@ -11,17 +11,14 @@ import click
 import numpy as np
 
 from .common import (
-    device_option,
+    common_options,
     examples,
     from_option,
     in_chunks,
-    json_option,
     of_texts,
     output_option,
-    overwrite_option,
     require_new,
     run_argument,
-    seed_option,
     tell,
     texts_from,
     using,
@@ -42,10 +39,7 @@ EXAMPLES = examples(
 @click.argument("things", nargs=-1, metavar="[TEXT|IMAGE|FOLDER]...")
 @from_option("Texts or paths of images, one a line")
 @output_option("A page (.html) or a sheet (.png, .jpg, …) with every leg.")
-@seed_option
-@device_option
-@json_option
-@overwrite_option
+@common_options
 def command(
     run: Path,
     things: tuple[str, ...],

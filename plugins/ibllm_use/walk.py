@@ -9,15 +9,12 @@ import click
 from ibllm_core.errors import UserError
 
 from .common import (
-    device_option,
+    common_options,
     examples,
     from_option,
-    json_option,
     output_option,
-    overwrite_option,
     require_new,
     run_argument,
-    seed_option,
     tell,
     texts_from,
     using,
@@ -49,10 +46,7 @@ EXAMPLES = examples(
     help="With --noise: noises to walk through, of the seeds SEED, SEED + 1, ….",
 )
 @click.option("--seconds", type=click.FloatRange(0.02, 10), default=0.1, show_default=True, help="Of each picture in an animation.")
-@seed_option
-@device_option
-@json_option
-@overwrite_option
+@common_options
 def command(
     run: Path,
     texts: tuple[str, ...],

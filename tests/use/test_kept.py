@@ -256,3 +256,16 @@ def test_nothing_to_search_is_refused(m: Trained, tmp_path: Path) -> None:
         m.search(tmp_path, CIRCLE, k=0)
     assert m.search([], CIRCLE) == []
     assert search.ranked(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 1) == [[(0, 1.0)], [(1, 1.0)]]
+
+
+def test_a_folder_with_another_model_or_with_files_besides_is_left_as_it_is(m: Trained, tmp_path: Path):
+    other = tmp_path / "llama"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    mixed = m.save_pretrained(tmp_path / "mixed")
+    (mixed / "notes.txt").write_text("mine", encoding="utf-8")
+    for folder in (other, mixed):
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(UserError, match="left as it is"):
+            m.save_pretrained(folder)
+        assert sorted(path.name for path in folder.iterdir()) == before
