@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+import markup
 import measured as measured_figures
 import plugin_reference
 from ibllm_cli.main import cli, own_commands
@@ -38,8 +39,8 @@ DOCS = Path(__file__).resolve().parents[1]
 
 def kinds(_: str = "") -> str:
     """Every kind with its axes."""
-    rows = [(f"[{kind.name}](components/{kind.name}.md)", _text(kind.summary), _text(kind.axes)) for kind in KINDS.values()]
-    return _table(("kind", "what it is", "axes"), rows)
+    rows = [(f"[{kind.name}](components/{kind.name}.md)", markup.plain(kind.summary), markup.plain(kind.axes)) for kind in KINDS.values()]
+    return markup.table(("kind", "what it is", "axes"), rows)
 
 
 def capabilities(_: str = "") -> str:
@@ -51,13 +52,13 @@ def capabilities(_: str = "") -> str:
         if config is None:
             continue
         for word in config.provides():
-            gives[word].append(_link(kind, name))
+            gives[word].append(markup.link(kind, name))
         for need in config.needs():
             word = need.partition(".")[2]
             if word:
-                asks[word].append(_link(kind, name))
+                asks[word].append(markup.link(kind, name))
     return "\n\n".join(
-        f"`{word}`\n: {_text(promise)}\\\n  provided by {', '.join(gives[word]) or 'nobody yet'}; needed by {', '.join(asks[word]) or 'nobody yet'}"
+        f"`{word}`\n: {markup.plain(promise)}\\\n  provided by {', '.join(gives[word]) or 'nobody yet'}; needed by {', '.join(asks[word]) or 'nobody yet'}"
         for word, promise in CAPABILITIES.items()
     )
 
@@ -66,8 +67,8 @@ def components(kind: str) -> str:
     """Every component of a kind, with its options."""
     found = [name for of, name in own_components() if of == kind]
     module, _, cls = KINDS[kind].interface.partition(":")
-    axes = f"- axes: {_text(KINDS[kind].axes)}\n" if KINDS[kind].axes else ""
-    what = f"{_text(KINDS[kind].summary)}\n\n{axes}- [interface](../interfaces.md): `{module}.{cls}`"
+    axes = f"- axes: {markup.plain(KINDS[kind].axes)}\n" if KINDS[kind].axes else ""
+    what = f"{markup.plain(KINDS[kind].summary)}\n\n{axes}- [interface](../interfaces.md): `{module}.{cls}`"
     if not found:
         return f"{what}\n\nNone of the plugins that come with ibllm offers one; the kind is there for other packages."
     return "\n\n".join([what, *(component(kind, name) for name in found)])
@@ -76,12 +77,12 @@ def components(kind: str) -> str:
 def component(kind: str, name: str) -> str:
     """One component: what it is, what it can and asks for, its options."""
     spec, config = manager().get(kind, name), manager().config_class(kind, name)
-    lines = [f"({_anchor(kind, name)})=", f"## {name}", "", f"{_text(spec.summary)}.", ""]
+    lines = [f"({markup.anchor(kind, name)})=", f"## {name}", "", f"{markup.plain(spec.summary)}.", ""]
     if config.__doc__:
-        lines += [_text(inspect.cleandoc(config.__doc__)), ""]
+        lines += [markup.plain(inspect.cleandoc(config.__doc__)), ""]
     default = _default(kind, name)
     if default is not None:
-        lines += [f"- provides: {_words(default.provides())}", f"- needs: {_words(default.needs())}"]
+        lines += [f"- provides: {markup.words(default.provides())}", f"- needs: {markup.words(default.needs())}"]
         lines += [f"- a stage may train alone: {', '.join(f'`{name}`' for name in default.trainable())}"] if default.trainable() else []
     lines += [f"- factory: `{spec.factory}`", "", options(options_of(config))]
     return "\n".join(lines)
@@ -95,9 +96,9 @@ def recipe(_: str = "") -> str:
         if section is not None and section.help:
             named = " or ".join(f"{article(kind).split()[0]} [{kind}](components/{kind}.md)" for kind in _kinds(section))
             otherwise = f" Where it is left out: `{section.otherwise}`." if section.otherwise else ""
-            parts.append(f"{_text(section.help[0].upper() + section.help[1:])}." + (f" Names {named}." if named else "") + otherwise)
+            parts.append(f"{markup.plain(section.help[0].upper() + section.help[1:])}." + (f" Names {named}." if named else "") + otherwise)
         if config is not None and keys(config):
-            parts += [_text(inspect.cleandoc(config.__doc__ or "").partition("\n\n")[0]), options(options_of(config))]
+            parts += [markup.plain(inspect.cleandoc(config.__doc__ or "").partition("\n\n")[0]), options(options_of(config))]
     return "\n\n".join(parts)
 
 
@@ -105,7 +106,7 @@ def study(_: str = "") -> str:
     """The study's own keys, then its tables."""
     tables = {"keys": StudyTable, "`[search]`": Search, "`[budget]`": Budget, "range": Range}
     return "\n\n".join(
-        f"## {title}\n\n{_text(inspect.cleandoc(config.__doc__ or ''))}\n\n{options(options_of(config))}"
+        f"## {title}\n\n{markup.plain(inspect.cleandoc(config.__doc__ or ''))}\n\n{options(options_of(config))}"
         for title, config in tables.items()
     )
 
@@ -147,8 +148,8 @@ def figures(_: str = "") -> str:
             caution = f" It is {figure.caution}." if figure.caution else ""
             better = f", {figure.better} is better" if figure.better else ""
             unit = f", in {figure.unit}" if figure.unit else ""
-            said = f"{_text(figure.meaning + caution)}\\\n  {figure.direction}{better}{unit}"
-            found.setdefault(figure.name, {}).setdefault(said, []).append(_link(kind, name))
+            said = f"{markup.plain(figure.meaning + caution)}\\\n  {figure.direction}{better}{unit}"
+            found.setdefault(figure.name, {}).setdefault(said, []).append(markup.link(kind, name))
     entries = []
     for name, texts in found.items():
         meanings = "\n".join(f": {said}; given by {', '.join(by)}" for said, by in texts.items())
@@ -163,10 +164,12 @@ def splits(_: str = "") -> str:
         config = _default(kind, name) if kind == "dataset" else None
         if isinstance(config, DatasetConfig):
             rows = [
-                (f"`{split}`", _text(text), " ".join(_uses(config, split)))
+                (f"`{split}`", markup.plain(text), " ".join(_uses(config, split)))
                 for split, text in sorted(config.splits().items(), key=lambda entry: entry[0] not in config.reported_splits())
             ]
-            entries.append(f"### {_link(kind, name)}\n\n{_table(('split', 'what it holds', 'unless a recipe says otherwise'), rows)}")
+            entries.append(
+                f"### {markup.link(kind, name)}\n\n{markup.table(('split', 'what it holds', 'unless a recipe says otherwise'), rows)}"
+            )
     return "\n\n".join(entries)
 
 
@@ -232,14 +235,14 @@ def fixtures(_: str = "") -> str:
     from ibllm_testing import fixtures as plugin
 
     names = [name for name in vars(plugin) if name == "device" or name.startswith("ibllm_")]
-    return "\n\n".join(f"`{name}`\n: {_text(' '.join(inspect.cleandoc(getattr(plugin, name).__doc__).split()))}" for name in names)
+    return "\n\n".join(f"`{name}`\n: {markup.plain(' '.join(inspect.cleandoc(getattr(plugin, name).__doc__).split()))}" for name in names)
 
 
 def hooks(_: str = "") -> str:
     """Every hook: a table, what the arguments are, then each with its example."""
     header, rows = plugin_reference.hook_table()
-    table = _table(header, [(name, _text(when), told) for name, when, told in rows])
-    arguments = "\n\n".join(f"`{name}`\n: {_text(meaning)}" for name, meaning in plugin_reference.hook_arguments())
+    table = markup.table(header, [(name, markup.plain(when), told) for name, when, told in rows])
+    arguments = "\n\n".join(f"`{name}`\n: {markup.plain(meaning)}" for name, meaning in plugin_reference.hook_arguments())
     examples = "Every example begins with `from ibllm.plugin import ComponentSpec, hookimpl`; together they are `docs/examples/hooks.py`."
     return "\n\n".join([table, arguments, examples, plugin_reference.hook_sections()])
 
@@ -247,29 +250,30 @@ def hooks(_: str = "") -> str:
 def surface(_: str = "") -> str:
     """Every name of ``ibllm.plugin``, what it is, where it lives, and whether it comes without torch."""
     header, rows = plugin_reference.surface_table()
-    return _table(header, [(f"`{name}`", _text(what), f"`{module}`", free) for name, what, module, free in rows])
+    return markup.table(header, [(f"`{name}`", markup.plain(what), f"`{module}`", free) for name, what, module, free in rows])
 
 
 def interfaces(_: str = "") -> str:
     """Every kind's interface with its axes."""
     header, rows = plugin_reference.interface_table()
-    return _table(header, [(kind, interface, _text(axes), suite) for kind, interface, axes, suite in rows])
+    return markup.table(header, [(kind, interface, markup.plain(axes), suite) for kind, interface, axes, suite in rows])
 
 
 def _suite(title: str, suite: type) -> str:
     """What a suite adds to those that it extends: its attributes and its checks."""
-    about = _text(inspect.cleandoc(suite.__doc__ or "").partition("\n")[0])
+    about = markup.plain(inspect.cleandoc(suite.__doc__ or "").partition("\n")[0])
     rows = [
-        f"- {name.removeprefix('test_').replace('_', ' ')}: {_text(' '.join(inspect.cleandoc(check.__doc__).split()))}"
+        f"- {name.removeprefix('test_').replace('_', ' ')}: {markup.plain(' '.join(inspect.cleandoc(check.__doc__).split()))}"
         for name, check in vars(suite).items()
         if name.startswith("test_")
     ]
     attributes = re.findall(
         r"^    (\w+: .+(?:\n        .+)*)", inspect.cleandoc(suite.__doc__ or "").partition("Attributes:")[2], re.MULTILINE
     )
-    stated = [f"- attribute `{line.partition(': ')[0]}`: {_text(' '.join(line.partition(': ')[2].split()))}" for line in attributes]
+    stated = [f"- attribute `{line.partition(': ')[0]}`: {markup.plain(' '.join(line.partition(': ')[2].split()))}" for line in attributes]
     stated += [
-        f"- method `{name}`: {_text(' '.join(inspect.cleandoc(said).partition('Args:')[0].split()))}" for name, said in suite_methods(suite)
+        f"- method `{name}`: {markup.plain(' '.join(inspect.cleandoc(said).partition('Args:')[0].split()))}"
+        for name, said in suite_methods(suite)
     ]
     return "\n".join([f"## {title}", "", about, "", *stated, *rows])
 
@@ -289,11 +293,11 @@ def _command(command: click.Command | None, path: str) -> str:
     assert command is not None
     context = click.Context(command, info_name=path)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
-    lines = [f"## {path}", "", _text(inspect.cleandoc(command.help or "")), "", f"```text\n{usage}\n```", ""]
+    lines = [f"## {path}", "", markup.plain(inspect.cleandoc(command.help or "")), "", f"```text\n{usage}\n```", ""]
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             value = "" if parameter.is_flag else f" {parameter.make_metavar(context)}"
-            lines += [f"`{', '.join(parameter.opts)}{value}`\n: {_text(parameter.help or '')}", ""]
+            lines += [f"`{', '.join(parameter.opts)}{value}`\n: {markup.plain(parameter.help or '')}", ""]
     shown = [line.strip().removeprefix("$ ") for line in (command.epilog or "").splitlines() if line.strip().startswith("$ ")]
     lines += ["```sh", *shown, "```", ""] if shown else []
     if isinstance(command, click.Group):
@@ -306,8 +310,8 @@ def options(rows: Iterable[OptionRow]) -> str:
     entries = []
     for row in rows:
         default = "required" if row.required else "may be left out" if row.default == "none" else f"default `{row.default}`"
-        facts = ", ".join(part for part in (_text(row.type), default, *map(_text, row.facts)) if part)
-        entries.append(f"`{row.key}`\n: {_text(row.help)}\\\n  *{facts}*")
+        facts = ", ".join(part for part in (markup.plain(row.type), default, *map(markup.plain, row.facts)) if part)
+        entries.append(f"`{row.key}`\n: {markup.plain(row.help)}\\\n  *{facts}*")
     return "\n\n".join(entries) or "It has no options."
 
 
@@ -384,30 +388,6 @@ def _default(kind: str, name: str) -> Config | None:
     """The component's options at their defaults; None where some have none."""
     config = manager().config_class(kind, name)
     return None if any(option.required for option in options_of(config)) else config()
-
-
-def _anchor(kind: str, name: str) -> str:
-    return f"{kind}-{name}".replace("_", "-")
-
-
-def _link(kind: str, name: str) -> str:
-    return f"[{kind}.{name}](#{_anchor(kind, name)})"
-
-
-def _words(words: Iterable[str]) -> str:
-    return ", ".join(f"`{word}`" for word in sorted(words)) or "nothing"
-
-
-def _text(text: str) -> str:
-    """Plain text as MyST: what stands in backticks is kept, a command's option is put into them, elsewhere nothing is taken for a mark."""
-    pieces = re.split(r"(``?[^`]+``?)", re.sub(r"(?<!\S)--[a-z-]+", r"`\g<0>`", text))
-    return "".join(piece if piece.startswith("`") else re.sub(r"([<*|\\])", r"\\\1", piece) for piece in pieces)
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    header = tuple(header)
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(" ".join(cell.split()) for cell in row) + " |" for row in lines)
 
 
 if __name__ == "__main__":

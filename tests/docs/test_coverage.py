@@ -30,6 +30,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import generated  # noqa: E402  # the extension of the documentation is no installed module
+import markup  # noqa: E402
 import measured  # noqa: E402
 import pictures  # noqa: E402
 import plugin_reference  # noqa: E402
@@ -44,7 +45,7 @@ def page(name: str) -> str:
 
 def missing_texts(config: type[Config], text: str) -> list[str]:
     """Options whose key or meaning the text lacks."""
-    return [row.key for row in options_of(config) if f"`{row.key}`" not in text or generated._text(row.help) not in text]
+    return [row.key for row in options_of(config) if f"`{row.key}`" not in text or markup.plain(row.help) not in text]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,7 +65,7 @@ def test_component_and_its_options_are_described(kind: str, name: str):
     spec, config = manager().get(kind, name), manager().config_class(kind, name)
     assert f"\n## {name}\n" in text
     assert spec.summary
-    assert generated._text(spec.summary) in text
+    assert markup.plain(spec.summary) in text
     assert config.__doc__, "a sentence on what the options are about"
     assert not [row.key for row in options_of(config) if not row.help]
     assert not missing_texts(config, text)
@@ -72,7 +73,7 @@ def test_component_and_its_options_are_described(kind: str, name: str):
 
 @pytest.mark.parametrize("word", CAPABILITIES)
 def test_capability_is_listed(word: str):
-    assert f"`{word}`\n: {generated._text(CAPABILITIES[word])}" in page("reference/kinds.md")
+    assert f"`{word}`\n: {markup.plain(CAPABILITIES[word])}" in page("reference/kinds.md")
 
 
 def test_components_use_listed_capabilities_only():
@@ -143,7 +144,7 @@ def test_every_hook_is_documented(hook: plugin_reference.Hook):
     assert f"\n### `{hook.name}`\n" in text
     assert f".. autofunction:: ibllm_core.host.hookspecs.{hook.name}\n" in text
     row = next(line for line in text.splitlines() if line.startswith(f"| [`{hook.name}`]"))
-    assert generated._text(hook.summary) in row
+    assert markup.plain(hook.summary) in row
     assert all(f"`{argument}`" in row for argument in hook.arguments)
     assert undocumented(hook) == []
     assert f"\n```python\n{hook.example[1]}\n```\n" in text
@@ -162,7 +163,7 @@ def test_a_hook_that_is_not_documented_is_noticed(monkeypatch: pytest.MonkeyPatc
 def test_every_interface_stands_with_its_axes_and_its_suite(kind: str):
     row = next(line for line in page("reference/interfaces.md").splitlines() if line.startswith(f"| [`{kind}`]"))
     assert f"<{KINDS[kind].interface.replace(':', '.')}>" in row
-    assert generated._text(KINDS[kind].axes or "none") in row
+    assert markup.plain(KINDS[kind].axes or "none") in row
     assert SUITES[kind].__name__ in row
 
 
@@ -194,7 +195,7 @@ def test_every_command_is_documented():
             assert command.help, path
             for option in (p for p in command.params if isinstance(p, click.Option)):
                 assert option.help, f"{path} {option.name}"
-                assert f": {generated._text(option.help)}" in text
+                assert f": {markup.plain(option.help)}" in text
     variables = re.findall(
         r"IBLLM_[A-Z_]*[A-Z]", "".join(p.read_text(encoding="utf-8") for p in (DOCS.parent / "ibllm_core").rglob("*.py"))
     )
