@@ -11,9 +11,12 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm.plugin import Dataset, Fit, Samples, UserError, derive_key, fitted
+from ibllm.plugin import Dataset, Samples, UserError, derive_key
 from ibllm_files.config import FilesConfig
-from ibllm_files.table import Problems, Row, read_rows
+from ibllm_files.formats import read_records
+from ibllm_files.images import Images
+from ibllm_files.records import Problems, Record
+from ibllm_files.sources import FileSource, Source
 
 #: What a row has, by the option `holds`.
 COLUMNS_OF: Mapping[str, tuple[str, ...]] = {"pairs": ("image", "caption"), "images": ("image",), "captions": ("caption",)}
@@ -21,55 +24,38 @@ COLUMNS_OF: Mapping[str, tuple[str, ...]] = {"pairs": ("image", "caption"), "ima
 
 @attrs.frozen(eq=False)
 class Folder:
-    """A config's files once read: images (n h w 3) uint8, and split → (row, its image's number; −1 where there are none)."""
+    """A config's files once read: its images, and split → (record, its image's number; −1 where there are none)."""
 
-    images: npt.NDArray[np.uint8]
-    items: Mapping[str, Sequence[tuple[Row, int]]]
-
-
-def load_images(rows: Sequence[Row], config: FilesConfig, problems: Problems) -> tuple[npt.NDArray[np.uint8], Mapping[Path, int]]:
-    """The images of the rows, each file once: images (n h w 3) and file → its number. Missing and broken ones go to `problems`."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise UserError("the dataset files needs the package pillow: pip install pillow") from None
-    first: dict[Path, Row] = {}
-    for row in rows:
-        if row.image is not None:
-            first.setdefault(row.image, row)
-    images = np.empty((len(first), config.size, config.size, 3), dtype=np.uint8)
-    for number, (path, row) in enumerate(first.items()):
-        try:
-            with Image.open(path) as image:
-                images[number] = fitted(image, (config.size, config.size), Fit(config.fit, config.background))
-        except FileNotFoundError:
-            problems.add(row.place, f"there is no image {path}")
-        # Pillow raises many kinds of error for a damaged file, SyntaxError among them.
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
-            problems.add(row.place, f"the image {path} cannot be read ({error})")
-    return images, {path: number for number, path in enumerate(first)}
+    images: Images
+    items: Mapping[str, Sequence[tuple[Record, int]]]
 
 
 @lru_cache(maxsize=2)
 def load_folder(config: FilesConfig, root: Path) -> Folder:
     """Reads, checks and divides everything; once for a config and process. Raises `UserError` that names all problems."""
     problems = Problems(root)
-    rows = read_rows(root, problems, COLUMNS_OF[config.holds])
-    images, numbers = load_images(rows, config, problems)
+    rows = read_records(root, problems, COLUMNS_OF[config.holds])
+    first: dict[Source, Record] = {}
+    for row in rows:
+        if row.image is not None:
+            first.setdefault(row.image, row)
+    images = Images(tuple(first), config)
+    numbers, firsts = {source: number for number, source in enumerate(first)}, tuple(first.values())
+    for number, why in images.broken.items():
+        problems.add(firsts[number].place, why)
     _check_rows(rows, problems, config.questions)
     problems.raise_any()
-    images.setflags(write=False)
     base = root if root.is_dir() else root.parent
-    items: dict[str, list[tuple[Row, int]]] = {split: [] for split in config.splits()}
+    items: dict[str, list[tuple[Record, int]]] = {split: [] for split in config.splits()}
     for row in rows:
-        split = row.split or random_split(row.caption if row.image is None else row.image, base, config)
+        split = row.split or random_split(row.image.path if isinstance(row.image, FileSource) else row.caption, base, config)
         items[split].append((row, -1 if row.image is None else numbers[row.image]))
     if not items["train"]:
         raise UserError(f"{root}: no row is left for the split train")
     return Folder(images, items)
 
 
-def _check_rows(rows: Sequence[Row], problems: Problems, asked: bool) -> None:
+def _check_rows(rows: Sequence[Record], problems: Problems, asked: bool) -> None:
     """What is wrong between rows: columns filled in some rows only, an image in two splits, no questions where the recipe promises them."""
     for column in ("split", "question"):
         bare = [row for row in rows if not getattr(row, column)]
@@ -77,12 +63,12 @@ def _check_rows(rows: Sequence[Row], problems: Problems, asked: bool) -> None:
             problems.add(bare[0].place, f"{column} is empty, but other rows give it: expected all or none")
         elif bare and asked and column == "question":
             problems.add(bare[0].place, "there is no question: expected one in every row with questions = true")
-    seen: dict[Path, Row] = {}
+    seen: dict[Source, Record] = {}
     for row in (row for row in rows if row.image is not None):
         assert row.image is not None
         other = seen.setdefault(row.image, row)
         if other.split != row.split and row.split and other.split:
-            problems.add(row.place, f"the image {row.image} is in the split {row.split} here and in {other.split} at {other.place}")
+            problems.add(row.place, f"the image {row.image.name} is in the split {row.split} here and in {other.split} at {other.place}")
 
 
 def random_split(item: Path | str, base: Path, config: FilesConfig) -> str:
@@ -134,7 +120,7 @@ class FilesDataset(Dataset):
         asked, held = bool(rows) and bool(rows[0].question), COLUMNS_OF[self.config.holds]
         return Samples(
             indices=indices,
-            images=found.images[np.array([number for _, number in items], dtype=np.int64)] if "image" in held else None,
+            images=found.images.take(np.array([number for _, number in items], dtype=np.int64)) if "image" in held else None,
             captions=[row.caption for row in rows] if "caption" in held else None,
             languages=[row.language or self.config.language for row in rows] if "caption" in held else None,
             questions=[row.question for row in rows] if asked else None,

@@ -1,0 +1,57 @@
+"""Where an image's bytes lie: what records name and `images` decodes. Torch-free."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+
+
+class Source(ABC):
+    """A file, or a piece of one, that holds one image as it was saved. Sources are small, hashable and may be sent to other processes."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Its place, its size and the time of its last change: what was found out about these bytes holds as long as it is the same.
+
+        Raises:
+            OSError: it is not there.
+        """
+
+    @abstractmethod
+    def open(self) -> BinaryIO:
+        """Its bytes, at their beginning; whoever opens it closes it. Raises `OSError` where it cannot be opened."""
+
+
+def file_key(path: Path) -> str:
+    """A file's path, size in bytes and time of change in nanoseconds."""
+    found = path.stat()
+    return f"{path.absolute()}|{found.st_size}|{found.st_mtime_ns}"
+
+
+@attrs.frozen
+class FileSource(Source):
+    """A file of its own."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def key(self) -> str:
+        return file_key(self.path)
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
