@@ -32,6 +32,7 @@ class Batch:
         question, answer: for D_x.
         unpaired_x: captions of other data, as E_x's tokenizer reads them.
         unpaired_y: images of other data.
+        groups: (b) int64, which items are of one image (`Samples.groups`).
         keys: (b) int64, the numbers on the device, where an iteration that is captured reads them.
     """
 
@@ -43,6 +44,7 @@ class Batch:
     answer: Tokens | None = None
     unpaired_x: Tokens | None = None
     unpaired_y: Tensor | None = None
+    groups: Tensor | None = None
     keys: Tensor | None = None
 
     def __len__(self) -> int:
@@ -114,6 +116,9 @@ def _wrong(found: object, image_shape: Sequence[int], count: int) -> str:
         texts = getattr(found, name)
         if texts is not None and (isinstance(texts, str) or len(texts) != count or not all(isinstance(text, str) for text in texts)):
             return f"{name} that are not {count} strings"
+    groups = found.groups
+    if groups is not None and not (isinstance(groups, np.ndarray) and groups.dtype == np.int64 and groups.shape == (count,)):
+        return f"groups that are not an array of {count} int64"
     return ""
 
 
@@ -178,4 +183,5 @@ def collate(
         answer=tokens("text_decoder", samples.answers) if asks else None,
         unpaired_x=tokens("text_encoder", others.get("text", nothing).captions),
         unpaired_y=None if pixels is None else _as_tensor(pixels),
+        groups=None if samples.groups is None else torch.tensor(samples.groups),
     )

@@ -10,6 +10,9 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+#: Items whose texts are asked for at once.
+_AT_ONCE = 4096
+
 
 @attrs.frozen(eq=False)
 class Samples:
@@ -21,6 +24,7 @@ class Samples:
         captions: b strings, or None where the data has no text.
         languages: b language codes (ISO 639), the language of each caption.
         questions, answers: b strings each, one question–answer pair an item, or None.
+        groups: (b) int64, the number of what each item is of: items of one number are several captions of one image. None: each is of its own.
         truth: what the dataset itself knows about the items (its own metrics read it); opaque to the core.
     """
 
@@ -30,6 +34,7 @@ class Samples:
     languages: Sequence[str] | None = None
     questions: Sequence[str] | None = None
     answers: Sequence[str] | None = None
+    groups: npt.NDArray[np.int64] | None = None
     truth: Any = None
 
     def __len__(self) -> int:
@@ -56,10 +61,17 @@ class Dataset(ABC):
     def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
         """The items `indices` of `split`. Raises `KeyError` for an unknown split."""
 
-    def corpus(self, split: str = "train", limit: int = 4096) -> Sequence[str]:
-        """Texts to train a tokenizer on: by default captions, questions and answers of the split's first `limit` items."""
-        found = self.samples(split, np.arange(min(limit, self.sizes()[split]), dtype=np.int64))
-        return [text for texts in (found.captions, found.questions, found.answers) if texts is not None for text in texts]
+    def corpus(self, split: str = "train", limit: int | None = None) -> Sequence[str]:
+        """Texts to train a tokenizer on: captions, questions and answers of the split's first `limit` items, or of all.
+
+        A dataset that draws its items without end says here how many of them have every word.
+        """
+        count = self.sizes()[split] if limit is None else min(limit, self.sizes()[split])
+        texts: list[str] = []
+        for start in range(0, count, _AT_ONCE):
+            found = self.samples(split, np.arange(start, min(start + _AT_ONCE, count), dtype=np.int64))
+            texts += [text for some in (found.captions, found.questions, found.answers) if some is not None for text in some]
+        return texts
 
     def attribution(self) -> str | None:
         """A credit that the data's licence asks for; it goes into reports and model folders."""

@@ -125,4 +125,5 @@ class FilesDataset(Dataset):
             languages=[row.language or self.config.language for row in rows] if "caption" in held else None,
             questions=[row.question for row in rows] if asked else None,
             answers=[row.answer for row in rows] if asked else None,
+            groups=np.array([number for _, number in items], dtype=np.int64) if "image" in held else None,
         )

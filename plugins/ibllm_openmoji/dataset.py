@@ -106,10 +106,6 @@ class OpenmojiDataset(Dataset):
             truth=Truth(drawings, found.identity[places]),
         )
 
-    def corpus(self, split: str = "train", limit: int = 1 << 20) -> Sequence[str]:
-        """The split's names, all of them: a tokenizer should know every word."""
-        return super().corpus(split, limit)
-
     def attribution(self) -> str:
         openmoji, emoji = packages()
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,3 +62,7 @@ class ShapesDataset(Dataset):
             answers=answers,
             truth=scenes,
         )
+
+    def corpus(self, split: str = "train", limit: int | None = None) -> Sequence[str]:
+        """The texts of the split's first 4,096 scenes, or `limit`: the grammar has few words, and scenes are drawn without end."""
+        return super().corpus(split, 4096 if limit is None else limit)

@@ -180,7 +180,7 @@ class DatasetSuite(Suite):
 def digests(dataset: Dataset, split: str, indices: npt.NDArray[np.int64]) -> list[str]:
     """A hash of all that each item shows."""
     found = dataset.samples(split, indices)
-    columns = [found.captions, found.languages, found.questions, found.answers, found.images]
+    columns = [found.captions, found.languages, found.questions, found.answers, found.images, found.groups]
     return [
         hashlib.sha256(b"|".join(_bytes(column[row]) for column in columns if column is not None)).hexdigest()
         for row in range(len(indices))

@@ -61,8 +61,12 @@ def test_other_tables_with_questions_and_splits(tmp_path: Path, name: str) -> No
 def test_a_folder_with_a_text_beside_each_image(tmp_path: Path) -> None:
     picture(tmp_path / "x" / "a.png", (1, 2, 3))
     (tmp_path / "x" / "a.txt").write_text("one caption\n\nanother  caption\n", encoding="utf-8")
+    picture(tmp_path / "b.png", (3, 2, 1))
+    (tmp_path / "b.txt").write_text("a third", encoding="utf-8")
     data = FilesDataset(FilesConfig(path=str(tmp_path), size=8, validation=0.0, test=0.0), None)
-    assert data.samples("train", np.arange(2)).captions == ["one caption", "another caption"]
+    found = data.samples("train", np.arange(3))
+    assert found.captions == ["a third", "one caption", "another caption"]
+    assert found.groups is not None and found.groups[0] != found.groups[1] == found.groups[2], "captions of one image are a group"
 
 
 def test_crop_takes_the_middle_and_pad_keeps_the_whole(tmp_path: Path) -> None:
@@ -223,3 +227,9 @@ def test_questions_that_the_recipe_promises_are_there(tmp_path: Path) -> None:
     assert data.samples("train", np.arange(1)).answers == ["red"] and data.config.provides() == {"captions", "images", "pairs", "questions"}
     with pytest.raises(ValueError, match="questions = true: expected false"):
         FilesConfig(path="x", holds="captions", questions=True)
+
+
+def test_a_vocabulary_is_of_all_training_captions_however_many(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a horse\n" * 5000 + "a zebra\n")
+    data = alone(tmp_path / "texts.txt", "captions")
+    assert len(data.corpus()) == 5001 and data.corpus()[-1] == "a zebra" and len(data.corpus(limit=10)) == 10

@@ -101,6 +101,8 @@ class Given(Dataset):
         ({"captions": ["a"]}, "captions that are not 3 strings"),
         ({"captions": "abc"}, "captions that are not 3 strings"),
         ({"languages": [1, 2, 3]}, "languages that are not 3 strings"),
+        ({"groups": [0, 0, 1]}, "groups that are not an array of 3 int64"),
+        ({"groups": np.zeros(2, np.int64)}, "groups that are not an array of 3 int64"),
         ({"indices": np.arange(2)}, "2 indices: expected 3"),
     ],
 )
