@@ -9,12 +9,14 @@ from typing import Any
 
 import click
 
+from ibllm_core.errors import UserError
 from ibllm_use.common import examples, json_option, overwrite_option, require_new_folder, run_argument, using
 
 EXAMPLES = examples(
     "ibllm export runs/joint",
     "ibllm export runs/joint --quantize int8 -o joint-int8",
     "ibllm export runs/joint --format torch-export",
+    "ibllm export runs/joint --page onnxruntime-web-1.30.0.tgz",
 )
 FORMATS = ("safetensors", "torch-export", "onnx")
 
@@ -31,9 +33,17 @@ FORMATS = ("safetensors", "torch-export", "onnx")
     show_default=True,
     help="With --quantize: items that the change in figures is measured on; 0 for none.",
 )
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path),
+    metavar="PACKAGE",
+    help="With onnx: also write page.html, which draws and reads in a browser; PACKAGE is what `npm pack onnxruntime-web` wrote.",
+)
 @json_option
 @overwrite_option
-def command(run: Path, format_: str, quantize: str | None, output: Path | None, items: int, as_json: bool, overwrite: bool) -> None:
+def command(
+    run: Path, format_: str, quantize: str | None, output: Path | None, items: int, page: Path | None, as_json: bool, overwrite: bool
+) -> None:
     """Write the trained model of RUN in a format that other programs read.
 
     onnx is a folder with graphs, tokenizers as JSON and run_onnx.py, which draws and captions with numpy, onnxruntime and Pillow alone. Each graph is
@@ -42,6 +52,8 @@ def command(run: Path, format_: str, quantize: str | None, output: Path | None, 
     """
     import json
 
+    if page is not None and format_ != "onnx":
+        raise UserError(f"--page with --format {format_}: expected onnx, whose graphs the page runs")
     folder = output or run / "export" / (f"{format_}-{quantize}" if quantize else format_)
     require_new_folder(folder, overwrite, "config.json" if format_ == "safetensors" else "export.json")
     with using(run, "cpu") as opened, _progress() as say:
@@ -50,7 +62,7 @@ def command(run: Path, format_: str, quantize: str | None, output: Path | None, 
 
         folder.parent.mkdir(parents=True, exist_ok=True)
         if format_ == "onnx":
-            report = export_onnx(opened, folder, quantize or "", items, say)
+            report = export_onnx(opened, folder, quantize or "", items, say, page)
         elif format_ == "torch-export":
             report = export_programs(opened, folder, quantize or "", say)
         else:

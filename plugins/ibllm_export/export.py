@@ -21,6 +21,7 @@ from . import onnx_files, run_onnx, tokenizer_files
 from .figures import changes, measured, real_items
 from .graphs import Program, programs
 from .handed import example
+from .page import runtime, write_page
 from .refusing import refused
 
 #: Items that every export is checked on.
@@ -70,18 +71,20 @@ def component_names(recipe: Any) -> dict[str, str]:
     return {name: f"model.{name} = {part.use} (provided by {part.distribution} {part.version})" for name, part in recipe.parts.items()}
 
 
-def export_onnx(opened: Any, folder: Path, quantize: str, items: int, say: Callable[[str], None]) -> Report:
+def export_onnx(opened: Any, folder: Path, quantize: str, items: int, say: Callable[[str], None], page: Path | None = None) -> Report:
     """Graphs in ONNX, tokenizers as JSON and a program that runs them.
 
     Args:
         opened: the run or opened model.
         quantize: ``int8``, ``bf16`` or nothing.
         items: on which figures are measured where it is quantised.
+        page: where onnxruntime-web is (`ibllm_export.page.runtime`), for a page that runs the graphs in a browser.
 
     Raises:
-        UserError: a part cannot be exported, or a graph in float32 differs from PyTorch by more than `onnx_files.TOLERANCE`.
+        UserError: a part cannot be exported, there is no runtime for the page, or a graph in float32 differs from PyTorch by more than `onnx_files.TOLERANCE`.
     """
     onnx_files.require()
+    taken = None if page is None else runtime(page)
     model = opened.model
     say("tracing")
     names = component_names(opened.recipe)
@@ -104,8 +107,17 @@ def export_onnx(opened: Any, folder: Path, quantize: str, items: int, say: Calla
         if quantize and items:
             say("measuring figures")
             _measure(opened, model, partial, items, report)
+        if taken is not None:
+            say("writing page.html")
+            write_page(partial, taken, _caption(opened))
         report.folder, report.files = folder, {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
     return report
+
+
+def _caption(opened: Any) -> str:
+    """A caption of the data, or none where they are not here."""
+    samples = real_items(opened, 1)
+    return str(samples.captions[0]) if samples is not None and samples.captions else ""
 
 
 def about(opened: Any, folder: Path, traced: list[Program], quantize: str) -> None:

@@ -17,7 +17,7 @@ SHAPES = Path(__file__).parents[1] / "training" / "tiny.toml"
 
 
 def untrained(folder: Path, tables: Mapping[str, Any]) -> Path:
-    """A model folder of a tiny model with random weights; what a decoder begins at 0 is moved, so that it does something."""
+    """A model folder of a tiny model with random weights, its recipe's tables laid over; what a decoder begins at 0 is moved, so that it does something."""
     parts = {"discriminator": False, **tables["model"]}
     recipe_file = folder / "recipe.toml"
     codec = "image_tokenizer" in parts
@@ -36,6 +36,7 @@ def untrained(folder: Path, tables: Mapping[str, Any]) -> Path:
         "trackers": {"tensorboard": False},
         "stages": stages,
         "evaluation": {"splits": ["test"]},
+        **{name: table for name, table in tables.items() if name != "model"},
     }
     recipe_file.write_text(to_toml(text), encoding="utf-8")
     recipe = load(recipe_file)
