@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .tokenizer import Tokenizer
 
 
@@ -38,6 +40,7 @@ class Context:
         tokenizer: of text encoders and text decoders.
         image_tokens: of image decoders that work on a codec's tokens: its sizes.
         vocabularies: part name → number of ids of its tokenizer (for what predicts a text that another part reads).
+        shared: name → module of ``[model.shared.NAME]``, for parts that name it; hold it by `ibllm.plugin.borrow`.
         steps: for schedules, the stage's number of steps.
     """
 
@@ -50,4 +53,5 @@ class Context:
     tokenizer: Tokenizer | None = None
     image_tokens: ImageTokens | None = None
     vocabularies: Mapping[str, int] = attrs.field(factory=dict)
+    shared: Mapping[str, nn.Module] = attrs.field(factory=dict)
     steps: int = 0

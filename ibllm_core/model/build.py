@@ -20,7 +20,7 @@ from ..interfaces.optimisation import Optimizer, Procedure, Schedule
 from ..interfaces.randomness import derive_key
 from ..interfaces.reporting import Metric, Tracker
 from ..interfaces.tokenizer import Tokenizer
-from ..recipe.schema import Component, Recipe, Stage, place_of
+from ..recipe.schema import Component, Recipe, Stage
 from .model import Model
 
 _T = TypeVar("_T")
@@ -77,9 +77,11 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
     keys = {name: getattr(part.config, "tokenizer", "") for name, part in recipe.parts.items()}
     used = {name: tokenizers[key] for name, key in keys.items() if key in tokenizers}
     image_tokens, latent_shape = None, image_shape
-    # The codec first: the sizes of a decoder that works on its tokens or latents follow its.
-    for name, component in sorted(recipe.parts.items(), key=lambda item: item[0] != "image_tokenizer"):
-        encoder, key = recipe.reads(name), place_of(name)
+    # The codec first: the sizes of a decoder that works on its tokens or latents follow its. Then what parts share.
+    for name, component in sorted(
+        recipe.parts.items(), key=lambda item: (item[0] != "image_tokenizer", item[0] not in recipe.model.shared)
+    ):
+        encoder, key = recipe.reads(name), recipe.place_of(name)
         if hasattr(nn.ModuleDict, name):
             raise ComponentFailed(component, key, "torch has a use of its own for the name; expected another one", users=True)
         on_latents = "image_latents" in component.config.provides()
@@ -92,6 +94,7 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
             tokenizer=used.get(name),
             image_tokens=image_tokens,
             vocabularies={part: tokenizer.size for part, tokenizer in used.items()},
+            shared={shared: parts[shared] for shared in recipe.model.shared if shared in parts},
         )
         with seeded(derive_key(recipe.seed.init, "init", name)):
             parts[name] = part = make(recipe, component, context, nn.Module, key)

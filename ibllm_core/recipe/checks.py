@@ -43,8 +43,9 @@ def trained_parts_are_there(draft: Draft) -> None:
     for name, stage in draft.recipe.stages.items():
         path = ("stages", name, "train")
         for part in stage.parts:
-            if part in draft.recipe.model.extra and draft.recipe.model.extra[part].frozen:
-                draft.say(path, f"{part} is frozen", "parts that are not", hint=f"model.extra.{part}.frozen = false lets it be trained")
+            if part in (named := draft.recipe.model.named) and named[part].frozen:
+                hint = f"{draft.recipe.place_of(part)}.frozen = false lets it be trained"
+                draft.say(path, f"{part} is frozen", "parts that are not", hint=hint)
             elif part not in (*PARTS, *there):
                 draft.all_known(path, [part], there, 'there is no part "{}"')
             elif part not in there:
@@ -86,7 +87,7 @@ def needs_are_met(draft: Draft) -> None:
                 _cannot(draft, path, component, recipe.data, "data", ability)
         elif part in parts:
             if ability and ability not in parts[part].config.provides():
-                _cannot(draft, path, component, parts[part], place_of(part), ability)
+                _cannot(draft, path, component, parts[part], recipe.place_of(part), ability)
         elif part not in draft.parts_there() and not ability and part not in named_parts(component.config):
             what, away = f"{component.use} needs a part that the model lacks: {part}", f"{'.'.join(path)} = false"
             draft.say((*path, "use"), what, f"a table [{place_of(part)}], or {away}")
@@ -178,17 +179,21 @@ def inits_name_parts(draft: Draft) -> None:
             draft.say(("model", name, "init", "parts"), "a part's own init can only give that part", f'["{name}"], or nothing')
 
 
-def extra_parts_fit(draft: Draft) -> None:
-    """Further parts have names of their own, take one part of a run, and read and write the texts of the model's own parts of their kinds."""
-    for name, entry in draft.recipe.model.extra.items():
-        path, own = ("model", "extra", name), draft.recipe.model.parts.get(entry.kind)
-        if name in PARTS or not re.fullmatch(r"[A-Za-z]\w*", name):
-            draft.say(path, "no part can be called so", "letters, digits and _, and not the name of a kind")
+def named_parts_fit(draft: Draft) -> None:
+    """Shared modules and further parts have names of their own and take one part of a run; further parts read and write the texts of the model's own
+    parts of their kinds."""
+    model = draft.recipe.model
+    for name, entry in model.named.items():
+        path, twice = ("model", "shared" if name in model.shared else "extra", name), name in model.shared and name in model.extra
+        if name in PARTS or twice or not re.fullmatch(r"[A-Za-z]\w*", name):
+            draft.say(path, "no part can be called so", "letters, digits and _, and not the name of a kind or of another part")
         if entry.init and len(entry.init.parts) > 1:
             draft.say((*path, "init", "parts"), "a part takes the weights of one part", "the name of one of the run's parts")
-        used, wanted = (getattr(one.component.config, "tokenizer", None) if one else None for one in (entry, own))
+    for name, extra in model.extra.items():
+        path, own = ("model", "extra", name), model.parts.get(extra.kind)
+        used, wanted = (getattr(one.component.config, "tokenizer", None) if one else None for one in (extra, own))
         if wanted is not None and used != wanted:
-            draft.say((*path, "tokenizer"), f"it is handed the tokens of {entry.kind}", f'"{wanted}"')
+            draft.say((*path, "tokenizer"), f"it is handed the tokens of {extra.kind}", f'"{wanted}"')
 
 
 def _validations(draft: Draft) -> Iterator[tuple[tuple[str, ...], Validation]]:
@@ -327,14 +332,14 @@ def parts_are_trained_before(draft: Draft) -> None:
     if unclear or "order" in draft.unread or set(recipe.order) != set(stages) or set(parts) != set(draft.parts_there()):
         return
     ready = _from_another_run(draft, recipe.init) | {name for name, part in recipe.model.parts.items() if part.init}
-    ready |= {name for name, extra in recipe.model.extra.items() if extra.init or extra.frozen}
+    ready |= {name for name, entry in recipe.model.named.items() if entry.init or entry.frozen}
     for stage in recipe.running():
         ready |= _from_another_run(draft, stage.init) | set(stage.parts)
         for loss in (loss for loss in stage.losses if loss in recipe.losses):
             for part in (part for part in _gone_through(draft, loss) if part in parts and part not in ready):
                 what = f"{loss} goes through {part}, which neither this stage trains nor one before it"
                 expected = f"{part} in stages.{stage.name}.train or in an earlier stage's"
-                hint = f"or weights from another run: {place_of(part)}.init"
+                hint = f"or weights from another run: {recipe.place_of(part)}.init"
                 draft.say(("stages", stage.name, "losses", loss), what, expected, hint=hint)
 
 
@@ -361,7 +366,7 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     figures_are_there,
     own_losses_can_be_watched,
     inits_name_parts,
-    extra_parts_fit,
+    named_parts_fit,
     named_files_are_there,
     batches_can_be_shared,
     unpaired_data_fit,

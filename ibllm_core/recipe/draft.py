@@ -52,7 +52,7 @@ class Draft:
         if not self.is_table("model"):
             return PARTS
         meant = {nearest(name, PARTS) for name in self.names("model")}
-        return (*(part for part in PARTS if part in meant), *self.names("model", "extra"))
+        return (*(part for part in PARTS if part in meant), *self.names("model", "shared"), *self.names("model", "extra"))
 
     def place(self, *path: str | int) -> Place:
         return self.document.place(*path)
@@ -148,8 +148,8 @@ def needs(config: Config) -> frozenset[str]:
 
 def named_parts(config: Config) -> dict[str, tuple[str, str]]:
     """Parts that options name → the option's key, and the kind that the part has to be of."""
-    fields = ((key, field, field.metadata.get("part")) for key, field in keys(type(config)).items())
-    return {getattr(config, field.name): (key, kind) for key, field, kind in fields if kind}
+    fields = ((key, getattr(config, field.name), field.metadata.get("part")) for key, field in keys(type(config)).items())
+    return {name: (key, kind) for key, name, kind in fields if kind and name}
 
 
 def players_of(draft: Draft, loss: str) -> tuple[str, ...]:
@@ -166,10 +166,12 @@ def terms_of(draft: Draft, loss: str) -> tuple[str, ...]:
 
 
 def parts_reached(draft: Draft, loss: str) -> tuple[str, ...]:
-    """The parts that the gradient of a loss, or of a term of it, reaches: those that it asks for itself."""
+    """The parts that the gradient of a loss, or of a term of it, reaches: those that it asks for itself, and the shared modules that these use."""
     entries = [draft.recipe.losses[name] for name in (loss, *terms_of(draft, loss)) if name in draft.recipe.losses]
+    parts, shared = draft.recipe.parts, draft.names("model", "shared")
     found = {need.partition(".")[0] for entry in entries for need in needs(entry.component.config)}
-    return tuple(part for part in (*PARTS, *draft.names("model", "extra")) if part in found)
+    found |= {name for part in found & parts.keys() for name in named_parts(parts[part].config) if name in shared}
+    return tuple(part for part in (*PARTS, *shared, *draft.names("model", "extra")) if part in found)
 
 
 def ways(manager: Manager, kind: str, ability: str) -> list[str]:

@@ -150,7 +150,9 @@ def _one(draft: Draft, section: Section, path: tuple[str, ...], own: tuple[str, 
     table = draft.table(*path) if draft.document.get(*path) is not None else {"use": section.otherwise} if section.otherwise else None
     if table is None or not draft.is_table(*path):
         return None
-    kind = section.kind if section.kind != PART else str(table.get("kind")) if path[1] == "extra" else path[-1]
+    kind = section.kind
+    if kind == PART:
+        kind = {"shared": "backbone", "extra": str(table.get("kind"))}.get(path[1], path[-1])
     return draft.component(kind, path, table, own) if kind in KINDS else None
 
 
@@ -197,7 +199,7 @@ def _stages(draft: Draft, section: Section, path: tuple[str, ...]) -> Mapping[st
             reached = {part for loss in stage.losses for part in parts_reached(draft, loss)}
             critic = any("critic" in players_of(draft, loss) for loss in stage.losses)
             played = {"discriminator": critic, "image_tokenizer": "image_tokenizer" in reached}
-            played |= {name: name in reached and not extra.frozen for name, extra in draft.recipe.model.extra.items()}
+            played |= {name: name in reached and not entry.frozen for name, entry in draft.recipe.model.named.items()}
             train = tuple(part for part in draft.parts_there() if played.get(part, True))
         if isinstance(train, str):
             draft.say(("stages", name, "train"), f"{show(train)} has the wrong type", '"all" or an array of parts')

@@ -105,14 +105,23 @@ class PartEntry(Config):
 
 
 @attrs.frozen(kw_only=True)
-class ExtraEntry(PartEntry):
+class SharedEntry(PartEntry):
+    """``[model.shared.NAME]`` beside the module's own options: weights that several parts use, which name it (``backbone = "NAME"``).
+
+    Its `init` takes the run's module of the same name, or the one that ``parts`` names.
+    """
+
+    frozen: bool = option(False, help='never trained, not by train = "all" either: a teacher, or pretrained weights')
+
+
+@attrs.frozen(kw_only=True)
+class ExtraEntry(SharedEntry):
     """``[model.extra.NAME]`` beside the part's own options: a further part of any kind, of which losses and other packages know by its name.
 
     Its `init` takes the run's part of its kind, or the one that ``parts`` names.
     """
 
     kind: str = option(help="what it is: the kind of part", choices=PARTS)
-    frozen: bool = option(False, help='never trained, not by train = "all" either: a teacher')
     reads: str | None = option(
         None, help="of a decoder or critic: the encoder whose latents it reads, a further one; by default the model's own"
     )
@@ -124,12 +133,19 @@ class ModelTable(Config):
 
     width: int = option(128, help="width of every part that does not state its own", ge=1)
     parts: Mapping[str, PartEntry] = section(dict, "a part of the model, called by its kind", names=PARTS, spread=True)
+    shared: Mapping[str, SharedEntry] = section(dict, "a module that several parts use, by a name of its own", implied="none")
     extra: Mapping[str, ExtraEntry] = section(dict, "a further part, by a name of its own", implied="none")
+
+    @property
+    def named(self) -> Mapping[str, SharedEntry]:
+        """What has a name of its own: shared modules and further parts."""
+        return {**self.shared, **self.extra}
 
     def starts(self) -> list[tuple[Init | None, dict[str, str]]]:
         """What each part's own `init` says: part → the run's part that it takes."""
         own = [(entry.init, {name: name}) for name, entry in self.parts.items()]
-        return own + [(e.init, {name: e.init.parts[0] if e.init and e.init.parts else e.kind}) for name, e in self.extra.items()]
+        usual = {name: self.extra[name].kind if name in self.extra else name for name in self.named}
+        return own + [(e.init, {name: e.init.parts[0] if e.init and e.init.parts else usual[name]}) for name, e in self.named.items()]
 
 
 @attrs.frozen(kw_only=True)
@@ -331,8 +347,12 @@ class Recipe(Config):
 
     @property
     def parts(self) -> Mapping[str, Component]:
-        """Part → its component, further parts by their own names after the others."""
-        return {name: part.component for name, part in {**self.model.parts, **self.model.extra}.items()}
+        """Part → its component, shared modules and further parts by their own names after the others."""
+        return {name: part.component for name, part in {**self.model.parts, **self.model.named}.items()}
+
+    def place_of(self, part: str) -> str:
+        """A part's key path; a sub-module's below it."""
+        return f"model.shared.{part}" if part.partition(".")[0] in self.model.shared else place_of(part)
 
     def reads(self, part: str) -> str:
         """The encoder whose latents a part reads; empty where it reads none, or there is none."""

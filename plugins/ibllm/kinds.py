@@ -39,6 +39,7 @@ _ALL = (
         "codec: image ↔ discrete tokens, or continuous latents",
         "image (b c h w) ↔ ids (b m), or latents (b c' h' w')",
     ),
+    Kind("backbone", "torch.nn:Module", "weights that several parts use: `[model.shared.NAME]`"),
     Kind("loss", "loss:Loss", "what a player minimises", "cycle → () or (sum, count)", "loss"),
     Kind("dataset", "dataset:Dataset", "where captions and images come from", "indices (b) → images (b h w c) uint8, captions b", "data"),
     Kind("tokenizer", "tokenizer:Tokenizer", "text ↔ token numbers", "texts b ↔ ids (b t)", "tokenizer"),
@@ -48,4 +49,7 @@ _ALL = (
     Kind("procedure", "optimisation:Procedure", "how an iteration is played", role="procedure"),
     Kind("tracker", "reporting:Tracker", "where figures are written", role="tracker"),
 )
-KINDS: Mapping[str, Kind] = {kind.name: attrs.evolve(kind, interface=f"ibllm_core.interfaces.{kind.interface}") for kind in _ALL}
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind if kind.interface.startswith("torch.") else attrs.evolve(kind, interface=f"ibllm_core.interfaces.{kind.interface}")
+    for kind in _ALL
+}

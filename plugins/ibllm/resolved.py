@@ -28,7 +28,9 @@ def resolved(recipe: Recipe, added: bool = True) -> dict[str, Any]:
     tables["compute"] = {key: value for key, value in tables["compute"].items() if key not in _SAME}
     tables["compute"]["compile"] = recipe.compute.compile is True  # auto differs from false in rounding at most
     for name, encoder in ((name, recipe.reads(name)) for name in recipe.parts):
-        table = tables["model"][name] if name in tables["model"] else tables["model"]["extra"][name]
+        table = tables
+        for key in recipe.place_of(name).split("."):
+            table = table[key]
         if "width" in table and table["width"] is None:
             table["width"] = recipe.width
         if encoder and "latent" in table and table["latent"] is None:

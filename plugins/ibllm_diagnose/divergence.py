@@ -19,7 +19,7 @@ from ibllm_core.model import build
 from ibllm_core.model.players import Player
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.model.watch import Watch
-from ibllm_core.recipe.schema import Recipe, Stage, place_of
+from ibllm_core.recipe.schema import Recipe, Stage
 from ibllm_core.training import checkpoints
 from ibllm_core.training.events import Listener, NotFinite
 from ibllm_core.training.session import Session
@@ -89,7 +89,7 @@ class _Search(Watch):
 
     def computed(self, step: str, part: str, value: Any, inputs: Sequence[Any]) -> None:
         if part and not _finite(value) and all(map(_finite, inputs)):
-            raise _Found(place_of(part), self.recipe.parts[part], "what it gives is not finite")
+            raise _Found(self.recipe.place_of(part), self.recipe.parts[part], "what it gives is not finite")
 
     def loss(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         value = compute()

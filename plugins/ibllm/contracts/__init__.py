@@ -8,7 +8,7 @@ import attrs
 
 from ibllm_core.model import build
 from ibllm_core.recipe.draft import needs
-from ibllm_core.recipe.schema import Recipe, place_of
+from ibllm_core.recipe.schema import Recipe
 
 from .inputs import META, Meter, fabricate
 from .parts import ITEMS, PartRow, check_starts, walk_part
@@ -28,7 +28,7 @@ class Report:
 
     def notes(self) -> list[str]:
         """What is built or trained to no purpose, and where that cannot be told, a line each."""
-        idle = [f"{place_of(name)} is there, but no stage trains it, and no loss and no metric says that it uses it" for name in self.idle]
+        idle = [f"{name} is there, but no stage trains it, and no loss and no metric says that it uses it" for name in self.idle]
         uncounted = [row.stage for row in self.stages if row.flops is None]
         unknown = [
             f"stage {name}: a backward pass cannot be played on the meta device; what losses reach is not known" for name in uncounted
@@ -64,7 +64,7 @@ def check(recipe: Recipe) -> Report:
     build.build_trackers(recipe)
     used = {part for stage in recipe.running() for part in stage.parts}
     used |= {need.partition(".")[0] for component in recipe.components().values() for need in needs(component.config)}
-    return Report(rows, stages, tuple(name for name in model.parts if name not in used), tuple(_untrained(recipe)))
+    return Report(rows, stages, tuple(recipe.place_of(name) for name in model.parts if name not in used), tuple(_untrained(recipe)))
 
 
 def _untrained(recipe: Recipe) -> Iterator[str]:
@@ -75,5 +75,5 @@ def _untrained(recipe: Recipe) -> Iterator[str]:
     for stage in recipe.running():
         known |= set(stage.train)
         for name in (name for name in stage.train if name.partition(".")[0] not in known):
-            part = place_of(name.partition(".")[0])
+            part = recipe.place_of(name.partition(".")[0])
             yield f"stage {stage.name} trains {name}; the rest of {part} has its first weights: nothing before has trained it"

@@ -23,7 +23,7 @@ from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS
 from ibllm_core.model.model import Model
-from ibllm_core.recipe.schema import Component, Init, Recipe, place_of
+from ibllm_core.recipe.schema import Component, Init, Recipe
 
 from .inputs import META, Handed, Meter, expect, expect_shape
 
@@ -59,7 +59,7 @@ def walk_part(recipe: Recipe, model: Model, batch: Batch, name: str, meter: Mete
     mask = torch.ones(ITEMS, 5, dtype=torch.bool, device=META)
     z = Latent(torch.zeros(ITEMS, 5, d, device=META), mask, torch.zeros(ITEMS, d, device=META))
     before, handed = meter.flops, Handed(batch=batch, latents=z)
-    with building(component, place_of(name), also=also), meter, torch.no_grad():
+    with building(component, recipe.place_of(name), also=also), meter, torch.no_grad():
         _walk(recipe, model, batch, name, z)
         handed.check()
     parameters, weights = sum(p.numel() for p in part.parameters()), sum(t.nbytes for t in part.state_dict().values())
@@ -131,7 +131,7 @@ def _walk_codec(part: ImageCodec, batch: Batch, sizes: dict[str, int]) -> None:
 def check_starts(recipe: Recipe, model: Model) -> None:
     """Raises `UserError` at the first part whose weights are not there or have other shapes."""
     starts = [("init", recipe.init, dict[str, str]()), *((f"stages.{stage.name}.init", stage.init, {}) for stage in recipe.running())]
-    starts += [(f"{place_of(part)}.init", init, parts) for init, parts in recipe.model.starts() for part in parts]
+    starts += [(f"{recipe.place_of(part)}.init", init, parts) for init, parts in recipe.model.starts() for part in parts]
     for key, init, parts in starts:
         if init is None:
             continue

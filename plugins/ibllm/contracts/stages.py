@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from ibllm_core.model.players import Average, Player
 from ibllm_core.model.shares import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.model.watch import Watch
-from ibllm_core.recipe.schema import Recipe, Stage, place_of
+from ibllm_core.recipe.schema import Recipe, Stage
 
 from .inputs import META, Handed, Meter, as_given, expect_shape, fabricate
 
@@ -81,7 +82,7 @@ def _unreached(stage: Stage, model: Model, trainer: StageTrainer, walk: _Walk) -
     trained = {p for player in trainer.players for p in player.parameters.values()}
     for name in (name for name in stage.losses if not walk.reached.get(name, set()) & trained):
         raise walk.reaches_nothing(name)
-    owners = {place_of(name): model.parts.get_submodule(name) for name in stage.train} | {
+    owners = {trainer.recipe.place_of(name): model.parts.get_submodule(name) for name in stage.train} | {
         f"losses.{name}": loss for name, loss in trainer.losses.items()
     }
     found = []
@@ -90,7 +91,7 @@ def _unreached(stage: Stage, model: Model, trainer: StageTrainer, walk: _Walk) -
         left = {name: p for name, p in own.items() if p not in set().union(*walk.reached.values())}
         if left and len(left) == len(own) and owner.startswith("model."):
             if not stage.trains_all:
-                part = owner.removeprefix("model.").removeprefix("extra.")
+                part = re.sub(r"model\.((extra|shared)\.)?", "", owner)
                 what = f"{part} is trained, but no loss of the stage reaches it; expected a loss that does, or {part} left out"
                 raise UserError(f"stages.{stage.name}.train: {what}", stage.place)
         elif left:
