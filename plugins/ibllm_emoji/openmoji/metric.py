@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm.plugin import Metric
-from ibllm_openmoji.dataset import Collection, OpenmojiDataset, Truth
+from ibllm_emoji.openmoji.dataset import Collection, OpenmojiDataset, Truth
 
 if TYPE_CHECKING:
     from ibllm.plugin import Evaluation

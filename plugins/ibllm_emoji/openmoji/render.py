@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm.plugin import UserError
-from ibllm_openmoji.catalogue import missing_extra, packages
+from ibllm_emoji.openmoji.catalogue import missing_extra, packages
 
 U8 = npt.NDArray[np.uint8]
 # The font's geometry: a drawing is 72 units square and as wide as its advance, 330 of 256 em; its baseline lies 58.05 units from the top.

@@ -10,7 +10,7 @@ from types import ModuleType
 import attrs
 
 from ibllm.plugin import UserError
-from ibllm_openmoji.config import OpenmojiConfig
+from ibllm_emoji.config import OpenmojiConfig
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 _MODIFIERS = {chr(0x1F3FB + n): n for n in range(5)}

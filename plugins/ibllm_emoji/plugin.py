@@ -13,15 +13,15 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         ComponentSpec(
             kind="dataset",
             name="openmoji",
-            factory="ibllm_openmoji.dataset:OpenmojiDataset",
-            config="ibllm_openmoji.config:OpenmojiConfig",
+            factory="ibllm_emoji.openmoji.dataset:OpenmojiDataset",
+            config="ibllm_emoji.config:OpenmojiConfig",
             summary="the drawings of OpenMoji 17 with their human-written names in 14 languages; skin tones and concepts held out",
         ),
         ComponentSpec(
             kind="metric",
             name="openmoji_names",
-            factory="ibllm_openmoji.metric:NamesMetric",
-            config="ibllm_openmoji.config:NamesConfig",
+            factory="ibllm_emoji.openmoji.metric:NamesMetric",
+            config="ibllm_emoji.config:NamesConfig",
             summary="captions that name the drawing in any language, and round trips read by the nearest drawing",
         ),
     ]

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm.plugin import Dataset, Samples, UserError, derive_key
-from ibllm_openmoji.catalogue import Drawing, catalogue, packages, subset, words
-from ibllm_openmoji.config import OpenmojiConfig
-from ibllm_openmoji.render import near_duplicates, render
-from ibllm_openmoji.splits import assign_splits, components
+from ibllm_emoji.openmoji.catalogue import Drawing, catalogue, packages, subset, words
+from ibllm_emoji.config import OpenmojiConfig
+from ibllm_emoji.openmoji.render import near_duplicates, render
+from ibllm_emoji.openmoji.splits import assign_splits, components
 
 
 @attrs.frozen(eq=False)
