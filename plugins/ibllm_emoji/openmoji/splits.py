@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ibllm_emoji.openmoji.catalogue import TONES, Drawing
 from ibllm_emoji.config import OpenmojiConfig
+from ibllm_emoji.openmoji.catalogue import TONES, Drawing
 
 Family = Sequence[int]
 
