@@ -17,7 +17,7 @@ from ..host.attribution import WrongAnswer
 from .dataset import Dataset, Samples
 from .latent import Tokens
 from .noise import on_device
-from .tokenizer import PAD, Tokenizer
+from .tokenizer import BOS, EOS, PAD, Tokenizer
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -30,6 +30,7 @@ class Batch:
         x_out: the caption as D_x's tokenizer writes it.
         y: (b c h w) images in [−1, 1]; (b h w c) uint8 until they are on their device (`to`).
         question, answer: for D_x.
+        language: the prefix that tells D_x the language of x_out (`told`).
         unpaired_x: captions of other data, as E_x's tokenizer reads them.
         unpaired_y: images of other data.
         groups: (b) int64, which items are of one image (`Samples.groups`).
@@ -42,6 +43,7 @@ class Batch:
     y: Tensor | None = None
     question: Tokens | None = None
     answer: Tokens | None = None
+    language: Tokens | None = None
     unpaired_x: Tokens | None = None
     unpaired_y: Tensor | None = None
     groups: Tensor | None = None
@@ -141,6 +143,19 @@ def to_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
     return Tokens(*map(torch.from_numpy, tokenizer.encode(texts)))
 
 
+def told(tokenizer: Tokenizer, languages: Sequence[str]) -> Tokens:
+    """The prefix (b t) of a text decoder that is told which language each text is in: the language's code and a second beginning; of "" nothing.
+
+    No text contains a beginning, so what is told is never mistaken for a part of the text.
+    """
+    ids, mask = tokenizer.encode(languages)
+    ids, mask = (np.pad(rows, ((0, 0), (0, 1)), constant_values=PAD) for rows in (ids, mask))
+    rows, lengths = np.arange(len(ids)), mask.sum(1)
+    ends = lengths + (lengths > 2)
+    ids[rows, ends - 2], ids[rows, ends - 1], mask[rows, ends - 1] = BOS, EOS, True
+    return Tokens(torch.from_numpy(ids), torch.from_numpy(mask))
+
+
 def to_images(pixels: npt.NDArray[np.uint8] | Tensor) -> Tensor:
     """(b h w c) uint8 → (b c h w) float32 in [−1, 1], where the pixels are."""
     given = pixels if isinstance(pixels, Tensor) else _as_tensor(pixels)
@@ -163,7 +178,8 @@ def collate(
     """Samples → tensors.
 
     Args:
-        tokenizers: ``text_encoder`` and ``text_decoder`` → theirs; a part that is absent gets no text.
+        tokenizers: ``text_encoder`` and ``text_decoder`` → theirs; a part that is absent gets no text. With ``language`` D_x is told each
+            caption's language, but for every fourth item, so that it writes unasked, too.
         unpaired: ``text`` → samples whose captions, ``images`` → samples whose images stand in the batch as unpaired.
     """
 
@@ -174,6 +190,8 @@ def collate(
     x, pixels = tokens("text_encoder", samples.captions), others.get("images", nothing).images
     shared = tokenizers.get("text_encoder") is tokenizers.get("text_decoder")
     asks = samples.questions is not None and samples.answers is not None
+    spoken = samples.languages if "language" in tokenizers else None
+    languages = spoken and [code if number % 4 else "" for code, number in zip(spoken, numbers.tolist(), strict=True)]
     return Batch(
         numbers=numbers,
         x=x,
@@ -181,6 +199,7 @@ def collate(
         y=None if samples.images is None else _as_tensor(samples.images),
         question=tokens("text_decoder", samples.questions) if asks else None,
         answer=tokens("text_decoder", samples.answers) if asks else None,
+        language=told(tokenizers["language"], languages) if languages else None,
         unpaired_x=tokens("text_encoder", others.get("text", nothing).captions),
         unpaired_y=None if pixels is None else _as_tensor(pixels),
         groups=None if samples.groups is None else torch.tensor(samples.groups),

@@ -58,6 +58,7 @@ def build_tokenizers(recipe: Recipe, sources: Sequence[Dataset] = (), saved: Pat
     """Name → tokenizer: restored from the folder `saved`, or trained on the sources' texts together, or untrained without any (for a check)."""
     tokenizers: dict[str, Tokenizer] = {}
     texts = [text for source in sources for text in source.corpus()] if recipe.tokenizers and saved is None else []
+    texts += recipe.languages
     for name, component in recipe.tokenizers.items():
         key = f"tokenizers.{name}"
         tokenizers[name] = tokenizer = make(recipe, component, Context(seed=recipe.seed.init), Tokenizer, key)
@@ -110,6 +111,7 @@ def build_model(recipe: Recipe, tokenizers: Mapping[str, Tokenizer], image_shape
             latent_shape = part.latent_shape
     drawer = recipe.parts.get("image_decoder")
     latents = drawer is not None and "image_latents" in drawer.config.provides()
+    used |= {"language": used["text_decoder"]} if recipe.languages else {}
     model = Model({name: parts[name] for name in recipe.parts}, used, image_shape, latents)
     model.beams, model.length_exponent = recipe.evaluation.beams, recipe.evaluation.length_exponent
     return model

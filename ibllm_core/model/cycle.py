@@ -274,12 +274,12 @@ class Cycle:
     @step("text_decoder")
     def text_nll(self) -> Tensor:
         """(b) −log p(x|y)."""
-        return cast(Tensor, self.model.part("text_decoder")(self.x_out, self.z_y))
+        return cast(Tensor, self.model.part("text_decoder")(self.x_out, self.z_y, self.batch.language))
 
     @step("text_decoder")
     def cycle_nll(self) -> Tensor:
         """(b) −log p(x|y_fake), the caption read back off the drawn image."""
-        return cast(Tensor, self.model.part("text_decoder")(self.x_out, self.z_fake))
+        return cast(Tensor, self.model.part("text_decoder")(self.x_out, self.z_fake, self.batch.language))
 
     @step("text_decoder")
     def answer_nll(self) -> Tensor:

@@ -86,12 +86,12 @@ class Evaluation:
     @cached_property
     def read(self) -> Sequence[str]:
         """b captions read off the real images."""
-        return tuple(self.model.caption(self.real, batch=self.batch))
+        return tuple(self.model.caption(self.real, languages=self.samples.languages, batch=self.batch))
 
     @cached_property
     def reread(self) -> Sequence[str]:
         """b captions read off the generated images."""
-        return tuple(self.model.caption(self.generated, batch=self.batch))
+        return tuple(self.model.caption(self.generated, languages=self.samples.languages, batch=self.batch))
 
     @cached_property
     def hashes(self) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..interfaces.batch import to_images, to_pixels, to_tokens
+from ..interfaces.batch import to_images, to_pixels, to_tokens, told
 from ..interfaces.image import ImageDecoder, ImageEncoder, ImageTokenizer, LatentCodec, TokenDecoder
 from ..interfaces.latent import Latent
 from ..interfaces.noise import Rng
@@ -28,7 +28,7 @@ class Model(nn.Module):
 
     Args:
         parts: part name → module.
-        tokenizers: ``text_encoder`` and ``text_decoder`` → the tokenizer each uses.
+        tokenizers: ``text_encoder`` and ``text_decoder`` → the tokenizer each uses; ``language`` → what reads the codes that D_x is told, if it is.
         image_shape: (c, h, w).
         latents: the image decoder works on the latents of the codec, ``image_tokenizer``.
     """
@@ -132,6 +132,7 @@ class Model(nn.Module):
         *,
         questions: Sequence[str] | None = None,
         asks: bool = False,
+        languages: Sequence[str] | None = None,
         seed: int = 0,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -143,6 +144,7 @@ class Model(nn.Module):
         """Writes a caption for each image (b h w c) uint8, with `questions` an answer, or where it `asks` a question.
 
         Args:
+            languages: a code for each, of a decoder that is told them (its option `languages`); others write as ever.
             seed: of what is drawn.
             temperature: 0 takes the likeliest word each time; otherwise words are drawn within the nucleus `top_p`.
             top_p: in (0, 1].
@@ -167,6 +169,8 @@ class Model(nn.Module):
         def write(rows: slice) -> list[str]:
             z = encoder(to_images(images[rows]).to(self.device))
             prefix = asking(len(z), self.device) if asks else None
+            if languages is not None and "language" in self.tokenizers:
+                prefix = told(self.tokenizers["language"], languages[rows]).to(self.device)
             if questions is not None:
                 prefix = to_tokens(tokenizer, questions[rows]).to(self.device)
             rng = Rng((seed, "ask" if asks else "caption"), keys[rows], self.device)

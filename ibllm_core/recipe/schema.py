@@ -360,6 +360,11 @@ class Recipe(Config):
         encoder = (extra.reads if extra else None) or READS.get(self.parts[part].kind, "")
         return encoder if encoder in self.parts else ""
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that D_x is told and can be asked to write in; empty where it is told none."""
+        return tuple(getattr(self.parts["text_decoder"].config, "languages", ())) if "text_decoder" in self.parts else ()
+
     def critics(self) -> set[str]:
         """The parts that the critic trains: the discriminators."""
         return {name for name, part in self.parts.items() if part.kind == "discriminator"}

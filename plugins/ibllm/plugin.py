@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ibllm.blocks.sampling import nucleus as nucleus
     from ibllm.blocks.streams import Stream as Stream
     from ibllm.blocks.works_on import PixelDecoderConfig as PixelDecoderConfig
+    from ibllm.blocks.writing_config import PrefixedTextDecoderConfig as PrefixedTextDecoderConfig
     from ibllm.blocks.writing import TextDecoder as TextDecoder
     from ibllm.capabilities import CAPABILITIES as CAPABILITIES
     from ibllm.figures import IMAGE_TO_TEXT as IMAGE_TO_TEXT
@@ -129,6 +130,7 @@ _HOMES = {
     "ibllm.blocks.sampling": "nucleus",
     "ibllm.blocks.streams": "Stream",
     "ibllm.blocks.works_on": "PixelDecoderConfig",
+    "ibllm.blocks.writing_config": "PrefixedTextDecoderConfig",
     "ibllm.blocks.writing": "TextDecoder",
     "ibllm.capabilities": "CAPABILITIES",
     "ibllm.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import Notice, UserError, system_error
+from ibllm_core.errors import Notice, UserError, suggestion, system_error
 from ibllm_core.runs.directory import RunDirectory, read_json
 
 from .answers import Found, RoundTrip, Score
@@ -116,6 +116,7 @@ class Trained(Opened):
         self,
         images: Images,
         *,
+        language: str | None = None,
         seed: Seeds = 0,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -125,12 +126,20 @@ class Trained(Opened):
         """Writes a caption for each image.
 
         Args:
+            language: to write in, one that the captioner is told in training (its option `languages`); left out, it writes in whichever is likeliest.
             seed: of chance, one for all or one an image.
             temperature: 0 takes the likeliest word each time; otherwise words are drawn within the nucleus `top_p`.
             beams, length_exponent: of the search for the likeliest text, by default as the recipe says.
         """
         how = {"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent}
-        return self._written(images, seed, how)
+        return self._written(images, seed, how | {"languages": self._asked(language)})
+
+    def _asked(self, language: str | None) -> str | None:
+        """The language. Raises `UserError` where the captioner cannot be asked for it."""
+        if language is not None and language not in self.recipe.languages:
+            knows = suggestion(language, self.recipe.languages) if self.recipe.languages else "it is told none: model.text_decoder.languages is empty"
+            raise UserError(f"language = {language!r}: the captioner cannot be asked to write in it; {knows}")
+        return language
 
     def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, **how: Any) -> Any:
         """Invents a question about each image; `how` is as for `caption`."""
@@ -144,7 +153,9 @@ class Trained(Opened):
         with self._lock:
             read = self.pixels(given)
             keys = use.image_keys(read, as_seeds(seed, len(read)))
-            texts = self.model.caption(read, numbers=keys, batch=use.BATCH, **how)
+            language = how.pop("languages", None)
+            languages = None if language is None else [language] * len(read)
+            texts = self.model.caption(read, languages=languages, numbers=keys, batch=use.BATCH, **how)
         return texts[0] if one else texts
 
     def answer(self, images: Images, questions: Texts, *, seed: Seeds = 0, **how: Any) -> Any:
@@ -168,6 +179,7 @@ class Trained(Opened):
         images: Images,
         n: int,
         *,
+        language: str | None = None,
         seed: Seeds = 0,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -190,7 +202,7 @@ class Trained(Opened):
             keys = np.stack([use.image_keys(read, seeds, number) for number in range(n if temperature else 1)])
             exponent = model.length_exponent if length_exponent is None else length_exponent
             followed = model.beams if beams is None else beams
-            found = use.captions(model, read, keys, n, followed, exponent, temperature, top_p)
+            found = use.captions(model, read, keys, n, followed, exponent, temperature, top_p, self._asked(language))
         return found[0] if one else found
 
     def score(self, images: Images, texts: Texts, *, seed: Seeds = 0, draws: int = 16) -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ibllm_core.errors import UserError
-from ibllm_core.interfaces.batch import to_images, to_tokens
+from ibllm_core.interfaces.batch import to_images, to_tokens, told
 from ibllm_core.interfaces.image import ImageDecoder, ImageEncoder
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.randomness import derive_key
@@ -50,18 +50,18 @@ def image_keys(images: Pixels, seeds: Sequence[int], number: int = 0) -> npt.NDA
 
 def remarks(model: Model, texts: Sequence[str], part: str = "text_encoder") -> list[str]:
     """What a part cannot know of some texts: words that its tokenizer has no id for, texts that are cut."""
-    tokenizer, told = model.tokenizers[part], list[str]()
+    tokenizer, found = model.tokenizers[part], list[str]()
     if words := unknown(texts, tokenizer):
         more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
         said = "1 word was" if len(words) == 1 else f"{len(words)} words were"
-        told.append(f"{said} never seen in training, so nothing can be known of them: {', '.join(words[:SHOWN])}{more}")
+        found.append(f"{said} never seen in training, so nothing can be known of them: {', '.join(words[:SHOWN])}{more}")
     lengths = [(len(tokenizer.encode_one(text)) + 2, text) for text in dict.fromkeys(texts)]
     if cut := [(length, text) for length, text in lengths if length > tokenizer.max_length]:
         length, text = cut[0]
         shown = text if len(text) <= 60 else f"{text[:59]}…"
         others = f", and {len(cut) - 1} more" if len(cut) > 1 else ""
-        told.append(f"a text of {length} tokens is cut to {tokenizer.max_length}, the most that the model reads: {shown!r}{others}")
-    return told
+        found.append(f"a text of {length} tokens is cut to {tokenizer.max_length}, the most that the model reads: {shown!r}{others}")
+    return found
 
 
 def checked(model: Model, texts: Sequence[object], part: str = "text_encoder") -> list[str]:
@@ -104,15 +104,16 @@ def joined(found: Sequence[Tensor], width: int) -> Floats:
     return np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
 
 
-def text_log_p(model: Model, images: Pixels, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """images (b h w c), b texts → (b) log p(text | image) in nats."""
+def text_log_p(model: Model, images: Pixels, texts: Sequence[str], language: str | None = None) -> npt.NDArray[np.float64]:
+    """images (b h w c), b texts → (b) log p(text | image), or log p(text | image, language), in nats."""
     encoder, decoder = cast(ImageEncoder, model.part("image_encoder")), cast(TextDecoder, model.part("text_decoder"))
     found: list[Any] = []
     with model.inference():
         for rows in slices(len(images)):
             z = encoder(to_images(images[rows]).to(model.device))
             tokens = to_tokens(model.tokenizers["text_decoder"], texts[rows]).to(model.device)
-            found.append(-decoder.nll(tokens, z).double().cpu().numpy())
+            prefix = None if language is None else told(model.tokenizers["language"], [language] * len(tokens)).to(model.device)
+            found.append(-decoder.nll(tokens, z, prefix).double().cpu().numpy())
     return np.concatenate(found) if found else np.zeros(0)
 
 
@@ -150,28 +151,37 @@ def captions(
     length_exponent: float,
     temperature: float,
     top_p: float,
+    language: str | None = None,
 ) -> list[list[Written]]:
     """images (b h w c) → for each the best texts that a search finds, or with a temperature those of so many draws, each once, the best first.
 
-    `keys` (count b) are those of chance.
+    `keys` (count b) are those of chance; `language` is what the decoder is asked to write in.
     """
     if temperature:
-        drawn = [model.caption(images, numbers=row, temperature=temperature, top_p=top_p, batch=BATCH) for row in keys]
+        how: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "languages": _each(language, images)}
+        drawn = [model.caption(images, numbers=row, batch=BATCH, **how) for row in keys]
         each = [list(dict.fromkeys(texts)) for texts in zip(*drawn, strict=True)]
         pairs = [(number, text) for number, texts in enumerate(each) for text in texts]
-        log_p = text_log_p(model, images[[number for number, _ in pairs]], [text for _, text in pairs])
+        log_p = text_log_p(model, images[[number for number, _ in pairs]], [text for _, text in pairs], language)
         found: list[list[Written]] = [[] for _ in each]
         for (number, text), value in zip(pairs, log_p, strict=True):
             found[number].append(Written(text, float(value)))
         return [sorted(texts, key=lambda text: -text.log_p) for texts in found]
     with model.inference():
-        return [texts for rows in slices(len(images)) for texts in _searched(model, images[rows], count, beams, length_exponent)]
+        return [texts for rows in slices(len(images)) for texts in _searched(model, images[rows], count, beams, length_exponent, language)]
 
 
-def _searched(model: Model, images: Pixels, count: int, beams: int, length_exponent: float) -> list[list[Written]]:
+def _each(language: str | None, images: Pixels) -> list[str] | None:
+    return None if language is None else [language] * len(images)
+
+
+def _searched(model: Model, images: Pixels, count: int, beams: int, length_exponent: float, language: str | None) -> list[list[Written]]:
     encoder, decoder = cast(ImageEncoder, model.part("image_encoder")), cast(TextDecoder, model.part("text_decoder"))
     z = encoder(to_images(images).to(model.device))
     logits, state = decoder.step(torch.full((len(images),), BOS, device=model.device), decoder.begin(z))
+    if language is not None:
+        for ids in told(model.tokenizers["language"], [language] * len(images)).to(model.device).ids[:, 1:-1].T:
+            logits, state = decoder.step(ids, state)
     how = {"count": count, "beams": max(beams, count), "length_exponent": length_exponent, "max_length": decoder.max_length}
     tokens, log_p = best_texts(decoder.step, logits, state, **how)  # type: ignore[arg-type]
     texts = iter(model.tokenizers["text_decoder"].decode(tokens.ids.cpu().numpy()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import Config, option
+from ibllm.plugin import Config, PrefixedTextDecoderConfig, option
 
 
 @attrs.frozen(kw_only=True)
@@ -27,7 +27,7 @@ class LSTMTextEncoderConfig(Config):
 
 
 @attrs.frozen(kw_only=True)
-class LSTMTextDecoderConfig(Config):
+class LSTMTextDecoderConfig(PrefixedTextDecoderConfig):
     """D_x: LSTM layers with attention to the latent's places; tokens enter by embeddings."""
 
     tokenizer: str = option("text", help="the [tokenizers.NAME] table whose tokens it writes")
@@ -44,9 +44,6 @@ class LSTMTextDecoderConfig(Config):
     word_dropout: float = option(
         0.0, help="probability that a token read is replaced by <unk> in training (Bowman et al. 2016)", ge=0, lt=1
     )
-
-    def provides(self) -> frozenset[str]:
-        return frozenset({"exact_likelihood", "prefix"})
 
 
 def check_even(width: int | None, bidirectional: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import Config, LossConfig, check_heads, option
+from ibllm.plugin import Config, LossConfig, PrefixedTextDecoderConfig, check_heads, option
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +31,7 @@ class TransformerTextEncoderConfig(Config):
 
 
 @attrs.frozen(kw_only=True)
-class TransformerTextDecoderConfig(Config):
+class TransformerTextDecoderConfig(PrefixedTextDecoderConfig):
     """D_x: a causal transformer with cross-attention to the latent."""
 
     tokenizer: str = option("text", help="the [tokenizers.NAME] table whose tokens it writes")
@@ -49,10 +49,8 @@ class TransformerTextDecoderConfig(Config):
     )
 
     def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
         check_heads(self.width, self.heads)
-
-    def provides(self) -> frozenset[str]:
-        return frozenset({"exact_likelihood", "prefix"})
 
 
 @attrs.frozen(kw_only=True)

@@ -46,6 +46,7 @@ TABLES = (".csv", ".tsv", ".jsonl")
     type=click.IntRange(min=1),
     help="So many different captions for each image, the best first, with log p(text | image) in nats.",
 )
+@click.option("--language", metavar="CODE", help="Write in it: one of model.text_decoder.languages; by default in whichever is likeliest.")
 @click.option("--beams", type=click.IntRange(min=1), help="Texts that are followed at once to find the likeliest; by default the recipe's.")
 @click.option(
     "--temperature",

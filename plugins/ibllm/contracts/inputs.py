@@ -26,21 +26,21 @@ META = torch.device("meta")
 def fabricate(model: Model, items: int, device: torch.device) -> Batch:
     """A batch of the right shapes and no meaning, with all that data can give."""
 
-    def text(part: str) -> Tokens | None:
+    def text(part: str, most: int | None = None) -> Tokens | None:
         if part not in model.tokenizers:
             return None
-        ids = torch.ones(items, model.tokenizers[part].max_length, dtype=torch.int64, device=device)
+        ids = torch.ones(items, model.tokenizers[part].max_length, dtype=torch.int64, device=device)[:, :most]
         return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
     y, unpaired_y = (torch.zeros(items, *model.image_shape, device=device) for _ in range(2))
     x, unpaired_x, written = text("text_encoder"), text("text_encoder"), text("text_decoder")
-    given: dict[str, Any] = {"x": x, "x_out": written, "question": written, "answer": written, "unpaired_x": unpaired_x}
+    given: dict[str, Any] = {"x": x, "x_out": written, "question": written, "answer": written, "language": text("language", 4), "unpaired_x": unpaired_x}
     return Batch(numbers=np.arange(items), y=y, unpaired_y=unpaired_y, **given)
 
 
 def as_given(recipe: Recipe, batch: Batch) -> Batch:
     """The batch without what the recipe's data do not give."""
-    fields = {"captions": ("x", "x_out"), "images": ("y",), "questions": ("question", "answer")}
+    fields = {"captions": ("x", "x_out", "language"), "images": ("y",), "questions": ("question", "answer")}
     fields |= {"unpaired.text": ("unpaired_x",), "unpaired.images": ("unpaired_y",)}
     given = {*recipe.data.config.provides(), *(f"unpaired.{name}" for name in recipe.unpaired)}
     missing: dict[str, Any] = {field: None for source, of in fields.items() if source not in given for field in of}
