@@ -160,7 +160,7 @@ class Opened:
     def _find_space(self) -> Space:
         from . import agreement
         from .api import weights_file
-        from .search import cache_folder
+        from .hashes import cache_folder
 
         for part in ("text_encoder", "image_encoder"):
             self.model.part(part)

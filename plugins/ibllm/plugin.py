@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from ibllm.blocks.sampling import nucleus as nucleus
     from ibllm.blocks.streams import Stream as Stream
     from ibllm.blocks.works_on import PixelDecoderConfig as PixelDecoderConfig
-    from ibllm.blocks.writing_config import PrefixedTextDecoderConfig as PrefixedTextDecoderConfig
     from ibllm.blocks.writing import TextDecoder as TextDecoder
+    from ibllm.blocks.writing_config import PrefixedTextDecoderConfig as PrefixedTextDecoderConfig
     from ibllm.capabilities import CAPABILITIES as CAPABILITIES
     from ibllm.figures import IMAGE_TO_TEXT as IMAGE_TO_TEXT
     from ibllm.figures import NOT_INDEPENDENT as NOT_INDEPENDENT
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from ibllm.figures import TEXT_TO_IMAGE as TEXT_TO_IMAGE
     from ibllm.figures import Figure as Figure
     from ibllm.figures import Mark as Mark
+    from ibllm.hashes import Keyed as Keyed
+    from ibllm.hashes import cache_folder as cache_folder
+    from ibllm.hashes import content_hashes as content_hashes
     from ibllm.kinds import KINDS as KINDS
     from ibllm.pictures import Fit as Fit
     from ibllm.pictures import fitted as fitted
@@ -134,6 +137,7 @@ _HOMES = {
     "ibllm.blocks.writing": "TextDecoder",
     "ibllm.capabilities": "CAPABILITIES",
     "ibllm.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
+    "ibllm.hashes": "cache_folder content_hashes Keyed",
     "ibllm.kinds": "KINDS",
     "ibllm.pictures": "Fit fitted",
     "ibllm_core.errors": "nearest Notice UserError",

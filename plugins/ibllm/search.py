@@ -17,9 +17,10 @@ import numpy.typing as npt
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.runs.directory import replacing
 
+from .hashes import cache_folder
 from .pictures import in_folder
 
-__all__ = ["cache_folder", "file_hash", "indexed", "ranked"]
+__all__ = ["file_hash", "indexed", "ranked"]
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -37,13 +38,6 @@ class _Known:
     mtime: int
     content: str
     point: Floats
-
-
-def cache_folder() -> Path:
-    """Where indices are kept: ``$IBLLM_CACHE``, or ``ibllm`` in ``$XDG_CACHE_HOME``, by default in ``~/.cache``."""
-    if said := os.environ.get("IBLLM_CACHE"):
-        return Path(said)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibllm"
 
 
 def file_hash(path: Path) -> str:

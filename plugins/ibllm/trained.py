@@ -137,7 +137,11 @@ class Trained(Opened):
     def _asked(self, language: str | None) -> str | None:
         """The language. Raises `UserError` where the captioner cannot be asked for it."""
         if language is not None and language not in self.recipe.languages:
-            knows = suggestion(language, self.recipe.languages) if self.recipe.languages else "it is told none: model.text_decoder.languages is empty"
+            knows = (
+                suggestion(language, self.recipe.languages)
+                if self.recipe.languages
+                else "it is told none: model.text_decoder.languages is empty"
+            )
             raise UserError(f"language = {language!r}: the captioner cannot be asked to write in it; {knows}")
         return language
 
@@ -241,7 +245,7 @@ class Trained(Opened):
         """The `k` pictures that are nearest to a text by the model's latents, the nearest first: a list of `Found`, or one for each text.
 
         Args:
-            images: a folder, searched at any depth, or some pictures. Where a folder's pictures lie is kept on disk (`ibllm.search.cache_folder`): the next
+            images: a folder, searched at any depth, or some pictures. Where a folder's pictures lie is kept on disk (`ibllm.hashes.cache_folder`): the next
                 search of it reads only those that are new or changed.
 
         Raises:

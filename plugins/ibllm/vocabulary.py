@@ -39,7 +39,7 @@ def _lacking(texts: Iterable[str], tokenizers: Mapping[str, Tokenizer]) -> dict[
     """The words that some tokenizer has no id for → the parts that use it."""
     seen: dict[int, tuple[str, ...]] = {}
     found: dict[tuple[str, ...], list[str]] = {}
-    for part, tokenizer in tokenizers.items():
+    for part, tokenizer in ((part, one) for part, one in tokenizers.items() if part != "language"):
         if id(tokenizer) not in seen:
             seen[id(tokenizer)] = unknown(texts, tokenizer)
         if seen[id(tokenizer)]:

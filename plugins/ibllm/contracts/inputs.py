@@ -34,7 +34,14 @@ def fabricate(model: Model, items: int, device: torch.device) -> Batch:
 
     y, unpaired_y = (torch.zeros(items, *model.image_shape, device=device) for _ in range(2))
     x, unpaired_x, written = text("text_encoder"), text("text_encoder"), text("text_decoder")
-    given: dict[str, Any] = {"x": x, "x_out": written, "question": written, "answer": written, "language": text("language", 4), "unpaired_x": unpaired_x}
+    given: dict[str, Any] = {
+        "x": x,
+        "x_out": written,
+        "question": written,
+        "answer": written,
+        "language": text("language", 4),
+        "unpaired_x": unpaired_x,
+    }
     return Batch(numbers=np.arange(items), y=y, unpaired_y=unpaired_y, **given)
 
 
