@@ -148,12 +148,12 @@ def told(tokenizer: Tokenizer, languages: Sequence[str]) -> Tokens:
 
     No text contains a beginning, so what is told is never mistaken for a part of the text.
     """
-    ids, mask = tokenizer.encode(languages)
-    ids, mask = (np.pad(rows, ((0, 0), (0, 1)), constant_values=PAD) for rows in (ids, mask))
-    rows, lengths = np.arange(len(ids)), mask.sum(1)
+    tokens = to_tokens(tokenizer, languages)
+    ids, mask = F.pad(tokens.ids, (0, 1), value=PAD), F.pad(tokens.mask, (0, 1))
+    rows, lengths = torch.arange(len(ids)), tokens.lengths()
     ends = lengths + (lengths > 2)
     ids[rows, ends - 2], ids[rows, ends - 1], mask[rows, ends - 1] = BOS, EOS, True
-    return Tokens(torch.from_numpy(ids), torch.from_numpy(mask))
+    return Tokens(ids, mask)
 
 
 def to_images(pixels: npt.NDArray[np.uint8] | Tensor) -> Tensor:

@@ -79,8 +79,11 @@ def _key(source: Keyed) -> str:
 
 def _hash(source: Keyed) -> str:
     try:
+        found = hashlib.blake2b(digest_size=16)
         with source.open() as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            while piece := file.read(1 << 20):
+                found.update(piece)
+        return found.hexdigest()
     except OSError:
         return ""
 
