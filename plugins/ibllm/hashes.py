@@ -56,7 +56,7 @@ def content_hashes(sources: Sequence[Keyed]) -> list[str]:
     What is known of a place as it stands is not read again, by any process of this user. Where nothing can be kept, everything is read.
     """
     keys = [_key(source) for source in sources]
-    with _kept() as database:
+    with kept_in("hashes.sqlite", "hashes (key TEXT PRIMARY KEY, hash TEXT NOT NULL)") as database:
         known = _known(database, [key for key in keys if key])
         new: dict[str, str] = {}
         for source, key in zip(sources, keys, strict=True):
@@ -73,7 +73,7 @@ def content_hashes(sources: Sequence[Keyed]) -> list[str]:
 def _key(source: Keyed) -> str:
     try:
         return source.key
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in its name
         return ""
 
 
@@ -99,14 +99,14 @@ def _known(database: sqlite3.Connection | None, keys: Sequence[str]) -> dict[str
 
 
 @contextlib.contextmanager
-def _kept() -> Iterator[sqlite3.Connection | None]:
-    """The file of hashes; None where there can be none, and anew where it is damaged."""
-    file, database = cache_folder() / "hashes.sqlite", None
+def kept_in(name: str, table: str) -> Iterator[sqlite3.Connection | None]:
+    """A file of the cache folder with a table, by its name and columns; None where there can be none, and anew where it is damaged."""
+    file, database = cache_folder() / name, None
     for _ in range(2):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(file, timeout=10)
-            database.execute("CREATE TABLE IF NOT EXISTS hashes (key TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID")
+            database.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
             break
         except sqlite3.DatabaseError as error:
             if database is not None:

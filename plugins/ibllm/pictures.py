@@ -20,18 +20,38 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["SUFFIXES", "Fit", "Picture", "fitted", "in_folder", "listed", "opened", "pixels", "to_pil"]
+__all__ = [
+    "SUFFIXES",
+    "Fit",
+    "Picture",
+    "drafted",
+    "explained",
+    "fitted",
+    "in_folder",
+    "is_animated",
+    "listed",
+    "opened",
+    "pixels",
+    "to_pil",
+]
 
 Pixels = npt.NDArray[np.uint8]
 #: What may stand for a picture: one of Pillow's, an array (h w), (h w c), a tensor (c h w), a path, or a file that is open.
 Picture: TypeAlias = "Image | npt.NDArray[Any] | Tensor | str | os.PathLike[str] | BinaryIO | bytes"
 #: A header that promises more pixels than this is not decoded.
 MOST_PIXELS = 89_478_485
+#: What that bound may be raised to: Pillow itself refuses what has more.
+MOST_POSSIBLE = 2 * MOST_PIXELS
 #: An image with more pixels than this is made smaller before it is converted, so that memory stays bounded.
 LARGE = 16_000_000
+#: Pixels of the bands in which that is done.
+BAND = 4_000_000
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm", ".pgm"})
 #: Formats whose further frames are no animation: previews, another view, layers of the first one.
 _FIRST_FRAME = {"MPO", "PSD", "ICO", "ICNS"}
+#: EXIF's tag of the orientation, and what makes an image upright, by its value (a member of Pillow's `Transpose`).
+_ORIENTATION = 0x0112
+_UPRIGHT = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
 
 
 @attrs.frozen
@@ -47,55 +67,103 @@ class Fit:
     background: tuple[int, int, int] = (255, 255, 255)
 
 
-def opened(source: str | os.PathLike[str] | BinaryIO | bytes, name: str = "", most: int = MOST_PIXELS) -> Image:
+def opened(source: str | os.PathLike[str] | BinaryIO | bytes, name: str = "", most: int = MOST_PIXELS, **how: Any) -> Image:
     """The picture in a file, decoded.
 
     Args:
         source: a path, the bytes of a file, or a file that is open.
         name: what to call it in messages; by default its path.
         most: of pixels. What has more is refused before it is decoded.
+        how: as `loaded` has it.
 
     Raises:
         UserError: there is none, it is no picture, damaged, animated, or has more pixels; its name is said.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `most` decides
+        return loaded(source, name, most, **how)
+
+
+def loaded(
+    source: str | os.PathLike[str] | BinaryIO | bytes,
+    name: str = "",
+    most: int = MOST_PIXELS,
+    *,
+    size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
+    raised_by: str = "",
+    animated: bool = False,
+) -> Image:
+    """As `opened`, for threads: the process's warnings are left as they are, so Pillow warns of what has more than `MOST_PIXELS`.
+
+    Args:
+        size: (w, h) that it will be made to `fit`: a JPEG is decoded smaller, where that leaves it at least as large (`drafted`).
+        raised_by: the option that `most` is, for messages.
+        animated: of an animation the first frame is meant; else it is refused.
+    """
+    from PIL import Image
 
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     name = name or (str(path) if path is not None else "the image")
-    with _explained(name), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `most` decides
+    with explained(name, most):
         if path is not None and path.is_dir():
             raise UserError(f"{path} is a folder: expected an image")
         given: Any = io.BytesIO(source) if isinstance(source, bytes) else source
-        try:
-            with Image.open(given) as image:
-                _check(image, name, most)
-                image.load()
-                return image
-        except FileNotFoundError:
-            raise UserError(f"there is no image {name}") from None
-        except UnidentifiedImageError:
-            raise UserError(f"{name} is no image of a kind that Pillow reads") from None
-        except Image.DecompressionBombError:
-            raise UserError(f"{name} has too many pixels: expected at most {most:,}") from None
+        with Image.open(given) as image:
+            width, height = image.size
+            if width * height > most:
+                raise UserError(too_large(name, width, height, most, raised_by))
+            if not animated and is_animated(image):
+                frames = getattr(image, "n_frames", 1)
+                raise UserError(f"{name} has {frames} frames: expected one image; save the frame that is meant as a file of its own")
+            if size is not None:
+                drafted(image, size, fit or Fit())
+            image.load()
+            return image
 
 
-def _check(image: Image, name: str, most: int) -> None:
-    width, height = image.size
-    if width * height > most:
-        raise UserError(f"{name} is {width} × {height} pixels: expected at most {most:,} of them; make it smaller")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format not in _FIRST_FRAME:
-        raise UserError(f"{name} has {frames} frames: expected one image; save the frame that is meant as a file of its own")
+def too_large(name: str, width: int, height: int, most: int, raised_by: str = "") -> str:
+    """What is said of an image of too many pixels, and by which option it could be read."""
+    helps = f"make it smaller{f', or raise {raised_by}' if raised_by else ''}"
+    return f"{name} is {width} × {height} pixels: expected at most {most:,} of them; {helps}"
+
+
+def is_animated(image: Image) -> bool:
+    """Whether an image, opened and not yet decoded, has frames that follow its first; layers and previews are none."""
+    return image.format not in _FIRST_FRAME and bool(getattr(image, "is_animated", False))
+
+
+def drafted(image: Image, size: tuple[int, int], fit: Fit) -> None:
+    """Has a JPEG that is opened, not yet decoded, decoded at 1/2, 1/4 or 1/8, the least that is as large as `fitted` will make it; others stay as they are.
+
+    The inverse cosine transform then gives means of 2, 4 or 8 pixels squared, which `fitted` resamples: never enlarges. Which scale it is
+    depends on the image's and the target's sizes alone.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return
+    # An orientation may swap both sides; the larger side of the target is asked for either way.
+    side, measure = max(size), min(image.size) if fit.how == "crop" else max(image.size)
+    if side < measure:
+        image.draft(None, (-(-image.width * side // measure), -(-image.height * side // measure)))
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def explained(name: str, most: int = MOST_PIXELS) -> Iterator[None]:
     """Whatever Pillow raises for a damaged file (SyntaxError among it), as the user's error."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
         yield
     except UserError:
         raise
+    except FileNotFoundError:
+        raise UserError(f"there is no image {name}") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{name} is no image of a kind that Pillow reads") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{name} has too many pixels: expected at most {most:,}; make it smaller") from None
     except MemoryError:
         raise UserError(f"{name} cannot be read: there is not enough memory for it") from None
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, OverflowError, ArithmeticError) as error:
@@ -139,16 +207,16 @@ def _one(image: Picture, shape: tuple[int, int, int], fit: Fit, name: str) -> Pi
 
     c, h, w = shape
     if isinstance(image, str | os.PathLike):
-        image = opened(image)
+        image = opened(image, size=(w, h), fit=fit)
     elif isinstance(image, bytes) or hasattr(image, "read"):
-        image = opened(image, name)  # type: ignore[arg-type]
+        image = opened(image, name, size=(w, h), fit=fit)  # type: ignore[arg-type]
     if isinstance(image, Image):
-        with _explained(getattr(image, "filename", "") or name):
+        with explained(getattr(image, "filename", "") or name):
             return fitted(image, (w, h), fit, c)
     values = _array(image, name)
     if values.shape == (h, w, c):
         return values
-    with _explained(name):
+    with explained(name):
         return fitted(to_pil(values), (w, h), fit, c)
 
 
@@ -213,7 +281,9 @@ def fitted(image: Image, size: tuple[int, int], fit: Fit, channels: int = 3) -> 
         raise UserError(f"images of {channels} channels are read from arrays of exactly their shape alone")
     if not all(image.size):
         raise UserError(f"an image of {image.width} × {image.height} pixels: expected some")
-    plain = _plain(ImageOps.exif_transpose(_smaller(image, size)))
+    turn = _UPRIGHT.get(_orientation(image))
+    plain = _plain(_smaller(image, size))
+    plain = plain.transpose(Image.Transpose[turn]) if turn else plain
     if plain.mode == "RGBA":
         plain = Image.alpha_composite(Image.new("RGBA", plain.size, (*fit.background, 255)), plain).convert("RGB")
     if fit.how == "crop":
@@ -237,16 +307,33 @@ def _padded(image: Image, size: tuple[int, int], background: tuple[int, int, int
     return ground
 
 
+def _orientation(image: Image) -> int:
+    """What EXIF says of it, 1 … 8; upright (1) where it says nothing, or nothing that can be read."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # whatever a malformed one makes of Pillow's reader: the pixels are whole all the same
+        return 1
+    return found if isinstance(found, int) else 1
+
+
 def _smaller(image: Image, size: tuple[int, int]) -> Image:
     """A large image by averages of whole squares, still four times as wide as it will be; any other as it is."""
-    if image.width * image.height <= LARGE:
+    from PIL import Image
+
+    factor = min(image.width // (4 * size[0]), image.height // (4 * size[1]))
+    if image.width * image.height <= LARGE or factor < 2:
         return image
-    factor = max(1, min(image.width // (4 * size[0]), image.height // (4 * size[1])))
-    exif = image.getexif()
-    small = (image if image.mode in ("L", "RGB", "RGBA", "CMYK", "F", "I") else _plain(image)).reduce(factor)
-    small.info["exif"] = exif.tobytes()
-    small.format = image.format
-    return small
+    # Conversions take four bytes a pixel and more: a band at a time.
+    rows = max(1, BAND // image.width // factor) * factor
+    made: Image.Image | None = None
+    for top in range(0, image.height, rows):
+        piece = image.crop((0, top, image.width, min(image.height, top + rows)))
+        piece = (piece if piece.mode in ("L", "RGB", "RGBA", "CMYK") else _plain(piece)).reduce(factor)
+        made = made or Image.new(piece.mode, (-(-image.width // factor), -(-image.height // factor)))
+        made.paste(piece, (0, top // factor))
+    assert made is not None
+    made.info = {key: value for key, value in image.info.items() if key == "transparency" and made.mode == image.mode}
+    return made
 
 
 def _plain(image: Image) -> Image:

@@ -52,6 +52,10 @@ if TYPE_CHECKING:
     from ibllm.hashes import Keyed as Keyed
     from ibllm.hashes import cache_folder as cache_folder
     from ibllm.hashes import content_hashes as content_hashes
+    from ibllm.images.facts import Facts as Facts
+    from ibllm.images.facts import look as look
+    from ibllm.images.sources import ImageSource as ImageSource
+    from ibllm.images.stored import StoredImages as StoredImages
     from ibllm.kinds import KINDS as KINDS
     from ibllm.pictures import Fit as Fit
     from ibllm.pictures import fitted as fitted
@@ -138,6 +142,9 @@ _HOMES = {
     "ibllm.capabilities": "CAPABILITIES",
     "ibllm.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
     "ibllm.hashes": "cache_folder content_hashes Keyed",
+    "ibllm.images.facts": "Facts look",
+    "ibllm.images.sources": "ImageSource",
+    "ibllm.images.stored": "StoredImages",
     "ibllm.kinds": "KINDS",
     "ibllm.pictures": "Fit fitted",
     "ibllm_core.errors": "nearest Notice UserError",
