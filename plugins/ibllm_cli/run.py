@@ -38,6 +38,7 @@ INTERRUPTED = 130
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint. RECIPE may be the run directory.")
 @click.option("--nproc", metavar="N", help="Train in N processes of this machine (auto: one a GPU): torchrun's short form.")
 @click.option("--accept-code", is_flag=True, help="Resume although source code, or a run that weights are taken from, has changed since.")
+@click.option("--accept-data", is_flag=True, help="Resume although the data have changed since; what changed is told.")
 def command(
     recipe: Path,
     run_dir: Path | None,
@@ -47,6 +48,7 @@ def command(
     resume: bool,
     nproc: str | None,
     accept_code: bool,
+    accept_data: bool,
 ) -> int:
     """Train RECIPE's stages, measure the result and write a report.
 
@@ -54,6 +56,7 @@ def command(
     """
     resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
     from ibllm.api import on_device
+    from ibllm.data_prints import accepting
     from ibllm_core.training.distributed import described
     from ibllm_core.training.job import Interrupted, Job
 
@@ -65,14 +68,15 @@ def command(
         if count != ranks:
             if not resume:
                 RunDirectory(directory).require_new()
-            return launch(_words(recipe, run_dir, seed, sets, device, resume, nproc, accept_code), count, resolved.compute.threads)
+            flags = {"--resume": resume, "--accept-code": accept_code, "--accept-data": accept_data}
+            return launch(_words(recipe, run_dir, seed, sets, device, nproc, flags), count, resolved.compute.threads)
     # Of several processes the first one speaks.
     first, said = rank == 0, shlex.join(["ibllm", *sys.argv[1:]])
     try:
         # What components print goes to standard error.
         with standard_output() as ours, stdout_to_stderr(), closing(display(ours, first)) as screen:
             job = Job(on_device(resolved, device), directory, [screen], said)
-            with interruptible(job, first):
+            with interruptible(job, first), accepting(accept_data):
                 results = job.run(resume, accept_code)
     except Interrupted as stopped:
         more = () if nproc is None else ("--nproc", nproc)
@@ -133,13 +137,13 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
 
 
 def _words(
-    recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], device: str | None, resume: bool, nproc: str, accept: bool
+    recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], device: str | None, nproc: str, flags: Mapping[str, bool]
 ) -> list[str]:
     """The command, for each of several processes."""
     said = {"--run-dir": run_dir, "--seed": seed, "--device": device, "--nproc": nproc}
     words = [word for name, value in said.items() if value is not None for word in (name, str(value))]
     words += [word for key in sets for word in ("--set", key)]
-    words += [name for name, wanted in (("--resume", resume), ("--accept-code", accept)) if wanted]
+    words += [name for name, wanted in flags.items() if wanted]
     return ["run", *words, "--", str(recipe)]
 
 

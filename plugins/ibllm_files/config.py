@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -64,6 +64,12 @@ class FilesConfig(DatasetConfig):
     def image_shape(self) -> tuple[int, int, int]:
         """(c, h, w) of every image."""
         return (3, self.size, self.size)
+
+    def contents(self) -> Sequence[tuple[str, str]]:
+        """Every row: its image's path within the data, and a hash of all that it holds (`ibllm.data_prints`)."""
+        from ibllm_files.contents import contents
+
+        return contents(self)
 
     def fitting(self) -> tuple[str, tuple[int, int, int]]:
         """As its options say."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from ibllm.data_prints import of_files, remembered
 from ibllm.figures import Figure
 from ibllm.glossary import Glossary
 from ibllm_core.errors import UserError, nearest
@@ -35,6 +36,7 @@ class Cell:
     Attributes:
         key: equal only for runs that are the same (`run_key`).
         prefixes: the stages it may share with other cells.
+        data: what its data that lie in files are, which its key is made with (`ibllm.data_prints.of_files`).
     """
 
     arm: Arm
@@ -42,6 +44,7 @@ class Cell:
     recipe: Recipe
     key: str
     prefixes: tuple[Prefix, ...]
+    data: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def id(self) -> str:
@@ -134,6 +137,11 @@ def make_plan(study: Study) -> Plan:
 
 def extend_plan(study: Study, chosen: Sequence[Arm]) -> Plan:
     """The plan of some arms, the base first."""
+    with remembered():
+        return _extended(study, chosen)
+
+
+def _extended(study: Study, chosen: Sequence[Arm]) -> Plan:
     mistakes = Mistakes(study.document.file)
     first, knobs = _first_seed(study, chosen, mistakes)
     mistakes.throw()
@@ -164,11 +172,13 @@ def arm_cells(study: Study, arm: Arm, knob: tuple[int, float] | None = None) -> 
     """
     if knob is None and study.table.budget is not None:
         knob = _turn(study, arm)
-    return tuple(_cell(study, arm, seed, _recipe(study, arm, seed, knob)) for seed in study.seeds), knob
+    with remembered():
+        return tuple(_cell(study, arm, seed, _recipe(study, arm, seed, knob)) for seed in study.seeds), knob
 
 
 def _cell(study: Study, arm: Arm, seed: int, recipe: Recipe) -> Cell:
-    return Cell(arm=arm, seed=seed, recipe=recipe, key=run_key(recipe, study.accepted), prefixes=prefixes(recipe, study.accepted))
+    key, chain = run_key(recipe, study.accepted), prefixes(recipe, study.accepted)
+    return Cell(arm=arm, seed=seed, recipe=recipe, key=key, prefixes=chain, data=of_files(recipe))
 
 
 def _first_seed(study: Study, chosen: Iterable[Arm], mistakes: Mistakes) -> tuple[dict[str, Recipe], dict[str, tuple[int, float]]]:

@@ -189,6 +189,7 @@ class Runner:
                 "prefixes": [attrs.asdict(prefix) for prefix in cell.prefixes],
                 "command": command,
                 "sources": None if self.accept_code else self.plan.here,
+                "data": dict(cell.data),
             },
         )
         device = min(self.devices, key=lambda name: sum(worker.device == name for worker in self._workers.values()))

@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from ibllm.data_prints import of_files
 from ibllm.resolved import resolved
 from ibllm_core.errors import UserError
 from ibllm_core.host.options import LossConfig
@@ -71,8 +72,8 @@ def _so_far(recipe: Recipe, count: int, accepted: Accepted) -> list[Any]:
     """Everything that the first `count` stages depend on.
 
     The whole model is among it: a part that is trained later has weights in the checkpoint too. Losses of later stages are not: each has its
-    own stream of first weights, and a run that starts from a checkpoint makes those that the checkpoint lacks. Data and pretrained weights are named,
-    not looked into.
+    own stream of first weights, and a run that starts from a checkpoint makes those that the checkpoint lacks. Of data that lie in files the content
+    counts; pretrained weights are named, not looked into.
     """
     tables = resolved(recipe, added=False)
     running = recipe.running()
@@ -93,7 +94,9 @@ def _so_far(recipe: Recipe, count: int, accepted: Accepted) -> list[Any]:
 def _versions(recipe: Recipe, here: Mapping[str, str], accepted: Accepted) -> Mapping[str, Any]:
     """Versions of what the results depend on, and what is `here` of what has none."""
     packages = {component.distribution: component.version for component in recipe.components().values()}
-    named = {"ibllm": version("ibllm"), "torch": version("torch"), "python": platform.python_version(), **packages}
+    files = of_files(recipe)
+    named: dict[str, Any] = {"ibllm": version("ibllm"), "torch": version("torch"), "python": platform.python_version(), **packages}
+    named |= {"data": files} if files else {}
     return named if accepted is None or not here else {**named, "sources": {name: accepted.get(name, here[name]) for name in sorted(here)}}
 
 

@@ -113,6 +113,7 @@ def _again(run: RunDirectory, folder: Path, device: str, threads: int) -> str:
             "prefixes": [],
             "command": str(run.info().get("command", "")),
             "sources": None,
+            "data": None,
         },
     )
     process = launch(task, folder / "log.txt", device, threads)

@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ibllm.data_prints import of_files
 from ibllm_cli.terminal import endure
 from ibllm_core.errors import UserError, system_error
 from ibllm_core.runs.directory import Held, RunDirectory
@@ -117,6 +118,8 @@ def _train(run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Map
         raise UserError(
             f"{', '.join(others)} changed while the study ran: start it again, which plans with what is here, or with --accept-code"
         )
+    if task["data"] not in (None, of_files(recipe)):
+        raise UserError("the data changed while the study ran: start it again, which plans with what is here")
     resume = _place(recipe, run, shelf, chain)
 
     class Publishing(Listener):
