@@ -79,7 +79,7 @@ def _print(recipe: Recipe, component: Component) -> Print:
     own = {name: value for name, value in options(component.config).items() if name != "path"}  # moving a folder changes nothing
     said: list[Any] = [str(component), component.version, own]
     if isinstance(component.config, Contents):
-        items = [*map(tuple, component.config.contents())]
+        items: list[Item] = [(name, content) for name, content in component.config.contents()]
         found = Print(_digest([*said, items]), items)
     else:
         package = component.spec.factory.partition(":")[0].partition(".")[0]
