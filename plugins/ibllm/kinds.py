@@ -16,7 +16,7 @@ class Kind:
         interface: ``module:Class`` of the abstract part.
         summary: one line for tables.
         axes: the interface's inputs and outputs in einops notation.
-        role: ``part`` (belongs to the model), or where else a recipe may name it.
+        role: ``part`` (belongs to the model), ``shared`` (belongs to it, and parts use it), or where else a recipe may name it.
     """
 
     name: str
@@ -39,7 +39,13 @@ _ALL = (
         "codec: image ↔ discrete tokens, or continuous latents",
         "image (b c h w) ↔ ids (b m), or latents (b c' h' w')",
     ),
-    Kind("backbone", "torch.nn:Module", "weights that several parts use: `[model.shared.NAME]`"),
+    Kind(
+        "backbone",
+        "ibllm.blocks.borrowing:Backbone",
+        "weights that several parts use",
+        "tokens (b n d), mask (b n) → tokens (b n d)",
+        "shared",
+    ),
     Kind("loss", "loss:Loss", "what a player minimises", "cycle → () or (sum, count)", "loss"),
     Kind("dataset", "dataset:Dataset", "where captions and images come from", "indices (b) → images (b h w c) uint8, captions b", "data"),
     Kind("tokenizer", "tokenizer:Tokenizer", "text ↔ token numbers", "texts b ↔ ids (b t)", "tokenizer"),
@@ -50,6 +56,6 @@ _ALL = (
     Kind("tracker", "reporting:Tracker", "where figures are written", role="tracker"),
 )
 KINDS: Mapping[str, Kind] = {
-    kind.name: kind if kind.interface.startswith("torch.") else attrs.evolve(kind, interface=f"ibllm_core.interfaces.{kind.interface}")
+    kind.name: kind if kind.interface.startswith("ibllm.") else attrs.evolve(kind, interface=f"ibllm_core.interfaces.{kind.interface}")
     for kind in _ALL
 }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ibllm.blocks.attention import attention_bias as attention_bias
     from ibllm.blocks.attention import causal_mask as causal_mask
     from ibllm.blocks.attention import rotary_embedding as rotary_embedding
+    from ibllm.blocks.borrowing import Backbone as Backbone
     from ibllm.blocks.borrowing import borrow as borrow
     from ibllm.blocks.borrowing import borrowed as borrowed
     from ibllm.blocks.canonical import CanonicalCorrelations as CanonicalCorrelations
@@ -127,7 +128,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ibllm.added": "added",
     "ibllm.blocks.attention": "Attention attention_bias causal_mask rotary_embedding",
-    "ibllm.blocks.borrowing": "borrow borrowed",
+    "ibllm.blocks.borrowing": "Backbone borrow borrowed",
     "ibllm.blocks.canonical": "CanonicalCorrelations fit_canonical",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",

@@ -36,6 +36,7 @@ def command(recipe: Path, seed: int | None, sets: tuple[str, ...]) -> None:
 def _page(recipe: Recipe, report: Report) -> str:
     from ibllm.units import readable, readable_bytes
     from ibllm_cli.terminal import shown
+    from ibllm_core.recipe.draft import named_parts
 
     numbers = [(row.parameters, row.flops, row.weights, row.state) for row in report.parts]
     named = [(row.part, str(row.component), f"{row.component.distribution} {row.component.version}") for row in report.parts]
@@ -55,10 +56,13 @@ def _page(recipe: Recipe, report: Report) -> str:
         )
         for stage, row in zip(recipe.running(), report.stages, strict=True)
     ]
+    users = {name: [part for part, one in recipe.parts.items() if name in named_parts(one.config)] for name in recipe.model.shared}
+    sizes = {row.part: readable(row.parameters) for row in report.parts}
+    shared = "".join(f"\n\n{name}: {sizes[name]} parameters, shared by {', '.join(used) or 'no part'}" for name, used in users.items())
     notes = "".join(f"\n\nnote: {note}" for note in report.notes())
     return f"""{shown(recipe.name)}: no mistakes; the parts fit
 
-{_columns("<<<>>>>", ("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), *parts)}
+{_columns("<<<>>>>", ("part", "component", "provided by", "parameters", "FLOPs a sample", "weights", "training state"), *parts)}{shared}
 
 {_columns("<><>>>", ("stage", "steps", "losses", "trained parameters", "FLOPs an item", "kept for backward"), *stages)}
 

@@ -9,6 +9,7 @@ Example:
 
 from collections.abc import Mapping
 
+from .backbone import BackboneSuite
 from .cover import cover
 from .critic import DiscriminatorSuite
 from .dataset import DatasetSuite
@@ -25,6 +26,7 @@ from .tracker import TrackerSuite
 
 __all__ = [
     "SUITES",
+    "BackboneSuite",
     "DatasetSuite",
     "DiscriminatorSuite",
     "ImageDecoderSuite",
@@ -53,6 +55,7 @@ SUITES: Mapping[str, type[Suite]] = {
         TextDecoderSuite,
         DiscriminatorSuite,
         ImageTokenizerSuite,
+        BackboneSuite,
         LossSuite,
         DatasetSuite,
         TokenizerSuite,

@@ -102,7 +102,7 @@ class PartSuite(Suite):
             self._name,
             part,
             self.config(),
-            lambda other: self.factory()(other, self.context()).to(device),
+            lambda other: self.make(device=device, config=other),
             lambda part: self.samples(part, m),
         )
 

@@ -19,6 +19,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import attrs
 import pytest
 import torch
 
@@ -56,6 +57,7 @@ class Suite:
         requires: modules (of an extra) without which the tests are skipped.
         excuses: name of a check → why the component cannot keep it. The check is skipped, and the reason is shown.
         image_shape: (c, h, w) of the images.
+        shared: name → the table of a ``[model.shared.NAME]`` that the component borrows: ``{"tower": {"use": "transformer", "depth": 1}}``.
         once: checks that are asked once a component, whatever its options: a variant of it (`cover`) is not asked again.
     """
 
@@ -65,6 +67,7 @@ class Suite:
     requires: tuple[str, ...] = ()
     excuses: Mapping[str, str] = MappingProxyType({})
     image_shape: tuple[int, int, int] = (3, 32, 32)
+    shared: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     once: ClassVar[frozenset[str]] = frozenset(
         {"test_an_unknown_option_is_refused", "test_every_option_says_what_it_means", "test_it_is_listed_without_torch"}
     )
@@ -110,7 +113,7 @@ class Suite:
     def context(self) -> Context:
         """The surroundings. What a kind does not need is there all the same; nobody has to look at it."""
         vocabulary = LetterTokenizer(size=11, max_length=10)
-        return Context(
+        context = Context(
             image_shape=self.image_shape,
             bounded="image_latents" not in self.config().provides(),
             width=WIDTH,
@@ -121,10 +124,13 @@ class Suite:
             vocabularies={"text_encoder": vocabulary.size, "text_decoder": vocabulary.size},
             steps=10,
         )
+        return attrs.evolve(context, shared={name: _lent(table, context) for name, table in self.shared.items()})
 
-    def make(self, context: Context | None = None, seed: int = 0, device: torch.device | None = None) -> Any:
-        """The component as `ibllm_core.model.build` makes it, its weights drawn with `seed` on the CPU."""
-        config, surroundings = self.config(), context or self.context()
+    def make(self, context: Context | None = None, seed: int = 0, device: torch.device | None = None, config: Config | None = None) -> Any:
+        """The component as `ibllm_core.model.build` makes it, its weights drawn with `seed` on the CPU; with its own options, or those of `config`."""
+        config, surroundings = config or self.config(), context or self.context()
+        for lent in surroundings.shared.values():
+            lent.to(device or torch.get_default_device())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             made = self.factory()(config, surroundings)
@@ -179,7 +185,7 @@ class Suite:
         expect(not strange, f"{self._name} provides {', '.join(strange)}: no words of {expected}")
         for need in needs(config):
             part, _, ability = need.partition(".")
-            known = part in (*KINDS, "data") and (not ability or ability in CAPABILITIES or _is_of(ability))
+            known = part in (*KINDS, "data", *self.shared) and (not ability or ability in CAPABILITIES or _is_of(ability))
             expected = "a word of ibllm.capabilities or package.word"
             expect(known, f"{self._name} needs {need!r}: expected a kind, or kind.word with {expected}")
 
@@ -198,6 +204,18 @@ class Suite:
         if isinstance(found, list):
             raise AssertionError(f"{self._name}: its options {dict(options)} are refused: {'; '.join(map(_described, found))}")
         return found
+
+
+def _lent(table: Mapping[str, Any], context: Context) -> torch.nn.Module:
+    """A shared module, in use, with the same weights each time."""
+    found = structure(
+        plugins.manager().config_class("backbone", table["use"]), {key: value for key, value in table.items() if key != "use"}
+    )
+    assert not isinstance(found, list), f"shared: {'; '.join(map(_described, found))}"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made: torch.nn.Module = plugins.manager().factory("backbone", table["use"])(found, context)
+    return made.eval()
 
 
 def _is_of(word: str, packages: Collection[str] | None = None) -> bool:

@@ -4,11 +4,40 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import Config, LossConfig, PrefixedTextDecoderConfig, check_heads, option
+from ibllm.plugin import Config, LossConfig, PrefixedTextDecoderConfig, added, check_heads, option
 
 
 @attrs.frozen(kw_only=True)
-class TransformerTextEncoderConfig(Config):
+class TransformerBackboneConfig(Config):
+    """Transformer layers that parts share, one tower for texts and images."""
+
+    width: int | None = option(None, help="d, width of the tokens it is handed; follows model.width when left out", ge=1)
+    depth: int = option(2, help="layers", ge=1)
+    heads: int = option(4, help="attention heads", ge=1)
+    ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
+    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1)
+
+    def __attrs_post_init__(self) -> None:
+        check_heads(self.width, self.heads)
+
+    def provides(self) -> frozenset[str]:
+        return frozenset({"token_mixing"})
+
+
+@attrs.frozen(kw_only=True)
+class _BorrowerConfig(Config):
+    """What parts say that may share layers."""
+
+    backbone: str = added(
+        option("", help="a [model.shared.NAME] whose layers follow its own (which depth = 0 leaves out); none by default", part="backbone")
+    )
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({f"{self.backbone}.token_mixing"}) if self.backbone else frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class TransformerTextEncoderConfig(_BorrowerConfig):
     """E_x: token embeddings and positions through pre-norm transformer layers."""
 
     tokenizer: str = option("text", help="the [tokenizers.NAME] table whose tokens it reads")
@@ -25,9 +54,12 @@ class TransformerTextEncoderConfig(Config):
         check_heads(self.width, self.heads)
         if self.positions == "rotary" and not self.depth:
             raise ValueError("positions = 'rotary': expected at least one layer, since rotary positions act in attention")
+        if self.causal and self.backbone:
+            raise ValueError("causal = True: expected false with a backbone, in which every token sees all others")
 
     def provides(self) -> frozenset[str]:
-        return frozenset({"soft_tokens", "causal"}) if self.causal or not self.depth else frozenset({"soft_tokens"})
+        causal = self.causal or not (self.depth or self.backbone)
+        return frozenset({"soft_tokens", "causal"}) if causal else frozenset({"soft_tokens"})
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +86,7 @@ class TransformerTextDecoderConfig(PrefixedTextDecoderConfig):
 
 
 @attrs.frozen(kw_only=True)
-class ViTImageEncoderConfig(Config):
+class ViTImageEncoderConfig(_BorrowerConfig):
     """E_y: patches of the image through pre-norm transformer layers."""
 
     width: int | None = option(None, help="d, width of the latent it gives; follows model.width when left out", ge=1)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, ImageEncoder, Latent
+from ibllm.plugin import Backbone, Context, ImageEncoder, Latent
 from ibllm_transformer.config import ViTImageEncoderConfig
-from ibllm_transformer.layers import EncoderLayer, GridPositions
+from ibllm_transformer.layers import EncoderLayer, GridPositions, borrow_backbone
 
 
 class ViTImageEncoder(ImageEncoder):
     """One latent place a patch, row by row, each seeing the whole image (Dosovitskiy et al. 2021); `pooled` is their mean."""
 
     checkpointed = ("layers",)
+    #: What follows the layers.
+    backbone: Backbone | None = None
 
     def __init__(self, config: ViTImageEncoderConfig, context: Context) -> None:
         super().__init__()
@@ -25,10 +27,14 @@ class ViTImageEncoder(ImageEncoder):
         self.positions = GridPositions(height // config.patch, width // config.patch, self.width)
         self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(self.width)
+        borrow_backbone(self, config.backbone, context)
 
     def forward(self, y: Tensor) -> Latent:
         x = self.enter(y).flatten(2).transpose(1, 2) + self.positions()
         for layer in self.layers:
             x = layer(x)
+        mask = torch.ones(x.shape[:2], dtype=torch.bool, device=y.device)
+        if self.backbone is not None:
+            x = self.backbone(x, mask)
         x = self.norm(x)
-        return Latent(x, torch.ones(x.shape[:2], dtype=torch.bool, device=y.device), x.mean(1))
+        return Latent(x, mask, x.mean(1))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, Dropout, FeedForward, Latent, position_embedding
+from ibllm.plugin import Attention, Context, Dropout, FeedForward, ImageEncoder, Latent, TextEncoder, borrow, position_embedding
 from ibllm_transformer.cache import KeyValueCache
 
 
@@ -88,6 +88,15 @@ class GridPositions(nn.Module):
 def token_losses(logits: Tensor, ids: Tensor) -> Tensor:
     """logits (b t v), ids (b t) → (b t) −log p of each token in nats, in float32: row by row, which is what softmax kernels are made for."""
     return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="none").view_as(ids)
+
+
+def borrow_backbone(part: TextEncoder | ImageEncoder, name: str, context: Context) -> None:
+    """Makes a shared module the part's `backbone`; without a name none. Raises `ValueError` where it has another width than the part."""
+    if name:
+        shared = context.shared[name]
+        if shared.width != part.width:
+            raise ValueError(f"backbone = {name!r}: expected one whose width is the part's, {part.width}; its is {shared.width}")
+        borrow(part, backbone=shared)
 
 
 def null_condition(z: Latent) -> Latent:

@@ -46,6 +46,13 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             summary="transformer that fills in masked image tokens in a few parallel passes; a bound as likelihood, classifier-free guidance",
         ),
         ComponentSpec(
+            kind="backbone",
+            name="transformer",
+            factory="ibllm_transformer.backbone:TransformerBackbone",
+            config="ibllm_transformer.config:TransformerBackboneConfig",
+            summary="pre-norm transformer layers for words and patches alike",
+        ),
+        ComponentSpec(
             kind="loss",
             name="caption_image_nll",
             factory="ibllm_transformer.loss:CaptionImageNLL",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, Rng, TextEncoder, attention_bias, masked_mean, position_embedding, rotary_embedding
+from ibllm.plugin import Backbone, Context, Latent, Rng, TextEncoder, attention_bias, masked_mean, position_embedding, rotary_embedding
 from ibllm_transformer.config import TransformerTextEncoderConfig
-from ibllm_transformer.layers import EncoderLayer
+from ibllm_transformer.layers import EncoderLayer, borrow_backbone
 
 
 class TransformerTextEncoder(TextEncoder):
     """One latent place a token, which attends to the whole text, or with `causal` to the tokens up to it; `pooled` is their mean."""
 
     checkpointed = ("layers",)
+    #: What follows the layers.
+    backbone: Backbone | None = None
 
     def __init__(self, config: TransformerTextEncoderConfig, context: Context) -> None:
         super().__init__()
@@ -26,6 +28,7 @@ class TransformerTextEncoder(TextEncoder):
         self.rotary: Tensor | None
         self.register_buffer("rotary", rotary_embedding(places, self.width // config.heads) if rotary else None, persistent=False)
         self.norm = nn.LayerNorm(self.width)
+        borrow_backbone(self, config.backbone, context)
 
     def embed(self, ids: Tensor) -> Tensor:
         embedded: Tensor = self.embedding(ids)
@@ -42,6 +45,8 @@ class TransformerTextEncoder(TextEncoder):
         attended = None if self.causal else attention_bias(mask, x)
         for layer in self.layers:
             x = layer(x, attended, rotary, causal=self.causal)
+        if self.backbone is not None:
+            x = self.backbone(x, mask)
         # No reader should find numbers at padding.
         x = self.norm(x) * mask.unsqueeze(-1)
         return Latent(x, mask, masked_mean(x, mask))

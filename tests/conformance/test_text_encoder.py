@@ -11,6 +11,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "lstm/one way": {"options": {"bidirectional": False, "pool": "mean", "embed": 6, "layers": 1}},
     "transformer/dropout": {"options": {"depth": 1, "dropout": 0.1, "word_dropout": 0.3}},
     "transformer/causal": {"options": {"depth": 1, "causal": True}},
+    "transformer/backbone": {"options": {"depth": 0, "backbone": "tower"}, "shared": {"tower": {"use": "transformer", "depth": 1}}},
     "transformer/rotary": {"options": {"depth": 1, "positions": "rotary"}},
 }
 

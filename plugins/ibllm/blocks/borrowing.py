@@ -1,8 +1,25 @@
-"""How a part holds a module that belongs to the model, ``[model.shared.NAME]``, and to other parts as much as to itself."""
+"""Modules that belong to the model, ``[model.shared.NAME]``, and to no part more than to another; how a part holds one.
+
+Shapes: b batch, n places, d width.
+"""
 
 from __future__ import annotations
 
-from torch import nn
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module, ABC):
+    """Weights that several parts use. A module of this kind that is no `Backbone` has methods that its borrowers know of, and says so in its config
+    by a capability of its own."""
+
+    #: d, the width of what it works on.
+    width: int
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """tokens (b n d), mask (b n) → tokens (b n d) (capability ``token_mixing``). What the mask leaves out never changes the others."""
 
 
 def borrow(part: nn.Module, **modules: nn.Module) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ibllm.blocks.borrowing import borrowed
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, UNK
 
@@ -63,10 +64,13 @@ def position_embedding(places: int, width: int) -> nn.Parameter:
 
 @contextmanager
 def dropout_off(part: nn.Module) -> Iterator[None]:
-    """Within, a part computes what it does in use. Its recurrent layers stay in train mode, without dropout: cuDNN has no other backward pass."""
-    modes = {module: module.training for module in part.modules()}
-    rates = {module: module.dropout for module in part.modules() if isinstance(module, nn.RNNBase)}
-    part.eval()
+    """Within, a part computes what it does in use, and so does what it borrows. Recurrent layers stay in train mode, without dropout: cuDNN has no other
+    backward pass."""
+    held = [part, *borrowed(part).values()]
+    modes = {module: module.training for one in held for module in one.modules()}
+    rates = {module: module.dropout for module in modes if isinstance(module, nn.RNNBase)}
+    for one in held:
+        one.eval()
     for layer in rates:
         layer.train(modes[layer])
         layer.dropout = 0.0
