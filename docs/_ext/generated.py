@@ -27,7 +27,7 @@ from ibllm.capabilities import CAPABILITIES
 from ibllm.kinds import KINDS
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
-from ibllm_core.recipe.schema import PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe
+from ibllm_core.recipe.schema import PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe, SharedEntry
 from ibllm_core.recipe.words import PART, Section, article, keys, sections, types_of
 
 DISTRIBUTION = "ibllm"
@@ -136,6 +136,8 @@ def _tables_at(path: str, section: Section) -> Iterable[tuple[str, Section | Non
 def _kinds(section: Section) -> tuple[str, ...]:
     """The kinds that a table may name with ``use``."""
     held = section if section.kind else next((one for one in sections(section.of) if one.spread and one.kind), section)
+    if section.of is SharedEntry:
+        return ("backbone",)
     return PARTS if held.kind == PART else (held.kind,) if held.kind else ()
 
 

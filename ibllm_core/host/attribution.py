@@ -20,7 +20,8 @@ from ..errors import UserError, system_error
 from .entry_points import BLOCK, OURS, PLUGINS, Origin
 
 if TYPE_CHECKING:
-    from ..recipe.schema import Component, Recipe
+    from ..recipe.locate import Component
+    from ..recipe.schema import Recipe
 
 #: Seconds after which a line says what is still being imported.
 PATIENCE = 10.0

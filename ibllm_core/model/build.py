@@ -20,7 +20,8 @@ from ..interfaces.optimisation import Optimizer, Procedure, Schedule
 from ..interfaces.randomness import derive_key
 from ..interfaces.reporting import Metric, Tracker
 from ..interfaces.tokenizer import Tokenizer
-from ..recipe.schema import Component, Recipe, Stage
+from ..recipe.locate import Component
+from ..recipe.schema import Recipe, Stage
 from .model import Model
 
 _T = TypeVar("_T")

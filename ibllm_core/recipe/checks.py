@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from ..errors import UserError, nearest
 from ..host.options import DatasetConfig, LossConfig
 from .draft import Draft, named_parts, needs, parts_reached, players_of, switches, terms_of, ways
-from .schema import PARTS, READS, UNPAIRED, Component, Init, Recipe, Stage, Validation, place_of
+from .locate import Component
+from .schema import PARTS, READS, UNPAIRED, Init, Recipe, Stage, Validation, place_of
 from .words import listing, written
 
 

@@ -17,8 +17,8 @@ from ..host.manager import Manager, UnknownComponent
 from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 from ..host.spec import KINDS
 from .document import Document
-from .locate import Dependency, Mistakes, Path, Place
-from .schema import PARTS, PLAYERS, Component, Recipe
+from .locate import Component, Dependency, Mistakes, Path, Place
+from .schema import PARTS, PLAYERS, Recipe
 from .words import article, keys, listing, show, structure
 
 C = TypeVar("C", bound=Config)

@@ -1,4 +1,4 @@
-"""Where things stand in a recipe: key paths and the line of each, files, folders and runs that it names, and all its mistakes. Torch-free.
+"""Where things stand in a recipe: key paths and the line of each; components, files, folders and runs that it names, and all its mistakes. Torch-free.
 
 tomllib gives lines for syntax errors only. But a statement of TOML ends at the first line break where it can be read by itself: so a file is read statement
 by statement.
@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 import attrs
 
 from ..errors import UserError, nearest
+from ..host.options import Config
+from ..host.spec import ComponentSpec
 
 #: A key path: names of tables and keys, numbers of array elements.
 Path = tuple[str | int, ...]
@@ -32,6 +34,27 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@attrs.frozen(kw_only=True)
+class Component:
+    """A table with ``use``: the component it names, its options, where it stands and who provides it."""
+
+    kind: str
+    use: str
+    config: Config
+    spec: ComponentSpec
+    place: Place = attrs.field(eq=False)
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.use}"
+
+    @property
+    def provider(self) -> str:
+        """``text_encoder.lstm of ibllm 0.1.0``"""
+        return f"{self} of {self.distribution} {self.version}"
 
 
 @attrs.frozen

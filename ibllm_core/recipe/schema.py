@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from ..host.options import Config, MetricConfig, option
-from ..host.spec import ComponentSpec
-from .locate import Dependency, Place
+from .locate import Component, Dependency, Place
 from .words import PART, derived, section, sections, with_facts
 
 #: The recipe format this core reads.
@@ -55,27 +54,6 @@ Weight = float | Ramp
 def weight_at(weight: Weight, step: int) -> float:
     """The value of a weight at a stage's step."""
     return weight.at(step) if isinstance(weight, Ramp) else weight
-
-
-@attrs.frozen(kw_only=True)
-class Component:
-    """A table with ``use``: the component it names, its options, where it stands and who provides it."""
-
-    kind: str
-    use: str
-    config: Config
-    spec: ComponentSpec
-    place: Place = attrs.field(eq=False)
-    distribution: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}.{self.use}"
-
-    @property
-    def provider(self) -> str:
-        """``text_encoder.lstm of ibllm 0.1.0``"""
-        return f"{self} of {self.distribution} {self.version}"
 
 
 @attrs.frozen(kw_only=True)
@@ -143,9 +121,9 @@ class ModelTable(Config):
 
     def starts(self) -> list[tuple[Init | None, dict[str, str]]]:
         """What each part's own `init` says: part → the run's part that it takes."""
-        own = [(entry.init, {name: name}) for name, entry in self.parts.items()]
-        usual = {name: self.extra[name].kind if name in self.extra else name for name in self.named}
-        return own + [(e.init, {name: e.init.parts[0] if e.init and e.init.parts else usual[name]}) for name, e in self.named.items()]
+        usual = {name: extra.kind for name, extra in self.extra.items()}
+        every = {**self.parts, **self.named}.items()
+        return [(e.init, {name: e.init.parts[0] if e.init and e.init.parts else usual.get(name, name)}) for name, e in every]
 
 
 @attrs.frozen(kw_only=True)
@@ -368,10 +346,6 @@ class Recipe(Config):
     def critics(self) -> set[str]:
         """The parts that the critic trains: the discriminators."""
         return {name for name, part in self.parts.items() if part.kind == "discriminator"}
-
-    def trainable(self) -> tuple[str, ...]:
-        """The sub-modules that a stage may train alone, ``PART.NAME``."""
-        return tuple(f"{part}.{name}" for part, component in self.parts.items() for name in component.config.trainable())
 
     @property
     def width(self) -> int:

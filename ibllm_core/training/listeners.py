@@ -20,7 +20,8 @@ from ..host.manager import Plugin, manager
 from ..interfaces.reporting import Panel, Tracker
 from ..model import build
 from ..model.model import Model
-from ..recipe.schema import Component, Recipe
+from ..recipe.locate import Component
+from ..recipe.schema import Recipe
 from ..runs.directory import write_text
 from . import events
 from .events import Handler, Listener

@@ -99,8 +99,9 @@ class Session:
     def averages(self) -> Average:
         """New averages of the present weights, with counts of their own for what may be trained alone."""
         modules = {owner: self.modules[owner] for owner in self._averaged}
-        for name in (name for name in self.recipe.trainable() if f"parts.{name.partition('.')[0]}" in modules):
-            modules[f"parts.{name}"] = self.model.parts.get_submodule(name)
+        for part in (part for part in self.model.parts if f"parts.{part}" in modules):
+            alone = [f"{part}.{name}" for name in self.recipe.parts[part].config.trainable()]
+            modules |= {f"parts.{name}": self.model.parts.get_submodule(name) for name in alone}
         return Average(modules)
 
     def _load(self, owner: str, tensors: Mapping[str, Tensor]) -> None:

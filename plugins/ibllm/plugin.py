@@ -117,7 +117,7 @@ if TYPE_CHECKING:
     from ibllm_core.model.cycle import Cycle as Cycle
     from ibllm_core.model.evaluation import Evaluation as Evaluation
     from ibllm_core.model.model import Model as Model
-    from ibllm_core.recipe.schema import Component as Component
+    from ibllm_core.recipe.locate import Component as Component
     from ibllm_core.recipe.schema import Recipe as Recipe
     from ibllm_core.recipe.schema import Stage as Stage
     from ibllm_core.recipe.schema import Weight as Weight
@@ -169,7 +169,8 @@ _HOMES = {
     "ibllm_core.model.cycle": "Cycle",
     "ibllm_core.model.evaluation": "Evaluation",
     "ibllm_core.model.model": "Model",
-    "ibllm_core.recipe.schema": "Component Recipe Stage Weight weight_at",
+    "ibllm_core.recipe.locate": "Component",
+    "ibllm_core.recipe.schema": "Recipe Stage Weight weight_at",
     "ibllm_core.training.events": "Listener",
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -9,7 +9,8 @@ import attrs
 
 from ibllm.added import as_before
 from ibllm_core.host.options import Config
-from ibllm_core.recipe.schema import Component, Recipe
+from ibllm_core.recipe.locate import Component
+from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import keys, sections
 
 #: Options of [compute] that change how fast a run is, or how much memory it takes, and not what it trains: ibllm 0.1, whose studies go on, had none of them.

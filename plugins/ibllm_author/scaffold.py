@@ -68,6 +68,7 @@ EXAMPLES: Mapping[str, Example] = {
     "text_decoder": Example("gated recurrent units that start from the image's pooled latent", '{"width": 12}', "model.text_decoder"),
     "discriminator": Example("strided convolutions, text by an inner product", '{"channels": [8, 16]}', "model.discriminator"),
     "image_tokenizer": Example("patches as a few yes-or-no numbers each", '{"bits": 4, "channels": 8}', "model.image_tokenizer"),
+    "backbone": Example("layers in which each place sees the mean of all", '{"layers": 2}', "model.shared.{name}"),
     "loss": Example("Charbonnier distance of the drawn image from the real one", '{"epsilon": 0.1}', "losses.{name}"),
     "dataset": Example("coloured stripes with captions that count them", '{"size": 48, "most": 2}', "data"),
     "tokenizer": Example("one token a character", '{"size": 48, "max_length": 32}', "tokenizers.text"),

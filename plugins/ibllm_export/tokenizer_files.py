@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from ibllm_core.interfaces.tokenizer import SPECIAL, Tokenizer
-from ibllm_core.recipe.schema import Component, Recipe
+from ibllm_core.recipe.locate import Component
+from ibllm_core.recipe.schema import Recipe
 
 
 def plain(component: Component, tokenizer: Tokenizer) -> dict[str, Any]:

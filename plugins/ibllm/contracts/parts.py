@@ -23,7 +23,8 @@ from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS
 from ibllm_core.model.model import Model
-from ibllm_core.recipe.schema import Component, Init, Recipe
+from ibllm_core.recipe.locate import Component
+from ibllm_core.recipe.schema import Init, Recipe
 
 from .inputs import META, Handed, Meter, expect, expect_shape
 
