@@ -19,7 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from ibllm_core.errors import UserError
-from ibllm_core.recipe.schema import Component, Recipe
+from ibllm_core.recipe.locate import Component
+from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.directory import RunDirectory, replacing
 from ibllm_core.runs.provenance import code
 from ibllm_core.training.events import Listener, ModelBuilt, Prepared, RunStarted
