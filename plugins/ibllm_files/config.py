@@ -6,13 +6,26 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ibllm.plugin import DatasetConfig, option
+from ibllm.plugin import Config, DatasetConfig, option
 
 SPLITS: Mapping[str, str] = {
     "train": "items seen in training",
     "validation": "items not trained on, looked at during training",
     "test": "items never seen in training",
 }
+
+
+@attrs.frozen(kw_only=True)
+class Columns(Config):
+    """The names of a table's columns, where they are others: ``columns = { image = "file_name", caption = "text" }``."""
+
+    image: str = option("", help="the column of images")
+    caption: str = option("", help="the column of captions")
+    language: str = option("", help="the column of the captions' languages")
+    split: str = option("", help="the column of splits")
+    question: str = option("", help="the column of questions")
+    answer: str = option("", help="the column of answers")
+    written_by: str = option("", help="the column of what wrote the captions")
 
 
 @attrs.frozen(kw_only=True)
@@ -32,11 +45,26 @@ class FilesConfig(DatasetConfig):
     holds: str = option(
         "pairs", help="pairs of images and captions, images alone, or captions alone", choices=("pairs", "images", "captions")
     )
+    columns: Columns = option(factory=Columns, help="other names of a table's columns: the value is the name that the table has")
+    outside: bool = option(False, help="a table may name images outside of its folder, by .. or by a path from the root")
     questions: bool = option(False, help="every row of the table has a question and its answer; losses on answers ask for it")
     size: int = option(64, help="height and width of the images in pixels", ge=8, le=1024)
     fit: str = option("crop", help="crop: the middle square; pad: the whole image, with bars of the background", choices=("crop", "pad"))
     background: tuple[int, int, int] = option((255, 255, 255), help="red, green and blue of bars and behind transparency", ge=0, le=255)
     language: str = option("en", help="language (ISO 639) of the captions that do not name theirs")
+    broken: str = option(
+        "stop",
+        help="what becomes of records that cannot be read: stop refuses the data and names 20 of them; skip leaves them out, and a run lists them",
+        choices=("stop", "skip"),
+    )
+    max_broken: float = option(0.01, help='with broken = "skip": the largest fraction of the records that may be left out', ge=0, le=1)
+    most_pixels: int = option(89_478_485, help="an image with more pixels is broken", ge=1, le=178_956_970)
+    cache: bool | str = option(
+        "auto",
+        help="whether decoded images are kept: on disk (true), nowhere (false), or as their number and the cost of decoding suggest (auto)",
+        choices=("auto", True, False),
+    )
+    cache_limit: float = option(20.0, help="gigabytes that the decoded images of all data sets may take on disk", ge=0)
     validation: float = option(
         0.1,
         help="fraction of the images (of the captions, where there are no images) for the split validation, where the table has no column split",

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ibllm.plugin import content_hashes
 from ibllm_files.config import FilesConfig
-from ibllm_files.dataset import COLUMNS_OF
 from ibllm_files.formats import read_records
-from ibllm_files.records import Problems
+from ibllm_files.records import Problems, Reading
 from ibllm_files.sources import FileSource
 
 
@@ -20,7 +19,7 @@ def contents(config: FilesConfig) -> list[tuple[str, str]]:
     No image is decoded; one whose bytes are known as they stand is not read again.
     """
     root = Path(config.path).expanduser()
-    rows, base = read_records(root, Problems(root), COLUMNS_OF[config.holds]), root if root.is_dir() else root.parent
+    rows, base = read_records(root, Reading(config=config, problems=Problems(root))), root if root.is_dir() else root.parent
     sources = list(dict.fromkeys(row.image for row in rows if row.image is not None))
     hashes = dict(zip(sources, content_hashes(sources), strict=True))
     found = []

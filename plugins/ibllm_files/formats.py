@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ibllm.plugin import UserError
-from ibllm_files.csv_table import csv_rows
-from ibllm_files.folder import folder_records, text_lines
-from ibllm_files.jsonl import jsonl_rows
-from ibllm_files.records import Problems, Record, record_of
+from ibllm_files.cells import Table
+from ibllm_files.csv_table import csv_records
+from ibllm_files.folder import folder_records, suffix, text_lines
+from ibllm_files.jsonl import jsonl_records
+from ibllm_files.records import Reading, Record
+from ibllm_files.sources import FileSource, Source
+from ibllm_files.trees import DiskTree, Tree
+
+Reader = Callable[[Source, Table], Iterator[Record]]
+
+#: Ending of a table's name → what reads it.
+TABLES: dict[str, Reader] = {
+    ".csv": lambda source, table: csv_records(source, table, tabs=False),
+    ".tsv": lambda source, table: csv_records(source, table, tabs=True),
+    ".jsonl": jsonl_records,
+    ".ndjson": jsonl_records,
+}
 
 
-def read_records(path: Path, problems: Problems, held: Sequence[str] = ("image", "caption")) -> list[Record]:
-    """The rows of a table or a folder that are right; the others go to `problems`. Raises `UserError` where nothing can be read.
+def read_records(path: Path, reading: Reading) -> list[Record]:
+    """The records of a table, a folder or an archive that can be used; the others go to the problems of `reading`.
 
-    Of image and caption only what is `held` is asked for and kept.
+    Raises:
+        UserError: nothing can be read.
     """
     if path.is_dir():
-        return list(folder_records(path, problems, held))
+        return list(tree_records(DiskTree(path, reading.config.outside), reading))
     if not path.exists():
         raise UserError(f"files: there is no file or folder {path}")
-    if path.suffix.lower() == ".txt" and held == ("caption",):
-        return list(text_lines(path))
-    readers = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows}
-    if path.suffix.lower() not in readers:
-        raise UserError(f"{path}: expected a table ending in {', '.join(readers)}, or a folder")
-    records = []
-    for line, cells in readers[path.suffix.lower()](path, problems, held):
-        record = record_of(path, f"{path}:{line}", cells, problems, held)
-        if record is not None:
-            records.append(record)
-    return records
+    tree, source = DiskTree(path.parent, reading.config.outside), FileSource(path)
+    if kind_of(path.name) == ".txt" and reading.held == ("caption",):
+        return list(text_lines(source))
+    return list(table_records(source, tree, reading))
+
+
+def kind_of(name: str) -> str:
+    """The ending of a file's name, in small letters, without that of packed text."""
+    return suffix(name.lower().removesuffix(".gz"))
+
+
+def table_records(source: Source, tree: Tree, reading: Reading) -> Iterator[Record]:
+    """The records of a table whose images are in `tree`."""
+    reader = TABLES.get(kind_of(source.name))
+    if reader is None:
+        raise UserError(f"{source.name}: expected a table ending in {', '.join(TABLES)}, or a folder")
+    return reader(source, Table(source.name, tree, reading))
+
+
+def tree_records(tree: Tree, reading: Reading) -> Iterator[Record]:
+    """The records of a folder."""
+    return folder_records(tree, list(tree.files(reading.passed)), reading)

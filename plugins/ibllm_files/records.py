@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
-from ibllm.plugin import UserError, nearest
-from ibllm_files.config import SPLITS
-from ibllm_files.sources import FileSource, Source
+from ibllm.plugin import UserError
+from ibllm_files.config import FilesConfig
+from ibllm_files.sources import Source, shown
 
-COLUMNS = ("image", "caption", "language", "split", "question", "answer", "written_by")
+#: What a record has, by the option `holds`.
+HELD: Mapping[str, tuple[str, ...]] = {"pairs": ("image", "caption"), "images": ("image",), "captions": ("caption",)}
 
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """One image with one caption, or only one of them; `place` is ``file:line``. A machine's caption says what wrote it in `written_by`."""
+    """One image with one caption, or only one of them. A machine's caption says what wrote it in `written_by`.
 
-    place: str
+    `file`, `line` and `what` say where it stands: in a line of a file, or in its nth row, annotation, …; line 0 is the whole file.
+    """
+
+    file: str
+    line: int = 0
+    what: str = ""
     image: Source | None = None
     caption: str = ""
     language: str = ""
@@ -27,56 +33,100 @@ class Record:
     answer: str = ""
     written_by: str = ""
 
+    @property
+    def place(self) -> str:
+        """For messages."""
+        return place_of(self.file, self.line, self.what)
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'image'?``, or which are known where none is near."""
-    guess = nearest(word, known)
-    return f"; did you mean {guess!r}?" if guess else f"; known are {', '.join(known)}"
+
+def place_of(file: str, line: int, what: str = "") -> str:
+    """``file:line``, or ``file, row 7``."""
+    return f"{file}, {what} {line}" if what else f"{file}:{line}" if line else file
 
 
 class Problems:
-    """Collects mistakes, so that all are told at once."""
+    """Collects records that cannot be used, so that all are told at once, or left out.
+
+    Args:
+        path: of the data.
+    """
 
     SHOWN = 20
 
     def __init__(self, path: Path) -> None:
-        self.path, self.found = path, list[str]()
+        self.path = path
+        self._found: list[tuple[str, str | Callable[[], str]]] = []
 
-    def add(self, place: object, message: str) -> None:
-        self.found.append(f"{place}: {message}")
+    def __len__(self) -> int:
+        return len(self._found)
 
-    def raise_any(self) -> None:
-        """Raises `UserError` if there were any."""
-        if len(self.found) == 1:
-            raise UserError(self.found[0])
-        if self.found:
-            more = [f"… and {len(self.found) - self.SHOWN} more"] if len(self.found) > self.SHOWN else []
-            raise UserError("\n  ".join([f"{self.path}: {len(self.found)} problems", *self.found[: self.SHOWN], *more]))
+    def add(self, place: str, message: str | Callable[[], str]) -> None:
+        """One more; a message that takes time to make is made where it is shown."""
+        self._found.append((place, message))
+
+    def _said(self, number: int) -> str:
+        place, message = self._found[number]
+        return shown(f"{place}: {message if isinstance(message, str) else message()}")
+
+    def lines(self) -> list[str]:
+        """All of them, a line each."""
+        return [self._said(number) for number in range(len(self))]
+
+    def settle(self, config: FilesConfig, good: int) -> None:
+        """Raises `UserError` where there are problems and they stop the data, or more than `max_broken` of all records are left out.
+
+        Args:
+            good: the number of records that can be used.
+        """
+        count, total = len(self), len(self) + good
+        if not count or (config.broken == "skip" and count <= config.max_broken * total):
+            return
+        if config.broken == "skip":
+            head = f"{count} of {total} records are broken, more than max_broken = {config.max_broken:g} lets be left out"
+        elif count == 1:
+            raise UserError(self._said(0))
+        else:
+            head = f'{count} problems; broken = "skip" leaves such records out'
+        more = [f"… and {count - self.SHOWN} more"] if count > self.SHOWN else []
+        raise UserError("\n  ".join([f"{self.path}: {head}", *(self._said(number) for number in range(min(count, self.SHOWN))), *more]))
 
 
-def text_of(path: Path) -> str:
-    """A whole text file. Raises `UserError` with the line where it is not UTF-8."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+class Passed:
+    """What is passed over without being wrong, counted under what it is, with the names of the first."""
+
+    SHOWN = 3
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[str]] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def add(self, one: str, many: str, name: str, count: int = 1) -> None:
+        """`count` more of what is called so, in the singular and in the plural."""
+        key = (one, many)
+        self._counts[key] = self._counts.get(key, 0) + count
+        names = self._found.setdefault(key, [])
+        if len(names) < self.SHOWN and name not in names:
+            names.append(name)
+
+    def sentences(self) -> list[str]:
+        """``3 hidden files (.DS_Store, …)`` for each."""
+        said = []
+        for key, count in self._counts.items():
+            names = [shown(name) for name in self._found[key] if name]
+            listed = f" ({', '.join(names)}{', …' if count > len(names) else ''})" if names else ""
+            said.append(f"{count:,} {key[0] if count == 1 else key[1]}{listed}")
+        return said
 
 
-def record_of(table: Path, place: str, cells: Mapping[str, str], problems: Problems, held: Sequence[str]) -> Record | None:
-    """The record of a table's row; None, and a problem, where it is none."""
-    values = {name: " ".join(value.split()) if name != "image" else value.strip() for name, value in cells.items()}
-    if "image" in held and not values.get("image"):
-        problems.add(place, "the image is missing")
-    elif "caption" in held and not values.get("caption"):
-        problems.add(place, f"the caption of {values['image']} is empty" if "image" in held else "the caption is empty")
-    elif (values.get("split") or "train") not in SPLITS:
-        problems.add(place, f"unknown split {values['split']!r}{hint(values['split'], SPLITS)}")
-    elif bool(values.get("question")) != bool(values.get("answer")):
-        problems.add(place, "a question and its answer come together; one of them is empty")
-    else:
-        kept = {name: value for name, value in values.items() if name != "image" and (name != "caption" or "caption" in held)}
-        return Record(place=place, image=FileSource(table.parent / values["image"]) if "image" in held else None, **kept)
-    return None
+@attrs.frozen(kw_only=True)
+class Reading:
+    """What a format is read with: the options, and where it puts what it cannot use."""
+
+    config: FilesConfig
+    problems: Problems
+    passed: Passed = attrs.field(factory=Passed)
+
+    @property
+    def held(self) -> Sequence[str]:
+        """What a record has to have."""
+        return HELD[self.config.holds]

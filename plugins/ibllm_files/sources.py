@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import attrs
 
 
 class Source(ABC):
-    """A file, or a piece of one, that holds one image as it was saved. Sources are small, hashable and may be sent to other processes."""
+    """A file, or a piece of one, that holds one image as it was saved. Sources are small, hashable and may be sent to other processes.
+
+    Attributes:
+        in_order: pieces of one file that are quick to open in their order alone, since what holds several is unpacked whole.
+    """
 
     __slots__ = ()
+    in_order: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -34,7 +39,7 @@ class Source(ABC):
 
 
 def file_key(path: Path) -> str:
-    """A file's path, size in bytes and time of change in nanoseconds."""
+    """A file's path, size in bytes and time of change in nanoseconds. Raises `OSError` where there is none."""
     found = path.stat()
     return f"{path.absolute()}|{found.st_size}|{found.st_mtime_ns}"
 
@@ -55,3 +60,8 @@ class FileSource(Source):
 
     def open(self) -> BinaryIO:
         return self.path.open("rb")
+
+
+def shown(text: str) -> str:
+    """A text as any terminal and file can take it: half of a surrogate pair and control characters are written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

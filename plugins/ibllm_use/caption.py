@@ -120,6 +120,8 @@ def _write(table: Path, items: Sequence[dict[str, Any]], by: str, overwrite: boo
     empty = sum(not one["text"].strip() for item in items for one in item["captions"])
     if empty:
         note(f"{table}: {empty} captions have no word and are left out")
+    if any(row["image"].startswith("../") for row in rows):
+        note(f"{table}: its images lie outside of its folder, and files reads them with outside = true alone")
     table.parent.mkdir(parents=True, exist_ok=True)
     if table.suffix.lower() == ".jsonl":
         write_text(table, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ibllm_files.config import FilesConfig
-from ibllm_files.dataset import FilesDataset, random_split
+from ibllm_files.dataset import FilesDataset
+from ibllm_files.division import drawn, unit
 from PIL import Image
 
 from ibllm_core.errors import UserError
@@ -85,11 +86,9 @@ def test_crop_takes_the_middle_and_pad_keeps_the_whole(tmp_path: Path) -> None:
     assert (pad[0, :7] == (0, 0, 255)).all() and (pad[0, -7:] == (0, 0, 255)).all() and (pad[0, 12, 2] == (255, 0, 0)).all()
 
 
-def test_drawn_splits_follow_the_image_and_its_path_only(tmp_path: Path) -> None:
+def test_drawn_splits_have_the_shares_that_are_asked_for() -> None:
     config = FilesConfig(path=".", validation=0.2, test=0.3)
-    names = [f"images/{n}.png" for n in range(2000)]
-    splits = [random_split(tmp_path / name, tmp_path, config) for name in names]
-    assert splits == [random_split(Path("/elsewhere") / name, Path("/elsewhere"), config) for name in names]
+    splits = [drawn(unit(f"content {n}", config.split_seed), config) for n in range(2000)]
     # Fractions within four standard deviations of a draw of 2000.
     assert abs(splits.count("test") / 2000 - 0.3) < 0.041 and abs(splits.count("validation") / 2000 - 0.2) < 0.036
 
@@ -113,7 +112,11 @@ def mistakes(tmp_path: Path, text: str, name: str = "captions.csv") -> str:
         ("image,captoin\na.png,red\n", "captions.csv:1: unknown column 'captoin'; did you mean 'caption'?"),
         ("image,language\na.png,en\n", "captions.csv:1: expected one column 'caption' in the header, found 0"),
         ("", "captions.csv:1: the table is empty; expected a header line with image and caption"),
-        ('image,caption\n\n"a.png,red\n', "captions.csv:3: not a row of a table (unexpected end of data)"),
+        (
+            'image,caption\n\n"a.png,red\n',
+            "captions.csv:3: not a row of a table (unexpected end of data); a quotation mark at the "
+            'beginning of a cell opens one that ends with the next; within it, it is written twice ("")',
+        ),
         ("image,caption,split\na.png,red,trian\n", "captions.csv:2: unknown split 'trian'; did you mean 'train'?"),
         (
             "image,caption,split\na.png,red,train\na.png,rot,test\n",
@@ -123,7 +126,7 @@ def mistakes(tmp_path: Path, text: str, name: str = "captions.csv") -> str:
             "image,caption,question,answer\na.png,red,what,\n",
             "captions.csv:2: a question and its answer come together; one of them is empty",
         ),
-        ("image,caption,split\na.png,red,test\n", "captions.csv: no row is left for the split train"),
+        ("image,caption,split\na.png,red,test\n", "captions.csv: no row is left for the split train; the column split names no row for it"),
     ],
 )
 def test_a_mistake_is_told_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
@@ -133,7 +136,7 @@ def test_a_mistake_is_told_with_file_and_line(tmp_path: Path, text: str, message
 def test_broken_images_are_told_with_the_row_that_names_them(tmp_path: Path) -> None:
     for name in ("broken.png", "text.png"):
         assert mistakes(tmp_path, f"image,caption\na.png,red\n{name},blue\n").startswith(
-            f"captions.csv:3: the image {name} cannot be read ("
+            f"captions.csv:3: the image {name} is no image"
         )
 
 
@@ -141,12 +144,12 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     told = mistakes(
         tmp_path, '{"image": "a.png"}\n{"image": "b.png", "caption": "x"}\n{"imag": "a.png", "caption": 3}\n{\n', "rows.jsonl"
     ).splitlines()
-    assert told[0] == "rows.jsonl: 5 problems"
+    assert told[0] == 'rows.jsonl: 5 problems; broken = "skip" leaves such records out'
     assert sorted(line.strip() for line in told[1:]) == [
         "rows.jsonl:1: the caption of a.png is empty",
         "rows.jsonl:2: there is no image b.png",
         "rows.jsonl:3: caption must be a text",
-        "rows.jsonl:3: unknown key 'imag'; did you mean 'image'?",
+        "rows.jsonl:3: unknown column 'imag'; did you mean 'image'?",
         "rows.jsonl:4: not JSON (Expecting property name enclosed in double quotes at column 2)",
     ]
 
@@ -161,7 +164,7 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("image,caption\na.png,Äpfel\n".encode("latin-1"))
     assert told(tmp_path / "latin.csv") == "latin.csv:2: byte 0xc4 is not UTF-8; save the file as UTF-8"
     (tmp_path / "rows.xlsx").write_bytes(b"")
-    assert told(tmp_path / "rows.xlsx") == "rows.xlsx: expected a table ending in .csv, .tsv, .jsonl, or a folder"
+    assert told(tmp_path / "rows.xlsx") == "rows.xlsx: expected a table ending in .csv, .tsv, .jsonl, .ndjson, or a folder"
     picture(tmp_path / "folder" / "a.png", (1, 2, 3))
     assert told(tmp_path / "folder") == "folder/a.png: its caption is missing: expected the file a.txt beside it"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ibllm_cli.main import main
 from ibllm_files.config import FilesConfig
-from ibllm_files.dataset import load_folder
+from ibllm_files.loading import load_folder
 from ibllm_study.sharing import prefixes, run_key
 from PIL import Image
 

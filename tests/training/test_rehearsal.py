@@ -66,7 +66,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     for k in range(20):
         Image.fromarray(np.full((16, 16, 3), 12 * k, np.uint8)).save(folder / f"{k}.png")
-    (folder / "captions.csv").write_text("image,caption\n" + "".join(f"{k}.png,a grey card {k}\n" for k in range(20)))
+
+    def split(k: int) -> str:
+        return "test" if k < 4 else "validation" if k < 8 else "train"
+
+    (folder / "captions.csv").write_text("image,caption,split\n" + "".join(f"{k}.png,a grey card {k},{split(k)}\n" for k in range(20)))
     (folder / "own.toml").write_text(
         f'extends = "{TINY}"\nname = "own"\nmetrics = {{ scene = false, round_trip = false }}\n'
         f'[data]\nuse = "files"\npath = "{folder / "captions.csv"}"\n[stages.image.validate]\nfigure = ""\n'

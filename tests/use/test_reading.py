@@ -123,8 +123,9 @@ def test_other_tables_are_written_too(shell: Shell, run: Path, images: Path, tmp
 
     said = shell("caption", run, "mine", "--temperature", "1", "-o", f"tables/{name}")
     assert said.code == 0, said.err
-    config = FilesConfig(path=str(tmp_path / "tables" / name), size=16, validation=0.0, test=0.0)
+    config = FilesConfig(path=str(tmp_path / "tables" / name), size=16, validation=0.0, test=0.0, outside=True)
     data = FilesDataset(config, None)
+    assert any("outside = true" in notice for notice in said.notices), "its images are in another folder"
     assert 0 < data.sizes()["train"] <= 3
     assert "were written by a machine" in data.notes()[0]
 
