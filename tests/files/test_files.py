@@ -135,9 +135,7 @@ def test_a_mistake_is_told_with_file_and_line(tmp_path: Path, text: str, message
 
 def test_broken_images_are_told_with_the_row_that_names_them(tmp_path: Path) -> None:
     for name in ("broken.png", "text.png"):
-        assert mistakes(tmp_path, f"image,caption\na.png,red\n{name},blue\n").startswith(
-            f"captions.csv:3: the image {name} is no image"
-        )
+        assert mistakes(tmp_path, f"image,caption\na.png,red\n{name},blue\n").startswith(f"captions.csv:3: the image {name} is no image")
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
