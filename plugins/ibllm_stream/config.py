@@ -1,0 +1,77 @@
+"""The options of the dataset `webdataset`. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from ibllm.plugin import DatasetConfig, option
+
+SPLITS: Mapping[str, str] = {
+    "train": "items of the shards for training",
+    "validation": "items of the shards looked at during training",
+    "test": "items of the shards never seen in training",
+}
+
+
+@attrs.frozen(kw_only=True)
+class WebDatasetConfig(DatasetConfig):
+    """Images and captions in tar shards, as WebDataset and img2dataset write them.
+
+    Files of one name up to its first dot are a sample: ``000.jpg``, ``000.txt``, ``000.json``. A sample with several captions gives as many items.
+    Each split has shards of its own: names in the folder `path`, with braces (``{000..098}.tar``) or wildcards, several separated by ``::``.
+
+    An image that turns out to be broken when it is decoded ends the run, too; with ``broken = "skip"`` another item of the split takes its place.
+
+    Shards on a disk are indexed once: items are then addressed, in an order that depends on no worker. With ``indexed = false`` the training's
+    shards are read one after the other instead, from wherever their names say: a URL, the output of a command (``pipe:``), standard input (``-``).
+    """
+
+    path: str = option("", help="the folder of the shards; relative to the recipe that names it", path="folder")
+    train: str = option(help="the shards of the split train")
+    validation: str = option("", help="the shards of the split validation")
+    test: str = option("", help="the shards of the split test")
+    holds: str = option("pairs", help="pairs of images and captions, or images alone", choices=("pairs", "images"))
+    image: str = option("jpg;jpeg;png;webp;gif;bmp;tif;tiff", help="endings of a sample's image, the first that it has")
+    caption: str = option("txt", help="ending of a sample's captions: a text with one a line, or json")
+    caption_key: str = option("caption", help="where they are in JSON: a text, or an array of texts")
+    language: str = option("en", help="language (ISO 639) of the captions")
+    language_key: str = option("", help="where a sample's JSON says another one")
+    size: int = option(64, help="height and width of the images in pixels", ge=8, le=1024)
+    fit: str = option("crop", help="crop: the middle square; pad: the whole image, with bars of the background", choices=("crop", "pad"))
+    background: tuple[int, int, int] = option((255, 255, 255), help="red, green and blue of bars and behind transparency", ge=0, le=255)
+    broken: str = option(
+        "stop", help="what broken samples do: stop ends the run and names 20, skip leaves them out", choices=("stop", "skip")
+    )
+    max_broken: float = option(0.01, help='with broken = "skip": the largest fraction of them', ge=0, le=1)
+    most_pixels: int = option(89_478_485, help="an image with more pixels is broken", ge=1, le=178_956_970)
+    cache: bool | str = option(
+        "auto",
+        help="whether decoded images are kept: on disk (true), nowhere (false), or as their number and the cost of decoding suggest (auto)",
+        choices=("auto", True, False),
+    )
+    cache_limit: float = option(20.0, help="gigabytes that the decoded images of all data sets may take on disk", ge=0)
+    indexed: bool = option(True, help="false: the shards of the split train are a stream; needs items")
+    items: int = option(0, help="of a stream: its items, as an epoch counts them; it is read anew when it ends", ge=0)
+    buffer: int = option(1000, help="of a stream: samples that each reader keeps to shuffle", ge=1)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.indexed and not self.items:
+            raise ValueError("items = 0: expected the number of items of an epoch with indexed = false, since a stream does not say it")
+
+    def provides(self) -> frozenset[str]:
+        return frozenset({"captions", "images", "pairs"} if self.holds == "pairs" else {"images"})
+
+    def splits(self) -> Mapping[str, str]:
+        """Split → what it holds."""
+        return SPLITS
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of every image."""
+        return (3, self.size, self.size)
+
+    def fitting(self) -> tuple[str, tuple[int, int, int]]:
+        """As its options say."""
+        return self.fit, self.background
