@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from ibllm_core.recipe.schema import Stage as Stage
     from ibllm_core.recipe.schema import Weight as Weight
     from ibllm_core.recipe.schema import weight_at as weight_at
+    from ibllm_core.recipe.words import with_facts as with_facts
     from ibllm_core.training.events import Listener as Listener
 
 #: Module → the names that it holds.
@@ -171,6 +172,7 @@ _HOMES = {
     "ibllm_core.model.model": "Model",
     "ibllm_core.recipe.locate": "Component",
     "ibllm_core.recipe.schema": "Recipe Stage Weight weight_at",
+    "ibllm_core.recipe.words": "with_facts",
     "ibllm_core.training.events": "Listener",
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}

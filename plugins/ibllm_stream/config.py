@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ibllm.plugin import DatasetConfig, option
+from ibllm.plugin import DatasetConfig, option, with_facts
 
 SPLITS: Mapping[str, str] = {
     "train": "items of the shards for training",
@@ -46,12 +46,17 @@ class WebDatasetConfig(DatasetConfig):
     )
     max_broken: float = option(0.01, help='with broken = "skip": the largest fraction of them', ge=0, le=1)
     most_pixels: int = option(89_478_485, help="an image with more pixels is broken", ge=1, le=178_956_970)
-    cache: bool | str = option(
-        "auto",
-        help="whether decoded images are kept: on disk (true), nowhere (false), or as their number and the cost of decoding suggest (auto)",
-        choices=("auto", True, False),
+    cache: bool | str = with_facts(
+        option(
+            "auto",
+            help="whether decoded images are kept: on disk (true), nowhere (false), or as their number and the cost of decoding suggest (auto)",
+            choices=("auto", True, False),
+        ),
+        unresolved=True,
     )
-    cache_limit: float = option(20.0, help="gigabytes that the decoded images of all data sets may take on disk", ge=0)
+    cache_limit: float = with_facts(
+        option(20.0, help="gigabytes that the decoded images of all data sets may take on disk", ge=0), unresolved=True
+    )
     indexed: bool = option(True, help="false: the shards of the split train are a stream; needs items")
     items: int = option(0, help="of a stream: its items, as an epoch counts them; it is read anew when it ends", ge=0)
     buffer: int = option(1000, help="of a stream: samples that each reader keeps to shuffle", ge=1)
@@ -66,6 +71,12 @@ class WebDatasetConfig(DatasetConfig):
     def splits(self) -> Mapping[str, str]:
         """Split → what it holds."""
         return SPLITS
+
+    def contents(self) -> Sequence[tuple[str, str]]:
+        """(name, hash) of every shard, for a fingerprint of the data (`ibllm.data_prints`); of a stream what the options say of it."""
+        from ibllm_stream.samples import contents
+
+        return contents(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

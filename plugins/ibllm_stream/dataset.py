@@ -47,10 +47,8 @@ class WebDatasetDataset(Dataset):
         self.config, self.image_shape = config, config.image_shape
         self._indices = {split: index_of(local(shards_of(config, split), split), config, split) for split in SPLITS}
         starts = np.cumsum([0, *(index.images for index in self._indices.values())]).tolist()
-        #: Split → the number of each item's image among all.
-        self._numbers = dict(
-            zip(SPLITS, ((lambda i=i, s=s: i.samples + s)() for i, s in zip(self._indices.values(), starts, strict=False)), strict=True)
-        )
+        #: Split → the number, among the images of all splits, of each item's.
+        self._numbers = {split: self._indices[split].samples + start for split, start in zip(SPLITS, starts, strict=False)}
         self._images = StoredImages(
             _Sources(list(self._indices.values())),
             (config.size, config.size),
@@ -62,3 +60,45 @@ class WebDatasetDataset(Dataset):
             skip=config.broken == "skip",
             max_broken=config.max_broken,
         )
+
+    def sizes(self) -> Mapping[str, int]:
+        return {split: len(index) for split, index in self._indices.items()}
+
+    def notes(self) -> list[str]:
+        """What a run tells of its data before it begins (`ibllm.data_notes`)."""
+        return [*(f"{count:,} samples of the split {split} are left out" for split, count in self._left_out().items()), *self._images.told]
+
+    def _left_out(self) -> Mapping[str, int]:
+        return {split: len(index.left_out) for split, index in self._indices.items() if index.left_out}
+
+    def left_out(self) -> Sequence[str]:
+        """The samples and members that are broken and left out, a line each; a run lists them in a file."""
+        return [line for index in self._indices.values() for line in index.left_out]
+
+    def incidents(self) -> Sequence[str]:
+        """What was met so far while items were made, a sentence each."""
+        return self._images.met()
+
+    def remedy(self, split: str) -> str:
+        """What would give items to a split that has none."""
+        return f'name its shards, {split} = "{{000..009}}.tar", which no other split has'
+
+    def samples(self, split: str, indices: Ints) -> Samples:
+        if split not in self._indices:
+            raise KeyError(f"webdataset has no split {split!r}: expected one of {', '.join(self._indices)}")
+        indices, numbers = np.atleast_1d(np.asarray(indices, dtype=np.int64)), self._numbers[split]
+        chosen, images = self._images.take_items(numbers, indices)
+        paired, texts = self.config.holds == "pairs", list(self._indices[split].texts(chosen))
+        return Samples(
+            indices=indices,
+            images=images,
+            captions=[caption for caption, _ in texts] if paired else None,
+            languages=[language for _, language in texts] if paired else None,
+            groups=numbers[chosen],
+        )
+
+    def corpus(self, split: str = "train", limit: int | None = None) -> Sequence[str]:
+        """All captions of the split, or of its first `limit` items; no image is opened."""
+        index = self._indices[split]
+        count = len(index) if limit is None else min(limit, len(index))
+        return [caption for caption, _ in index.texts(np.arange(count))] if self.config.holds == "pairs" else []

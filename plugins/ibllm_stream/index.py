@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,8 +18,9 @@ from typing import Any, BinaryIO
 import attrs
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
-from ibllm.plugin import UserError, cache_folder
+from ibllm.plugin import Notice, UserError, cache_folder
 from ibllm_stream.config import WebDatasetConfig
 from ibllm_stream.samples import Region, Sample, captions_of, image_of, indexed_samples, shown
 
@@ -115,12 +119,21 @@ def index_of(shards: Sequence[Path], config: WebDatasetConfig, split: str) -> In
     told += [[str(shard.absolute()), (stat := shard.stat()).st_size, stat.st_mtime_ns] for shard in shards]
     key = hashlib.sha256(json.dumps(told).encode("utf-8", "surrogateescape")).hexdigest()[:40]
     folder = cache_folder() / "shards" / key
-    try:
-        found = Index(folder, key)
-    except (OSError, ValueError, KeyError, TypeError):
-        found = _made(folder, key, shards, config)
+    found = _kept(folder, key)
+    if found is None:
+        with _locked(folder):
+            found = _kept(folder, key)
+            found = _made(folder, key, shards, config) if found is None else found
     settle(found.left_out, found.images, config, split)
     return found
+
+
+def _kept(folder: Path, key: str) -> Index | None:
+    """An index that is there; None where there is none, or it is damaged."""
+    try:
+        return Index(folder, key)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def settle(left_out: Sequence[str], good: int, config: WebDatasetConfig, split: str) -> None:
@@ -135,23 +148,35 @@ def settle(left_out: Sequence[str], good: int, config: WebDatasetConfig, split: 
     raise UserError("\n  ".join([head, *left_out[:20], *more]))
 
 
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Within, no other process makes the same index; where nothing can be locked, one may."""
+    lock = FileLock(folder.with_suffix(".lock"))
+    with contextlib.suppress(OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _made(folder: Path, key: str, shards: Sequence[Path], config: WebDatasetConfig) -> Index:
-    """A new index, put in its place whole; where another process was quicker, that one's. Where nothing can be kept, one for this process alone."""
+    """A new index, put in its place whole; where nothing can be kept, one for this process alone."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     except OSError as error:
-        raise UserError(
-            f"the index of the shards cannot be kept in {folder.parent} ({error.strerror or error}); IBLLM_CACHE names another place"
-        ) from error
+        said = f"the index of the shards cannot be kept in {folder.parent} ({error.strerror or error}), so every start makes it"
+        warnings.warn(Notice(f"{said}; IBLLM_CACHE names another place"), stacklevel=4)
+        partial = Path(tempfile.mkdtemp(prefix="ibllm-shards-"))
+        atexit.register(shutil.rmtree, partial, ignore_errors=True)
+        _write(partial, shards, config)
+        return Index(partial, key)
     try:
         _write(partial, shards, config)
         shutil.rmtree(folder, ignore_errors=True)
-        try:
-            os.replace(partial, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
+        os.replace(partial, folder)
         return Index(folder, key)
     except OSError as error:
         raise UserError(f"the index of the shards cannot be written to {folder} ({error.strerror or error}); make room there") from error

@@ -9,12 +9,12 @@ import tarfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import attrs
 
-from ibllm.plugin import UserError
-from ibllm_stream.config import WebDatasetConfig
+from ibllm.plugin import UserError, content_hashes
+from ibllm_stream.config import SPLITS, WebDatasetConfig
 
 #: What lies where in a shard: offset and bytes.
 Region: TypeAlias = tuple[int, int]
@@ -87,6 +87,34 @@ def local(shards: Iterable[str], split: str) -> list[Path]:
 
 
 @attrs.frozen
+class _Shard:
+    """A shard as a source of bytes."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        stat = self.path.stat()
+        return f"{self.path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}"
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
+
+
+def contents(config: WebDatasetConfig) -> list[tuple[str, str]]:
+    """(name, hash) of every shard; of a stream its shards' names alone."""
+    found = list[tuple[str, str]]()
+    for split in SPLITS:
+        shards = shards_of(config, split)
+        if split == "train" and not config.indexed:
+            found += [(shard, "stream") for shard in shards]
+        else:
+            files = local(shards, split)
+            found += zip((f"{split}/{file.name}" for file in files), content_hashes([_Shard(file) for file in files]), strict=True)
+    return found
+
+
+@attrs.frozen
 class Sample:
     """A sample of a shard: ending in lower case → where it lies (`Region`), or the bytes themselves in a stream."""
 
@@ -120,7 +148,7 @@ def _regions(shard: Path, problem: Callable[[str], None]) -> Iterator[dict[str, 
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
-                tar.members = []  # they would all be kept
+                tar.members = []  # type: ignore[attr-defined]  # they would all be kept
                 if wrong := _unsafe(member):
                     problem(f"{shard}: the member {shown(member.name)} {wrong}")
                 elif member.isreg() and not _META.match(member.name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "openmoji": {"options": {"size": 32, "bases": 40, "toned": 8, "languages": ["en", "zh"]}, "requires": ("emoji",)},
 }
 
-globals().update(cover(DatasetSuite, "ibllm", PRESETS, but=("files",)))
+globals().update(cover(DatasetSuite, "ibllm", PRESETS, but=("files", "webdataset")))
 
 
 class TestFiles(DatasetSuite):
@@ -30,3 +32,21 @@ class TestFiles(DatasetSuite):
         for number in range(20):
             Image.fromarray(np.full((20, 30, 3), 10 * number, np.uint8)).save(tmp_path / f"{number}.png")
             (tmp_path / f"{number}.txt").write_text(f"grey number {number}\n", encoding="utf-8")
+
+
+class TestWebDataset(DatasetSuite):
+    component = "webdataset"
+
+    @pytest.fixture(autouse=True)
+    def _shards(self, tmp_path: Path) -> None:
+        """Three of ten samples each, a split each."""
+        self.options = {"path": str(tmp_path), "size": 16, **{split: f"{split}.tar" for split in ("train", "validation", "test")}}
+        for split in ("train", "validation", "test"):
+            with tarfile.open(tmp_path / f"{split}.tar", "w") as tar:
+                for number in range(10):
+                    image = io.BytesIO()
+                    Image.fromarray(np.full((20, 30, 3), 20 * number, np.uint8)).save(image, "PNG")
+                    for ending, data in (("png", image.getvalue()), ("txt", f"grey number {number}".encode())):
+                        member = tarfile.TarInfo(f"{number:04}.{ending}")
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))

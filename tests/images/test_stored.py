@@ -221,7 +221,7 @@ def test_too_many_broken_images_stop_the_run_all_the_same(sources: list[Source])
 
 def test_auto_keeps_on_disk_what_costs_more_to_decode_than_to_read(sources: list[Source], monkeypatch: pytest.MonkeyPatch) -> None:
     facts = look(sources, content_hashes(sources))
-    assert costly(facts, (16, 16)) and not costly(facts, (400, 400))
+    assert costly(facts.kinds, facts.sizes, (16, 16)) and not costly(facts.kinds, facts.sizes, (400, 400))
     monkeypatch.setattr("ibllm.images.stored.LITTLE", 0)
     assert any("decoded images are kept in" in said for said in stored(sources).told)
     assert StoredImages(sources, (400, 400), Fit(), facts=facts).told == []

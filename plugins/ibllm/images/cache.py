@@ -160,32 +160,33 @@ def _make_room(folder: Path, whole: int, limit: float, tell: Callable[[str], Non
 
 @attrs.frozen
 class Held:
-    """Files of decoded images, and their bytes on the disk."""
+    """What is kept: files, and their bytes on the disk."""
 
     files: int
     bytes: int
 
 
 def held() -> Held:
-    """The decoded images of all data sets that are kept in the cache folder."""
-    found = [path.stat() for path in _kept()]
+    """What is kept of all data sets in the cache folder, beside hashes: decoded images, and where they lie in shards."""
+    found = [path.stat() for folder in _folders() for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
     return Held(len(found), sum(getattr(stat, "st_blocks", 0) * 512 or stat.st_size for stat in found))
 
 
 def clean() -> Held:
-    """Removes the decoded images of all data sets, which are decoded again where they are needed. What there was is returned.
+    """Removes it; it is made again where it is needed. What there was is returned. A run that reads it goes on, and may have to decode.
 
     Raises:
         UserError: something cannot be removed.
     """
     was = held()
-    for path in _kept():
+    for folder in _folders():
         try:
-            path.unlink(missing_ok=True)
+            if folder.is_dir():
+                shutil.rmtree(folder)
         except OSError as error:
-            raise (system_error(error) or UserError(f"{path} cannot be removed ({error})")) from error
+            raise (system_error(error) or UserError(f"{folder} cannot be removed ({error})")) from error
     return was
 
 
-def _kept() -> list[Path]:
-    return sorted(images_folder().glob("*.pixels"))
+def _folders() -> tuple[Path, Path]:
+    return images_folder(), cache_folder() / "shards"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ibllm_core.errors import UserError, system_error
 from ibllm_core.interfaces.randomness import derive_key
 
-from ..pictures import MOST_PIXELS, Fit, explained, fitted, loaded, opened
+from ..pictures import MOST_PIXELS, Fit, explained, fitted, is_animated, loaded, opened
 from .cache import reserve
 from .facts import Facts, absent
 from .incidents import Incidents
@@ -27,6 +27,8 @@ LITTLE = 64 << 20
 _PLAIN = ("BMP", "PPM", "TGA")
 #: Broken images that are named at once.
 SHOWN = 20
+#: Images of unknown data that tell what decoding costs.
+_HEADERS = 16
 #: Items that are tried in a broken one's place.
 _TRIES = 100
 
@@ -69,7 +71,8 @@ class StoredImages:
         size: (w, h).
         fit: how each is made to fit.
         facts: what is known of them (`look`); content that comes twice is then decoded once, and what is kept does not depend on where it lies.
-            Without them an image's place, size and time stand for its content.
+            Without them animations are counted as they are met.
+        named: stands for the content of all of them, where there are no facts; else the place, size and time of each.
         cache: ``true``, decoded images are kept on disk (`PixelCache`); ``false``, nothing is kept; ``auto``, in memory where they are few
             (`LITTLE`), else on disk where decoding costs more than reading (`costly`), else not.
         cache_limit: of all caches on disk, in gigabytes.
@@ -91,6 +94,7 @@ class StoredImages:
         fit: Fit,
         *,
         facts: Facts | None = None,
+        named: str = "",
         cache: bool | str = "auto",
         cache_limit: float = 20.0,
         most: int = MOST_PIXELS,
@@ -101,7 +105,8 @@ class StoredImages:
         self._sources, self._size, self._fit, self._most, self._key = sources, size, fit, most, key
         self._skip, self._max_broken = skip, max_broken
         self.shape, self.told, self.incidents = (size[1], size[0], 3), list[str](), Incidents()
-        self._slots, name = _slots(sources, facts, size, fit)
+        self._slots, name = _slots(sources, facts, named, size, fit)
+        self._counted = facts is not None
         self._broken: dict[int, str] = dict(facts.broken) if facts is not None else {}
         self._kept = self._keep(cache, cache_limit, name, facts)
 
@@ -114,7 +119,7 @@ class StoredImages:
             return None
         if cache == "auto" and count * weight <= LITTLE:
             return _InMemory(count, self.shape)
-        if cache == "auto" and facts is not None and not costly(facts, self._size):
+        if cache == "auto" and not costly(*(_some(self._sources) if facts is None else (facts.kinds, facts.sizes)), self._size):
             return None
         found = reserve(name, count, weight, limit, lambda text: self.told.append(f"{self._key}: {text}"))
         if found is not None:
@@ -169,6 +174,8 @@ class StoredImages:
                 how: dict[str, Any] = {"size": self._size, "fit": self._fit, "raised_by": f"{self._key}.most_pixels", "animated": True}
                 # `opened` changes the process's warnings for a while, which others may do in another thread.
                 image = (opened if self._most > MOST_PIXELS else loaded)(file, name, self._most, **how)
+                if not self._counted and is_animated(image):
+                    self.incidents.add("animated", source.name)
                 with explained(name):
                     return fitted(image, self._size, self._fit)
             except UserError as error:
@@ -196,6 +203,20 @@ class StoredImages:
                     chosen[place] = derive_key("replacement", int(indices[place]), attempt) % len(split)
         raise UserError(f"{self._key}: none of {_TRIES} images in a row can be read; expected a split whose images are whole")
 
+    def met(self) -> list[str]:
+        """What was met so far, by all processes, a sentence each."""
+        broken, moving = self.incidents.of("broken"), self.incidents.of("animated")
+        more = f", and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        said = [*self.incidents.of("cache")]
+        if broken:
+            whose = "an image is" if len(broken) == 1 else f"{len(broken)} images are"
+            said.append(f"{self._key}: {whose} broken in the midst, and other items take their places: {'; '.join(broken[:SHOWN])}{more}")
+        if moving:
+            said.append(
+                f"{self._key}: {len(moving):,} of the images seen so far are animated, and their first frames are taken ({moving[0]}, …)"
+            )
+        return said
+
     def _record(self, error: Unreadable) -> None:
         """Notes broken images, once each; raises where they are too many."""
         for number, why in error.broken.items():
@@ -207,20 +228,35 @@ class StoredImages:
             raise UserError("\n  ".join([f"more images are broken than {share}: {len(found)}", *found[:SHOWN]]) + more) from error
 
 
-def costly(facts: Facts, size: tuple[int, int]) -> bool:
-    """Whether decoding costs more than reading back what it gave; a rule, so that it is the same everywhere.
+def costly(kinds: Sequence[str], sizes: Numbers, size: tuple[int, int]) -> bool:
+    """Whether decoding images costs more than reading back what it gave; a rule, so that it is the same everywhere.
 
     A pixel of a compressed format takes some ten times as long to decode as one of a cache to read and check, one that is stored as it is about as long.
+
+    Args:
+        kinds: what they are (`Facts.kinds`); empty for those that cannot be read.
+        sizes: (n 2) width and height.
     """
-    seen = np.array([number not in facts.broken for number in range(len(facts.kinds))], np.bool_)
-    if not seen.any():
-        return False
-    pixels = facts.sizes.prod(1)
-    work = np.where([kind.split(" ")[0] in _PLAIN for kind in facts.kinds], 1, 10) * pixels
-    return bool(work[seen].mean() > size[0] * size[1])
+    seen = np.array([bool(kind) for kind in kinds], np.bool_)
+    work = np.array([1 if kind.split(" ")[0] in _PLAIN else 10 for kind in kinds]) * sizes.prod(1)
+    return bool(seen.any() and work[seen].mean() > size[0] * size[1])
 
 
-def _slots(sources: Sequence[ImageSource], facts: Facts | None, size: tuple[int, int], fit: Fit) -> tuple[Numbers, str]:
+def _some(sources: Sequence[ImageSource]) -> tuple[list[str], Numbers]:
+    """Kinds and sizes (n 2) of a few images, taken evenly, by their headers."""
+    from PIL import Image
+
+    found = []
+    for number in np.linspace(0, len(sources) - 1, _HEADERS).astype(int).tolist():
+        try:
+            with sources[number].open() as file, explained(""), Image.open(file) as image:
+                found.append((f"{image.format}", image.size))
+        except (OSError, ValueError):  # one that is broken is met again
+            continue
+    return [kind for kind, _ in found], np.array([size for _, size in found], np.int64).reshape(-1, 2)
+
+
+def _slots(sources: Sequence[ImageSource], facts: Facts | None, named: str, size: tuple[int, int], fit: Fit) -> tuple[Numbers, str]:
     """Which slot of a cache each image has, and the cache's name, which follows from content and options."""
     from PIL import __version__, features
 
@@ -228,7 +264,8 @@ def _slots(sources: Sequence[ImageSource], facts: Facts | None, size: tuple[int,
     found = hashlib.sha256(how.encode())
     if facts is None:
         slots = np.arange(len(sources), dtype=np.int64)
-        for source in sources:
+        found.update(named.encode())
+        for source in () if named else sources:
             try:
                 found.update(source.key.encode("utf-8", "surrogateescape") + b"\n")
             except (OSError, ValueError):
