@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from ibllm.blocks.layers import position_embedding as position_embedding
     from ibllm.blocks.layers import word_dropout as word_dropout
     from ibllm.blocks.likelihood import generalised_normal as generalised_normal
+    from ibllm.blocks.positives import Belonging as Belonging
+    from ibllm.blocks.positives import belonging as belonging
+    from ibllm.blocks.positives import cross_entropy as cross_entropy
+    from ibllm.blocks.positives import positives as positives
     from ibllm.blocks.rectified_flow import MIN_TIME_LEFT as MIN_TIME_LEFT
     from ibllm.blocks.rectified_flow import TIMESTEP_WIDTH as TIMESTEP_WIDTH
     from ibllm.blocks.rectified_flow import bound_times as bound_times
@@ -135,6 +139,7 @@ _HOMES = {
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
     "ibllm.blocks.layers": "Dropout dropout_off FeedForward into_range masked_mean position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",
+    "ibllm.blocks.positives": "Belonging belonging cross_entropy positives",
     "ibllm.blocks.rectified_flow": "bound_times MIN_TIME_LEFT path_bound timestep_embedding TIMESTEP_WIDTH",
     "ibllm.blocks.sampling": "nucleus",
     "ibllm.blocks.streams": "Stream",

@@ -8,16 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ibllm.plugin import AdversarialLoss, Context, Cycle, Latent
+from ibllm.plugin import AdversarialLoss, Context, Cycle, Latent, belonging, positives
 from ibllm_adversarial.config import HingeConfig, NonSaturatingConfig, RelativisticConfig, WGANGPConfig
 from ibllm_adversarial.judged import Judged
 from ibllm_adversarial.penalty import score_gradients
 
 
 def mismatched_latent(cycle: Cycle) -> Latent:
-    """The latent of another caption of the whole batch for each item, the one before it; without its graph."""
-    together, own = cycle.whole("ibllm_adversarial.z_x", lambda share: share.z_x)
-    return together.roll().rows(own)
+    """The latent of another caption of the whole batch for each item, the last one before it that is none of its image; without its graph.
+
+    Where all captions belong to the image it is the one before.
+    """
+    (z, who), own = cycle.whole("ibllm_adversarial.mismatched", lambda share: (share.z_x, belonging(share)))
+    number = torch.arange(len(z), device=z.pooled.device)
+    before = (number[:, None] - number[1:]) % len(z) if len(z) > 1 else number[:, None]
+    of_image = positives(who)[before, number[:, None]]
+    return z.rows(before.gather(1, of_image.to(torch.uint8).argmin(1, keepdim=True))[:, 0][own])
 
 
 class Relativistic(AdversarialLoss):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Latent, Rng, WholeBatchLoss, at_least_float32
+from ibllm.plugin import Belonging, Context, Cycle, Latent, Rng, WholeBatchLoss, at_least_float32, belonging, cross_entropy, positives
 from ibllm_agreement.config import DAMSMConfig
 
 
@@ -33,7 +33,8 @@ def sentence_scores(words: Latent, regions: Latent) -> Tensor:
 class DAMSM(WholeBatchLoss):
     """L₁ʷ + L₂ʷ + L₁ˢ + L₂ˢ, the deep attentional multimodal similarity (Xu et al. 2018, eqs. 11–13), as means over the batch.
 
-    A word is a token that the caption's mask keeps, a region a place of the image's latent. With ``images = "generated"`` the images are those
+    Captions of one image, and images of one caption, belong together (`ibllm.plugin.positives`). A word is a token that the caption's mask keeps,
+    a region a place of the image's latent. With ``images = "generated"`` the images are those
     drawn from the captions, which is how AttnGAN trains its generator (there times 5 to 50).
     """
 
@@ -46,9 +47,10 @@ class DAMSM(WholeBatchLoss):
         self.text = nn.Linear(text, width, bias=False) if width else nn.Identity()
         self.image = nn.Linear(image, width, bias=False) if width else nn.Identity()
 
-    def represent(self, cycle: Cycle) -> tuple[Latent, Latent]:
-        """The words and regions in the common space."""
-        return _project(self.text, cycle.z_x), _project(self.image, cycle.z_y if self.config.images == "real" else cycle.z_fake)
+    def represent(self, cycle: Cycle) -> tuple[Latent, Latent, Belonging]:
+        """The words and regions in the common space, and what says which belong together."""
+        z = cycle.z_y if self.config.images == "real" else cycle.z_fake
+        return _project(self.text, cycle.z_x), _project(self.image, z), belonging(cycle)
 
     def text_point(self, z: Latent) -> Tensor:
         """A caption's latent → unit vectors (b e): the sentence in the common space."""
@@ -58,12 +60,12 @@ class DAMSM(WholeBatchLoss):
         """An image's latent → unit vectors (b e)."""
         return F.normalize(_project(self.image, z).pooled, dim=-1)
 
-    def compare(self, together: tuple[Latent, Latent], rng: Rng) -> Tensor:
-        words, regions = together
-        own = torch.arange(len(words), device=words.pooled.device)
+    def compare(self, together: tuple[Latent, Latent, Belonging], rng: Rng) -> Tensor:
+        words, regions, who = together
+        right = positives(who)
         by_word = word_scores(words, regions, self.config.word_sharpness, self.config.word_pooling)
         scaled = [self.config.scale * scores for scores in (by_word, sentence_scores(words, regions))]
-        return torch.stack([F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own) for scores in scaled]).sum()
+        return torch.stack([cross_entropy(scores, right) + cross_entropy(scores.T, right.T) for scores in scaled]).sum()
 
 
 def _project(by: nn.Module, z: Latent) -> Latent:

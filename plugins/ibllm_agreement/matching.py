@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Latent, Rng, Tokens, WholeBatchLoss, at_least_float32
+from ibllm.plugin import Belonging, Context, Cycle, Latent, Rng, WholeBatchLoss, at_least_float32, belonging, positives
 from ibllm_agreement.config import MatchingConfig
 
 
@@ -21,10 +21,10 @@ class Matching(WholeBatchLoss):
     """E H(y, p(x, y)) over pairs and mismatches, H the binary cross-entropy: Li et al. 2021 (ALBEF), eq. 3; BLIP's image–text matching.
 
     For each image a caption and for each caption an image of the batch are drawn as mismatches, in proportion to the softmax of their
-    similarity (section 3.2), never the own one and none whose caption has the same words. Differences to ALBEF: text and image go through
-    one transformer as one sequence rather than by cross-attention, one logit replaces two classes, and the similarity has projections of its
-    own, trained by InfoNCE on the pooled latents detached: drawing hard mismatches adds no contrastive objective to the encoders, nor
-    anything to the value.
+    similarity (section 3.2), never the own one, none of the same image and none whose caption has the same words (`ibllm.plugin.positives`).
+    Differences to ALBEF: text and image go through one transformer as one sequence rather than by cross-attention, one logit replaces two classes,
+    and the similarity has projections of its own, trained by InfoNCE on the pooled latents detached: drawing hard mismatches adds no contrastive
+    objective to the encoders, nor anything to the value.
 
     Mismatches that are much alike teach little before the encoders agree at all: train it together with a contrastive loss or `damsm`, or with
     ``mismatches = "any"`` at first.
@@ -61,24 +61,25 @@ class Matching(WholeBatchLoss):
         x, y = at_least_float32(self.similar_text(z_x.pooled.detach())), at_least_float32(self.similar_image(z_y.pooled.detach()))
         return self.scale * (F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).T)
 
-    def represent(self, cycle: Cycle) -> tuple[Latent, Latent, Tokens]:
-        """The latents of captions and images, and the captions themselves."""
-        return cycle.z_x, cycle.z_y, cycle.x
+    def represent(self, cycle: Cycle) -> tuple[Latent, Latent, Belonging]:
+        """The latents of captions and images, and what says which belong together."""
+        return cycle.z_x, cycle.z_y, belonging(cycle)
 
-    def compare(self, together: tuple[Latent, Latent, Tokens], rng: Rng) -> Tensor:
-        z_x, z_y, x = together
-        own = torch.arange(len(x), device=z_x.pooled.device)
-        same = (x.ids[:, None] == x.ids).all(2)
-        similarity = self.similarity(z_x, z_y) if self.similar else z_x.pooled.new_zeros(same.shape)
-        other_text = sample_mismatch(similarity.detach().T, same, rng.fold("text"))
-        other_image = sample_mismatch(similarity.detach(), same, rng.fold("image"))
+    def compare(self, together: tuple[Latent, Latent, Belonging], rng: Rng) -> Tensor:
+        z_x, z_y, who = together
+        own = torch.arange(len(z_x), device=z_x.pooled.device)
+        right = positives(who)
+        similarity = self.similarity(z_x, z_y) if self.similar else z_x.pooled.new_zeros(right.shape)
+        other_text = sample_mismatch(similarity.detach().T, right.T, rng.fold("text"))
+        other_image = sample_mismatch(similarity.detach(), right, rng.fold("image"))
         logits = at_least_float32(self.match(z_x.rows(torch.cat([own, other_text, own])), z_y.rows(torch.cat([own, own, other_image]))))
-        # Where all captions of the batch are the same words (one item, for instance) there is no mismatch.
-        counted = (~same).any(1).to(logits)
-        labels, weights = (torch.cat([torch.ones_like(counted), other, other]) for other in (torch.zeros_like(counted), counted))
+        # Where all of the batch belongs together (one item, for instance) there is no mismatch.
+        text, image = ((~some).any(1).to(logits) for some in (right.T, right))
+        labels = torch.cat([torch.ones_like(text), torch.zeros_like(text), torch.zeros_like(image)])
+        weights = torch.cat([torch.ones_like(text), text, image])
         value = F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum") / weights.sum()
         if not self.similar:
             return value
-        apart = similarity.masked_fill(same & (own[:, None] != own), -torch.inf)
+        apart = similarity.masked_fill(right & (own[:, None] != own), -torch.inf)
         learned = F.cross_entropy(apart, own) + F.cross_entropy(apart.T, own)
         return value + (learned - learned.detach())

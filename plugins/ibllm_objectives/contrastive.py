@@ -8,21 +8,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Latent, Rng, WholeBatchLoss, at_least_float32
+from ibllm.plugin import Belonging, Context, Cycle, Latent, Rng, WholeBatchLoss, at_least_float32, belonging, cross_entropy, positives
 from ibllm_objectives.config import ContrastiveConfig, ContrastiveSigmoidConfig
 
 
-def info_nce(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-    """(CE(s·xyᵀ, rows) + CE(s·xyᵀ, columns)) / 2 for unit vectors x, y (b e): Radford et al. 2021 (CLIP), figure 3; → ()."""
+def info_nce(x: Tensor, y: Tensor, scale: Tensor, right: Tensor) -> Tensor:
+    """(CE(s·xyᵀ, rows) + CE(s·xyᵀ, columns)) / 2 for unit vectors x, y (b e): Radford et al. 2021 (CLIP), figure 3; → ().
+
+    `right` (b b) says which pairs belong together; several of a row, or column, have equal shares.
+    """
     logits = scale * (x @ y.T)
-    own = torch.arange(len(x), device=x.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return (cross_entropy(logits, right) + cross_entropy(logits.T, right.T)) / 2
 
 
-def pairwise_sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """−1/b · Σ_ij log σ(±(s·x_i·y_j + bias)), + for i = j, for unit vectors x, y (b e): Zhai et al. 2023 (SigLIP), eq. 1; → ()."""
+def pairwise_sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, right: Tensor) -> Tensor:
+    """−1/b · Σ_ij log σ(±(s·x_i·y_j + bias)), + for pairs that belong together (right, b b), for unit vectors x, y (b e) → ().
+
+    Zhai et al. 2023 (SigLIP), eq. 1.
+    """
     logits = scale * (x @ y.T) + bias
-    signs = 2 * torch.eye(len(x), dtype=logits.dtype, device=logits.device) - 1
+    signs = 2 * right.to(logits) - 1
     return -F.logsigmoid(signs * logits).sum() / len(x)
 
 
@@ -33,9 +38,9 @@ class _CommonSpace(WholeBatchLoss):
         self.image = nn.Linear(context.latents["image_encoder"], width, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
-    def represent(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
-        """The pooled latents of captions and images as unit vectors (b e) each, in full precision."""
-        return self.text_point(cycle.z_x), self.image_point(cycle.z_y)
+    def represent(self, cycle: Cycle) -> tuple[Tensor, Tensor, Belonging]:
+        """The pooled latents of captions and images as unit vectors (b e) each, in full precision; and what says which belong together."""
+        return self.text_point(cycle.z_x), self.image_point(cycle.z_y), belonging(cycle)
 
     def text_point(self, z: Latent) -> Tensor:
         """A caption's latent → unit vectors (b e), in full precision."""
@@ -49,25 +54,27 @@ class _CommonSpace(WholeBatchLoss):
 class Contrastive(_CommonSpace):
     """Symmetric InfoNCE over the batch (`info_nce`), its factor learned as a logarithm and kept at most `largest_scale`.
 
-    Two items of a batch with the same caption count as mismatched.
+    Captions of one image, and images of one caption, belong together (`ibllm.plugin.positives`).
     """
 
     def __init__(self, config: ContrastiveConfig, context: Context) -> None:
         super().__init__(config.width, config.scale, context)
         self.largest = math.log(config.largest_scale)
 
-    def compare(self, together: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
+    def compare(self, together: tuple[Tensor, Tensor, Belonging], rng: Rng) -> Tensor:
+        x, y, who = together
         with torch.no_grad():  # the parameter itself, as CLIP does: a clamp in the graph would stop its gradient for good
             self.log_scale.clamp_(max=self.largest)
-        return info_nce(*together, self.log_scale.exp())
+        return info_nce(x, y, self.log_scale.exp(), positives(who))
 
 
 class ContrastiveSigmoid(_CommonSpace):
-    """Pairwise sigmoid over the batch (`pairwise_sigmoid`), its factor (as a logarithm) and bias learned."""
+    """Pairwise sigmoid over the batch (`pairwise_sigmoid`), its factor (as a logarithm) and bias learned; positives are as `contrastive` has them."""
 
     def __init__(self, config: ContrastiveSigmoidConfig, context: Context) -> None:
         super().__init__(config.width, config.scale, context)
         self.bias = nn.Parameter(torch.tensor(config.bias))
 
-    def compare(self, together: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
-        return pairwise_sigmoid(*together, self.log_scale.exp(), self.bias)
+    def compare(self, together: tuple[Tensor, Tensor, Belonging], rng: Rng) -> Tensor:
+        x, y, who = together
+        return pairwise_sigmoid(x, y, self.log_scale.exp(), self.bias, positives(who))

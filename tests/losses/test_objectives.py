@@ -126,7 +126,7 @@ def test_info_nce_closed_form() -> None:
         row = [math.exp(scale * float(x[i] @ y[j])) for j in range(4)]
         column = [math.exp(scale * float(x[j] @ y[i])) for j in range(4)]
         total -= (math.log(row[i] / sum(row)) + math.log(column[i] / sum(column))) / 2
-    assert float(info_nce(x, y, torch.tensor(scale))) == pytest.approx(total / 4)
+    assert float(info_nce(x, y, torch.tensor(scale), torch.eye(4, dtype=torch.bool))) == pytest.approx(total / 4)
 
 
 def test_pairwise_sigmoid_closed_form() -> None:
@@ -136,7 +136,9 @@ def test_pairwise_sigmoid_closed_form() -> None:
         for j in range(4):
             logit = (1 if i == j else -1) * (scale * float(x[i] @ y[j]) + bias)
             total += math.log(1 + math.exp(-logit))
-    assert float(pairwise_sigmoid(x, y, torch.tensor(scale), torch.tensor(bias))) == pytest.approx(total / 4)
+    assert float(pairwise_sigmoid(x, y, torch.tensor(scale), torch.tensor(bias), torch.eye(4, dtype=torch.bool))) == pytest.approx(
+        total / 4
+    )
 
 
 def test_contrastive_projects_and_learns_its_temperature(cycle: MakeCycle) -> None:
@@ -145,7 +147,7 @@ def test_contrastive_projects_and_learns_its_temperature(cycle: MakeCycle) -> No
     x = nn.functional.normalize(made.z_x.pooled @ loss.text.weight.T, dim=-1)
     y = nn.functional.normalize(made.z_y.pooled @ loss.image.weight.T, dim=-1)
     value = loss(made)
-    assert value.item() == pytest.approx(float(info_nce(x, y, torch.tensor(1 / 0.07)).detach()), rel=1e-5)
+    assert value.item() == pytest.approx(float(info_nce(x, y, torch.tensor(1 / 0.07), torch.eye(3, dtype=torch.bool)).detach()), rel=1e-5)
     value.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in loss.parameters())
 
@@ -163,7 +165,9 @@ def test_contrastive_sigmoid_starts_from_its_scale_and_bias(cycle: MakeCycle) ->
     x = nn.functional.normalize(made.z_x.pooled @ loss.text.weight.T, dim=-1)
     y = nn.functional.normalize(made.z_y.pooled @ loss.image.weight.T, dim=-1)
     value = loss(made)
-    assert value.item() == pytest.approx(float(pairwise_sigmoid(x, y, torch.tensor(10.0), torch.tensor(-10.0)).detach()), rel=1e-5)
+    assert value.item() == pytest.approx(
+        float(pairwise_sigmoid(x, y, torch.tensor(10.0), torch.tensor(-10.0), torch.eye(3, dtype=torch.bool)).detach()), rel=1e-5
+    )
     value.backward()
     assert loss.bias.grad is not None and loss.log_scale.grad is not None
 
