@@ -80,7 +80,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a stale cache",
-        "plugins/ibllm_transformer/cache.py",
+        "plugins/ibllm/blocks/cache.py",
         "            values.scatter_(2, place, value)\n",
         "            pass\n",
         ("tests/parts/test_transformer.py", "tests/conformance/test_text_decoder.py"),

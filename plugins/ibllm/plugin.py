@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from ibllm.blocks.borrowing import Backbone as Backbone
     from ibllm.blocks.borrowing import borrow as borrow
     from ibllm.blocks.borrowing import borrowed as borrowed
+    from ibllm.blocks.cache import KeyValueCache as KeyValueCache
     from ibllm.blocks.canonical import CanonicalCorrelations as CanonicalCorrelations
     from ibllm.blocks.canonical import fit_canonical as fit_canonical
+    from ibllm.blocks.digits import ChainedDigitHeads as ChainedDigitHeads
+    from ibllm.blocks.digits import DigitEmbedding as DigitEmbedding
+    from ibllm.blocks.digits import DigitHeads as DigitHeads
+    from ibllm.blocks.digits import Digits as Digits
+    from ibllm.blocks.digits import digit_losses as digit_losses
+    from ibllm.blocks.digits import token_losses as token_losses
     from ibllm.blocks.fits import check_groups as check_groups
     from ibllm.blocks.fits import check_heads as check_heads
     from ibllm.blocks.guidance import concatenate_latents as concatenate_latents
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from ibllm.blocks.guidance import guided as guided
     from ibllm.blocks.layers import Dropout as Dropout
     from ibllm.blocks.layers import FeedForward as FeedForward
+    from ibllm.blocks.layers import GridPositions as GridPositions
     from ibllm.blocks.layers import Residual as Residual
     from ibllm.blocks.layers import dropout_off as dropout_off
     from ibllm.blocks.layers import into_range as into_range
@@ -33,6 +41,9 @@ if TYPE_CHECKING:
     from ibllm.blocks.layers import position_embedding as position_embedding
     from ibllm.blocks.layers import word_dropout as word_dropout
     from ibllm.blocks.likelihood import generalised_normal as generalised_normal
+    from ibllm.blocks.masked_tokens import gumbel as gumbel
+    from ibllm.blocks.masked_tokens import k_smallest as k_smallest
+    from ibllm.blocks.masked_tokens import mask_schedule as mask_schedule
     from ibllm.blocks.positives import Belonging as Belonging
     from ibllm.blocks.positives import belonging as belonging
     from ibllm.blocks.positives import cross_entropy as cross_entropy
@@ -43,6 +54,7 @@ if TYPE_CHECKING:
     from ibllm.blocks.rectified_flow import path_bound as path_bound
     from ibllm.blocks.rectified_flow import timestep_embedding as timestep_embedding
     from ibllm.blocks.sampling import nucleus as nucleus
+    from ibllm.blocks.solver import integrate as integrate
     from ibllm.blocks.streams import Stream as Stream
     from ibllm.blocks.works_on import PixelDecoderConfig as PixelDecoderConfig
     from ibllm.blocks.writing import TextDecoder as TextDecoder
@@ -134,14 +146,18 @@ _HOMES = {
     "ibllm.added": "added",
     "ibllm.blocks.attention": "Attention attention_bias causal_mask rotary_embedding",
     "ibllm.blocks.borrowing": "Backbone borrow borrowed",
+    "ibllm.blocks.cache": "KeyValueCache",
     "ibllm.blocks.canonical": "CanonicalCorrelations fit_canonical",
+    "ibllm.blocks.digits": "ChainedDigitHeads digit_losses DigitEmbedding DigitHeads Digits token_losses",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",
-    "ibllm.blocks.layers": "Dropout dropout_off FeedForward into_range masked_mean position_embedding Residual word_dropout",
+    "ibllm.blocks.layers": "Dropout dropout_off FeedForward GridPositions into_range masked_mean position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",
+    "ibllm.blocks.masked_tokens": "gumbel k_smallest mask_schedule",
     "ibllm.blocks.positives": "Belonging belonging cross_entropy positives",
     "ibllm.blocks.rectified_flow": "bound_times MIN_TIME_LEFT path_bound timestep_embedding TIMESTEP_WIDTH",
     "ibllm.blocks.sampling": "nucleus",
+    "ibllm.blocks.solver": "integrate",
     "ibllm.blocks.streams": "Stream",
     "ibllm.blocks.works_on": "PixelDecoderConfig",
     "ibllm.blocks.writing_config": "PrefixedTextDecoderConfig",

@@ -17,11 +17,11 @@ from ibllm.plugin import (
     concatenate_latents,
     drop_condition,
     guided,
+    integrate,
     path_bound,
 )
 from ibllm_flow.config import FlowConfig
 from ibllm_flow.network import FlowNetwork
-from ibllm_flow.solver import integrate
 
 
 class FlowDecoder(ImageDecoder):

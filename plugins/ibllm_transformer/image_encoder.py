@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Backbone, Context, ImageEncoder, Latent
+from ibllm.plugin import Backbone, Context, GridPositions, ImageEncoder, Latent
 from ibllm_transformer.config import ViTImageEncoderConfig
-from ibllm_transformer.layers import EncoderLayer, GridPositions, borrow_backbone
+from ibllm_transformer.layers import EncoderLayer, borrow_backbone
 
 
 class ViTImageEncoder(ImageEncoder):

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import attrs
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, Context, Dropout, FeedForward, ImageEncoder, Latent, TextEncoder, borrow, position_embedding
-from ibllm_transformer.cache import KeyValueCache
+from ibllm.plugin import Attention, Context, Dropout, FeedForward, ImageEncoder, KeyValueCache, Latent, TextEncoder, borrow
 
 
 class EncoderLayer(nn.Module):
@@ -71,23 +69,6 @@ class DecoderLayer(nn.Module):
         normed = self.own_norm(x)
         x = x + self.drop(self.own(normed, *self.own.keys_values(normed), causal=causal))
         return self.after_self_attention(x, *self.latent.keys_values(z), mask)
-
-
-class GridPositions(nn.Module):
-    """Learned positions of a grid, row by row: a row's vector and a column's, added (axial, Ho et al. 2019)."""
-
-    def __init__(self, rows: int, columns: int, width: int) -> None:
-        super().__init__()
-        self.rows, self.columns = position_embedding(rows, width), position_embedding(columns, width)
-
-    def forward(self) -> Tensor:
-        """(rows·columns d)."""
-        return (self.rows[:, None] + self.columns).flatten(0, 1)
-
-
-def token_losses(logits: Tensor, ids: Tensor) -> Tensor:
-    """logits (b t v), ids (b t) → (b t) −log p of each token in nats, in float32: row by row, which is what softmax kernels are made for."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="none").view_as(ids)
 
 
 def borrow_backbone(part: TextEncoder | ImageEncoder, name: str, context: Context) -> None:

@@ -5,29 +5,31 @@ Shapes: b batch, n latent places, m image tokens, q digits a token, d width, v l
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, Rng, TokenDecoder, attention_bias, concatenate_latents, drop_condition, guided, nucleus
+from ibllm.plugin import (
+    Context,
+    DigitEmbedding,
+    DigitHeads,
+    Digits,
+    GridPositions,
+    Latent,
+    Rng,
+    TokenDecoder,
+    attention_bias,
+    concatenate_latents,
+    digit_losses,
+    drop_condition,
+    guided,
+    gumbel,
+    k_smallest,
+    mask_schedule,
+    nucleus,
+)
 from ibllm_transformer.config import MaskGITConfig
-from ibllm_transformer.digits import DigitEmbedding, DigitHeads, Digits, digit_losses
-from ibllm_transformer.layers import DecoderLayer, GridPositions, null_condition
-
-
-def mask_schedule(tokens: int, steps: int) -> list[int]:
-    """Tokens still masked after each step, ⌊m·cos(π/2 · i/steps)⌋ (Chang et al. 2022, section 3.3), at least one fewer each time, 0 at last."""
-    left = [tokens]
-    for step in range(1, steps):
-        left.append(min(math.floor(tokens * math.cos(math.pi / 2 * step / steps)), left[-1] - 1))
-    return [number for number in left[1:] if number > 0] + [0]
-
-
-def k_smallest(values: Tensor, number: int | Tensor) -> Tensor:
-    """values (b m), number, one for all or (b 1) → (b m) bool, True at each row's `number` smallest values."""
-    return values.argsort(1).argsort(1) < number
+from ibllm_transformer.layers import DecoderLayer, null_condition
 
 
 class MaskGIT(TokenDecoder):
@@ -95,8 +97,3 @@ class MaskGIT(TokenDecoder):
             masked = k_smallest(confidence.masked_fill(~masked, torch.inf).flatten(1), left).view_as(masked)
             y = self.digits.hide(drawn, masked)
         return self.digits.join(y)
-
-
-def gumbel(uniform: Tensor) -> Tensor:
-    """Standard Gumbel noise of uniform numbers in [0, 1)."""
-    return -(-uniform.clamp(min=1e-9).log()).log()

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Latent, TextDecoder, attention_bias, position_embedding
-from ibllm_transformer.cache import KeyValueCache
+from ibllm.plugin import Context, KeyValueCache, Latent, TextDecoder, attention_bias, position_embedding
 from ibllm_transformer.config import TransformerTextDecoderConfig
 from ibllm_transformer.layers import DecoderLayer
 

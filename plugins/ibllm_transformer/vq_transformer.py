@@ -13,7 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import (
+    ChainedDigitHeads,
     Context,
+    DigitEmbedding,
+    Digits,
+    GridPositions,
+    KeyValueCache,
     Latent,
     Rng,
     TokenDecoder,
@@ -21,14 +26,14 @@ from ibllm.plugin import (
     attention_bias,
     causal_mask,
     concatenate_latents,
+    digit_losses,
     drop_condition,
     guided,
     nucleus,
+    token_losses,
 )
-from ibllm_transformer.cache import KeyValueCache
 from ibllm_transformer.config import VQTransformerConfig
-from ibllm_transformer.digits import ChainedDigitHeads, DigitEmbedding, Digits, digit_losses
-from ibllm_transformer.layers import EncoderLayer, GridPositions, null_condition, token_losses
+from ibllm_transformer.layers import EncoderLayer, null_condition
 
 
 @attrs.define(eq=False)

@@ -11,10 +11,9 @@ import pytest
 import torch
 from ibllm_flow.config import FlowConfig
 from ibllm_flow.image_decoder import FlowDecoder
-from ibllm_flow.solver import integrate
 from torch import Tensor, nn
 
-from ibllm.plugin import MIN_TIME_LEFT
+from ibllm.plugin import MIN_TIME_LEFT, integrate
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Latent
 from ibllm_core.interfaces.noise import Rng

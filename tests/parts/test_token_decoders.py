@@ -13,16 +13,15 @@ import torch.nn.functional as F
 from ibllm_testing.stand_ins import LetterTokenizer, TinyCodec
 from ibllm_tokens.quantisers import FiniteScalarQuantiser
 from ibllm_transformer.config import CaptionImageNLLConfig, MaskGITConfig, TransformerTextEncoderConfig, VQTransformerConfig
-from ibllm_transformer.digits import ChainedDigitHeads, Digits
 from ibllm_transformer.layers import null_condition
 from ibllm_transformer.loss import CaptionImageNLL
-from ibllm_transformer.maskgit import MaskGIT, gumbel, k_smallest, mask_schedule
+from ibllm_transformer.maskgit import MaskGIT
 from ibllm_transformer.text_encoder import TransformerTextEncoder
 from ibllm_transformer.vq_transformer import VQTransformer
 from torch import Tensor
 
 from ibllm.blocks.guidance import concatenate_latents, guided
-from ibllm.plugin import nucleus
+from ibllm.plugin import ChainedDigitHeads, Digits, gumbel, k_smallest, mask_schedule, nucleus
 from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Latent, Tokens

@@ -62,6 +62,18 @@ def position_embedding(places: int, width: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(places, width) * 0.5)
 
 
+class GridPositions(nn.Module):
+    """Learned positions of a grid, row by row: a row's vector and a column's, added (axial, Ho et al. 2019)."""
+
+    def __init__(self, rows: int, columns: int, width: int) -> None:
+        super().__init__()
+        self.rows, self.columns = position_embedding(rows, width), position_embedding(columns, width)
+
+    def forward(self) -> Tensor:
+        """(rows·columns d)."""
+        return (self.rows[:, None] + self.columns).flatten(0, 1)
+
+
 @contextmanager
 def dropout_off(part: nn.Module) -> Iterator[None]:
     """Within, a part computes what it does in use, and so does what it borrows. Recurrent layers stay in train mode, without dropout: cuDNN has no other

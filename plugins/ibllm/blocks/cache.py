@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from ibllm.plugin import Attention
+from .attention import Attention
 
 
 class KeyValueCache(NamedTuple):
@@ -38,14 +39,21 @@ class KeyValueCache(NamedTuple):
 
         Returns: (b t d).
         """
+        return attention(x, *self.write(layer, *attention.keys_values(x), start), mask)
+
+    def write(self, layer: int, key: Tensor, value: Tensor, start: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Keeps a layer's keys and values (b h t e) of new places; gives those (b h s' e) that these may be asked to look at, as `attend` says.
+
+        Args:
+            start: the first of the new places, of all rows or (b) of each.
+        """
         keys, values = self.keys[:, layer], self.values[:, layer]
-        key, value = attention.keys_values(x)
         if isinstance(start, int):
-            end = start + x.shape[1]
+            end = start + key.shape[2]
             keys, values = keys[:, :, :end], values[:, :, :end]
             keys[:, :, start:], values[:, :, start:] = key, value
         else:
-            place = start[:, None, None, None].expand_as(key)
+            place = (start[:, None] + torch.arange(key.shape[2], device=key.device))[:, None, :, None].expand_as(key)
             keys.scatter_(2, place, key)
             values.scatter_(2, place, value)
-        return attention(x, keys, values, mask)
+        return keys, values

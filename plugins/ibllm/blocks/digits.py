@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import ImageTokens
-from ibllm_transformer.layers import token_losses
+from ibllm_core.interfaces.context import ImageTokens
 
 
 class Digits(nn.Module):
@@ -112,6 +111,11 @@ class ChainedDigitHeads(nn.Module):
             drawn = choose(self(x, digits)[number], number)
             digits[:, number] = drawn.repeat(len(x) // len(drawn))
         return digits[: len(drawn)]
+
+
+def token_losses(logits: Tensor, ids: Tensor) -> Tensor:
+    """logits (b t v), ids (b t) → (b t) −log p of each token in nats, in float32: row by row, which is what softmax kernels are made for."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="none").view_as(ids)
 
 
 def digit_losses(logits: Sequence[Tensor], digits: Tensor) -> Tensor:
