@@ -6,6 +6,7 @@ Shapes: b batch, t places, d width, h heads, e width of a head, l layers, s plac
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,38 @@ from torch import Tensor, nn
 
 from ibllm.plugin import Context, Dropout, KeyValueCache, attention_bias
 from ibllm_unified.config import BackboneConfig
-from ibllm_unified.sequence import Order, Piece, Rotary, joined, taken, visible
+from ibllm_unified.sequence import Order, Piece, Rotary, Row, joined, taken, visible
+
+
+class Group(NamedTuple):
+    """Rows of one order among all that go through a layer, one place after the other.
+
+    Attributes:
+        rows, places: b and t.
+        there: (k) which of the b·t places are there, the others being left out; None where all are.
+        bias: (b 1 t t) of attention; None where it is causal.
+    """
+
+    rows: int
+    places: int
+    there: Tensor | None
+    bias: Tensor | None
+
+    @property
+    def size(self) -> int:
+        """Places that are there."""
+        return self.rows * self.places if self.there is None else len(self.there)
+
+    def attend(self, turned: Tensor, value: Tensor) -> Tensor:
+        """Queries and keys (k 2 h e), values (k h e) → (k h·e)."""
+        shape = (self.rows, self.places)
+        if self.there is not None:
+            turned, value = (t.new_zeros(shape[0] * shape[1], *t.shape[1:]).index_copy(0, self.there, t) for t in (turned, value))
+        query, key = turned.unflatten(0, shape).permute(2, 0, 3, 1, 4)
+        value = value.unflatten(0, shape).transpose(1, 2)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias, is_causal=self.bias is None)
+        seen = seen.transpose(1, 2).flatten(2).flatten(0, 1)
+        return seen if self.there is None else seen.index_select(0, self.there)
 
 
 class Layer(nn.Module):
@@ -27,33 +59,34 @@ class Layer(nn.Module):
         self.gated, self.down = nn.Linear(width, 2 * hidden, bias=False), nn.Linear(hidden, width, bias=False)
         self.drop = Dropout(dropout)
 
-    def queries_keys_values(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (b t d), rotary (2 b t e/2) → queries, keys and values (b h t e)."""
-        found = self.enter(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
-        turned, value = found[:, :, :2], found[:, :, 2]
-        cos, sin = rotary[:, :, :, None, None].to(x.dtype)
+    def queries_keys_values(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+        """x (… d), rotary (2 … e/2) → queries and keys (… 2 h e), values (… h e)."""
+        turned, value = self.enter(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).tensor_split([2], -3)
+        cos, sin = rotary[..., None, None, :].to(x.dtype)
         first, second = turned.chunk(2, -1)
-        turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-        query, key = turned.unbind(2)
-        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1), value.squeeze(-3)
 
     def after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
-        """x (b t d), attended (b h t e) → (b t d)."""
-        x = x + self.drop(self.leave(attended.transpose(1, 2).flatten(2)))
+        """x (… d), attended (… d) → (… d)."""
+        x = x + self.drop(self.leave(attended))
         gate, up = self.gated(self.hidden_norm(x)).chunk(2, -1)
         out: Tensor = x + self.drop(self.down(F.silu(gate) * up))
         return out
 
-    def forward(self, x: Tensor, rotary: Tensor, bias: Tensor | None) -> Tensor:
-        """x (b t d), rotary (2 b t e/2), bias (b 1 t t), or None for causal attention → (b t d)."""
-        query, key, value = self.queries_keys_values(x, rotary)
-        return self.after_attention(x, F.scaled_dot_product_attention(query, key, value, attn_mask=bias, is_causal=bias is None))
+    def forward(self, x: Tensor, rotary: Tensor, groups: Sequence[Group]) -> Tensor:
+        """x (T d), the places of all groups one after the other, rotary (2 T e/2) → (T d). What is no attention knows of no rows."""
+        turned, value = self.queries_keys_values(x, rotary)
+        sizes = [group.size for group in groups]
+        pieces = zip(groups, turned.split(sizes), value.split(sizes), strict=True)
+        return self.after_attention(x, torch.cat([group.attend(some, of) for group, some, of in pieces]))
 
     def cached(self, x: Tensor, rotary: Tensor, cache: KeyValueCache, number: int, start: Tensor, bias: Tensor) -> Tensor:
-        """The same for places from start (b) on alone, without dropout: bias (b 1 t s)."""
-        query, key, value = self.queries_keys_values(x, rotary)
-        keys, values = cache.write(number, key, value, start)
-        return self.after_attention(x, F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
+        """New places from start (b) on alone, without dropout: x (b t d), rotary (2 b t e/2), bias (b 1 t s) → (b t d)."""
+        turned, value = self.queries_keys_values(x, rotary)
+        query, key = turned.permute(2, 0, 3, 1, 4)
+        keys, values = cache.write(number, key, value.transpose(1, 2), start)
+        seen = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
+        return self.after_attention(x, seen.transpose(1, 2).flatten(2))
 
 
 class UnifiedBackbone(nn.Module):
@@ -63,10 +96,12 @@ class UnifiedBackbone(nn.Module):
 
     def __init__(self, config: BackboneConfig, context: Context) -> None:
         super().__init__()
-        self.width = config.width or context.width
+        self.width = context.width
         sizes = set(context.vocabularies.values())
         if len(sizes) != 1:
-            raise ValueError("one model for both directions has one embedding of words: expected one tokenizer of text encoder and text decoder")
+            raise ValueError(
+                "one model for both directions has one embedding of words: expected one tokenizer of text encoder and text decoder"
+            )
         self.vocabulary = sizes.pop()
         self.embedding = nn.Embedding(self.vocabulary, self.width)
         nn.init.normal_(self.embedding.weight, std=self.width**-0.5)
@@ -94,26 +129,25 @@ class UnifiedBackbone(nn.Module):
         x = token.expand(rows, 1, -1)
         return Piece(x, torch.ones(rows, 1, dtype=torch.bool, device=x.device), torch.zeros(1, 3, dtype=torch.long, device=x.device))
 
-    def forward(self, x: Tensor, coordinates: Tensor, whole: Tensor | None) -> Tensor:
-        """x (b t d), coordinates (b t 3), whole (b t) bool or None where all is causal → hidden states (b t d)."""
-        bias, rotary = None if whole is None else attention_bias(visible(whole), x), self.rotary(coordinates)
+    def forward(self, rows: Sequence[Row]) -> list[Tensor]:
+        """The hidden states (b t d) of each order's rows, all in one pass; of what is left out they are zeros.
+
+        Orders of different lengths do not fill each other up. On the CPU the places that are left out of a row cost nothing either; elsewhere counting them
+        would have the host wait for the device.
+        """
+        unpadded = rows[0].x.device.type == "cpu" and not torch.compiler.is_compiling()
+        groups = [_group(row, unpadded) for row in rows]
+        x = torch.cat([_there(row.x, group) for row, group in zip(rows, groups, strict=True)])
+        rotary = self.rotary(torch.cat([_there(row.coordinates, group) for row, group in zip(rows, groups, strict=True)]))
         for layer in self._layers():
-            x = layer(x, rotary, bias)
-        hidden: Tensor = self.norm(x)
-        return hidden
+            x = layer(x, rotary, groups)
+        found = self.norm(x).split([group.size for group in groups])
+        return [_in_rows(hidden, group) for hidden, group in zip(found, groups, strict=True)]
 
     def hidden(self, orders: Sequence[Order]) -> list[Tensor]:
         """The hidden states (b n d) of each order's last piece, all orders in one pass."""
         rows = [joined(order.pieces, order.whole) for order in orders]
-        if len(rows) == 1:
-            found = [self(rows[0].x, rows[0].coordinates, rows[0].whole)]
-        else:
-            longest = max(row.x.shape[1] for row in rows)
-            grown = [[F.pad(t, (0, 0, 0, longest - t.shape[1])) for t in (row.x, row.coordinates)] for row in rows]
-            causal = [row.mask.new_zeros(row.mask.shape) if row.whole is None else row.whole for row in rows]
-            wholes = None if all(row.whole is None for row in rows) else torch.cat([F.pad(w, (0, longest - w.shape[1])) for w in causal])
-            found = list(self(torch.cat([x for x, _ in grown]), torch.cat([at for _, at in grown]), wholes).chunk(len(rows)))
-        return [taken(x, row.starts[-1], order.pieces[-1].x.shape[1]) for x, row, order in zip(found, rows, orders, strict=True)]
+        return [taken(x, row.starts[-1], order.pieces[-1].x.shape[1]) for x, row, order in zip(self(rows), rows, orders, strict=True)]
 
     # One after the other.
 
@@ -129,7 +163,8 @@ class UnifiedBackbone(nn.Module):
 
     def _key(self, x: Tensor, coordinates: Tensor) -> Tensor:
         """Keys (b h 1 e), of the type that they have under autocast."""
-        return next(self._layers()).queries_keys_values(x[:, :1], self.rotary(coordinates[:, :1]))[1]
+        turned, _ = next(self._layers()).queries_keys_values(x[:, :1], self.rotary(coordinates[:, :1]))
+        return turned[:, :, 1].transpose(1, 2)
 
     def advance(self, x: Tensor, coordinates: Tensor, cache: KeyValueCache, start: Tensor, mask: Tensor) -> Tensor:
         """Places from start (b) on, which are kept: x (b t d), coordinates (b t 3), mask (b t s) → hidden states (b t d). Without gradients."""
@@ -138,3 +173,22 @@ class UnifiedBackbone(nn.Module):
             x = layer.cached(x, rotary, cache, number, start, bias)
         hidden: Tensor = self.norm(x)
         return hidden
+
+
+def _group(row: Row, unpadded: bool) -> Group:
+    there = row.mask.flatten().nonzero().squeeze(1) if unpadded and not bool(row.mask.all()) else None
+    bias = None if row.whole is None else attention_bias(visible(row.whole), row.x)
+    return Group(*row.mask.shape, there, bias)
+
+
+def _there(x: Tensor, group: Group) -> Tensor:
+    """x (b t …) → (k …)."""
+    x = x.flatten(0, 1)
+    return x if group.there is None else x.index_select(0, group.there)
+
+
+def _in_rows(x: Tensor, group: Group) -> Tensor:
+    """x (k …) → (b t …)."""
+    if group.there is not None:
+        x = x.new_zeros(group.rows * group.places, *x.shape[1:]).index_copy(0, group.there, x)
+    return x.unflatten(0, (group.rows, group.places))

@@ -40,12 +40,12 @@ class Order:
     Attributes:
         pieces: one after the other; those before the last one may have places that are left out.
         whole: the piece whose places see each other, later ones too; −1 where all is causal.
-        finish: the last piece's hidden states (b n d) → (b) −log p in nats.
+        finish: the last piece's hidden states (b n d) → what is asked of them, (b) −log p in nats.
     """
 
     pieces: Sequence[Piece]
     whole: int
-    finish: Callable[[Tensor], Tensor]
+    finish: Callable[[Tensor], Tensor] = lambda hidden: hidden
 
 
 def text_coordinates(places: int, device: torch.device) -> Tensor:
@@ -112,7 +112,11 @@ def joined(pieces: Sequence[Piece], whole: int = -1) -> Row:
     for length in lengths[:-1]:
         starts.append(starts[-1] + length)
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
-    x, places, mask = x.gather(1, order.unsqueeze(-1).expand_as(x)), places.gather(1, order.unsqueeze(-1).expand_as(places)), mask.gather(1, order)
+    x, places, mask = (
+        x.gather(1, order.unsqueeze(-1).expand_as(x)),
+        places.gather(1, order.unsqueeze(-1).expand_as(places)),
+        mask.gather(1, order),
+    )
     inside = None
     if whole >= 0:
         at = torch.arange(x.shape[1], device=x.device)
