@@ -41,8 +41,8 @@ class Group(NamedTuple):
         shape = (self.rows, self.places)
         if self.there is not None:
             turned, value = (t.new_zeros(shape[0] * shape[1], *t.shape[1:]).index_copy(0, self.there, t) for t in (turned, value))
-        query, key = turned.unflatten(0, shape).permute(2, 0, 3, 1, 4)
-        value = value.unflatten(0, shape).transpose(1, 2)
+        query, key = turned.view(*shape, *turned.shape[1:]).permute(2, 0, 3, 1, 4)
+        value = value.view(*shape, *value.shape[1:]).transpose(1, 2)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias, is_causal=self.bias is None)
         seen = seen.transpose(1, 2).flatten(2).flatten(0, 1)
         return seen if self.there is None else seen.index_select(0, self.there)
@@ -77,7 +77,7 @@ class Layer(nn.Module):
         """x (T d), the places of all groups one after the other, rotary (2 T e/2) → (T d). What is no attention knows of no rows."""
         turned, value = self.queries_keys_values(x, rotary)
         sizes = [group.size for group in groups]
-        pieces = zip(groups, turned.split(sizes), value.split(sizes), strict=True)
+        pieces = zip(groups, torch.split(turned, sizes), torch.split(value, sizes), strict=True)
         return self.after_attention(x, torch.cat([group.attend(some, of) for group, some, of in pieces]))
 
     def cached(self, x: Tensor, rotary: Tensor, cache: KeyValueCache, number: int, start: Tensor, bias: Tensor) -> Tensor:
@@ -97,6 +97,8 @@ class UnifiedBackbone(nn.Module):
     def __init__(self, config: BackboneConfig, context: Context) -> None:
         super().__init__()
         self.width = context.width
+        if self.width % config.heads:
+            raise ValueError(f"heads = {config.heads}: expected a divisor of model.width = {self.width}")
         sizes = set(context.vocabularies.values())
         if len(sizes) != 1:
             raise ValueError(
@@ -141,7 +143,7 @@ class UnifiedBackbone(nn.Module):
         rotary = self.rotary(torch.cat([_there(row.coordinates, group) for row, group in zip(rows, groups, strict=True)]))
         for layer in self._layers():
             x = layer(x, rotary, groups)
-        found = self.norm(x).split([group.size for group in groups])
+        found = torch.split(self.norm(x), [group.size for group in groups])
         return [_in_rows(hidden, group) for hidden, group in zip(found, groups, strict=True)]
 
     def hidden(self, orders: Sequence[Order]) -> list[Tensor]:
@@ -178,7 +180,7 @@ class UnifiedBackbone(nn.Module):
 def _group(row: Row, unpadded: bool) -> Group:
     there = row.mask.flatten().nonzero().squeeze(1) if unpadded and not bool(row.mask.all()) else None
     bias = None if row.whole is None else attention_bias(visible(row.whole), row.x)
-    return Group(*row.mask.shape, there, bias)
+    return Group(len(row.mask), row.mask.shape[1], there, bias)
 
 
 def _there(x: Tensor, group: Group) -> Tensor:
@@ -191,4 +193,4 @@ def _in_rows(x: Tensor, group: Group) -> Tensor:
     """x (k …) → (b t …)."""
     if group.there is not None:
         x = x.new_zeros(group.rows * group.places, *x.shape[1:]).index_copy(0, group.there, x)
-    return x.unflatten(0, (group.rows, group.places))
+    return x.view(group.rows, group.places, *x.shape[1:])
