@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ibllm.blocks.cache import KeyValueCache as KeyValueCache
     from ibllm.blocks.canonical import CanonicalCorrelations as CanonicalCorrelations
     from ibllm.blocks.canonical import fit_canonical as fit_canonical
+    from ibllm.blocks.contrast import local_contrast as local_contrast
+    from ibllm.blocks.contrast import mean_colours as mean_colours
     from ibllm.blocks.digits import ChainedDigitHeads as ChainedDigitHeads
     from ibllm.blocks.digits import DigitEmbedding as DigitEmbedding
     from ibllm.blocks.digits import DigitHeads as DigitHeads
@@ -148,6 +150,7 @@ _HOMES = {
     "ibllm.blocks.borrowing": "Backbone borrow borrowed",
     "ibllm.blocks.cache": "KeyValueCache",
     "ibllm.blocks.canonical": "CanonicalCorrelations fit_canonical",
+    "ibllm.blocks.contrast": "local_contrast mean_colours",
     "ibllm.blocks.digits": "ChainedDigitHeads digit_losses DigitEmbedding DigitHeads Digits token_losses",
     "ibllm.blocks.fits": "check_groups check_heads",
     "ibllm.blocks.guidance": "concatenate_latents drop_condition guided",

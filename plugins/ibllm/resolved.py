@@ -51,9 +51,14 @@ def options(config: Config, added: bool = True) -> dict[str, Any]:
                 found[own[field.name]] = _plain(value, added)
         elif section and section.spread:
             found |= _plain(value, added)
-        elif section and not (section.implied and (not value or (value.use == section.implied and value.config == type(value.config)()))):
+        elif section and not (section.implied and _as_implied(value, section.implied)):
             found[field.name] = _plain(value, added)
     return found
+
+
+def _as_implied(value: Any, implied: str) -> bool:
+    """Whether a table is left out, or says what is said where it is left out; one of tables with names of their own is left out where it is empty."""
+    return not value or (isinstance(value, Component) and value.use == implied and value.config == type(value.config)())
 
 
 def _plain(value: Any, added: bool) -> Any:

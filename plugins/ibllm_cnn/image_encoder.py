@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Dropout, ImageEncoder, Latent, position_embedding
+from ibllm.plugin import Context, Dropout, ImageEncoder, Latent, local_contrast, mean_colours, position_embedding
 from ibllm_cnn.config import CNNImageEncoderConfig
 from ibllm_cnn.layers import residual_block
-
-#: Local contrast: radius in pixels of the neighbourhood, and what is added to the divisor (colours are in −1..1).
-CONTRAST_RADIUS, CONTRAST_FLOOR = 4, 0.05
-#: Added to the divisor of a place's mean colour, so that a place without contrast has none.
-WEIGHT_FLOOR = 1e-3
-
-
-def local_contrast(y: Tensor) -> Tensor:
-    """y (b c h w) → (b 1 h w) in [0, 1): how far each pixel is from the image's median colour, relative to its surroundings.
-
-    Divisive local normalisation (as in Jarrett et al. 2009, section 2.1, with a maximum): what is drawn keeps its form and loses its colour.
-    """
-    ground = y.detach().flatten(2).median(-1).values[..., None, None]
-    distance = (y - ground).abs().amax(1, keepdim=True)
-    return distance / (F.max_pool2d(distance, 2 * CONTRAST_RADIUS + 1, stride=1, padding=CONTRAST_RADIUS) + CONTRAST_FLOOR)
 
 
 class CNNImageEncoder(ImageEncoder):
@@ -62,15 +46,6 @@ class CNNImageEncoder(ImageEncoder):
         # Convolutions run faster on CPUs and GPUs alike with the channels last.
         tokens = self.project(self.stages(seen.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2))
         if self.shade is not None:
-            tokens = torch.cat([tokens, self.shade(self._mean_colours(y, seen))], 1)
+            tokens = torch.cat([tokens, self.shade(mean_colours(y, seen, self.grid))], 1)
         tokens = self.drop(self.norm(tokens + self.positions))
         return Latent(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=y.device), tokens.mean(1))
-
-    def _mean_colours(self, y: Tensor, seen: Tensor) -> Tensor:
-        """y (b c h w), contrast (b 1 h w) → (b n c): the mean colour of what each place shows, and next to nothing of its form.
-
-        The power leaves edges out, where colours are mixed with the ground's in a way that would tell the form.
-        """
-        weight = seen.pow(4)
-        colour = F.adaptive_avg_pool2d(y * weight, self.grid) / (F.adaptive_avg_pool2d(weight, self.grid) + WEIGHT_FLOOR)
-        return colour.flatten(2).transpose(1, 2)

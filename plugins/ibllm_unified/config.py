@@ -59,6 +59,8 @@ class UnifiedImageEncoderConfig(_BorrowerConfig):
         ge=1,
     )
 
+    factored: bool = option(False, help="read forms off the local contrast, which has no colour, and colours off each place's mean")
+
     def __attrs_post_init__(self) -> None:
         stride = 2 ** max(len(self.channels) - 1, 0)
         if self.patch % stride:

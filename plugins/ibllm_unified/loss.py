@@ -28,6 +28,10 @@ class Unified(Loss):
     def _both(self, cycle: Cycle) -> tuple[Tensor, Tensor]:
         """(b) −log p(y|x) and (b) −log p(x|y)."""
         draws, reads = cast(Writer, cycle.model.part("image_decoder")), cast(UnifiedTextDecoder, cycle.model.part("text_decoder"))
+        if draws.backbone is not reads.backbone:
+            raise ValueError(
+                "the image decoder and the text decoder name two backbones: expected one, or the losses image_nll and text_nll in place of unified"
+            )
         z_x, z_y, target, rng = cycle.z_x, cycle.z_y, cycle.target, cycle.rng("image_nll")
 
         def both() -> tuple[Tensor, Tensor]:

@@ -38,9 +38,10 @@ class UnifiedTextDecoder(TextDecoder):
     def _read(self, z: Latent) -> list[Piece]:
         """The image and the task token."""
         places = z.tokens.shape[1]
-        side = math.isqrt(places)
-        rows, columns = (side, side) if side * side == places else (1, places)
-        grid = grid_coordinates(rows, columns, z.tokens.device)
+        # One square grid, or several of one size after each other (`ImageEncoder.forward`); what has no square in it is a row.
+        side = next(side for side in range(math.isqrt(places), 0, -1) if places % side**2 == 0)
+        rows, columns = (side, side) if side > 1 else (1, places)
+        grid = grid_coordinates(rows, columns, z.tokens.device).repeat(places // (rows * columns), 1)
         return [Piece(self.enter(z.tokens), z.mask, grid), self.backbone.task(self.backbone.read, len(z))]
 
     def _pieces(self, ids: Tensor, mask: Tensor, z: Latent) -> list[Piece]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from ibllm_cnn.config import CNNImageEncoderConfig
-from ibllm_cnn.image_encoder import CNNImageEncoder, local_contrast
+from ibllm_cnn.image_encoder import CNNImageEncoder
 
+from ibllm.plugin import local_contrast
 from ibllm_core.interfaces.context import Context
 
 
