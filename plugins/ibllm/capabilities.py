@@ -21,6 +21,7 @@ CAPABILITIES: Mapping[str, str] = {
     "tokens": "a codec that gives discrete tokens (interfaces.image.ImageTokenizer)",
     "latents": "a codec that gives continuous latents (interfaces.image.LatentCodec)",
     "regularisation": "a codec that adds something to the reconstruction error (`Reconstruction.regularisation`): a commitment to codes, a KL term",
+    "sequences": "a backbone that text and image go through as one sequence, in either order, and the decoders that go through it so",
     "captions": "data with captions, or a table `[unpaired.text]` with such (`Cycle.texts`)",
     "images": "data with images, or a table `[unpaired.images]` with such (`Cycle.images`)",
     "pairs": "data with captions and images that belong together (`Cycle.x`, `Cycle.y`)",

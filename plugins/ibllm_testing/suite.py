@@ -124,6 +124,10 @@ class Suite:
             vocabularies={"text_encoder": vocabulary.size, "text_decoder": vocabulary.size},
             steps=10,
         )
+        return self.with_shared(context)
+
+    def with_shared(self, context: Context) -> Context:
+        """The surroundings with the modules that the component borrows, made for them."""
         return attrs.evolve(context, shared={name: _lent(table, context) for name, table in self.shared.items()})
 
     def make(self, context: Context | None = None, seed: int = 0, device: torch.device | None = None, config: Config | None = None) -> Any:

@@ -157,7 +157,8 @@ class TextDecoderSuite(PartSuite):
         """Capability ``exact_likelihood``: the probabilities of all texts of one length sum to 1."""
         if "exact_likelihood" not in self.config().provides():
             return
-        context = attrs.evolve(self.context(), tokenizer=LetterTokenizer(_IDS, 10))
+        sizes = {"text_encoder": _IDS, "text_decoder": _IDS}
+        context = self.with_shared(attrs.evolve(self.context(), tokenizer=LetterTokenizer(_IDS, 10), vocabularies=sizes))
         part, m = self.make(context, device=device).eval(), self.fabricate(context, 2).to(device).take(0)
         bodies = torch.tensor(list(itertools.product(range(_IDS), repeat=_LONG)), device=device)
         ids = torch.nn.functional.pad(bodies, (1, 0), value=BOS)

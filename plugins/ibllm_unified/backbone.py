@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Dropout, KeyValueCache, attention_bias
+from ibllm.plugin import Context, Dropout, KeyValueCache, Tokenizer, attention_bias
 from ibllm_unified.config import BackboneConfig
 from ibllm_unified.sequence import Order, Piece, Rotary, Row, joined, taken, visible
 
@@ -62,7 +62,7 @@ class Layer(nn.Module):
     def queries_keys_values(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
         """x (… d), rotary (2 … e/2) → queries and keys (… 2 h e), values (… h e)."""
         turned, value = self.enter(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).tensor_split([2], -3)
-        cos, sin = rotary[..., None, None, :].to(x.dtype)
+        cos, sin = rotary[..., None, None, :].to(turned.dtype)
         first, second = turned.chunk(2, -1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], -1), value.squeeze(-3)
 
@@ -99,12 +99,11 @@ class UnifiedBackbone(nn.Module):
         self.width = context.width
         if self.width % config.heads:
             raise ValueError(f"heads = {config.heads}: expected a divisor of model.width = {self.width}")
-        sizes = set(context.vocabularies.values())
-        if len(sizes) != 1:
-            raise ValueError(
-                "one model for both directions has one embedding of words: expected one tokenizer of text encoder and text decoder"
-            )
-        self.vocabulary = sizes.pop()
+        #: What the texts that go through it are written in: `speak`.
+        self.tokenizer: Tokenizer | None = None
+        self.vocabulary = next((context.vocabularies[part] for part in ("text_decoder", "text_encoder") if part in context.vocabularies), 0)
+        if not self.vocabulary:
+            raise ValueError("it embeds the words of a text: expected a text encoder or a text decoder beside it")
         self.embedding = nn.Embedding(self.vocabulary, self.width)
         nn.init.normal_(self.embedding.weight, std=self.width**-0.5)
         #: What is to be done: they stand between what is read and what is written.
@@ -117,6 +116,13 @@ class UnifiedBackbone(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, Layer)
             yield layer
+
+    def speak(self, tokenizer: Tokenizer | None) -> None:
+        """Tells it the tokenizer of a part that embeds or writes words by it. Raises `ValueError` where that is not the one that it was told first."""
+        assert tokenizer is not None
+        if tokenizer.size != self.vocabulary or self.tokenizer not in (None, tokenizer):
+            raise ValueError("tokenizer: expected that of the other text part, since the backbone has one table of words for both")
+        self.tokenizer = tokenizer
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (b t) → (b t d), of unit variance at first."""

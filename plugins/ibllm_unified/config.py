@@ -6,8 +6,8 @@ import attrs
 
 from ibllm.plugin import Config, LossConfig, PixelDecoderConfig, option
 
-#: What a backbone of this family can do, whichever it is: texts and images in one sequence.
-SEQUENCES = "ibllm_unified.sequences"
+#: What a backbone of this family can do, whichever it is.
+SEQUENCES = "sequences"
 
 
 def _backbone() -> str:

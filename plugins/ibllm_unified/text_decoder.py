@@ -30,6 +30,7 @@ class UnifiedTextDecoder(TextDecoder):
         super().__init__()
         assert context.tokenizer is not None
         borrow(self, backbone=cast(UnifiedBackbone, context.shared[config.backbone]))
+        self.backbone.speak(context.tokenizer)
         self.vocabulary, self.max_length = context.tokenizer.size, context.tokenizer.max_length
         self.word_dropout = config.word_dropout
         latent, width = config.latent or context.latent, self.backbone.width

@@ -19,6 +19,7 @@ class UnifiedTextEncoder(TextEncoder):
     def __init__(self, config: UnifiedTextEncoderConfig, context: Context) -> None:
         super().__init__()
         borrow(self, backbone=cast(UnifiedBackbone, context.shared[config.backbone]))
+        self.backbone.speak(context.tokenizer)
         self.width = self.backbone.width
 
     def embed(self, ids: Tensor) -> Tensor:

@@ -2,8 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ibllm_testing import BackboneSuite, cover
+from ibllm_testing.checks import has_shape
+from ibllm_testing.inputs import Inputs
+from ibllm_unified.sequence import Order, Piece, text_coordinates
+from torch import Tensor
 
 PRESETS: dict[str, dict[str, object]] = {"transformer/dropout": {"options": {"depth": 1, "dropout": 0.1, "width": 8}}}
 
-globals().update(cover(BackboneSuite, "ibllm", PRESETS))
+globals().update(cover(BackboneSuite, "ibllm", PRESETS, but=("unified",)))
+
+
+class TestUnified(BackboneSuite):
+    """Called as its borrowers call it: a text after an image, and the other way round, in one pass."""
+
+    component = "unified"
+    options: Mapping[str, Any] = {"depth": 1, "heads": 2, "dropout": 0.1}
+
+    def _orders(self, part: Any, m: Inputs) -> list[Order]:
+        text = Piece(part.embed(m.x.ids), m.x.mask, text_coordinates(m.x.ids.shape[1], m.y.device))
+        image = Piece(m.z.tokens, m.z.mask, text_coordinates(m.z.mask.shape[1], m.y.device))
+        draw, read = part.task(part.draw, len(m)), part.task(part.read, len(m))
+        return [Order([text, draw, image], 2), Order([image, read, text], 0)]
+
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
+        image, text = part.hidden(self._orders(part, m))
+        return {"image": image * m.z.mask.unsqueeze(-1), "text": part.words(text) * m.x.mask.unsqueeze(-1)}
+
+    def check_shapes(self, part: Any, m: Inputs) -> None:
+        image, text = part.hidden(self._orders(part, m))
+        has_shape("image", image, "b n d", (*m.z.mask.shape, part.width))
+        has_shape("text", text, "b t d", (*m.x.mask.shape, part.width))

@@ -40,6 +40,7 @@ SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "lstm": {"layers": 1},
         "transformer": {"depth": 1},
         "transformer/causal": {"depth": 1, "causal": True},
+        "unified": {"backbone": "lm"},
     },
     "image_decoder": {
         "attngan": {"channels": 8, "groups": 4},
@@ -51,15 +52,18 @@ SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "dfgan": {"channels": 4, "hidden": 8},
         "flow": {"depth": 1, "patch": 8, "steps": 2},
         "maskgit": {"depth": 1},
+        "unified": {"backbone": "lm"},
+        "unified/flow": {"backbone": "lm", "writes": "flow", "patch": 8, "steps": 2},
         "vq_transformer": {"depth": 1},
         "vq_transformer/caption": {"depth": 1, "caption": True},
     },
     "image_encoder": {
         "cnn": {"channels": [8, 16]},
         "resnet": {"channels": [8, 16], "blocks": [1, 1]},
+        "unified": {"backbone": "lm", "patch": 8},
         "vit": {"depth": 1, "patch": 8},
     },
-    "text_decoder": {"lstm": {"layers": 1}, "transformer": {"depth": 1}},
+    "text_decoder": {"lstm": {"layers": 1}, "transformer": {"depth": 1}, "unified": {"backbone": "lm"}},
     "discriminator": {"matching_aware": {"channels": [8, 16], "width": 8}},
     "image_tokenizer": {
         "kl": {"patch": 8, "channels": [8], "blocks": 1, "latents": 4},
@@ -76,12 +80,14 @@ SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
 #: What stands beside a pair: the first that can do what is asked of it, or the first.
 BESIDE = {
     "text_encoder": ("bag", "transformer/causal"),
-    "image_decoder": ("dcgan/augmentation",),
+    "image_decoder": ("dcgan/augmentation", "unified"),
     "image_encoder": ("cnn",),
-    "text_decoder": ("lstm",),
+    "text_decoder": ("lstm", "unified"),
     "discriminator": ("matching_aware",),
     "image_tokenizer": ("vq", "kl"),
 }
+#: What parts that name a backbone go through.
+SHARED = {"lm": {"use": "unified", "depth": 1, "heads": 2}}
 BATCH, STEPS = 4, 3
 
 
@@ -136,13 +142,14 @@ def recipe_text(losses: Mapping[str, dict[str, Any]], parts: Mapping[str, dict[s
     if whole.get("text_encoder", {}).get("use") == "pretrained":
         whole["text_encoder"] |= {"tokenizer": "bert"}
         tokenizers["bert"] = {"use": "pretrained", "model": bert, "max_length": 40}
+    shared = {"shared": SHARED} if any("backbone" in part for part in whole.values()) else {}
     return to_toml(
         {
             "format": 1,
             "order": order,
             "data": {"use": "shapes", "questions": True, "train_size": 64},
             "tokenizers": tokenizers,
-            "model": {"width": 16, **{part: whole[part] for part in PARTS if part in whole}},
+            "model": {"width": 16, **shared, **{part: whole[part] for part in PARTS if part in whole}},
             "losses": stated,
             "optimizer": {"use": "adamw", "lr": 1e-3},
             "training": {"batch": BATCH, "log_every": 1},

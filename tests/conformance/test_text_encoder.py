@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ibllm_testing import TextEncoderSuite, cover
 
+#: What parts of the family unified borrow.
+LM = {"lm": {"use": "unified", "depth": 1, "heads": 2}}
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {
     "bag/dropout": {"options": {"word_dropout": 0.3}},
@@ -13,6 +15,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "transformer/causal": {"options": {"depth": 1, "causal": True}},
     "transformer/backbone": {"options": {"depth": 0, "backbone": "tower"}, "shared": {"tower": {"use": "transformer", "depth": 1}}},
     "transformer/rotary": {"options": {"depth": 1, "positions": "rotary"}},
+    "unified": {"options": {"backbone": "lm"}, "shared": LM},
 }
 
 globals().update(cover(TextEncoderSuite, "ibllm", PRESETS, but=("pretrained",)))

@@ -438,6 +438,19 @@ def _best(x: Tensor, t: Tensor, s: float) -> Tensor:
 # Mistakes.
 
 
+def _of_two_tokenizers(where: Context) -> object:
+    """Of one size, and yet two."""
+    UnifiedTextEncoder(UnifiedTextEncoderConfig(backbone="lm"), where)
+    return reader(attrs.evolve(where, tokenizer=LetterTokenizer(size=WORDS, max_length=8)))
+
+
+def test_two_backbones_have_no_loss_of_both_orders() -> None:
+    model, batch = both("autoregressive")
+    model.parts["text_decoder"] = reader(context())
+    with pytest.raises(ValueError, match="name two backbones"):
+        Unified(UnifiedConfig(), Context())(Cycle(model, batch))
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -447,10 +460,12 @@ def _best(x: Tensor, t: Tensor, s: float) -> Tensor:
         (lambda: UnifiedImageEncoderConfig(backbone="lm", patch=3, channels=(4, 4)), "patch = 3: expected a multiple of 2"),
         (lambda: UnifiedBackbone(BackboneConfig(heads=3), context()), "heads = 3: expected a divisor of model.width = 16"),
         (lambda: UnifiedBackbone(BackboneConfig(heads=4), context()), "a multiple of 8"),
+        (lambda: UnifiedBackbone(BackboneConfig(), Context(width=WIDTH)), "expected a text encoder or a text decoder beside it"),
         (
-            lambda: UnifiedBackbone(BackboneConfig(), attrs.evolve(context(), vocabularies={"text_encoder": 5, "text_decoder": 6})),
-            "expected one tokenizer",
+            lambda: reader(attrs.evolve(context(), tokenizer=LetterTokenizer(size=WORDS + 1, max_length=8))),
+            "expected that of the other text part",
         ),
+        (lambda: _of_two_tokenizers(context()), "expected that of the other text part"),
     ],
 )
 def test_mistakes_are_named(make: Callable[[], object], said: str) -> None:
