@@ -1,4 +1,4 @@
-"""The options of the dataset `openmoji`. Torch-free."""
+"""The options of the datasets of emoji and of their metrics. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from collections.abc import Mapping
 
 import attrs
 
-from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, DatasetConfig, Figure, Mark, MetricConfig, option
+from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, DatasetConfig, Figure, Mark, MetricConfig, option
+from ibllm_emoji.styles.wording import LANGUAGES as STYLED_LANGUAGES
 
 LANGUAGES = ("en", "zh", "de", "fr", "es", "pt", "it", "ru", "ja", "ko", "tr", "id", "ar", "fa")
+STYLED_SPLITS: Mapping[str, str] = {
+    "train": "drawings seen in training",
+    "crossing": "things in a style in which they were never seen; each was in others, and the style on other things",
+    "crossing-validation": "other things in a style in which they were never seen, looked at during training",
+    "concept": "things never seen in any style; each word of their names was",
+    "concept-validation": "other things never seen, looked at during training",
+    "language": "things named in a language in which they never were; they were in others",
+    "language-validation": "other things so named, looked at during training",
+}
 SPLITS: Mapping[str, str] = {
     "train": "drawings seen in training",
     "tone": "in a skin tone never seen for that person or hand",
@@ -118,3 +128,58 @@ class NamesConfig(MetricConfig):
                 caution=NOT_INDEPENDENT,
             ),
         )
+
+
+@attrs.frozen(kw_only=True)
+class EmojiStylesConfig(DatasetConfig):
+    """Four artists' drawings of the same things, from the archives that ``npm pack`` writes; a caption names the thing and the artist's style.
+
+    An item is one drawing with its caption in one language. Things are what Unicode calls emoji, without flags of countries and
+    without variants of skin; those that one of the four did not draw are left out.
+    """
+
+    path: str = option(help="the folder with the five archives; relative to the recipe that names it", path="folder")
+    size: int = option(32, help="height and width of the images in pixels", ge=16, le=256)
+    languages: tuple[str, ...] = option(
+        ("en",), help="languages of the captions; an item is one drawing with its caption in one of them", choices=STYLED_LANGUAGES
+    )
+    crossing: float = option(0.2, help="fraction of the concepts that hold one style out for the split crossing", ge=0, le=1)
+    crossing_validation: float = option(0.1, help="fraction of the concepts that hold one out for crossing-validation", ge=0, le=1)
+    language: float = option(
+        0.1, help="fraction of the concepts that hold one language out for the split language, where there are several", ge=0, le=1
+    )
+    language_validation: float = option(0.05, help="fraction of the concepts that hold one out for language-validation", ge=0, le=1)
+    concept: float = option(
+        0.1, help="fraction of the concepts whose every word occurs elsewhere that is held out for the split concept", ge=0, le=0.5
+    )
+    concept_validation: float = option(0.05, help="fraction of them held out for concept-validation", ge=0, le=0.5)
+    holdout_seed: int = option(0, help="seed of what is held out; apart from the run's seed, so that seeds compare on the same drawings", ge=0)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.languages or len(set(self.languages)) < len(self.languages):
+            raise ValueError(f"languages = {self.languages!r}: expected one or more different languages")
+        held = self.crossing + self.crossing_validation + self.language + self.language_validation
+        if held > 1:
+            raise ValueError(f"crossing, language and their validation are {held:g} together: expected at most 1")
+
+    def splits(self) -> Mapping[str, str]:
+        """Split → what it holds; `language` where there are several."""
+        several = len(self.languages) > 1
+        return {split: holds for split, holds in STYLED_SPLITS.items() if several or not split.startswith("language")}
+
+    def validation_split(self) -> str:
+        """Known concepts in styles in which they were never seen."""
+        return "crossing-validation"
+
+    def reported_splits(self) -> tuple[str, ...]:
+        """Unseen pairs of concept and style, unseen concepts, and where there are several languages, unseen names."""
+        return tuple(split for split in ("crossing", "concept", "language") if split in self.splits())
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of every image."""
+        return (3, self.size, self.size)
+
+    def fitting(self) -> tuple[str, tuple[int, int, int]]:
+        """The whole image on white."""
+        return "pad", (255, 255, 255)
