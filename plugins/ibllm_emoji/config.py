@@ -183,3 +183,46 @@ class EmojiStylesConfig(DatasetConfig):
     def fitting(self) -> tuple[str, tuple[int, int, int]]:
         """The whole image on white."""
         return "pad", (255, 255, 255)
+
+
+@attrs.frozen(kw_only=True)
+class StylesConfig(MetricConfig):
+    """Drawings and captions against four artists' real drawings of the same things."""
+
+    def figures(self) -> tuple[Figure, ...]:
+        nearest = "Among all real drawings of the style asked for, the nearest is of the thing asked for: read by outline and colours, whatever the size."
+        style = "Among the four artists' drawings of the thing asked for, the nearest is that of the style asked for: read by slightly blurred pixels."
+        both = "The nearest real drawing is the right one both among those of the style and among those of the thing."
+        caption = "Captions of real drawings that name thing and style in the language asked for, word for word."
+
+        def floor(name: str, label: str, what: str) -> tuple[Figure, ...]:
+            parts = (("concept", "thing"), ("style", "style"), ("both", "both"))
+            return tuple(
+                Figure(f"{name}_{key}", f"{label}: {word} right", TEXT_TO_IMAGE, f"A floor, of no model: {what}.", percent=True) for key, word in parts
+            )
+
+        return (
+            Figure.share("both_right", "thing and style right", TEXT_TO_IMAGE, both),
+            Figure.share("concept_right", "thing right", TEXT_TO_IMAGE, nearest),
+            Figure.share("style_right", "style right", TEXT_TO_IMAGE, style),
+            *floor("copied", "copied from another style", "the same thing as another artist drew it, in place of the drawing"),
+            *floor("mean", "mean drawing", "the mean of the style's training drawings in place of the drawing"),
+            Figure(
+                "ceiling_both",
+                "ceiling: thing and style right",
+                TEXT_TO_IMAGE,
+                "The real drawing, moved by a pixel, in place of the drawing.",
+                percent=True,
+            ),
+            Figure.share("caption_right", "captions right", IMAGE_TO_TEXT, caption),
+            Figure.share("caption_concept", "captions that name the thing", IMAGE_TO_TEXT, caption.replace("thing and style", "the thing")),
+            Figure.share("caption_style", "captions that name the style", IMAGE_TO_TEXT, caption.replace("thing and style", "the style")),
+        )
+
+    def marks(self) -> tuple[Mark, ...]:
+        drawing = "A drawing is right if the nearest real one is the right one both among those of the style and among those of the thing."
+        caption = "A caption is right if it names thing and style in the language asked for, word for word."
+        return (
+            Mark("drawing", "drawing", "thing and style right", "thing or style wrong", meaning=drawing),
+            Mark("caption", "caption read", "caption right", "caption wrong", meaning=caption),
+        )

@@ -24,4 +24,18 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_emoji.config:NamesConfig",
             summary="captions that name the drawing in any language, and round trips read by the nearest drawing",
         ),
+        ComponentSpec(
+            kind="dataset",
+            name="emoji_styles",
+            factory="ibllm_emoji.styles.dataset:EmojiStylesDataset",
+            config="ibllm_emoji.config:EmojiStylesConfig",
+            summary="four artists' drawings of the same things, with captions in 28 languages; pairs of thing and style held out",
+        ),
+        ComponentSpec(
+            kind="metric",
+            name="emoji_styles",
+            factory="ibllm_emoji.styles.metric:EmojiStylesMetric",
+            config="ibllm_emoji.config:StylesConfig",
+            summary="drawings that show the thing in the style, beside two floors and a ceiling, and captions that name both",
+        ),
     ]

@@ -120,6 +120,7 @@ class EmojiStylesDataset(Dataset):
             images=found.images[styles, numbers],
             captions=[write(found.concepts[number].names[code], STYLES[style], code) for number, style, code in items],
             languages=languages,
+            groups=styles * len(found.concepts) + found.looks[styles, numbers],
             truth=Truth(numbers, styles, languages),
         )
 

@@ -62,7 +62,9 @@ def hold_out(concepts: Sequence[Concept], alike: npt.NDArray[np.int64], config: 
 def _concepts(concepts: Sequence[Concept], unlike: npt.NDArray[np.bool_], config: EmojiStylesConfig, key: Key) -> dict[int, str]:
     """The concepts of which every word of every language is left elsewhere, in drawn order as long as that stays so."""
     uses = [Counter((code, word) for code in config.languages for word in set(words(concept.names[code]))) for concept in concepts]
-    left = sum(uses, Counter[tuple[str, str]]())
+    left: Counter[tuple[str, str]] = Counter()
+    for counts in uses:
+        left.update(counts)
     eligible = [n for n, counts in enumerate(uses) if unlike[n] and all(left[word] > many for word, many in counts.items())]
     queue = sorted(eligible, key=lambda n: key("concept", concepts[n].code))
     held: dict[int, str] = {}
@@ -71,7 +73,7 @@ def _concepts(concepts: Sequence[Concept], unlike: npt.NDArray[np.bool_], config
         for number in list(queue):
             if room and all(left[word] > many for word, many in uses[number].items()):
                 room -= 1
-                left -= uses[number]
+                left.subtract(uses[number])
                 queue.remove(number)
                 held[number] = split
     return held
