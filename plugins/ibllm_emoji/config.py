@@ -153,7 +153,9 @@ class EmojiStylesConfig(DatasetConfig):
         0.1, help="fraction of the concepts whose every word occurs elsewhere that is held out for the split concept", ge=0, le=0.5
     )
     concept_validation: float = option(0.05, help="fraction of them held out for concept-validation", ge=0, le=0.5)
-    holdout_seed: int = option(0, help="seed of what is held out; apart from the run's seed, so that seeds compare on the same drawings", ge=0)
+    holdout_seed: int = option(
+        0, help="seed of what is held out; apart from the run's seed, so that seeds compare on the same drawings", ge=0
+    )
 
     def __attrs_post_init__(self) -> None:
         if not self.languages or len(set(self.languages)) < len(self.languages):
@@ -189,6 +191,12 @@ class EmojiStylesConfig(DatasetConfig):
 class StylesConfig(MetricConfig):
     """Drawings and captions against four artists' real drawings of the same things."""
 
+    captions: bool = option(True, help="measure captions, too; false for a model that only draws")
+
+    def needs(self) -> frozenset[str]:
+        drawing = {"data.pairs", "text_encoder", "image_decoder"}
+        return frozenset(drawing | {"image_encoder", "text_decoder"} if self.captions else drawing)
+
     def figures(self) -> tuple[Figure, ...]:
         nearest = "Among all real drawings of the style asked for, the nearest is of the thing asked for: read by outline and colours, whatever the size."
         style = "Among the four artists' drawings of the thing asked for, the nearest is that of the style asked for: read by slightly blurred pixels."
@@ -198,10 +206,11 @@ class StylesConfig(MetricConfig):
         def floor(name: str, label: str, what: str) -> tuple[Figure, ...]:
             parts = (("concept", "thing"), ("style", "style"), ("both", "both"))
             return tuple(
-                Figure(f"{name}_{key}", f"{label}: {word} right", TEXT_TO_IMAGE, f"A floor, of no model: {what}.", percent=True) for key, word in parts
+                Figure(f"{name}_{key}", f"{label}: {word} right", TEXT_TO_IMAGE, f"A floor, of no model: {what}.", percent=True)
+                for key, word in parts
             )
 
-        return (
+        drawing = (
             Figure.share("both_right", "thing and style right", TEXT_TO_IMAGE, both),
             Figure.share("concept_right", "thing right", TEXT_TO_IMAGE, nearest),
             Figure.share("style_right", "style right", TEXT_TO_IMAGE, style),
@@ -214,15 +223,18 @@ class StylesConfig(MetricConfig):
                 "The real drawing, moved by a pixel, in place of the drawing.",
                 percent=True,
             ),
+        )
+        reading = (
             Figure.share("caption_right", "captions right", IMAGE_TO_TEXT, caption),
             Figure.share("caption_concept", "captions that name the thing", IMAGE_TO_TEXT, caption.replace("thing and style", "the thing")),
             Figure.share("caption_style", "captions that name the style", IMAGE_TO_TEXT, caption.replace("thing and style", "the style")),
         )
+        return drawing + reading if self.captions else drawing
 
     def marks(self) -> tuple[Mark, ...]:
         drawing = "A drawing is right if the nearest real one is the right one both among those of the style and among those of the thing."
         caption = "A caption is right if it names thing and style in the language asked for, word for word."
         return (
             Mark("drawing", "drawing", "thing and style right", "thing or style wrong", meaning=drawing),
-            Mark("caption", "caption read", "caption right", "caption wrong", meaning=caption),
+            *([Mark("caption", "caption read", "caption right", "caption wrong", meaning=caption)] if self.captions else []),
         )

@@ -11,11 +11,13 @@ import pytest
 from ibllm_testing import DatasetSuite, cover
 from PIL import Image
 
+EMOJI = Path(__file__).parents[1] / "emoji" / "archives"
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {
     "shapes/everything": {
         "options": {"size": 48, "placement": "free", "languages": ["en", "zh"], "templates": "varied", "questions": True, "train_size": 50}
     },
+    "emoji_styles": {"options": {"path": str(EMOJI), "languages": ["en", "hi"]}, "requires": ("resvg_py",)},
     "openmoji": {"options": {"size": 32, "bases": 40, "toned": 8, "languages": ["en", "zh"]}, "requires": ("emoji",)},
 }
 

@@ -49,6 +49,7 @@ class Gallery:
         images: (s n h w c), read-only.
         looks: (s n) equal within a style where drawings are the same to the eye.
         items: split → its items.
+        left_out: split → how many of its items have a name with a word that is not trained, and are not among them.
     """
 
     artists: Mapping[str, Artist]
@@ -56,6 +57,7 @@ class Gallery:
     images: npt.NDArray[np.uint8]
     looks: npt.NDArray[np.int64]
     items: Mapping[str, Sequence[Item]]
+    left_out: Mapping[str, int]
 
 
 @lru_cache(maxsize=4)
@@ -76,8 +78,8 @@ def load_gallery(config: EmojiStylesConfig) -> Gallery:
     def key(*what: int | str) -> int:
         return derive_key("emoji_styles", config.holdout_seed, *what)
 
-    items = divide(things, hold_out(things, alike, config, key), config, key)
-    return Gallery(drawn, things, images, alike, items)
+    items, left_out = divide(things, hold_out(things, alike, config, key), config, key)
+    return Gallery(drawn, things, images, alike, items, left_out)
 
 
 class EmojiStylesDataset(Dataset):
@@ -125,10 +127,16 @@ class EmojiStylesDataset(Dataset):
         )
 
     def notes(self) -> Sequence[str]:
-        """Packages of other versions than those that the documented figures were measured with."""
+        """What held-out splits leave out, and packages of other versions than those that the documented figures were measured with."""
+        notes = [
+            f"emoji_styles: {count} items are left out of {split}: their names have words that no training caption of their language has"
+            for split, count in self.gallery.left_out.items()
+        ]
         found = {PACKAGES[style]: artist.version for style, artist in self.gallery.artists.items()}
-        other = [f"{package} {version} (measured with {VERSIONS[package]})" for package, version in found.items() if version != VERSIONS[package]]
-        return [f"emoji_styles: {', '.join(other)}: figures are of other drawings than the documented ones"] if other else []
+        other = [
+            f"{package} {version} (measured with {VERSIONS[package]})" for package, version in found.items() if version != VERSIONS[package]
+        ]
+        return [*notes, f"emoji_styles: {', '.join(other)}: figures are of other drawings than the documented ones"] if other else notes
 
     def attribution(self) -> str:
         by = []

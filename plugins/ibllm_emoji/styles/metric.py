@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm.plugin import Metric, Panel
+from ibllm_emoji.config import StylesConfig
 from ibllm_emoji.styles.dataset import STYLES, EmojiStylesDataset, Truth
 from ibllm_emoji.styles.reader import Reader
 from ibllm_emoji.styles.wording import read
@@ -49,7 +50,8 @@ class EmojiStylesMetric(Metric):
     the real drawing moved by a pixel.
     """
 
-    def __init__(self, config: Any, context: Any) -> None:
+    def __init__(self, config: StylesConfig, context: Any) -> None:
+        self.captions = config.captions
         self._readers: dict[int, Reader] = {}
 
     def _truth(self, evaluation: Evaluation) -> tuple[Truth, EmojiStylesDataset]:
@@ -100,20 +102,21 @@ class EmojiStylesMetric(Metric):
         drawn = self._drawn(evaluation, evaluation.generated)
         found = {f"{what}_right": float(right.mean()) for what, right in drawn.items()}
         found |= evaluation.once("emoji_styles.references", lambda: self._references(evaluation))
-        return found | {what: float(right.mean()) for what, right in self._read(evaluation).items()}
+        return found | {what: float(right.mean()) for what, right in self._read(evaluation).items()} if self.captions else found
 
     def marks(self, evaluation: Evaluation) -> Mapping[str, Bool]:
-        return {"drawing": self._drawn(evaluation, evaluation.generated)["both"], "caption": self._read(evaluation)["caption_right"]}
+        marks = {"drawing": self._drawn(evaluation, evaluation.generated)["both"]}
+        return marks | {"caption": self._read(evaluation)["caption_right"]} if self.captions else marks
 
     def panels(self, evaluation: Evaluation) -> Iterable[Panel]:
-        """The shares of each style, beside the floors and the ceiling of all."""
+        """The shares of each style."""
         truth, _ = self._truth(evaluation)
-        drawn, captions = self._drawn(evaluation, evaluation.generated), self._read(evaluation)
+        shares = {f"{what} right": right for what, right in self._drawn(evaluation, evaluation.generated).items()}
+        if self.captions:
+            shares["captions right"] = self._read(evaluation)["caption_right"]
         rows = []
         for number, style in enumerate(STYLES):
             of_style = truth.styles == number
             if of_style.any():
-                shares = (drawn["concept"], drawn["style"], drawn["both"], captions["caption_right"])
-                rows.append([style, int(of_style.sum()), *(float(share[of_style].mean()) for share in shares)])
-        header = ("style", "items", "thing right", "style right", "both right", "captions right")
-        return [Panel(title="Style by style", header=header, rows=rows)]
+                rows.append([style, int(of_style.sum()), *(float(right[of_style].mean()) for right in shares.values())])
+        return [Panel(title="Style by style", header=("style", "items", *shares), rows=rows)]

@@ -19,7 +19,7 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
 #: Side of the picture that is described, in pixels; that of a cell; orientations; weight of colours beside gradients.
-_SIDE, _CELL, _BINS, _COLOUR = 32, 4, 8, 0.05
+_SIDE, _CELL, _BINS, _COLOUR = 32, 4, 8, 0.15
 #: What differs from white by so much is drawn.
 _INK = 24
 #: Blur of the pixels that tell a style, as a share of the side.

@@ -102,7 +102,9 @@ def looks(images: Iterable[U8]) -> npt.NDArray[np.int64]:
         first = np.arange(len(some))
         # The mean over blocks differs by no more than the pixels do, so what is far apart there needs no second look.
         edge = some.shape[1] // _BLOCKS
-        small = some[:, : edge * _BLOCKS, : edge * _BLOCKS].reshape(len(some), _BLOCKS, edge, _BLOCKS, edge, 3).mean((2, 4), dtype=np.float32)
+        small = (
+            some[:, : edge * _BLOCKS, : edge * _BLOCKS].reshape(len(some), _BLOCKS, edge, _BLOCKS, edge, 3).mean((2, 4), dtype=np.float32)
+        )
         small = small.reshape(len(some), -1) * edge
         small -= small.mean(0)
         squares = (small * small).sum(1)

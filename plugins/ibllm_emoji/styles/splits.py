@@ -79,10 +79,10 @@ def _concepts(concepts: Sequence[Concept], unlike: npt.NDArray[np.bool_], config
     return held
 
 
-def divide(concepts: Sequence[Concept], held: Held, config: EmojiStylesConfig, key: Key) -> dict[str, list[Item]]:
-    """Split → its items, drawing by drawing with the languages taking turns, then again with the next language.
+def divide(concepts: Sequence[Concept], held: Held, config: EmojiStylesConfig, key: Key) -> tuple[dict[str, list[Item]], dict[str, int]]:
+    """Split → its items, drawing by drawing with the languages taking turns, then again with the next language; and split → how many were left out.
 
-    An item whose name has a word that no training caption of its language has is left out of the held-out splits.
+    Left out of the held-out splits is a name with a word that no training caption of its language has.
     """
     found: dict[str, list[Item]] = {split: [] for split in config.splits()}
     cells = [(n, s) for n in range(len(concepts)) for s in range(len(PACKAGES))]
@@ -94,10 +94,11 @@ def divide(concepts: Sequence[Concept], held: Held, config: EmojiStylesConfig, k
     known: dict[str, set[str]] = {code: set() for code in config.languages}
     for number, _, code in found["train"]:
         known[code].update(words(concepts[number].names[code]))
-    return {
+    kept = {
         split: items if split == "train" else [item for item in items if known[item[2]].issuperset(words(concepts[item[0]].names[item[2]]))]
         for split, items in found.items()
     }
+    return kept, {split: out for split, items in found.items() if (out := len(items) - len(kept[split]))}
 
 
 def _split(held: Held, number: int, style: int, language: str) -> str:

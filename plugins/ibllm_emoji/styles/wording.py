@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 
 import attrs
 
@@ -78,7 +78,7 @@ def read(caption: str, language: str) -> Named | None:
 _STYLE_OF = {word: style for style, word in STYLES.items()}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pattern(language: str) -> re.Pattern[str]:
     text = re.escape(TEMPLATES[language])
     return re.compile(text.replace(r"\{name\}", "(?P<name>.+)").replace(r"\{style\}", f"(?P<style>{'|'.join(STYLES.values())})"))
