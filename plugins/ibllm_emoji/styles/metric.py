@@ -114,7 +114,7 @@ class EmojiStylesMetric(Metric):
         shares = {f"{what} right": right for what, right in self._drawn(evaluation, evaluation.generated).items()}
         if self.captions:
             shares["captions right"] = self._read(evaluation)["caption_right"]
-        rows = []
+        rows: list[list[str | int | float]] = []
         for number, style in enumerate(STYLES):
             of_style = truth.styles == number
             if of_style.any():

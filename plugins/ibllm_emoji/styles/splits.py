@@ -42,7 +42,7 @@ def hold_out(concepts: Sequence[Concept], alike: npt.NDArray[np.int64], config: 
         alike: (s n) of `render.looks`: a drawing that looks like another concept's is never held out, since it would be seen under another name.
     """
     unlike = np.stack([np.bincount(row, minlength=len(concepts))[row] == 1 for row in alike])
-    whole = _concepts(concepts, unlike.all(0), config, key)
+    whole = _concepts(concepts, np.all(unlike, axis=0), config, key)
     styles: dict[int, tuple[int, str]] = {}
     languages: dict[int, tuple[str, str]] = {}
     lots = (config.crossing, config.crossing_validation, config.language, config.language_validation)
