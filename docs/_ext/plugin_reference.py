@@ -72,6 +72,7 @@ TORCH_FREE = (
     "ibllm.capabilities",
     "ibllm.figures",
     "ibllm.kinds",
+    "ibllm.local_model",
     "ibllm.pictures",
     "ibllm_core.recipe.",
     "ibllm_core.training.events",

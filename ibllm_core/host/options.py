@@ -107,6 +107,10 @@ class Config:
         """A part's sub-modules (``"prior"``, ``"flow.prior"``) that a stage may train alone, the rest of the part being frozen; by default none."""
         return ()
 
+    def provenance(self) -> Mapping[str, str]:
+        """What a run records of what the options name outside the recipe, beside its distribution: of a pretrained model its licence and hash."""
+        return {}
+
     def check(self) -> Iterable[OptionError]:
         """What is wrong with what the options name outside the recipe (files, packages), each named by its option; empty where all is well.
 

@@ -32,9 +32,11 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _IMPORT = re.compile(r"^[ \t]*(?:import[ \t]+(\w+)|from[ \t]+(\w+)[\w.]*[ \t]+import\b)", re.MULTILINE)
 
 
-def provenance(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """Key path → component, distribution and version, for run.json and model.json."""
+def provenance(recipe: Recipe, whole: bool = False) -> dict[str, dict[str, str]]:
+    """Key path → component, distribution and version, and if `whole` what their options say of what they name, for run.json and model.json."""
     found = {path: {"component": str(c), "distribution": c.distribution, "version": c.version} for path, c in recipe.components().items()}
+    for path, component in recipe.components().items() if whole else ():
+        found[path] |= component.config.provenance()
     for name in recipe.plugins.hooks:
         origin = manager(recipe.plugins.block).plugin(name).origin
         found[f"plugins.hooks.{name}"] = {"component": name, "distribution": origin.distribution, "version": origin.version}

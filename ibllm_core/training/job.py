@@ -182,7 +182,7 @@ class Job:
     def _changed(self, step: int) -> dict[str, Any]:
         """Writes the recipe that the run goes on with; for run.json, where its new components came from, and what changed when."""
         write_text(self.directory.recipe, self.recipe.source)
-        now, info = provenance(self.recipe), self.directory.info()
+        now, info = provenance(self.recipe, whole=True), self.directory.info()
         kept = {key: entry for key, entry in info.get("provenance", {}).items() if entry["component"] == now.get(key, {}).get("component")}
         said = {"time": _now(), "step": step, "changes": self._changes}
         return {"provenance": now | kept, "resumed": [*info.get("resumed", []), said]}
@@ -288,7 +288,7 @@ class Job:
             "seed": attrs.asdict(recipe.seed),
             "versions": {"ibllm": version("ibllm"), "python": platform.python_version(), "torch": torch.__version__},
             "hardware": _hardware(session),
-            "provenance": provenance(recipe),
+            "provenance": provenance(recipe, whole=True),
             # Key → what the recipe names, as it is and as seen from the run, so that both may move together.
             "paths": {
                 dotted(one.path): [str(one.where), os.path.relpath(one.where, self.directory.path)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -156,6 +157,12 @@ def _training(facts: Facts) -> str:
     lines = ["## Data and training", "", f"- data: `{facts.data}`" + (f", in {', '.join(facts.languages)}" if facts.languages else "")]
     lines += [f"- {facts.attribution}"] if facts.attribution else []
     lines += [f"- {part}: `{component}`, {count:,} parameters" for part, (component, count) in facts.parts.items()]
+    for place, row in facts.record.get("provenance", {}).items():
+        if row.get("sha256"):
+            licence = f"licence {row['licence']}" if row.get("licence") else "its licence is not known"
+            lines.append(
+                f"- `{place}` began as the pretrained model `{Path(row.get('model', '')).name}`: {licence}, sha256 of its weights `{row['sha256']}`"
+            )
     for stage in facts.record.get("stages", ()):
         lines.append(f"- stage `{stage['name']}`: {stage['done']} steps in {stage['seconds']:.0f} s")
     hardware = facts.record.get("hardware", {})

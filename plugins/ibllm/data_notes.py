@@ -1,4 +1,4 @@
-"""What data say of themselves before a run: that captions were written by a machine, for instance, or that records are left out."""
+"""What data and parts say of themselves before a run: that captions were written by a machine, that records or a model's weights are left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEFT_OUT = "left-out.txt"
 
 @runtime_checkable
 class Noted(Protocol):
-    """A dataset that has something to tell."""
+    """A dataset or a part that has something to tell."""
 
     def notes(self) -> Sequence[str]:
         """What a user should know and nothing stops for, a sentence each."""
@@ -41,7 +41,7 @@ class Divided(Protocol):
 
 
 class DataNotes(Listener):
-    """Tells what a run's datasets say of themselves, which is kept in run.json, and lists in `LEFT_OUT` what they leave out."""
+    """Tells what a run's datasets and parts say of themselves, which is kept in run.json, and lists in `LEFT_OUT` what they leave out."""
 
     def __init__(self) -> None:
         self._left_out: list[str] = []
@@ -56,6 +56,9 @@ class DataNotes(Listener):
                 event.session.tell(text)
             if lines:
                 event.session.tell(f"{len(lines):,} records that are left out are listed in {self._file}")
+        for part in event.session.model.parts.values():
+            for text in part.notes() if isinstance(part, Noted) else ():
+                event.session.tell(text)
 
     def on_model_built(self, event: ModelBuilt) -> None:
         if self._left_out:

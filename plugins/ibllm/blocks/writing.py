@@ -57,10 +57,7 @@ class TextDecoder(text.TextDecoder):
         """As the interface says."""
         assert temperature == 0 or rng is not None, "drawing needs a generator"
         assert beams == 1 or temperature == 0, "either drawing or searching"
-        state = self.begin(z)
-        logits, state = self.step(torch.full((len(z),), BOS, device=z.tokens.device), state)
-        if prefix is not None:
-            logits, state = self._read_prefix(prefix, logits, state)
+        logits, state = self.opened(z, prefix)
         if beams > 1:
             return beam_search(self.step, logits, state, beams=beams, length_exponent=length_exponent, max_length=self.max_length)
         # Asking synchronises a device, so not at every token, and not while it trains; on the meta device nobody knows.
@@ -77,6 +74,11 @@ class TextDecoder(text.TextDecoder):
             logits, state = self.step(ids, state)
         out = torch.stack(written, 1)
         return Tokens(out, out != PAD)
+
+    def opened(self, z: Latent, prefix: Tokens | None) -> tuple[Tensor, Any]:
+        """Logits (b v) of the first token after the beginning and the prefix, and the state then."""
+        logits, state = self.step(torch.full((len(z),), BOS, device=z.tokens.device), self.begin(z))
+        return (logits, state) if prefix is None else self._read_prefix(prefix, logits, state)
 
     def _read_prefix(self, prefix: Tokens, logits: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Feeds a prefix whose rows differ in length: rows that ended keep what they have."""

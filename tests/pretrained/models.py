@@ -1,0 +1,60 @@
+"""Small models of every architecture, as their libraries save them: their sizes tiny, their weights random and seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<|user|>", "<|bot|>")
+WORDS = ("a", "red", "blue", "green", "circle", "square", "left", "right", "of", "is", "there", "what", "colour", "?", "Describe", "the", "image", ".",
+         "Ask", "question", "about")  # fmt: skip
+TOKENS = (*SPECIAL, *WORDS)
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|user|> {{ m['content'] }} {{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<|bot|>{% endif %}"
+)
+NAMES = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+#: What Llama, Qwen and their kin call their sizes.
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.3,
+}
+IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def language_models() -> dict[str, Callable[[Any], Any]]:
+    """Name → what makes a model of the architecture, with more ids than tokens as large models have."""
+    v = len(TOKENS) + 3
+    return {
+        "llama": lambda t: t.LlamaForCausalLM(t.LlamaConfig(vocab_size=v, **SIZES, **IDS)),
+        "qwen2": lambda t: t.Qwen2ForCausalLM(t.Qwen2Config(vocab_size=v, tie_word_embeddings=True, **SIZES, **IDS)),
+        "qwen3": lambda t: t.Qwen3ForCausalLM(t.Qwen3Config(vocab_size=v, head_dim=8, **SIZES, **IDS)),
+        "gpt2": lambda t: t.GPT2LMHeadModel(
+            t.GPT2Config(vocab_size=v, n_embd=16, n_layer=2, n_head=2, n_positions=128, initializer_range=0.3, **IDS)
+        ),
+        "t5": lambda t: t.T5ForConditionalGeneration(
+            t.T5Config(vocab_size=v, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0,
+                       feed_forward_proj="gated-gelu", tie_word_embeddings=False, initializer_factor=4.0, **IDS)
+        ),
+        "bert": lambda t: t.BertForMaskedLM(
+            t.BertConfig(vocab_size=v, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64)
+        ),
+    }  # fmt: skip
+
+
+def write_tokenizer(folder: Path, names: dict[str, str] = NAMES, template: str = TEMPLATE) -> None:
+    """A tokenizer of words as a folder of Hugging Face's layout has it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    coder = Tokenizer(models.WordLevel({token: number for number, token in enumerate(TOKENS)}, "<unk>"))  # type: ignore[arg-type]
+    coder.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    made = PreTrainedTokenizerFast(tokenizer_object=coder, additional_special_tokens=["<|user|>", "<|bot|>"], **names)
+    made.chat_template = template or None
+    made.save_pretrained(str(folder))
