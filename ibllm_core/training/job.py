@@ -22,7 +22,7 @@ from ..recipe.locate import dotted
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, remove, write_json, write_text
 from ..runs.model_folder import save_model
-from ..runs.provenance import changes, goes_on, meanings, provenance
+from ..runs.provenance import changes, meanings, provenance
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, launchers, leave, started_again, who_is_gone
@@ -82,11 +82,8 @@ class Job:
         """Asks the run to stop at the next step boundary; `run` then raises `Interrupted`."""
         self.stopping = True
 
-    def run(self, resume: bool = False, accept_code: bool = False) -> dict[str, float]:
+    def run(self, resume: bool = False) -> dict[str, float]:
         """Trains, or goes on from the newest checkpoint that is whole; returns the flat table of figures.
-
-        Args:
-            accept_code: goes on although the source of a package, or a run that weights are taken from, has changed.
 
         Raises:
             UserError: the recipe cannot be built, the directory is taken or holds nothing to go on from, or a change would change the training.
@@ -97,7 +94,6 @@ class Job:
         resume = resume or again
         if not resume:
             self.directory.require_new()
-        self._sources = goes_on(self.directory.info(), self.recipe, str(self.directory.path), accept_code)
         self._changes = changes(self.directory.recipe.read_text(encoding="utf-8"), self.recipe, str(self.directory.path)) if resume else []
         session, started = None, False
         bus, hooks = self._bus()
@@ -175,7 +171,7 @@ class Job:
             record = self._record(session) | new if new is not None else meanings(self.recipe)
             if self._changes:
                 record |= self._changed(session.step)
-            record |= {**self._sources, "launched": launchers(), "status": "running", "stages": session.records, "notices": session.notices}
+            record |= {"launched": launchers(), "status": "running", "stages": session.records, "notices": session.notices}
             self.directory.update(**record, **({"error": "", "traceback": ""} if resume else {}))
         session.ranks.wait()
 
@@ -234,7 +230,7 @@ class Job:
             return {}
         info, clock = self.directory.info(), session.bus.clock
         with clock.timed("evaluation"):
-            record = {name: info[name] for name in sorted(_RECORD)} | {"sources": self._sources["sources"]}
+            record = {name: info[name] for name in (*sorted(_RECORD), "sources") if name in info}
             with session.average.used():
                 save_model(self.directory.model, self.recipe, session.model, session.shared()["weights"], session.tokenizers, record)
             results, measured, panels = measure(session)

@@ -56,10 +56,12 @@ class LoadedRecipe:
         Raises:
             UserError: what the command line exits with 2 for.
         """
+        from ibllm.sources import accepting
         from ibllm_core.training.job import Job
 
         job = Job(on_device(self.resolved, device), Path(run_dir) if run_dir is not None else None, listeners)
-        job.run(resume, accept_code)
+        with accepting(code=accept_code):
+            job.run(resume)
         return Run(job.directory.path, device)
 
 

@@ -22,16 +22,15 @@ from ibllm_core.errors import UserError
 from ibllm_core.recipe.locate import Component
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.directory import RunDirectory, replacing
-from ibllm_core.runs.provenance import code
 from ibllm_core.training.events import Listener, ModelBuilt, Prepared, RunStarted
 
 from .resolved import options
+from .sources import accepted, code
 
 #: The file of a run directory that says what each item was.
 ITEMS = "data.json.gz"
 #: Item's name and the hash of what it holds.
 Item = tuple[str, str]
-_ACCEPTING: ContextVar[bool] = ContextVar("accepting", default=False)
 _REMEMBERED: ContextVar[dict[Any, Print] | None] = ContextVar("remembered", default=None)
 
 
@@ -118,16 +117,6 @@ def _named(names: Sequence[tuple[str, int]], most: int = 2) -> str:
     return ", ".join(name for name, _ in names[:most]) + (", …" if len(names) > most else "")
 
 
-@contextlib.contextmanager
-def accepting(wanted: bool = True) -> Iterator[None]:
-    """Within, a run goes on though its data have changed; what changed is told and recorded."""
-    token = _ACCEPTING.set(wanted)
-    try:
-        yield
-    finally:
-        _ACCEPTING.reset(token)
-
-
 def changed(directory: RunDirectory, now: Mapping[str, Print]) -> dict[str, str]:
     """Place in the recipe → what is otherwise than when the run was started, in words; of data that lie in files alone."""
     before, kept = directory.info().get("fingerprint", {}), _read(directory / ITEMS)
@@ -155,7 +144,7 @@ def _write(path: Path, found: Mapping[str, Print]) -> None:
 
 
 class DataPrints(Listener):
-    """Writes the fingerprint of a run's data into its record, and refuses to go on with others unless they are accepted (`accepting`)."""
+    """Writes the fingerprint of a run's data into its record, and refuses to go on with others unless they are accepted (`ibllm.sources.accepting`)."""
 
     def on_run_started(self, event: RunStarted) -> None:
         self._directory = RunDirectory(event.run_directory)
@@ -165,7 +154,7 @@ class DataPrints(Listener):
         self._accepted: list[dict[str, str]] = info.get("accepted_data", [])
         if others := changed(self._directory, self._found):
             said = "; ".join(f"{place}: {what}" for place, what in others.items())
-            if not _ACCEPTING.get():
+            if not accepted("data"):
                 ways = "put them back, or go on with what is here now (--accept-data)"
                 event.against.append(UserError(f"{self._directory.path} was started with other data ({said}): {ways}"))
                 return

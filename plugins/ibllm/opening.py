@@ -19,7 +19,9 @@ from ibllm_core.host.manager import manager
 from ibllm_core.recipe import load
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.directory import RunDirectory
-from ibllm_core.runs.provenance import changed, code, provenance
+from ibllm_core.runs.provenance import provenance
+
+from .sources import changed, code
 
 
 @attrs.frozen

@@ -56,7 +56,7 @@ def command(
     """
     resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
     from ibllm.api import on_device
-    from ibllm.data_prints import accepting
+    from ibllm.sources import accepting
     from ibllm_core.training.distributed import described
     from ibllm_core.training.job import Interrupted, Job
 
@@ -76,8 +76,8 @@ def command(
         # What components print goes to standard error.
         with standard_output() as ours, stdout_to_stderr(), closing(display(ours, first)) as screen:
             job = Job(on_device(resolved, device), directory, [screen], said)
-            with interruptible(job, first), accepting(accept_data):
-                results = job.run(resume, accept_code)
+            with interruptible(job, first), accepting(code=accept_code, data=accept_data):
+                results = job.run(resume)
     except Interrupted as stopped:
         more = () if nproc is None else ("--nproc", nproc)
         if first:

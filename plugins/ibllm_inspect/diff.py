@@ -32,8 +32,8 @@ def command(first: Path, second: Path, sets: tuple[str, ...]) -> None:
 
 def _sources(first: Path, second: Path, after: Recipe) -> list[str]:
     """What two runs were made with another state of; of a recipe, the state that is here now. Nothing where A is no run, or does not say."""
+    from ibllm.sources import changed, sources
     from ibllm_core.runs.directory import RunDirectory
-    from ibllm_core.runs.provenance import changed, sources
 
     if not first.is_dir():
         return []

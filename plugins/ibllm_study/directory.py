@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
+from ibllm.sources import changed
 from ibllm_core.errors import UserError, system_error
 from ibllm_core.runs.directory import RunDirectory, write_json, write_text
-from ibllm_core.runs.provenance import changed
 
 from .plan import Cell, Plan, plain
 from .schema import Study

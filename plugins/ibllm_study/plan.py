@@ -12,6 +12,7 @@ import attrs
 from ibllm.data_prints import of_files, remembered
 from ibllm.figures import Figure
 from ibllm.glossary import Glossary
+from ibllm.sources import sources
 from ibllm_core.errors import UserError, nearest
 from ibllm_core.host.options import MetricConfig
 from ibllm_core.recipe import load
@@ -19,7 +20,6 @@ from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.locate import Mistakes, RecipeErrors, key_path
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import listing
-from ibllm_core.runs.provenance import sources
 from ibllm_inspect.differences import differences
 
 from .budget import meet

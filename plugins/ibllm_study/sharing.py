@@ -17,11 +17,11 @@ import attrs
 
 from ibllm.data_prints import of_files
 from ibllm.resolved import resolved
+from ibllm.sources import sources
 from ibllm_core.errors import UserError
 from ibllm_core.host.options import LossConfig
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.directory import RunDirectory, read_json
-from ibllm_core.runs.provenance import sources
 
 
 @attrs.frozen(kw_only=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibllm.data_prints import of_files
+from ibllm.sources import accepting, changed, sources
 from ibllm_cli.terminal import endure
 from ibllm_core.errors import UserError, system_error
 from ibllm_core.runs.directory import Held, RunDirectory
-from ibllm_core.runs.provenance import changed, sources
 
 from .sharing import Prefix, Shelf, end_of, finished
 
@@ -136,8 +136,8 @@ def _train(run: RunDirectory, shelf: Shelf, chain: Sequence[Prefix], claims: Map
     recipe = on_device(recipe, "auto" if ":" in recipe.compute.device else None)
     job = Job(recipe, run.path, (Display(), Publishing()), str(task["command"]))
     try:
-        with interruptible(job):
-            job.run(resume, accept_code=planned is None)
+        with interruptible(job), accepting(code=planned is None):
+            job.run(resume)
     except Interrupted:
         return STOPPED
     return 0

@@ -16,10 +16,10 @@ from ibllm_study.sharing import prefixes, run_key
 from ibllm_study.study_file import read_study
 from ibllm_testing.fixtures import run_command
 
+from ibllm import sources
 from ibllm_core.errors import Notice
 from ibllm_core.host import manager as plugins
 from ibllm_core.recipe import load
-from ibllm_core.runs import provenance
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 
@@ -79,11 +79,11 @@ def edit(site, source, monkeypatch) -> Callable[..., None]:  # type: ignore[no-u
         path.parent.mkdir(exist_ok=True)
         with path.open("a", encoding="utf-8") as opened:
             opened.write(text)
-        provenance._package.cache_clear()
+        sources._package.cache_clear()
 
-    provenance._package.cache_clear()
+    sources._package.cache_clear()
     yield edit
-    provenance._package.cache_clear()
+    sources._package.cache_clear()
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_an_edited_package_is_told_where_a_run_is_opened_and_compared(edit, reci
         folder.mkdir()
         resolved = load(recipe)
         (folder / "recipe.toml").write_text(resolved.source, encoding="utf-8")
-        (folder / "run.json").write_text(json.dumps({"sources": provenance.sources(resolved)}), encoding="utf-8")
+        (folder / "run.json").write_text(json.dumps({"sources": sources.sources(resolved)}), encoding="utf-8")
         if name == "one":
             edit("pile/loss.py")
     with pytest.warns(Notice) as told:
@@ -145,9 +145,9 @@ def test_an_edited_package_is_told_where_a_run_is_opened_and_compared(edit, reci
 
 @pytest.mark.parametrize("file", ["pile/tests/test_pile.py", "pile/docs/conf.py", "pile/README.md", "other/__init__.py"])
 def test_tests_and_documentation_and_what_is_not_imported_are_no_source(edit, recipe: Path, file: str) -> None:
-    before = provenance.sources(load(recipe))
+    before = sources.sources(load(recipe))
     edit(file)
-    assert provenance.sources(load(recipe)) == before
+    assert sources.sources(load(recipe)) == before
 
 
 def test_an_installed_package_is_known_by_its_version(edit, site, recipe: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -155,7 +155,7 @@ def test_an_installed_package_is_known_by_its_version(edit, site, recipe: Path, 
     shutil.copytree(site.folder, installed)
     monkeypatch.syspath_prepend(str(installed))
     edit("pile/loss.py")
-    assert not {"pile", "pile_helper"} & provenance.sources(load(recipe)).keys()
+    assert not {"pile", "pile_helper"} & sources.sources(load(recipe)).keys()
 
 
 def test_the_runs_that_weights_are_taken_from_are_looked_into(tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ def test_the_runs_that_weights_are_taken_from_are_looked_into(tmp_path: Path) ->
     (teacher / "recipe.toml").write_text("", encoding="utf-8")
     wholly, later = (load(TINY, [f"{key}={{ run = '{teacher}' }}"]) for key in ("init", "stages.joint.init"))
     before = [(run_key(recipe), [prefix.key for prefix in prefixes(recipe)]) for recipe in (wholly, later)]
-    hashed = provenance.sources(wholly)[str(teacher)]
+    hashed = sources.sources(wholly)[str(teacher)]
     weights.write_bytes(b"two")
     after = [(run_key(recipe), [prefix.key for prefix in prefixes(recipe)]) for recipe in (wholly, later)]
-    assert provenance.sources(wholly)[str(teacher)] != hashed
+    assert sources.sources(wholly)[str(teacher)] != hashed
     assert [old[0] == new[0] for old, new in zip(before, after, strict=True)] == [False, False]
     same = [[a == b for a, b in zip(old[1], new[1], strict=True)] for old, new in zip(before, after, strict=True)]
     assert same == [[False, False, False], [True, True, False]], "a stage hangs on what it, or one before it, starts from"
@@ -177,10 +177,10 @@ def test_the_runs_that_weights_are_taken_from_are_looked_into(tmp_path: Path) ->
     checkpoint.mkdir(parents=True)
     (checkpoint / "weights.safetensors").write_bytes(b"raw")
     (checkpoint / "hashes.json").write_text("{}")
-    raw = provenance.sources(load(TINY, [f"init={{ run = '{teacher}', weights = 'raw' }}"]))[str(teacher)]
-    assert raw not in (hashed, provenance.sources(wholly)[str(teacher)])
+    raw = sources.sources(load(TINY, [f"init={{ run = '{teacher}', weights = 'raw' }}"]))[str(teacher)]
+    assert raw not in (hashed, sources.sources(wholly)[str(teacher)])
     weights.unlink()
-    assert provenance.sources(wholly)[str(teacher)] == "missing"
+    assert sources.sources(wholly)[str(teacher)] == "missing"
 
 
 def test_a_teacher_that_an_option_names_is_looked_into(edit, recipe: Path, tmp_path: Path) -> None:
@@ -189,19 +189,19 @@ def test_a_teacher_that_an_option_names_is_looked_into(edit, recipe: Path, tmp_p
     weights.write_bytes(b"one")
     (tmp_path / "teacher" / "recipe.toml").write_text("", encoding="utf-8")
     taught = load(recipe, [f"losses.pile.teacher='{tmp_path / 'teacher'}'"])
-    before, key = provenance.sources(taught)[str(tmp_path / "teacher")], run_key(taught)
+    before, key = sources.sources(taught)[str(tmp_path / "teacher")], run_key(taught)
     weights.write_bytes(b"two")
-    assert provenance.sources(taught)[str(tmp_path / "teacher")] != before
+    assert sources.sources(taught)[str(tmp_path / "teacher")] != before
     assert run_key(taught) != key
 
 
 def test_a_run_that_does_not_say_its_source_goes_on_and_is_told(recipe: Path, edit) -> None:
     resolved = load(recipe)
     with pytest.warns(Notice, match="old does not say with which state of ibllm.*pile.* it was started"):
-        assert provenance.goes_on({"provenance": {}}, resolved, "old", accept=False) == {"sources": provenance.sources(resolved)}
+        assert sources.goes_on({"provenance": {}}, resolved, "old") == {"sources": sources.sources(resolved)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        provenance.goes_on({}, resolved, "new", accept=False)
+        sources.goes_on({}, resolved, "new")
 
 
 # Studies.
