@@ -4,8 +4,8 @@ With g_n(s) the vector of an n-gram's count in s times its log(N / max(1, docume
 
     CIDEr-D_n(c, s) = 10 · exp(−(l(c) − l(s))² / 2σ²) · min(g_n(c), g_n(s)) · g_n(s) / (‖g_n(c)‖ ‖g_n(s)‖), σ = 6,
 
-and the mean over n = 1 … 4. Counts are not divided by a caption's length and lengths are in bigrams, as in the released code, whose figures
-are those that papers give; the paper divides and counts words.
+and the mean over n = 1 … 4, and over an image's references. A document is all references of an image. Counts are not divided by a caption's length and
+lengths are in bigrams, as in the released code, whose figures are those that papers give; the paper divides and counts words.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Frequencies:
     documents: int
 
     @classmethod
-    def of(cls, texts: Iterable[Sequence[str]], order: int) -> Frequencies:
-        """Of texts as words, each one document."""
+    def of(cls, corpus: Iterable[Iterable[Sequence[str]]], order: int) -> Frequencies:
+        """Of documents, each some texts as words: the references of one image."""
         counts: Counter[Gram] = Counter()
         documents = 0
-        for text in texts:
-            counts.update(grams(text, order).keys())
+        for texts in corpus:
+            counts.update({gram for text in texts for gram in grams(text, order)})
             documents += 1
         return cls(counts, documents)
 

@@ -34,7 +34,7 @@ class _TextOptions(MetricConfig):
 
 @attrs.frozen(kw_only=True)
 class BLEUConfig(_TextOptions):
-    """Papineni et al. 2002, one reference a caption."""
+    """Papineni et al. 2002, against all captions of the image that are measured."""
 
     order: int = option(4, help="longest n-grams that are compared; names of one or two words have no longer ones", ge=1, le=4)
 
@@ -48,7 +48,7 @@ class BLEUConfig(_TextOptions):
 
 @attrs.frozen(kw_only=True)
 class ChrFConfig(_TextOptions):
-    """Popović 2015, one reference a caption."""
+    """Popović 2015, against the nearest of the image's captions that are measured."""
 
     order: int = option(6, help="longest sequences of characters that are compared", ge=1)
     words: int = option(0, help="longest sequences of words that are compared; 2 is chrF++", ge=0)
@@ -60,7 +60,7 @@ class ChrFConfig(_TextOptions):
 
 @attrs.frozen(kw_only=True)
 class CIDErConfig(_TextOptions):
-    """CIDEr-D of Vedantam et al. 2015, one reference a caption."""
+    """CIDEr-D of Vedantam et al. 2015, against all captions of the image that are measured."""
 
     order: int = option(4, help="longest n-grams that are compared; names of one or two words have no longer ones", ge=1, le=4)
     frequencies: str = option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,15 +53,24 @@ class Gallery:
     def __init__(self) -> None:
         self._places: dict[bytes, int] = {}
         self._images: list[Pixels] = []
+        self._captions: dict[str, set[int]] = {}
 
-    def add(self, images: Pixels) -> None:
-        for image in images:
-            if self._places.setdefault(image.tobytes(), len(self._images)) == len(self._images):
+    def add(self, images: Pixels, captions: Sequence[str]) -> None:
+        for image, caption in zip(images, captions, strict=True):
+            place = self._places.setdefault(image.tobytes(), len(self._images))
+            if place == len(self._images):
                 self._images.append(image)
+            self._captions.setdefault(caption, set()).add(place)
 
-    def places(self, images: Pixels) -> npt.NDArray[np.int64]:
-        """(b) where each image is; −1 where it is not there."""
-        return np.array([self._places.get(image.tobytes(), -1) for image in images], dtype=np.int64)
+    def name(self, images: Pixels, captions: Sequence[str]) -> None:
+        """These captions are of these images, too, as far as they are here."""
+        for image, caption in zip(images, captions, strict=True):
+            if (place := self._places.get(image.tobytes())) is not None:
+                self._captions.setdefault(caption, set()).add(place)
+
+    def of(self, caption: str) -> npt.NDArray[np.int64]:
+        """Where the images with this caption are."""
+        return np.array(sorted(self._captions.get(caption, ())), dtype=np.int64)
 
     def images(self) -> Pixels:
         return np.stack(self._images)
@@ -69,11 +78,12 @@ class Gallery:
     def copy(self) -> Gallery:
         other = Gallery()
         other._places, other._images = dict(self._places), list(self._images)
+        other._captions = {caption: set(places) for caption, places in self._captions.items()}
         return other
 
 
 class RetrievalMetric(Metric):
-    """The fraction of generated images whose nearest drawing (or one of the nearest five) is the one that the caption belongs to."""
+    """The fraction of generated images whose nearest drawing (or one of the nearest five) is one that the caption belongs to: any drawing with its words."""
 
     def __init__(self, config: RetrievalConfig, context: Context) -> None:
         self.config = config
@@ -82,10 +92,11 @@ class RetrievalMetric(Metric):
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         gallery = self._gallery(evaluation)
         distances = squared_distances(resized(evaluation.generated, self.config.size), resized(gallery.images(), self.config.size))
-        own = gallery.places(evaluation.real)
-        found = own >= 0
-        # A drawing outside the gallery is never found: its rank is beyond the last.
-        nearer = (distances < distances[np.arange(len(own)), np.maximum(own, 0)][:, None]).sum(1)
+        # Every drawing of these words is a right one; where none is in the gallery, none is found.
+        places = [gallery.of(caption) for caption in evaluation.captions]
+        found = np.array([len(some) > 0 for some in places])
+        best = np.array([row[some].min(initial=np.inf) for row, some in zip(distances, places, strict=True)])
+        nearer = (distances < best[:, None]).sum(1)
         return {f"retrieval_top{k}": float((found & (nearer < k)).mean()) for k in (1, 5)}
 
     def record(self, evaluation: Evaluation) -> Record:
@@ -108,7 +119,8 @@ class RetrievalMetric(Metric):
         else:
             gallery = self._trained(evaluation.dataset)[0].copy()
         if self.config.among != "train":
-            gallery.add(evaluation.real)
+            gallery.add(evaluation.real, evaluation.captions)
+        gallery.name(evaluation.real, evaluation.captions)
         return gallery
 
     def _trained(self, dataset: Dataset) -> tuple[Gallery, str]:
@@ -116,8 +128,8 @@ class RetrievalMetric(Metric):
         if self._training is None or self._training[0] is not dataset:
             gallery, read = Gallery(), []
             for samples in training_split.read(dataset, self.config.limit):
-                assert samples.images is not None, "the dataset gives no images"
-                gallery.add(samples.images)
+                assert samples.images is not None and samples.captions is not None, "the dataset gives no pairs"
+                gallery.add(samples.images, samples.captions)
                 read.append(samples.images)
             self._training = (dataset, gallery, training_split.images_hash(image for images in read for image in images))
         return self._training[1:]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
 from ibllm.plugin import Context, Metric, Stream
+from ibllm_metrics.belonging import images, right, texts
 from ibllm_metrics.config import RECALLS, RecallConfig, RPrecisionConfig
 from ibllm_metrics.pair_scores import Floats, Pixels, Places, fitted, latent_scores, likelihood_scores
 
@@ -48,12 +50,27 @@ def _score_record(config: RecallConfig | RPrecisionConfig, evaluation: Evaluatio
     return {"extractor": "latent (text_encoder, image_encoder, canonical correlations)", "ridge": config.ridge, **items}
 
 
+@attrs.frozen(eq=False)
+class _Asked:
+    """Places in a pool that are asked about (a), those that are chosen from (c), and which of these are right (a c)."""
+
+    rows: Places
+    columns: Places
+    right: Bool
+
+    def of(self, scores: Floats) -> Floats:
+        """Scores (m m) of what is asked about (a c)."""
+        return scores[self.rows][:, self.columns]
+
+
 class RecallMetric(Metric):
     """R@k of real images for their captions and of captions for their real images, in random pools of the split's items.
 
-    `image_recall_k`: the caption's own image is among the k best scored of the pool; `caption_recall_k`: the image's own caption is. Items
-    that fill no pool are left out. `…_recall_1_times_chance`: over what guessing would give, so that 1 is chance; `…_recall_1_shuffled`: each
-    judged as if it were the next one's of the pool, which must come out at chance, or below where the own ones are found.
+    `image_recall_k`: an image of the caption's is among the k best scored of the pool; `caption_recall_k`: a caption of the image's is. An image is a
+    caption's if some item of the split has that image and these words (`ibllm_metrics.belonging`); an image, or a caption, that several items of
+    a pool have is asked about once and chosen from once. Items that fill no pool are left out. `…_recall_1_times_chance`: over what guessing would
+    give, so that 1 is chance; `…_recall_1_shuffled`: each judged as if it were the next one's of the pool, which must come out at chance, or below
+    where the own ones are found.
     """
 
     def __init__(self, config: RecallConfig, context: Context) -> None:
@@ -62,23 +79,26 @@ class RecallMetric(Metric):
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         found: dict[tuple[str, int], list[Floats]] = {(what, k): [] for what in ("image", "caption") for k in RECALLS}
         shuffled: dict[str, list[Floats]] = {"image": [], "caption": []}
-        pools = self._pools(evaluation)
-        answers = self._right(evaluation, pools)
-        for pool, right in zip(pools, answers, strict=True):
+        chances: dict[str, list[Floats]] = {"image": [], "caption": []}
+        for pool in self._pools(evaluation):
             scores = _scores(self.config, evaluation, evaluation.real[pool], np.tile(pool, (len(pool), 1)))
-            for what, given, own in (("image", scores.T, right.T), ("caption", scores, right)):
+            for what, own in self._asked(evaluation, pool).items():
+                given = scores.T if what == "image" else scores
                 for k in RECALLS:
-                    found[what, k].append(hits_at_k(given, own, k))
-                shuffled[what].append(hits_at_k(np.roll(given, 1, 0), own, 1))
+                    found[what, k].append(hits_at_k(own.of(given), own.right, k))
+                shuffled[what].append(hits_at_k(np.roll(own.of(given), 1, 0), own.right, 1))
+                chances[what].append(own.right.mean(1))
         figures = {f"{what}_recall_{k}": float(np.concatenate(values).mean()) for (what, k), values in found.items()}
         for what, values in shuffled.items():
-            own = np.concatenate(found[what, 1])
-            figures |= against_chance(f"{what}_recall_1", own, np.concatenate(values), float(answers.mean()))
+            own_ones, chance = np.concatenate(found[what, 1]), float(np.concatenate(chances[what]).mean())
+            figures |= against_chance(f"{what}_recall_1", own_ones, np.concatenate(values), chance)
         return figures
 
     def record(self, evaluation: Evaluation) -> Mapping[str, str | int | float]:
         pools = self._pools(evaluation)
-        sizes = {"n": pools.size, "candidates": pools.shape[1], "chance": float(self._right(evaluation, pools).mean())}
+        asked = [self._asked(evaluation, pool) for pool in pools]
+        chance, of_images = (float(np.concatenate([one[what].right.mean(1) for one in asked]).mean()) for what in ("caption", "image"))
+        sizes = {"n": pools.size, "candidates": pools.shape[1], "chance": chance, "chance of images": of_images}
         return {**super().record(evaluation), **_score_record(self.config, evaluation), **sizes}
 
     def _pools(self, evaluation: Evaluation) -> Places:
@@ -88,11 +108,17 @@ class RecallMetric(Metric):
         size = min(self.config.candidates, items)
         return order[: items // size * size].reshape(-1, size)
 
-    def _right(self, evaluation: Evaluation, pools: Places) -> Bool:
-        """pools (p m) → (p m m) True where the one's caption or image is the other's; its mean is what guessing gives."""
-        texts = np.unique(np.array(evaluation.captions), return_inverse=True)[1][pools]
-        pictures = np.unique(np.array([image.tobytes() for image in evaluation.real], dtype=object), return_inverse=True)[1][pools]
-        return (texts[:, :, None] == texts[:, None]) | (pictures[:, :, None] == pictures[:, None])
+    def _asked(self, evaluation: Evaluation, pool: Places) -> Mapping[str, _Asked]:
+        """What is looked for in a pool (m): images for captions, and captions for images; each different one counts once."""
+        words, pictures = texts(evaluation), images(evaluation)
+        of_images = right(words, pictures)[pool][:, pool]
+        once = {
+            what: np.sort(np.unique(numbers[pool], return_index=True)[1]) for what, numbers in (("caption", words), ("image", pictures))
+        }
+        return {
+            "image": _Asked(once["caption"], once["image"], of_images[once["caption"]][:, once["image"]]),
+            "caption": _Asked(once["image"], once["caption"], of_images.T[once["image"]][:, once["caption"]]),
+        }
 
 
 class RPrecisionMetric(Metric):
@@ -123,10 +149,10 @@ class RPrecisionMetric(Metric):
         return hits_at_k(_scores(self.config, evaluation, images, candidates), right, 1)
 
     def _candidates(self, evaluation: Evaluation) -> Places:
-        """(n m) items of the split: first the image's own, then others with other captions; fewer where the split has not enough."""
+        """(n m) items of the split: first the image's own, then captions that are none of the image; fewer where the split has not enough."""
         n = min(self.config.limit, len(evaluation))
-        texts = np.unique(np.array(evaluation.captions), return_inverse=True)[1]
+        wrong = ~right(texts(evaluation), images(evaluation)).T  # (b b) captions in the columns that are none of the row's image
         orders = Stream((evaluation.seed, "metrics.r_precision", evaluation.split), evaluation.indices[:n]).permutation(len(evaluation))
-        others = [order[texts[order] != texts[row]] for row, order in enumerate(orders)]
+        others = [order[wrong[row, order]] for row, order in enumerate(orders)]
         m = min(self.config.candidates - 1, *(len(other) for other in others))
         return np.stack([np.concatenate([[row], other[:m]]) for row, other in enumerate(others)])

@@ -52,6 +52,7 @@ class Stated:
 
     def __init__(self, read: list[str], captions: list[str]) -> None:
         self.read, self.captions, self.languages, self.hashes = read, captions, ["en"] * len(read), {}
+        self.samples = Samples(np.arange(len(read)), captions=captions)
 
     def __len__(self) -> int:
         return len(self.read)
@@ -61,7 +62,7 @@ class Stated:
 
 
 def test_every_score_is_the_released_codes() -> None:
-    frequencies = Frequencies.of([text.split() for text in REFERENCES], 4)
+    frequencies = Frequencies.of([[text.split()] for text in REFERENCES], 4)
     scores = [cider_d(a.split(), b.split(), frequencies, 4) for a, b in zip(WRITTEN, REFERENCES, strict=True)]
     assert scores == pytest.approx(RELEASED, rel=1e-12)
 
@@ -73,7 +74,7 @@ def test_the_metric_is_their_mean_and_takes_no_notice_of_case() -> None:
 
 def test_unigrams_by_hand() -> None:
     """Of two documents, only "ring" is in both: its weight is 0, those of the others log 2."""
-    frequencies = Frequencies.of([["red", "ring"], ["blue", "ring"]], 1)
+    frequencies = Frequencies.of([[["red", "ring"]], [["blue", "ring"]]], 1)
     assert cider_d(["red", "red", "ring"], ["red", "ring"], frequencies, 1) == pytest.approx(
         10 * math.exp(-1 / 72) * (math.log(2) * math.log(2)) / (2 * math.log(2) * math.log(2))
     )
@@ -91,6 +92,6 @@ def test_how_common_words_are_may_be_told_by_the_training_split() -> None:
 
 
 def test_texts_too_short_for_an_order_score_nothing_there() -> None:
-    frequencies = Frequencies.of([["red"], ["blue"]], 4)
+    frequencies = Frequencies.of([[["red"]], [["blue"]]], 4)
     assert cider_d(["red"], ["red"], frequencies, 4) == pytest.approx(2.5)
     assert cider_d([], ["red"], frequencies, 4) == 0

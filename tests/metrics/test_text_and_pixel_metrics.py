@@ -35,7 +35,8 @@ class Drawings(Dataset):
         return {"train": 20, "held": 6}
 
     def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
-        return Samples(indices=indices, images={"train": self.train, "held": self.held}[split][indices])
+        names = [f"{split} {index}" for index in indices]
+        return Samples(indices=indices, images={"train": self.train, "held": self.held}[split][indices], captions=names)
 
 
 class Stated:
@@ -55,7 +56,9 @@ class Stated:
 
 
 def texts(written: Sequence[str], captions: Sequence[str], languages: Sequence[str] | None = None, **more: Any) -> Any:
-    return Stated(read=list(written), captions=list(captions), languages=list(languages or ["en"] * len(written)), **more)
+    given = Samples(np.arange(len(written)), captions=list(captions), groups=more.pop("groups", None))
+    codes = list(languages or ["en"] * len(written))
+    return Stated(read=list(written), captions=list(captions), languages=codes, samples=given, **more)
 
 
 def bleu(pairs: Sequence[tuple[list[str], list[str]]], order: int = 4) -> float:
@@ -130,7 +133,8 @@ def test_captions_of_generated_images_have_a_name_of_their_own() -> None:
 
 def drawn(dataset: Drawings, split: str, generated: Pixels) -> Any:
     real = dataset.train if split == "train" else dataset.held
-    return Stated(dataset=dataset, split=split, real=real[: len(generated)], generated=generated)
+    names = [f"{split} {index}" for index in range(len(generated))]
+    return Stated(dataset=dataset, split=split, real=real[: len(generated)], generated=generated, captions=names)
 
 
 def test_a_perfect_drawing_is_found_and_twins_count_as_one() -> None:
@@ -174,7 +178,7 @@ def sha(images: Pixels) -> str:
 def test_the_record_tells_the_gallery() -> None:
     dataset = Drawings()
     stated = drawn(dataset, "held", dataset.held)
-    stated.captions, stated.hashes = [""] * 6, {"images": "f00d"}
+    stated.hashes = {"images": "f00d"}
     common = {"n": 6, "images": "f00d", "extractor": "RGB, L2", "size": 8, "limit": 10}
     train = {"train": 10, "train_images": sha(dataset.train[:10])}
     once = dataset.train[1:10]  # the first two are the same one
