@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class _TextMetric(Metric):
         return found
 
 
-def streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+def streams(references: Sequence[Sequence[str]]) -> Any:
     """The references of each text → as sacrebleu takes them: the first ones of all texts, the second ones, …; None where a text has no more."""
     most = max(map(len, references), default=1)
     return [[some[place] if place < len(some) else None for some in references] for place in range(most)]
