@@ -21,6 +21,7 @@ import attrs
 from ibllm_core.errors import UserError
 from ibllm_core.recipe.locate import Component
 from ibllm_core.recipe.schema import Recipe
+from ibllm_core.recipe.words import keys
 from ibllm_core.runs.directory import RunDirectory, replacing
 from ibllm_core.training.events import Listener, ModelBuilt, Prepared, RunStarted
 
@@ -76,7 +77,8 @@ def _print(recipe: Recipe, component: Component) -> Print:
     known, key = _REMEMBERED.get(), (component.use, component.config)
     if known is not None and key in known:
         return known[key]
-    own = {name: value for name, value in options(component.config).items() if name != "path"}  # moving a folder changes nothing
+    places = {key for key, field in keys(type(component.config)).items() if field.metadata.get("path")}
+    own = {name: value for name, value in options(component.config).items() if name not in places}  # moving a folder changes nothing
     said: list[Any] = [str(component), component.version, own]
     if isinstance(component.config, Contents):
         items: list[Item] = [(name, content) for name, content in component.config.contents()]

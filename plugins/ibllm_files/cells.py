@@ -95,7 +95,7 @@ class Table:
             if ours not in found.values() and (whole or unused):
                 raise UserError(f"{place}: {self._missing(ours, unused)}")
         for name in unused:
-            self.reading.passed.add("column that is not used", "columns that are not used", name)
+            self.reading.passed.once("column that is not used", "columns that are not used", name)
         return found
 
     def _missing(self, ours: str, unused: Sequence[str]) -> str:

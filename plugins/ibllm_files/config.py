@@ -45,6 +45,10 @@ class FilesConfig(DatasetConfig):
     holds: str = option(
         "pairs", help="pairs of images and captions, images alone, or captions alone", choices=("pairs", "images", "captions")
     )
+    images: str = option(
+        "", help="the folder or archive that a table's images are in, where that is not the table's own", path="file or folder"
+    )
+    table: str = option("", help="the table to read in a folder or an archive, where there are several")
     columns: Columns = option(factory=Columns, help="other names of a table's columns: the value is the name that the table has")
     outside: bool = option(False, help="a table may name images outside of its folder, by .. or by a path from the root")
     questions: bool = option(False, help="every row of the table has a question and its answer; losses on answers ask for it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from ibllm.plugin import content_hashes
@@ -28,7 +29,7 @@ def contents(config: FilesConfig) -> list[tuple[str, str]]:
         if isinstance(row.image, FileSource):
             name = (row.image.path.relative_to(base) if row.image.path.is_relative_to(base) else row.image.path).as_posix()
         elif row.image is not None:
-            name = row.image.name
+            name = row.image.name.removeprefix(f"{base}{os.sep}")
         said = [row.caption, row.language, row.split, row.question, row.answer, hashes[row.image] if row.image is not None else ""]
         found.append((name, hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]))
     return found

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ibllm.plugin import derive_key
-from ibllm_files.config import FilesConfig
 from ibllm_files.records import Record
 
 
@@ -15,26 +14,33 @@ def unit(what: str, seed: int) -> float:
     return derive_key("files", seed, what) / 2.0**64
 
 
-def drawn(place: float, config: FilesConfig) -> str:
-    """The split of what lies there: first comes test, then validation, then train."""
-    return "test" if place < config.test else "validation" if place < config.test + config.validation else "train"
+def drawn(place: float, shares: Mapping[str, float]) -> str:
+    """The split of what lies there: first come those of `shares`, in their order, then train."""
+    end = 0.0
+    for split, share in shares.items():
+        end += share
+        if place < end:
+            return split
+    return "train"
 
 
-def remedy(split: str, places: Iterable[float], config: FilesConfig) -> str:
-    """The option with which a drawn split would have an item, or more for train.
+def remedy(split: str, places: Iterable[float], shares: Mapping[str, float]) -> str:
+    """What would give items to a split that has none.
 
     Args:
-        places: of all that is divided (`unit`).
+        places: of all that is divided (`unit`); nothing where splits are given.
+        shares: split → its fraction.
     """
     found = sorted(places)
     if split == "train":
-        return (
-            f"test = {config.test:g} and validation = {config.validation:g} leave nothing of {len(found)}: make them smaller, or give more"
-        )
-    base = 0.0 if split == "test" else config.test
-    after = [place for place in found if place >= base]
-    value = math.floor((after[0] - base) * 100 + 1) / 100 if after else 1.0
-    if base + value >= 1 or value + config.test + config.validation >= 1 + getattr(config, split):
+        said = ", ".join(f"{name} = {share:g}" for name, share in shares.items() if share)
+        return f"{said} leave nothing of {len(found)}: make them smaller, or give more" if found else "the column split names no row for it"
+    if not found:
+        return f"{split} = 0.1 would draw it from train, and a column split says which they are"
+    begin = sum(share for name, share in shares.items() if list(shares).index(name) < list(shares).index(split))
+    after = [place for place in found if place >= begin]
+    value = math.floor((after[0] - begin) * 100 + 1) / 100 if after else 1.0
+    if sum(shares.values()) - shares[split] + value >= 1 or len(after) < 2:
         return f"{len(found)} are too few to be divided by chance: give the table a column split"
     return f"of {len(found)} none fell into it; {split} = {value:g} would give it one, and a column split says which they are"
 

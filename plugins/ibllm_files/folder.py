@@ -54,8 +54,8 @@ def folder_records(tree: Tree, files: Files, reading: Reading) -> Iterator[Recor
             count,
         )
     splits = folder_splits([name for name, _ in images])
-    if splits:
-        reading.passed.add("folder that says the split", "folders that say the split", ", ".join(splits), len(splits))
+    for name in splits:
+        reading.passed.add("folder that says the split", "folders that say the split", name)
     if reading.held == ("image",):
         for name, source in images:
             yield Record(file=source.name, image=source, split=splits.get(name.partition("/")[0], ""))

@@ -137,16 +137,26 @@ def _divided(
     left_out: Sequence[str],
     notes: list[str],
 ) -> Loaded:
-    """The items of every split: those that a table or folders give, or by where a picture's content, or a caption without a picture, is drawn."""
+    """The items of every split: those that a table or folders give, or by where a picture's content, or a caption without a picture, is drawn.
+
+    A split that is given nowhere while others are is drawn from train.
+    """
     items: dict[str, list[tuple[Record, int]]] = {split: [] for split in config.splits()}
     places: dict[str, float] = {}
+    given = {record.split for record, _ in usable}
+    shares = {split: 0.0 if split in given else getattr(config, split) for split in ("test", "validation")}
     for record, number in usable:
-        what = hashes[number] if number >= 0 else record.caption
-        if not record.split and what not in places:
-            places[what] = unit(what, config.split_seed)
-        items[record.split or drawn(places[what], config)].append((record, number))
-    given = "the column split names no row for it"
-    remedies = {split: remedy(split, places.values(), config) if places else given for split, some in items.items() if not some}
+        what, split = hashes[number] if number >= 0 else record.caption, record.split
+        if split in ("", "train") and any(shares.values()):
+            if what not in places:
+                places[what] = unit(what, config.split_seed)
+            split = drawn(places[what], shares)
+        items[split or "train"].append((record, number))
+    if given != {""} and (taken := [split for split, share in shares.items() if share and items[split]]):
+        notes.append(
+            f"{root}: the split{'s' if len(taken) > 1 else ''} {' and '.join(taken)} {'are' if len(taken) > 1 else 'is'} drawn from train"
+        )
+    remedies = {split: remedy(split, places.values(), shares) for split, some in items.items() if not some}
     if not items["train"]:
         raise UserError(f"{root}: no row is left for the split train; {remedies['train']}")
     numbers = {split: np.array([number for _, number in some], dtype=np.int64) for split, some in items.items()}

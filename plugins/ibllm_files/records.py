@@ -99,6 +99,7 @@ class Passed:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], list[str]] = {}
         self._counts: dict[tuple[str, str], int] = {}
+        self._names: dict[tuple[str, str], set[str]] = {}
 
     def add(self, one: str, many: str, name: str, count: int = 1) -> None:
         """`count` more of what is called so, in the singular and in the plural."""
@@ -107,6 +108,12 @@ class Passed:
         names = self._found.setdefault(key, [])
         if len(names) < self.SHOWN and name not in names:
             names.append(name)
+
+    def once(self, one: str, many: str, name: str) -> None:
+        """As `add`, but a name counts once."""
+        if name not in self._names.setdefault((one, many), set()):
+            self._names[one, many].add(name)
+            self.add(one, many, name)
 
     def sentences(self) -> list[str]:
         """``3 hidden files (.DS_Store, …)`` for each."""

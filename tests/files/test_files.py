@@ -88,7 +88,8 @@ def test_crop_takes_the_middle_and_pad_keeps_the_whole(tmp_path: Path) -> None:
 
 def test_drawn_splits_have_the_shares_that_are_asked_for() -> None:
     config = FilesConfig(path=".", validation=0.2, test=0.3)
-    splits = [drawn(unit(f"content {n}", config.split_seed), config) for n in range(2000)]
+    shares = {"test": config.test, "validation": config.validation}
+    splits = [drawn(unit(f"content {n}", config.split_seed), shares) for n in range(2000)]
     # Fractions within four standard deviations of a draw of 2000.
     assert abs(splits.count("test") / 2000 - 0.3) < 0.041 and abs(splits.count("validation") / 2000 - 0.2) < 0.036
 
@@ -162,7 +163,10 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("image,caption\na.png,Äpfel\n".encode("latin-1"))
     assert told(tmp_path / "latin.csv") == "latin.csv:2: byte 0xc4 is not UTF-8; save the file as UTF-8"
     (tmp_path / "rows.xlsx").write_bytes(b"")
-    assert told(tmp_path / "rows.xlsx") == "rows.xlsx: expected a table ending in .csv, .tsv, .jsonl, .ndjson, or a folder"
+    assert (
+        told(tmp_path / "rows.xlsx")
+        == "rows.xlsx: expected a table ending in .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .feather, .ipc, an archive, or a folder"
+    )
     picture(tmp_path / "folder" / "a.png", (1, 2, 3))
     assert told(tmp_path / "folder") == "folder/a.png: its caption is missing: expected the file a.txt beside it"
 
