@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from ibllm.blocks.borrowing import borrowed
 from ibllm.contracts.inputs import fabricate
 from ibllm_core.host.options import LossConfig
 from ibllm_core.interfaces.context import Context, ImageTokens
@@ -213,7 +214,8 @@ class LossSuite(Suite):
             return
         _backward(loss(self.cycle(model, loss, m)))
         reached = {name for name, part in model.parts.items() if any(p.grad is not None and bool(p.grad.any()) for p in part.parameters())}
-        stray = sorted(reached - self._parts())
+        lent = {module for name in self._parts() & model.parts.keys() for module in borrowed(model.parts[name]).values()}
+        stray = sorted(name for name in reached - self._parts() if model.parts[name] not in lent)
         expect(not stray, f"{self._name}: gradients reach {', '.join(stray)}, which its needs() does not name")
         able = not self._parts() - {"discriminator"} or bool(reached & self._parts())
         expect(able, f"{self._name}: no gradient reaches any of {', '.join(sorted(self._parts()))}, which it needs")

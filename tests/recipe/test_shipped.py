@@ -26,7 +26,7 @@ ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.t
 #: Grids of many arms, each of which takes the budget's search.
 GRIDS = [name for name in STUDIES if name.startswith("composition")]
 #: Studies that are planned before a release only: each costs what a dozen recipes cost.
-LARGE = [*GRIDS, "open", "open_cells", "unpaired"]
+LARGE = [*GRIDS, "one_or_two", "open", "open_cells", "unpaired"]
 FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
@@ -79,6 +79,7 @@ def test_the_studies_are_there():
         "lambda",
         "latents",
         "losses",
+        "one_or_two",
         "open",
         "open_cells",
         "places",
