@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import numpy as np
@@ -40,13 +41,12 @@ from ibllm_core.model.model import Model
 
 from .rounds import both
 
-SMALL = {"width": 32, "depth": 1, "heads": 2, "batch": 2, "words": 16, "codes": 16, "text": 6, "side": 2}
+SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2, "batch": 2, "words": 16, "codes": 16, "text": 6, "side": 2, "ratio": 2.0}
 #: About what `recipes/llm/unified.toml` has, in a wider model: small ones measure Python.
-FULL = {"width": 256, "depth": 6, "heads": 4, "batch": 12, "words": 512, "codes": 512, "text": 23, "side": 8}
-#: Of the feed-forward layers' width to the width.
-RATIO = 2.0
+FULL: dict[str, Any] = {"width": 256, "depth": 6, "heads": 4, "batch": 12, "words": 512, "codes": 512, "text": 23, "side": 8, "ratio": 2.0}
 STEPS, ROUNDS = 2, 9
 PIXELS = 4
+CPU = torch.device("cpu")
 
 
 class Kept(nn.Module):
@@ -63,7 +63,7 @@ class Kept(nn.Module):
 class Ours:
     """The four parts, the backbone and the loss of both orders."""
 
-    def __init__(self, size: dict[str, int], words: Tensor, codes: Tensor) -> None:
+    def __init__(self, size: dict[str, Any], words: Tensor, codes: Tensor, device: torch.device = CPU) -> None:
         side, b = size["side"], size["batch"]
         vocabularies = {"text_encoder": size["words"], "text_decoder": size["words"]}
         context = Context(
@@ -75,7 +75,7 @@ class Ours:
             image_tokens=ImageTokens(vocabulary=size["codes"], rows=side, columns=side),
         )
         torch.manual_seed(0)
-        lm = UnifiedBackbone(BackboneConfig(depth=size["depth"], heads=size["heads"], ratio=RATIO), context)
+        lm = UnifiedBackbone(BackboneConfig(depth=size["depth"], heads=size["heads"], ratio=size["ratio"]), context)
         context = attrs.evolve(context, shared={"lm": lm})
         parts: dict[str, nn.Module] = {
             "text_encoder": UnifiedTextEncoder(UnifiedTextEncoderConfig(backbone="lm"), context),
@@ -85,10 +85,10 @@ class Ours:
             "image_tokenizer": Kept(codes),
             "lm": lm,
         }
-        self.model, self.loss = Model(parts, {}, context.image_shape).train(), Unified(UnifiedConfig(), context)
+        self.model, self.loss = Model(parts, {}, context.image_shape).to(device).train(), Unified(UnifiedConfig(), context)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         x = Tokens(words, torch.ones_like(words, dtype=torch.bool))
-        self.batch = Batch(numbers=np.arange(b), x=x, x_out=x, y=torch.rand(b, *context.image_shape) * 2 - 1)
+        self.batch = Batch(numbers=np.arange(b), x=x, x_out=x, y=torch.rand(b, *context.image_shape, device=device) * 2 - 1)
 
     def step(self) -> None:
         self.loss(Cycle(self.model, self.batch)).backward()  # type: ignore[no-untyped-call]
@@ -99,23 +99,23 @@ class Ours:
 class Llama:
     """The same of transformers' own, on ids alone."""
 
-    def __init__(self, size: dict[str, int], words: Tensor, codes: Tensor) -> None:
+    def __init__(self, size: dict[str, Any], words: Tensor, codes: Tensor, device: torch.device = CPU) -> None:
         transformers = pytest.importorskip("transformers")
         width, heads = size["width"], size["heads"]
         config = transformers.LlamaConfig(
             vocab_size=size["words"] + size["codes"],
             hidden_size=width,
-            intermediate_size=int(RATIO * width),
+            intermediate_size=int(size["ratio"] * width),
             num_hidden_layers=size["depth"],
             num_attention_heads=heads,
             num_key_value_heads=heads,
-            max_position_embeddings=256,
+            max_position_embeddings=1024,
             tie_word_embeddings=True,
             use_cache=False,
             attn_implementation="sdpa",
         )
         torch.manual_seed(0)
-        self.model = transformers.LlamaForCausalLM(config).train()
+        self.model = transformers.LlamaForCausalLM(config).to(device).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         images = codes + size["words"]
         # A place for the task each, which a word of the text stands for.
