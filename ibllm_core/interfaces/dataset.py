@@ -45,7 +45,8 @@ class Dataset(ABC):
     """A source of paired (or unpaired) captions and images with named splits.
 
     Every item is a pure function of ``(seed, split, index)``; `samples` may be called from any process in any order, a
-    forked one too (``compute.workers``): a file is opened where it is read.
+    forked one too (``compute.workers``): a file is opened where it is read. Data that can be read in one order alone say it themselves: ``order(size,
+    key)`` makes, in the place of `ibllm_core.training.feeding.Order`, positions in the endless sequence → what `samples` of ``train`` is asked for.
     """
 
     #: (c, h, w) of every image.

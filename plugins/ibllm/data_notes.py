@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.dataset import Dataset
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.runs.directory import write_text
-from ibllm_core.training.events import Listener, ModelBuilt, Prepared
+from ibllm_core.training.events import Listener, ModelBuilt, Prepared, RunEnded, StageEnded
+
+if TYPE_CHECKING:
+    from ibllm_core.training.session import Session
 
 #: In a run's directory: the records that are left out, a line each.
 LEFT_OUT = "left-out.txt"
@@ -33,6 +36,14 @@ class Incomplete(Protocol):
 
 
 @runtime_checkable
+class Eventful(Protocol):
+    """A dataset that meets things while it makes items."""
+
+    def incidents(self) -> Sequence[str]:
+        """What was met so far, by all processes that make them, a sentence each."""
+
+
+@runtime_checkable
 class Divided(Protocol):
     """A dataset whose options say how it is divided into splits."""
 
@@ -46,9 +57,10 @@ class DataNotes(Listener):
     def __init__(self) -> None:
         self._left_out: list[str] = []
         self._file = Path(LEFT_OUT)
+        self._session: Session | None = None
 
     def on_prepared(self, event: Prepared) -> None:
-        self._file = event.session.directory / LEFT_OUT
+        self._session, self._file = event.session, event.session.directory / LEFT_OUT
         for dataset in (event.session.dataset, *event.session.unpaired.values()):
             lines = dataset.left_out() if isinstance(dataset, Incomplete) else ()
             self._left_out += lines
@@ -62,6 +74,24 @@ class DataNotes(Listener):
 
     def on_model_built(self, event: ModelBuilt) -> None:
         if self._left_out:
+            write_text(self._file, "".join(f"{line}\n" for line in self._left_out))
+
+    def on_stage_ended(self, event: StageEnded) -> None:
+        self._look_again()
+
+    def on_run_ended(self, event: RunEnded) -> None:
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Tells what was met since, and lists what else was left out."""
+        assert self._session is not None
+        datasets, before = (self._session.dataset, *self._session.unpaired.values()), len(self._left_out)
+        for dataset in datasets:
+            for text in dataset.incidents() if isinstance(dataset, Eventful) else ():
+                if text not in self._session.notices:
+                    self._session.tell(text)
+        self._left_out = [line for dataset in datasets if isinstance(dataset, Incomplete) for line in dataset.left_out()]
+        if len(self._left_out) > before:
             write_text(self._file, "".join(f"{line}\n" for line in self._left_out))
 
 

@@ -79,8 +79,10 @@ if TYPE_CHECKING:
     from ibllm.hashes import content_hashes as content_hashes
     from ibllm.images.facts import Facts as Facts
     from ibllm.images.facts import look as look
+    from ibllm.images.incidents import Incidents as Incidents
     from ibllm.images.sources import ImageSource as ImageSource
     from ibllm.images.stored import StoredImages as StoredImages
+    from ibllm.images.stored import decoded as decoded
     from ibllm.kinds import KINDS as KINDS
     from ibllm.local_model import AdaptingConfig as AdaptingConfig
     from ibllm.local_model import find_folder as find_folder
@@ -179,8 +181,9 @@ _HOMES = {
     "ibllm.figures": "Figure IMAGE_TO_TEXT Mark NOT_INDEPENDENT ROUND_TRIP TEXT_TO_IMAGE",
     "ibllm.hashes": "cache_folder content_hashes Keyed",
     "ibllm.images.facts": "Facts look",
+    "ibllm.images.incidents": "Incidents",
     "ibllm.images.sources": "ImageSource",
-    "ibllm.images.stored": "StoredImages",
+    "ibllm.images.stored": "decoded StoredImages",
     "ibllm.kinds": "KINDS",
     "ibllm.local_model": "AdaptingConfig find_folder model_origin",
     "ibllm.pictures": "Fit fitted",

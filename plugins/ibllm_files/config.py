@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ibllm.plugin import Config, DatasetConfig, option
+from ibllm.plugin import Config, DatasetConfig, option, with_facts
 
 SPLITS: Mapping[str, str] = {
     "train": "items seen in training",
@@ -63,12 +63,17 @@ class FilesConfig(DatasetConfig):
     )
     max_broken: float = option(0.01, help='with broken = "skip": the largest fraction of the records that may be left out', ge=0, le=1)
     most_pixels: int = option(89_478_485, help="an image with more pixels is broken", ge=1, le=178_956_970)
-    cache: bool | str = option(
-        "auto",
-        help="whether decoded images are kept: on disk (true), nowhere (false), or as their number and the cost of decoding suggest (auto)",
-        choices=("auto", True, False),
+    cache: bool | str = with_facts(
+        option(
+            "auto",
+            help="whether decoded images are kept: on disk (true), nowhere (false), or as their number and the cost of decoding suggest (auto)",
+            choices=("auto", True, False),
+        ),
+        unresolved=True,
     )
-    cache_limit: float = option(20.0, help="gigabytes that the decoded images of all data sets may take on disk", ge=0)
+    cache_limit: float = with_facts(
+        option(20.0, help="gigabytes that the decoded images of all data sets may take on disk", ge=0), unresolved=True
+    )
     validation: float = option(
         0.1,
         help="fraction of the images (of the captions, where there are no images) for the split validation, where the table has no column split",

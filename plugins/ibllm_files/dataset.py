@@ -44,12 +44,12 @@ class FilesDataset(Dataset):
         return [*([machine] if machine else []), *self._loaded.notes]
 
     def left_out(self) -> Sequence[str]:
-        """The records that are broken and left out, a line each; a run lists them in a file."""
-        return self._loaded.left_out
+        """The records that are broken and left out so far, a line each; a run lists them in a file."""
+        return [*self._loaded.left_out, *self._loaded.images.incidents.of("broken")]
 
     def incidents(self) -> Sequence[str]:
         """What was met so far while items were made, a sentence each."""
-        return [text for kind in ("broken", "cache") for text in self._loaded.images.incidents.of(kind)]
+        return self._loaded.images.met()
 
     def remedy(self, split: str) -> str:
         """What would give items to a split that has none."""

@@ -25,7 +25,7 @@ class WebDatasetConfig(DatasetConfig):
     An image that turns out to be broken when it is decoded ends the run, too; with ``broken = "skip"`` another item of the split takes its place.
 
     Shards on a disk are indexed once: items are then addressed, in an order that depends on no worker. With ``indexed = false`` the training's
-    shards are read one after the other instead, from wherever their names say: a URL, the output of a command (``pipe:``), standard input (``-``).
+    shards are read one after the other instead, from wherever their names say: a disk, a URL, the output of a command (``pipe:``), which is run.
     """
 
     path: str = option("", help="the folder of the shards; relative to the recipe that names it", path="folder")
@@ -60,6 +60,8 @@ class WebDatasetConfig(DatasetConfig):
     indexed: bool = option(True, help="false: the shards of the split train are a stream; needs items")
     items: int = option(0, help="of a stream: its items, as an epoch counts them; it is read anew when it ends", ge=0)
     buffer: int = option(1000, help="of a stream: samples that each reader keeps to shuffle", ge=1)
+    readers: int = option(8, help="of a stream: readers that take turns, each with shards of its own", ge=1)
+    block: int = option(16, help="of a stream: items that a reader gives at its turn; best those of a process's share of a batch", ge=1)
 
     def __attrs_post_init__(self) -> None:
         if not self.indexed and not self.items:

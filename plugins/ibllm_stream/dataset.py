@@ -12,6 +12,7 @@ from ibllm.plugin import Dataset, Fit, Samples, StoredImages
 from ibllm_stream.config import SPLITS, WebDatasetConfig
 from ibllm_stream.index import Index, ShardSource, index_of
 from ibllm_stream.samples import local, shards_of
+from ibllm_stream.streamed import Stream
 
 Ints = npt.NDArray[np.int64]
 
@@ -45,7 +46,11 @@ class WebDatasetDataset(Dataset):
 
     def __init__(self, config: WebDatasetConfig, context: Any) -> None:
         self.config, self.image_shape = config, config.image_shape
-        self._indices = {split: index_of(local(shards_of(config, split), split), config, split) for split in SPLITS}
+        self._stream = None if config.indexed else Stream(config)
+        if self._stream is not None:
+            self.order = self._stream.order
+        held = {split: shards_of(config, split) if split != "train" or config.indexed else [] for split in SPLITS}
+        self._indices = {split: index_of(local(shards, split), config, split) for split, shards in held.items()}
         starts = np.cumsum([0, *(index.images for index in self._indices.values())]).tolist()
         #: Split → the number, among the images of all splits, of each item's.
         self._numbers = {split: self._indices[split].samples + start for split, start in zip(SPLITS, starts, strict=False)}
@@ -62,22 +67,31 @@ class WebDatasetDataset(Dataset):
         )
 
     def sizes(self) -> Mapping[str, int]:
-        return {split: len(index) for split, index in self._indices.items()}
+        counts = {split: len(index) for split, index in self._indices.items()}
+        return counts if self._stream is None else counts | {"train": self.config.items}
 
     def notes(self) -> list[str]:
         """What a run tells of its data before it begins (`ibllm.data_notes`)."""
-        return [*(f"{count:,} samples of the split {split} are left out" for split, count in self._left_out().items()), *self._images.told]
-
-    def _left_out(self) -> Mapping[str, int]:
-        return {split: len(index.left_out) for split, index in self._indices.items() if index.left_out}
+        counts = {split: len(index.left_out) for split, index in self._indices.items() if index.left_out}
+        lacking = [f"data.{split}: {count:,} samples or members are left out" for split, count in counts.items()]
+        return [*lacking, *(self._stream.notes() if self._stream else ()), *self._images.told]
 
     def left_out(self) -> Sequence[str]:
-        """The samples and members that are broken and left out, a line each; a run lists them in a file."""
-        return [line for index in self._indices.values() for line in index.left_out]
+        """What is broken and left out so far, a line each; a run lists it in a file."""
+        met = [*self._images.incidents.of("broken"), *(self._stream.incidents.of("broken") if self._stream else ())]
+        return [*(line for index in self._indices.values() for line in index.left_out), *met]
 
     def incidents(self) -> Sequence[str]:
         """What was met so far while items were made, a sentence each."""
-        return self._images.met()
+        if self._stream is None:
+            return self._images.met()
+        broken, more = self._stream.incidents.of("broken"), self._stream.incidents.of("workers")
+        said = (
+            [f"data.train: {len(broken)} samples, images or members are left out: {broken[0]}{', …' if broken[1:] else ''}"]
+            if broken
+            else []
+        )
+        return [*self._images.met(), *said, *more]
 
     def remedy(self, split: str) -> str:
         """What would give items to a split that has none."""
@@ -87,6 +101,8 @@ class WebDatasetDataset(Dataset):
         if split not in self._indices:
             raise KeyError(f"webdataset has no split {split!r}: expected one of {', '.join(self._indices)}")
         indices, numbers = np.atleast_1d(np.asarray(indices, dtype=np.int64)), self._numbers[split]
+        if split == "train" and self._stream is not None:
+            return self._stream.samples(indices)
         chosen, images = self._images.take_items(numbers, indices)
         paired, texts = self.config.holds == "pairs", list(self._indices[split].texts(chosen))
         return Samples(
@@ -98,7 +114,9 @@ class WebDatasetDataset(Dataset):
         )
 
     def corpus(self, split: str = "train", limit: int | None = None) -> Sequence[str]:
-        """All captions of the split, or of its first `limit` items; no image is opened."""
+        """All captions of the split, or of its first `limit` items; of a stream those of its first samples. No image is opened."""
+        if split == "train" and self._stream is not None:
+            return self._stream.corpus(limit)
         index = self._indices[split]
         count = len(index) if limit is None else min(limit, len(index))
         return [caption for caption, _ in index.texts(np.arange(count))] if self.config.holds == "pairs" else []

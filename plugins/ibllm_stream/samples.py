@@ -19,13 +19,14 @@ from ibllm_stream.config import SPLITS, WebDatasetConfig
 #: What lies where in a shard: offset and bytes.
 Region: TypeAlias = tuple[int, int]
 #: Names that the library passes over: what it keeps about a shard itself.
-_META = re.compile(r"__[^/]*__($|/)")
+META = re.compile(r"__[^/]*__($|/)")
 
 
 def library() -> Any:
     """The package `webdataset`. Raises `UserError` where it is not installed."""
     try:
         import webdataset
+        import webdataset.filters
         import webdataset.tariterators
     except ImportError:
         raise UserError("the dataset webdataset needs the package webdataset: pip install 'ibllm[stream]'") from None
@@ -44,7 +45,7 @@ def shards_of(config: WebDatasetConfig, split: str) -> list[str]:
     found: list[str] = []
     for pattern in filter(None, getattr(config, split).split("::")):
         if _is_stream(pattern):
-            names = list(braceexpand.braceexpand(pattern)) if pattern != "-" else [pattern]
+            names = list(braceexpand.braceexpand(pattern))
         else:
             names = [name for one in braceexpand.braceexpand(pattern) for name in _matching(Path(config.path), one, f"data.{split}")]
         found += names
@@ -55,7 +56,7 @@ def shards_of(config: WebDatasetConfig, split: str) -> list[str]:
 
 
 def _is_stream(name: str) -> bool:
-    return name == "-" or bool(re.match(r"[a-z][a-z0-9+]+:", name))
+    return bool(re.match(r"[a-z][a-z0-9+]+:", name))
 
 
 def _matching(folder: Path, pattern: str, key: str) -> list[str]:
@@ -149,9 +150,9 @@ def _regions(shard: Path, problem: Callable[[str], None]) -> Iterator[dict[str, 
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # they would all be kept
-                if wrong := _unsafe(member):
+                if wrong := unsafe(member):
                     problem(f"{shard}: the member {shown(member.name)} {wrong}")
-                elif member.isreg() and not _META.match(member.name):
+                elif member.isreg() and not META.match(member.name):
                     yield {"fname": member.name, "data": (member.offset_data, member.size), "__url__": str(shard)}
             rest = tar.offset
         yield {}
@@ -166,7 +167,7 @@ def _regions(shard: Path, problem: Callable[[str], None]) -> Iterator[dict[str, 
         raise UserError(f"the shard {shard} cannot be read: {helps}") from None
 
 
-def _unsafe(member: tarfile.TarInfo) -> str:
+def unsafe(member: tarfile.TarInfo) -> str:
     """Why a member is not looked at; empty for one that is."""
     path = PurePosixPath(member.name)
     if path.is_absolute():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -170,14 +170,9 @@ class StoredImages:
             known = None if isinstance(error, FileNotFoundError | PermissionError) else system_error(error)
             raise known or Unreadable({number: absent(source, error)}) from error
         with file:
+            moving = None if self._counted else lambda: self.incidents.add("animated", source.name)
             try:
-                how: dict[str, Any] = {"size": self._size, "fit": self._fit, "raised_by": f"{self._key}.most_pixels", "animated": True}
-                # `opened` changes the process's warnings for a while, which others may do in another thread.
-                image = (opened if self._most > MOST_PIXELS else loaded)(file, name, self._most, **how)
-                if not self._counted and is_animated(image):
-                    self.incidents.add("animated", source.name)
-                with explained(name):
-                    return fitted(image, self._size, self._fit)
+                return decoded(file, name, self._size, self._fit, self._most, f"{self._key}.most_pixels", moving)
             except UserError as error:
                 raise Unreadable({number: error.message}) from error
 
@@ -226,6 +221,32 @@ class StoredImages:
             more = f"\n  … and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
             share = f"{self._key}.max_broken = {self._max_broken:g} of {len(self._sources):,} images"
             raise UserError("\n  ".join([f"more images are broken than {share}: {len(found)}", *found[:SHOWN]]) + more) from error
+
+
+def decoded(
+    file: BinaryIO,
+    name: str,
+    size: tuple[int, int],
+    fit: Fit,
+    most: int = MOST_PIXELS,
+    raised_by: str = "data.most_pixels",
+    animated: Callable[[], None] | None = None,
+) -> Pixels:
+    """An image's pixels (h w 3), as a data set has them: of an animation the first frame, and a JPEG decoded at the size that is needed.
+
+    Args:
+        animated: called for an animation.
+
+    Raises:
+        UserError: it is broken.
+    """
+    how: dict[str, Any] = {"size": size, "fit": fit, "raised_by": raised_by, "animated": True}
+    # `opened` changes the process's warnings for a while, which others may do in another thread.
+    image = (opened if most > MOST_PIXELS else loaded)(file, name, most, **how)
+    if animated is not None and is_animated(image):
+        animated()
+    with explained(name):
+        return fitted(image, size, fit)
 
 
 def costly(kinds: Sequence[str], sizes: Numbers, size: tuple[int, int]) -> bool:
