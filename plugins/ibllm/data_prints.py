@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -28,10 +29,15 @@ from ibllm_core.training.events import Listener, ModelBuilt, Prepared, RunStarte
 from .resolved import options
 from .sources import accepted, code
 
+if TYPE_CHECKING:
+    from ibllm_core.training.session import Session
+
 #: The file of a run directory that says what each item was.
 ITEMS = "data.json.gz"
 #: Item's name and the hash of what it holds.
 Item = tuple[str, str]
+#: Of runs that are under way.
+_OF: WeakKeyDictionary[Session, dict[str, Print]] = WeakKeyDictionary()
 _REMEMBERED: ContextVar[dict[Any, Print] | None] = ContextVar("remembered", default=None)
 
 
@@ -55,6 +61,13 @@ def prints(recipe: Recipe) -> dict[str, Print]:
     """Place in the recipe (``data``, ``unpaired.text``) → the fingerprint of the data there. Reads every file that is not known yet."""
     found = {"data": recipe.data, **{f"unpaired.{name}": component for name, component in recipe.unpaired.items()}}
     return {place: _print(recipe, component) for place, component in found.items()}
+
+
+def of_session(session: Session) -> dict[str, Print]:
+    """The same of a run, looked up once for all who ask."""
+    if session not in _OF:
+        _OF[session] = prints(session.recipe)
+    return _OF[session]
 
 
 def of_files(recipe: Recipe) -> dict[str, str]:
@@ -152,7 +165,7 @@ class DataPrints(Listener):
         self._directory = RunDirectory(event.run_directory)
 
     def on_prepared(self, event: Prepared) -> None:
-        self._found, info = prints(event.session.recipe), self._directory.info()
+        self._found, info = of_session(event.session), self._directory.info()
         self._accepted: list[dict[str, str]] = info.get("accepted_data", [])
         if others := changed(self._directory, self._found):
             said = "; ".join(f"{place}: {what}" for place, what in others.items())

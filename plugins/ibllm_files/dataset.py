@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ibllm.plugin import Dataset, Samples
+from ibllm.plugin import Dataset, Facts, Samples
 from ibllm_files.config import FilesConfig
 from ibllm_files.loading import load
 from ibllm_files.records import HELD, Record
@@ -42,6 +42,10 @@ class FilesDataset(Dataset):
         """What a run tells of its data before it begins (`ibllm.data_notes`)."""
         machine = self.attribution()
         return [*([machine] if machine else []), *self._loaded.notes]
+
+    def facts(self) -> Facts:
+        """What is known of the images as they lie in their files: sizes and kinds (`ibllm data`)."""
+        return self._loaded.facts
 
     def left_out(self) -> Sequence[str]:
         """The records that are broken and left out so far, a line each; a run lists them in a file."""

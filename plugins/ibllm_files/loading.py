@@ -26,6 +26,7 @@ class Loaded:
 
     Attributes:
         images: by their numbers, each content once.
+        facts: what is known of each of them.
         items: split → (record, its image's number; −1 where there are none).
         numbers: split → the items' images' numbers.
         left_out: the records that are left out, a line each.
@@ -34,6 +35,7 @@ class Loaded:
     """
 
     images: StoredImages
+    facts: Facts
     items: Mapping[str, Sequence[tuple[Record, int]]]
     numbers: Mapping[str, npt.NDArray[np.int64]]
     left_out: Sequence[str]
@@ -77,7 +79,7 @@ def load_folder(config: FilesConfig, root: Path, key: str) -> Loaded:
     images = StoredImages(
         tuple(first.values()), (config.size, config.size), Fit(config.fit, config.background), facts=facts, **cast(dict[str, Any], how)
     )
-    return _divided(config, root, images, usable, tuple(first), reading.problems.lines(), [*notes, *images.told])
+    return _divided(config, root, images, facts, usable, reading.problems.lines(), [*notes, *images.told])
 
 
 def _unread(source: Source) -> str:
@@ -132,8 +134,8 @@ def _divided(
     config: FilesConfig,
     root: Path,
     images: StoredImages,
+    facts: Facts,
     usable: Sequence[tuple[Record, int]],
-    hashes: Sequence[str],
     left_out: Sequence[str],
     notes: list[str],
 ) -> Loaded:
@@ -146,7 +148,7 @@ def _divided(
     given = {record.split for record, _ in usable}
     shares = {split: 0.0 if split in given else getattr(config, split) for split in ("test", "validation")}
     for record, number in usable:
-        what, split = hashes[number] if number >= 0 else record.caption, record.split
+        what, split = facts.contents[number] if number >= 0 else record.caption, record.split
         if split in ("", "train") and any(shares.values()):
             if what not in places:
                 places[what] = unit(what, config.split_seed)
@@ -160,4 +162,4 @@ def _divided(
     if not items["train"]:
         raise UserError(f"{root}: no row is left for the split train; {remedies['train']}")
     numbers = {split: np.array([number for _, number in some], dtype=np.int64) for split, some in items.items()}
-    return Loaded(images, items, numbers, left_out, notes, remedies)
+    return Loaded(images, facts, items, numbers, left_out, notes, remedies)

@@ -60,7 +60,8 @@ def command(
     results: dict[str, float] = {}
     with naming(opened.recipe), stdout_to_stderr(), arithmetic(opened.recipe.compute.precision == "tf32"):
         metrics = build_metrics(recipe)
-        for text in told(opened.dataset, opened.model.tokenizers, splits or plan.splits, items or plan.items):
+        looked = dict.fromkeys(splits or plan.splits, items or plan.items)
+        for text in told(opened.dataset, opened.model.tokenizers, looked):
             click.echo(text, err=True)
         for split in splits or plan.splits:
             figures, evaluation = evaluate(
