@@ -5,6 +5,7 @@ Shapes: b batch, t places, d width, h heads, e width of a head, l layers, s plac
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -89,33 +90,41 @@ class Layer(nn.Module):
         return self.after_attention(x, seen.transpose(1, 2).flatten(2))
 
 
-class UnifiedBackbone(nn.Module):
-    """Layers, the embedding of texts, which is their head as well, and the tokens that name a task."""
+class SequenceBackbone(nn.Module, ABC):
+    """What text and image go through as one sequence (capability ``sequences``), and what the parts of this family ask of it.
 
-    checkpointed = ("layers",)
+    Args:
+        width: d.
+        vocabulary: v, ids of the tokenizer of its texts.
+    """
 
-    def __init__(self, config: BackboneConfig, context: Context) -> None:
+    def __init__(self, width: int, vocabulary: int) -> None:
         super().__init__()
-        self.width = context.width
-        if self.width % config.heads:
-            raise ValueError(f"heads = {config.heads}: expected a divisor of model.width = {self.width}")
+        self.width, self.vocabulary = width, vocabulary
         #: What the texts that go through it are written in: `speak`.
         self.tokenizer: Tokenizer | None = None
-        self.vocabulary = next((context.vocabularies[part] for part in ("text_decoder", "text_encoder") if part in context.vocabularies), 0)
-        if not self.vocabulary:
-            raise ValueError("it embeds the words of a text: expected a text encoder or a text decoder beside it")
-        self.embedding = nn.Embedding(self.vocabulary, self.width)
-        nn.init.normal_(self.embedding.weight, std=self.width**-0.5)
         #: What is to be done: they stand between what is read and what is written.
-        self.draw, self.read = nn.Parameter(torch.randn(self.width)), nn.Parameter(torch.randn(self.width))
-        self.layers = nn.ModuleList(Layer(self.width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
-        self.rotary = Rotary(self.width // config.heads)
-        self.norm = nn.LayerNorm(self.width, bias=False)
+        self.draw, self.read = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width))
 
-    def _layers(self) -> Iterator[Layer]:
-        for layer in self.layers:
-            assert isinstance(layer, Layer)
-            yield layer
+    @abstractmethod
+    def embed(self, ids: Tensor) -> Tensor:
+        """ids (b t) → (b t d)."""
+
+    @abstractmethod
+    def words(self, hidden: Tensor) -> Tensor:
+        """hidden (… d) → logits (… v)."""
+
+    @abstractmethod
+    def forward(self, rows: Sequence[Row]) -> list[Tensor]:
+        """The hidden states (b t d) of each order's rows, all in one pass; of what is left out they say nothing."""
+
+    @abstractmethod
+    def cache(self, like: Row, places: int) -> KeyValueCache:
+        """An empty cache of so many places for rows like these."""
+
+    @abstractmethod
+    def advance(self, x: Tensor, coordinates: Tensor, cache: KeyValueCache, start: Tensor, mask: Tensor) -> Tensor:
+        """Places from start (b) on, which are kept: x (b t d), coordinates (b t 3), mask (b t s) → hidden states (b t d). Without gradients."""
 
     def speak(self, tokenizer: Tokenizer | None) -> None:
         """Tells it the tokenizer of a part that embeds or writes words by it. Raises `ValueError` where that is not the one that it was told first."""
@@ -124,24 +133,61 @@ class UnifiedBackbone(nn.Module):
             raise ValueError("tokenizer: expected that of the other text part, since the backbone has one table of words for both")
         self.tokenizer = tokenizer
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """ids (b t) → (b t d), of unit variance at first."""
-        return self.embedding(ids) * self.width**0.5
-
-    def words(self, hidden: Tensor) -> Tensor:
-        """hidden (… d) → logits (… v): the embedding is the head (Press and Wolf 2017)."""
-        return F.linear(hidden, self.embedding.weight)
-
     def task(self, token: Tensor, rows: int) -> Piece:
         """`draw` or `read` as a piece."""
         x = token.expand(rows, 1, -1)
         return Piece(x, torch.ones(rows, 1, dtype=torch.bool, device=x.device), torch.zeros(1, 3, dtype=torch.long, device=x.device))
 
-    def forward(self, rows: Sequence[Row]) -> list[Tensor]:
-        """The hidden states (b t d) of each order's rows, all in one pass; of what is left out they are zeros.
+    def hidden(self, orders: Sequence[Order]) -> list[Tensor]:
+        """The hidden states (b n d) of each order's last piece, all orders in one pass."""
+        rows = [joined(order.pieces, order.whole) for order in orders]
+        return [taken(x, row.starts[-1], order.pieces[-1].x.shape[1]) for x, row, order in zip(self(rows), rows, orders, strict=True)]
 
-        Orders of different lengths do not fill each other up. On the CPU the places that are left out of a row cost nothing either; elsewhere counting them
-        would have the host wait for the device.
+    def begin(self, pieces: Sequence[Piece], whole: int, places: int) -> tuple[Tensor, KeyValueCache, Tensor]:
+        """Reads the pieces: the hidden state of the last place of each row (b d), the cache with room for so many further `places`, lengths (b)."""
+        row = joined(pieces, whole)
+        length, cache = row.mask.sum(1), self.cache(row, row.x.shape[1] + places)
+        mask = F.pad(visible(torch.zeros_like(row.mask) if row.whole is None else row.whole), (0, places))
+        hidden = self.advance(row.x, row.coordinates, cache, torch.zeros_like(length), mask)
+        return taken(hidden, length - 1, 1).squeeze(1), cache, length
+
+
+class UnifiedBackbone(SequenceBackbone):
+    """Layers, and the embedding of texts, which is their head as well."""
+
+    checkpointed = ("layers",)
+
+    def __init__(self, config: BackboneConfig, context: Context) -> None:
+        width = context.width
+        if width % config.heads:
+            raise ValueError(f"heads = {config.heads}: expected a divisor of model.width = {width}")
+        vocabulary = next((context.vocabularies[part] for part in ("text_decoder", "text_encoder") if part in context.vocabularies), 0)
+        if not vocabulary:
+            raise ValueError("it embeds the words of a text: expected a text encoder or a text decoder beside it")
+        super().__init__(width, vocabulary)
+        self.embedding = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        self.layers = nn.ModuleList(Layer(width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
+        self.rotary = Rotary(width // config.heads)
+        self.norm = nn.LayerNorm(width, bias=False)
+
+    def _layers(self) -> Iterator[Layer]:
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            yield layer
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Of unit variance at first."""
+        embedded: Tensor = self.embedding(ids) * self.width**0.5
+        return embedded
+
+    def words(self, hidden: Tensor) -> Tensor:
+        """The embedding is the head (Press and Wolf 2017)."""
+        return F.linear(hidden, self.embedding.weight)
+
+    def forward(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Orders of different lengths do not fill each other up. On the CPU the places that are left out of a row cost nothing either; elsewhere counting
+        them would have the host wait for the device.
         """
         unpadded = rows[0].x.device.type == "cpu" and not torch.compiler.is_compiling()
         groups = [_group(row, unpadded) for row in rows]
@@ -152,30 +198,11 @@ class UnifiedBackbone(nn.Module):
         found = torch.split(self.norm(x), [group.size for group in groups])
         return [_in_rows(hidden, group) for hidden, group in zip(found, groups, strict=True)]
 
-    def hidden(self, orders: Sequence[Order]) -> list[Tensor]:
-        """The hidden states (b n d) of each order's last piece, all orders in one pass."""
-        rows = [joined(order.pieces, order.whole) for order in orders]
-        return [taken(x, row.starts[-1], order.pieces[-1].x.shape[1]) for x, row, order in zip(self(rows), rows, orders, strict=True)]
-
-    # One after the other.
-
-    def begin(self, pieces: Sequence[Piece], whole: int, places: int) -> tuple[Tensor, KeyValueCache, Tensor]:
-        """Reads the pieces: the hidden state of the last place of each row (b d), the cache for so many further `places`, lengths (b)."""
-        row = joined(pieces, whole)
-        length, causal = row.mask.sum(1), row.mask.new_zeros(row.mask.shape)
-        mask = visible(causal if row.whole is None else row.whole)
-        cache = KeyValueCache.empty(self._key(row.x, row.coordinates), len(self.layers), row.x.shape[1] + places)
-        mask = F.pad(mask, (0, places))
-        hidden = self.advance(row.x, row.coordinates, cache, torch.zeros_like(length), mask)
-        return taken(hidden, length - 1, 1).squeeze(1), cache, length
-
-    def _key(self, x: Tensor, coordinates: Tensor) -> Tensor:
-        """Keys (b h 1 e), of the type that they have under autocast."""
-        turned, _ = next(self._layers()).queries_keys_values(x[:, :1], self.rotary(coordinates[:, :1]))
-        return turned[:, :, 1].transpose(1, 2)
+    def cache(self, like: Row, places: int) -> KeyValueCache:
+        turned, _ = next(self._layers()).queries_keys_values(like.x[:, :1], self.rotary(like.coordinates[:, :1]))
+        return KeyValueCache.empty(turned[:, :, 1].transpose(1, 2), len(self.layers), places)  # under autocast, of its type
 
     def advance(self, x: Tensor, coordinates: Tensor, cache: KeyValueCache, start: Tensor, mask: Tensor) -> Tensor:
-        """Places from start (b) on, which are kept: x (b t d), coordinates (b t 3), mask (b t s) → hidden states (b t d). Without gradients."""
         bias, rotary = attention_bias(mask, x), self.rotary(coordinates)
         for number, layer in enumerate(self._layers()):
             x = layer.cached(x, rotary, cache, number, start, bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import Config, LossConfig, PixelDecoderConfig, option
+from ibllm.plugin import AdaptingConfig, Config, Figure, LossConfig, MetricConfig, PixelDecoderConfig, option
 
 #: What a backbone of this family can do, whichever it is.
 SEQUENCES = "sequences"
@@ -23,6 +23,19 @@ class BackboneConfig(Config):
     heads: int = option(4, help="attention heads, each of a width that 8 divides", ge=1)
     ratio: float = option(2.0, help="width of a layer's gated feed-forward part relative to the width", gt=0)
     dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1)
+
+    def provides(self) -> frozenset[str]:
+        return frozenset({SEQUENCES})
+
+
+@attrs.frozen(kw_only=True)
+class PretrainedBackboneConfig(AdaptingConfig):
+    """A causal language model of `transformers` (Llama, Qwen, GPT-2, …) as the layers. Needs ``pip install "ibllm[pretrained]"``.
+
+    The model is that of its tokenizer's table, which says ``use = "pretrained"`` and where the model is. model.width is the model's.
+    """
+
+    tokenizer: str = option("text", help="the [tokenizers.NAME] table, of use pretrained, whose tokens and whose model it takes")
 
     def provides(self) -> frozenset[str]:
         return frozenset({SEQUENCES})
@@ -175,3 +188,29 @@ class UnifiedConfig(LossConfig):
     def needs(self) -> frozenset[str]:
         parts = {"text_encoder", "image_decoder", "image_encoder", "text_decoder"}
         return frozenset(parts | {f"image_decoder.{SEQUENCES}", f"text_decoder.{SEQUENCES}"})
+
+
+@attrs.frozen(kw_only=True)
+class TextPerplexityConfig(MetricConfig):
+    """What the backbone knows of texts by themselves, without an image."""
+
+    backbone: str = _backbone()
+    texts: str = option("", help="a file with a text a line; the split's captions when left out", path="file")
+    before: bool = option(False, help="of unified_pretrained: also what the model in its folder says, as it was before training")
+
+    def figures(self) -> tuple[Figure, ...]:
+        now = (
+            "Perplexity a token of the texts to the layers by themselves, no image before them: exp of the mean of −log p, every token after the "
+            "beginning counted."
+        )
+        found = [Figure("text_perplexity", "perplexity of texts", meaning=now, better="lower")]
+        if self.before:
+            then = (
+                "The same of the pretrained model as it lies in its folder, by the library's own forward pass: what training took or brought is the "
+                "difference."
+            )
+            found.append(Figure("text_perplexity_before", "perplexity of texts before training", meaning=then, better="lower"))
+        return tuple(found)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({f"{self.backbone}.{SEQUENCES}"})

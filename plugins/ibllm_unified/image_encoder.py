@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ibllm.plugin import Context, GridPositions, ImageEncoder, Latent, borrow, local_contrast, mean_colours
-from ibllm_unified.backbone import UnifiedBackbone
+from ibllm_unified.backbone import SequenceBackbone
 from ibllm_unified.config import UnifiedImageEncoderConfig
 
 
@@ -21,11 +21,11 @@ class UnifiedImageEncoder(ImageEncoder):
     With `factored`, a patch shows the local contrast alone, and its place's mean colour is added: forms are then recognised whatever their colour.
     """
 
-    backbone: UnifiedBackbone
+    backbone: SequenceBackbone
 
     def __init__(self, config: UnifiedImageEncoderConfig, context: Context) -> None:
         super().__init__()
-        borrow(self, backbone=cast(UnifiedBackbone, context.shared[config.backbone]))
+        borrow(self, backbone=cast(SequenceBackbone, context.shared[config.backbone]))
         self.width = self.backbone.width
         c, height, width = context.image_shape
         if height % config.patch or width % config.patch:

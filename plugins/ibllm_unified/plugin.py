@@ -18,6 +18,13 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             summary="one causal transformer over text and image, for the unified parts",
         ),
         ComponentSpec(
+            kind="backbone",
+            name="unified_pretrained",
+            factory="ibllm_unified.pretrained:PretrainedBackbone",
+            config="ibllm_unified.config:PretrainedBackboneConfig",
+            summary="a pretrained causal language model as the layers of the unified parts",
+        ),
+        ComponentSpec(
             kind="text_encoder",
             name="unified",
             factory="ibllm_unified.text_encoder:UnifiedTextEncoder",
@@ -51,5 +58,12 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             factory="ibllm_unified.loss:Unified",
             config="ibllm_unified.config:UnifiedConfig",
             summary="both orders of text and image in one pass through the backbone",
+        ),
+        ComponentSpec(
+            kind="metric",
+            name="text_perplexity",
+            factory="ibllm_unified.metric:TextPerplexity",
+            config="ibllm_unified.config:TextPerplexityConfig",
+            summary="what the backbone knows of texts alone, and what a pretrained one knew before",
         ),
     ]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import Context, KeyValueCache, Latent, TextDecoder, Tokens, borrow, token_losses, word_dropout
-from ibllm_unified.backbone import UnifiedBackbone
+from ibllm_unified.backbone import SequenceBackbone
 from ibllm_unified.config import UnifiedTextDecoderConfig
 from ibllm_unified.sequence import Order, Piece, grid_coordinates, text_coordinates
 
@@ -24,12 +24,12 @@ class UnifiedTextDecoder(TextDecoder):
     Latents of another width than the backbone's enter by a linear layer.
     """
 
-    backbone: UnifiedBackbone
+    backbone: SequenceBackbone
 
     def __init__(self, config: UnifiedTextDecoderConfig, context: Context) -> None:
         super().__init__()
         assert context.tokenizer is not None
-        borrow(self, backbone=cast(UnifiedBackbone, context.shared[config.backbone]))
+        borrow(self, backbone=cast(SequenceBackbone, context.shared[config.backbone]))
         self.backbone.speak(context.tokenizer)
         self.vocabulary, self.max_length = context.tokenizer.size, context.tokenizer.max_length
         self.word_dropout = config.word_dropout

@@ -7,18 +7,18 @@ from typing import cast
 from torch import Tensor
 
 from ibllm.plugin import Context, Latent, TextEncoder, borrow, masked_mean
-from ibllm_unified.backbone import UnifiedBackbone
+from ibllm_unified.backbone import SequenceBackbone
 from ibllm_unified.config import UnifiedTextEncoderConfig
 
 
 class UnifiedTextEncoder(TextEncoder):
     """One latent place a token, its embedding; `pooled` is their mean. It has no weights of its own."""
 
-    backbone: UnifiedBackbone
+    backbone: SequenceBackbone
 
     def __init__(self, config: UnifiedTextEncoderConfig, context: Context) -> None:
         super().__init__()
-        borrow(self, backbone=cast(UnifiedBackbone, context.shared[config.backbone]))
+        borrow(self, backbone=cast(SequenceBackbone, context.shared[config.backbone]))
         self.backbone.speak(context.tokenizer)
         self.width = self.backbone.width
 

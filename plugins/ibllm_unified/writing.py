@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibllm.plugin import Context, GridPositions, ImageDecoder, Latent, Rng, borrow, drop_condition
-from ibllm_unified.backbone import UnifiedBackbone
+from ibllm_unified.backbone import SequenceBackbone
 from ibllm_unified.config import UnifiedImageDecoderConfig
 from ibllm_unified.sequence import Order, Piece, grid_coordinates, text_coordinates
 
@@ -17,11 +17,11 @@ from ibllm_unified.sequence import Order, Piece, grid_coordinates, text_coordina
 class Writer(ImageDecoder):
     """Reads the text's places, then the image's, `rows` × `columns` of them. Latents of another width than the backbone's enter by a linear layer."""
 
-    backbone: UnifiedBackbone
+    backbone: SequenceBackbone
 
     def __init__(self, config: UnifiedImageDecoderConfig, context: Context, rows: int, columns: int) -> None:
         super().__init__()
-        borrow(self, backbone=cast(UnifiedBackbone, context.shared[config.backbone]))
+        borrow(self, backbone=cast(SequenceBackbone, context.shared[config.backbone]))
         self.config, self.rows, self.columns, self.places = config, rows, columns, rows * columns
         latent, width = config.latent or context.latent, self.backbone.width
         self.enter = nn.Identity() if latent == width else nn.Linear(latent, width)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 PRESETS: dict[str, dict[str, object]] = {"transformer/dropout": {"options": {"depth": 1, "dropout": 0.1, "width": 8}}}
 
-globals().update(cover(BackboneSuite, "ibllm", PRESETS, but=("unified",)))
+globals().update(cover(BackboneSuite, "ibllm", PRESETS, but=("unified", "unified_pretrained")))
 
 
 class TestUnified(BackboneSuite):

@@ -31,6 +31,8 @@ FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
     ("dataset", "files"): "it reads the user's own files",
+    ("backbone", "unified_pretrained"): "no package carries a causal language model; a folder is the user's own",
+    ("metric", "text_perplexity"): "of what such a model knew before",
 }
 #: Overrides that train next to nothing.
 SHORT = ["training.batch=4", "evaluation.items=4", "evaluation.samples=2", "compute.threads=1"]
