@@ -194,7 +194,7 @@ class UnifiedConfig(LossConfig):
 class TextPerplexityConfig(MetricConfig):
     """What the backbone knows of texts by themselves, without an image."""
 
-    backbone: str = _backbone()
+    backbone: str = option("lm", help="the [model.shared.NAME] that is asked", part="backbone")
     texts: str = option("", help="a file with a text a line; the split's captions when left out", path="file")
     before: bool = option(False, help="of unified_pretrained: also what the model in its folder says, as it was before training")
 
