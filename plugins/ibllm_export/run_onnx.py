@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws and captions with the graphs beside this file. It needs numpy, onnxruntime and Pillow, nothing else.
+"""Draws and captions with the graphs beside this file. It needs numpy, onnxruntime and Pillow; icu4py for texts in scripts without spaces.
 
     python run_onnx.py generate "a small red circle at the top left" -o out.png
     python run_onnx.py caption a.png
@@ -26,35 +26,48 @@ from PIL import Image, ImageOps
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 
-CJK = "\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\U00020000-\U0003ffff"
-LETTER = rf"(?:(?![{CJK}])[^\W_])"
-PIECE = re.compile(rf"\s+|[{CJK}]|{LETTER}+(?:['’-]{LETTER}+)*|.", re.DOTALL)
 JOIN, OPENING, CLOSING = "<join>", frozenset("([{“‘«"), frozenset(",.;:!?)]}”’»…%")
 
 
 class Words:
-    """Words, marks and Chinese characters. A space between two pieces is a token only where the usual one is not there."""
+    """Words and marks. A space between two pieces is a token only where the usual one is not there."""
 
     def __init__(self, state: dict[str, Any]) -> None:
         self.max_length, self.lowercase = state["max_length"], state["lowercase"]
         self.pieces = state["pieces"]
         self.ids = {piece: place for place, piece in enumerate(self.pieces) if place > UNK}
+        self.words, self.joined, unspaced = state["words"], state["joined"], state["unspaced"]
+        tail = f"[{self.joined}]*" if self.joined else ""
+        letter = rf"(?:(?![{unspaced}])[^\W_]{tail})"
+        sign = rf"[\U0001f1e6-\U0001f1ff]{{2}}|.(?:[{self.joined}]|(?<=\u200d)[^\w\s])*" if self.joined else "."
+        self.piece = re.compile(rf"\s+|[{unspaced}]{tail}|{letter}+(?:['’-]{letter}+)*|{sign}", re.DOTALL)
+        self.run = re.compile(f"[{unspaced}][{unspaced}{self.joined}]*")
 
-    @staticmethod
-    def gap(before: str, after: str) -> str:
+    def split(self, text: str) -> list[str]:
+        """The pieces of a text; Chinese, Japanese, Thai and the like are cut into words by ICU where the vocabulary was."""
+        text = unicodedata.normalize("NFC", text) if self.joined else text
+        if not self.words:
+            return self.piece.findall(text)
+        found, end = [], 0
+        for run in self.run.finditer(text):
+            try:
+                from icu4py.breakers import WordBreaker
+            except ImportError:
+                sys.exit("texts of this language are cut into words by ICU: pip install icu4py")
+            found += self.piece.findall(text[end : run.start()]) + list(WordBreaker(run.group(), ""))
+            end = run.end()
+        return found + self.piece.findall(text[end:])
+
+    def gap(self, before: str, after: str) -> str:
         """What usually stands between two pieces."""
-
-        def cjk(piece: str) -> bool:
-            return re.match(f"[{CJK}]", piece) is not None
-
-        touching = not before or cjk(before) or before in OPENING or cjk(after) or after in CLOSING
+        touching = not before or self.run.match(before) or before in OPENING or self.run.match(after) or after in CLOSING
         return "" if touching else " "
 
     def read(self, text: str) -> list[int]:
         """The ids of a text, without beginning and end."""
         found: list[str] = []
         last = space = ""
-        for piece in PIECE.findall(text.lower() if self.lowercase else text):
+        for piece in self.split(text.lower() if self.lowercase else text):
             if piece.isspace():
                 space = piece
                 continue
@@ -86,7 +99,7 @@ class Bytes:
     RUN = re.compile(r"B?L+|B?N+|B?O+|[BS]+(?![^BS])|[BS]+")
 
     def __init__(self, state: dict[str, Any]) -> None:
-        self.max_length, self.vocabulary = state["max_length"], state["vocabulary"]
+        self.max_length, self.vocabulary, self.composed = state["max_length"], state["vocabulary"], state["composed"]
         self.ranks = {tuple(pair): rank for rank, pair in enumerate(state["merges"])}
         others = [byte for byte in range(256) if byte not in self.PLAIN]
         self.characters = {byte: chr(byte) for byte in self.PLAIN} | {byte: chr(256 + n) for n, byte in enumerate(others)}
@@ -112,7 +125,7 @@ class Bytes:
     def read(self, text: str) -> list[int]:
         """The ids of a text, without beginning and end."""
         ids = []
-        for part in self.split(text):
+        for part in self.split(unicodedata.normalize("NFC", text) if self.composed else text):
             pieces = [self.characters[byte] for byte in part.encode()]
             while len(pieces) > 1:
                 place = min(range(len(pieces) - 1), key=lambda n: self.ranks.get((pieces[n], pieces[n + 1]), len(self.ranks)))

@@ -11,14 +11,21 @@ from ibllm_core.recipe.schema import Recipe
 
 
 def plain(component: Component, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What the stand-alone programs read: ``kind`` (``word``, ``bpe``, or another's name, whose texts they cannot read), ``max_length``, vocabulary."""
+    """What the stand-alone programs read: ``kind`` (``word``, ``bpe``, or another's name, whose texts they cannot read), ``max_length``, vocabulary.
+
+    A vocabulary of words has the rules that texts are cut by: the classes of ``unspaced`` and ``joined`` characters, and whether ICU cuts ``words``;
+    one of bytes whether texts are ``composed`` (NFC) first.
+    """
     found: dict[str, Any] = {"kind": component.use, "max_length": tokenizer.max_length}
     if component.use == "word":
-        found |= {"lowercase": getattr(component.config, "lowercase", False), "pieces": [*SPECIAL, *json.loads(tokenizer.state())]}
+        state, rules = json.loads(tokenizer.state()), tokenizer.reading  # noqa: B009: tools know tokenizers by their interface
+        found |= {"lowercase": getattr(component.config, "lowercase", False), "unspaced": rules.unspaced, "joined": rules.joined}
+        found |= {"words": rules.words, "pieces": [*SPECIAL, *(state if isinstance(state, list) else state["pieces"])]}
     elif component.use == "bpe":
-        model = json.loads(tokenizer.state())["model"]
+        state = json.loads(tokenizer.state())
+        model = state["model"]
         merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
-        found |= {"vocabulary": model["vocab"], "merges": merges}
+        found |= {"vocabulary": model["vocab"], "merges": merges, "composed": state["normalizer"] is not None}
     return found
 
 

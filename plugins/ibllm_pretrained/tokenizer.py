@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +156,7 @@ class PretrainedTokenizer(Tokenizer):
 
     def encode_one(self, text: str) -> list[int]:
         own_ids = self.vocabulary.own_ids
+        text = unicodedata.normalize("NFC", text)  # most models' own rules do so, too
         return [own_ids[model_id] for model_id in self.vocabulary.coder.encode(text, add_special_tokens=False).ids]
 
     def decode_one(self, ids: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,12 @@ class TokenizerSuite(Suite):
             expect(isinstance(tokenizer.decode(tokenizer.encode([text])[0])[0], str), f"{self._name}: {text!r} cannot be read back")
         every = np.arange(len(SPECIAL), tokenizer.size)[None]
         expect(isinstance(tokenizer.decode(every)[0], str), f"{self._name}: ids that its vocabulary does not use must be decoded too")
+
+    def test_composed_and_decomposed_texts_are_the_same(self) -> None:
+        """Texts are read in Unicode's normal form NFC, so that an accent is one whether it was typed as a mark of its own or not."""
+        tokenizer = self.trained()
+        (composed, _), (apart, _) = (tokenizer.encode([unicodedata.normalize(form, "café, ünïcödé")]) for form in ("NFC", "NFD"))
+        expect(np.array_equal(composed, apart), f"{self._name}: a text in NFD is read differently from the same in NFC")
 
     def test_its_state_is_all_there_is(self) -> None:
         """A second one that takes the state back encodes and decodes the same."""

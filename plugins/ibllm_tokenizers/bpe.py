@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from ibllm.plugin import SPECIAL, Context
 from ibllm_tokenizers.config import BPEConfig
@@ -13,7 +13,7 @@ from ibllm_tokenizers.remembering import Remembering
 
 
 class BPETokenizer(Remembering):
-    """Byte-level byte-pair encoding: every text can be written, and comes back byte by byte."""
+    """Byte-level byte-pair encoding: every text of any script can be written, and comes back byte by byte, in NFC."""
 
     def __init__(self, config: BPEConfig, context: Context) -> None:
         super().__init__()
@@ -32,6 +32,7 @@ class BPETokenizer(Remembering):
 
     def train(self, texts: Sequence[str]) -> None:
         coder = tokenizers.Tokenizer(models.BPE())
+        coder.normalizer = normalizers.NFC()  # the state says so, and one from before it goes on without
         coder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         coder.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(

@@ -13,6 +13,12 @@ class WordConfig(Config):
 
     size: int = option(help="number of ids, four special ones included; a corpus that needs more is an error", ge=5)
     max_length: int = option(64, help="longest text in tokens, beginning and end included", ge=3)
+    unspaced: str = option(
+        "words",
+        help="what Chinese, Japanese, Thai, Lao, Burmese and Khmer, which have no spaces, are cut into: words, by ICU (pip install "
+        '"ibllm[languages]"), or characters',
+        choices=("words", "characters"),
+    )
     lowercase: bool = option(False, help="read every text in lower case (what is written is then in lower case too)")
 
 

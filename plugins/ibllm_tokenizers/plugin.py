@@ -15,7 +15,7 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             name="word",
             factory="ibllm_tokenizers.word:WordTokenizer",
             config="ibllm_tokenizers.config:WordConfig",
-            summary="words and punctuation marks, Chinese and Japanese by character; for small vocabularies",
+            summary="words and punctuation marks of any language; for small vocabularies",
         ),
         ComponentSpec(
             kind="tokenizer",

@@ -1,57 +1,48 @@
 """The tokenizer `word`. Torch-free.
 
 Where two pieces usually stand apart or together is a rule (a space between words, none before a comma, none in Chinese), so a usual
-text needs no tokens for its spaces; whatever departs from the rule gets a token of its own, and every text comes back as it was.
+text needs no tokens for its spaces; whatever departs from the rule gets a token of its own, and every text comes back as it was, in NFC.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ibllm.plugin import SPECIAL, UNK, Context
+from ibllm.plugin import SPECIAL, UNK, Context, Notice
 from ibllm_tokenizers.config import WordConfig
+from ibllm_tokenizers.cutting import VERSION, Rules, icu_version
 from ibllm_tokenizers.remembering import Remembering
 
-#: Written without spaces: CJK punctuation, kana and ideographs, full-width forms.
-_CJK = "\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\U00020000-\U0003ffff"
-_LETTER = rf"(?:(?![{_CJK}])[^\W_])"
-_PIECE = re.compile(rf"\s+|[{_CJK}]|{_LETTER}+(?:['’-]{_LETTER}+)*|.", re.DOTALL)
 #: Says that no space stands where the rule wants one. No text can give this piece: ``<`` is a piece of its own.
 _JOIN = "<join>"
-_OPENING, _CLOSING = frozenset("([{“‘«"), frozenset(",.;:!?)]}”’»…%")
-
-
-def _touches(piece: str) -> tuple[bool, bool]:
-    """Whether a piece wants no space before it, and none after it."""
-    cjk = re.match(f"[{_CJK}]", piece) is not None
-    return cjk or piece in _CLOSING, cjk or piece in _OPENING
+_RULES = Rules()
 
 
 @functools.lru_cache(maxsize=65536)
-def _gap(before: str, after: str) -> str:
+def _gap(before: str, after: str, rules: Rules) -> str:
     """What the rule puts between two pieces; `before` is empty at the beginning of a text."""
-    return "" if not before or _touches(before)[1] or _touches(after)[0] else " "
+    return "" if not before or rules.touches(before)[1] or rules.touches(after)[0] else " "
 
 
-def split(text: str) -> Iterator[str]:
-    """The pieces of a text, with tokens for what departs from the rule."""
+def split(text: str, rules: Rules = _RULES) -> Iterator[str]:
+    """The pieces of a text, with tokens for what departs from the rule. Raises `UserError` where it needs ICU, which is not there."""
     last = space = ""
-    for piece in _PIECE.findall(text):
+    for piece in rules.pieces(rules.normal(text)):
         if piece.isspace():
             space = piece
             continue
-        if space != (rule := _gap(last, piece)):
+        if space != (rule := _gap(last, piece, rules)):
             yield from space or (_JOIN,) if rule else space
         yield piece
         last, space = piece, ""
     yield from space
 
 
-def join(pieces: Sequence[str]) -> str:
+def join(pieces: Sequence[str], rules: Rules = _RULES) -> str:
     """The text of pieces; undoes `split`."""
     parts: list[str] = []
     last, free = "", True
@@ -63,51 +54,73 @@ def join(pieces: Sequence[str]) -> str:
             free = True
         else:
             if not free:
-                parts.append(_gap(last, piece))
+                parts.append(_gap(last, piece, rules))
             parts.append(piece)
             last, free = piece, False
     return "".join(parts)
 
 
 class WordTokenizer(Remembering):
-    """One id for every word, mark or Chinese character of the corpus, the most frequent first; others are unknown."""
+    """One id for every word, mark or sign of the corpus, the most frequent first; others are unknown."""
 
     def __init__(self, config: WordConfig, context: Context) -> None:
         super().__init__()
         self.config, self.size, self.max_length = config, config.size, config.max_length
-        self._take([])
+        self._take([], Rules(words=config.unspaced == "words"))
 
-    def _take(self, pieces: Sequence[str]) -> None:
-        self._pieces = (*SPECIAL, *pieces)
+    def _take(self, pieces: Sequence[str], rules: Rules) -> None:
+        self._pieces, self.rules = (*SPECIAL, *pieces), rules
         self._ids = {piece: place for place, piece in enumerate(self._pieces) if place >= len(SPECIAL)}
+        # A vocabulary without such scripts knows none of their words however they are cut, so it needs no ICU.
+        cut = rules.words and any(rules.has_unspaced(piece) for piece in pieces)
+        #: The rules that texts are read by.
+        self.reading = rules if cut else Rules(rules.version, words=False)
+        self.icu = icu_version() if cut else ""
         self.forget()
 
-    def _split(self, text: str) -> Iterator[str]:
-        return split(text.lower() if self.config.lowercase else text)
+    def _split(self, text: str, rules: Rules) -> Iterator[str]:
+        return split(text.lower() if self.config.lowercase else text, rules)
 
     def train(self, texts: Sequence[str]) -> None:
-        counts = Counter(piece for text in texts for piece in self._split(text))
+        rules = Rules(words=self.config.unspaced == "words")
+        counts = Counter(piece for text in texts for piece in self._split(text, rules))
         needed = len(counts) + len(SPECIAL)
         if needed > self.size:
             raise ValueError(
                 f"the corpus needs size = {needed} ({len(counts)} words, marks and characters and {len(SPECIAL)} special ids), "
                 f"not {self.size}"
             )
-        self._take(sorted(counts, key=lambda piece: (-counts[piece], piece)))
+        self._take(sorted(counts, key=lambda piece: (-counts[piece], piece)), rules)
 
     def read(self, texts: Sequence[str]) -> list[list[int]]:
         ids = self._ids
-        return [[ids.get(piece, UNK) for piece in self._split(text)] for text in texts]
+        return [[ids.get(piece, UNK) for piece in self._split(text, self.reading)] for text in texts]
 
     def decode_one(self, ids: Sequence[int]) -> str:
         known = len(self._pieces)
-        return join([self._pieces[place] if place < known else SPECIAL[UNK] for place in ids])
+        return join([self._pieces[place] if place < known else SPECIAL[UNK] for place in ids], self.rules)
 
     def state(self) -> str:
-        return json.dumps(self._pieces[len(SPECIAL) :], ensure_ascii=False)
+        pieces = self._pieces[len(SPECIAL) :]
+        if self.rules.version == 1:
+            return json.dumps(pieces, ensure_ascii=False)
+        kept = {"version": self.rules.version, "words": self.rules.words, "icu": self.icu, "pieces": pieces}
+        return json.dumps(kept, ensure_ascii=False)
 
     def restore(self, state: str) -> None:
-        pieces = json.loads(state)
-        if len(pieces) + len(SPECIAL) > self.size:
-            raise ValueError(f"the saved vocabulary needs size = {len(pieces) + len(SPECIAL)}, not {self.size}")
-        self._take(pieces)
+        kept = json.loads(state)
+        # A list is a vocabulary of version 1, which had no rules to name.
+        kept = {"version": 1, "words": False, "icu": "", "pieces": kept} if isinstance(kept, list) else kept
+        if kept["version"] > VERSION:
+            raise ValueError(
+                f"the saved vocabulary was cut by rules of version {kept['version']}, and this ibllm knows {VERSION}: update it"
+            )
+        if len(kept["pieces"]) + len(SPECIAL) > self.size:
+            raise ValueError(f"the saved vocabulary needs size = {len(kept['pieces']) + len(SPECIAL)}, not {self.size}")
+        self._take(kept["pieces"], Rules(kept["version"], kept["words"]))
+        if self.icu and self.icu != kept["icu"]:
+            warnings.warn(
+                Notice(f"the vocabulary was cut by ICU {kept['icu']}, and ICU {self.icu} is installed: words may be cut otherwise"),
+                stacklevel=2,
+            )
+        self.icu = kept["icu"]

@@ -37,6 +37,7 @@ AWAY += ("losses.cycle", "metrics.scene", "metrics.round_trip", "trackers.tensor
 #: The tiny recipe's captioner alone, in two languages.
 CAPTIONER = (
     "data.languages=['en','zh']",
+    "tokenizers.text.unspaced='characters'",
     "model.text_decoder.languages=['en','zh']",
     *(f"{name}=false" for name in AWAY),
     "stages.text.steps=0",

@@ -2,26 +2,45 @@
 "use strict";
 
 const PAD = 0, BOS = 1, EOS = 2, UNK = 3;
-const CJK = "\\u2e80-\\u312f\\u3190-\\ua4cf\\uf900-\\ufaff\\ufe30-\\ufe4f\\uff00-\\uff60\\u{20000}-\\u{3ffff}";
-const LETTER = `(?:(?![${CJK}])[\\p{L}\\p{N}])`;
-const PIECE = new RegExp(`\\s+|[${CJK}]|${LETTER}+(?:['’-]${LETTER}+)*|.`, "gsu");
 const JOIN = "<join>", OPENING = "([{“‘«", CLOSING = ",.;:!?)]}”’»…%";
 
-const isCjk = (piece) => new RegExp(`^[${CJK}]`, "u").test(piece);
 const isSpace = (piece) => /^\s+$/u.test(piece);
 
-/** Words, marks and Chinese characters. A space between two pieces is a token only where the usual one is not there. */
+/** Words and marks. A space between two pieces is a token only where the usual one is not there. */
 class Words {
   constructor(state) {
     this.maxLength = state.max_length;
     this.lowercase = state.lowercase;
     this.pieces = state.pieces;
     this.ids = new Map(state.pieces.map((piece, id) => [piece, id]).filter(([, id]) => id > UNK));
+    this.words = state.words;
+    this.joined = state.joined;
+    const { unspaced, joined } = state;
+    const tail = joined ? `[${joined}]*` : "";
+    const letter = `(?:(?![${unspaced}])[\\p{L}\\p{N}]${tail})`;
+    const sign = joined ? `[\\u{1f1e6}-\\u{1f1ff}]{2}|.(?:[${joined}]|(?<=\\u200d)[^\\p{L}\\p{N}_\\s])*` : ".";
+    this.piece = new RegExp(`\\s+|[${unspaced}]${tail}|${letter}+(?:['’-]${letter}+)*|${sign}`, "gsu");
+    this.run = new RegExp(`[${unspaced}][${unspaced}${joined}]*`, "gu");
+    this.unspaced = new RegExp(`^[${unspaced}]`, "u");
+  }
+
+  /** The pieces of a text; Chinese, Japanese, Thai and the like are cut into words by the browser's ICU where the vocabulary was. */
+  split(text) {
+    const given = this.joined ? text.normalize("NFC") : text;
+    if (!this.words) return given.match(this.piece) ?? [];
+    const found = [], cut = new Intl.Segmenter(undefined, { granularity: "word" });
+    let end = 0;
+    for (const run of given.matchAll(this.run)) {
+      found.push(...(given.slice(end, run.index).match(this.piece) ?? []));
+      found.push(...[...cut.segment(run[0])].map((one) => one.segment));
+      end = run.index + run[0].length;
+    }
+    return [...found, ...(given.slice(end).match(this.piece) ?? [])];
   }
 
   /** What usually stands between two pieces. */
   gap(before, after) {
-    const touching = !before || isCjk(before) || OPENING.includes(before) || isCjk(after) || CLOSING.includes(after);
+    const touching = !before || this.unspaced.test(before) || OPENING.includes(before) || this.unspaced.test(after) || CLOSING.includes(after);
     return touching ? "" : " ";
   }
 
@@ -29,7 +48,7 @@ class Words {
   read(text) {
     const found = [];
     let last = "", space = "";
-    for (const piece of (this.lowercase ? text.toLowerCase() : text).match(PIECE) ?? []) {
+    for (const piece of this.split(this.lowercase ? text.toLowerCase() : text)) {
       if (isSpace(piece)) { space = piece; continue; }
       const usual = this.gap(last, piece);
       if (space !== usual) found.push(...(space ? space : usual ? [JOIN] : []));
@@ -62,6 +81,7 @@ class Words {
 class Bytes {
   constructor(state) {
     this.maxLength = state.max_length;
+    this.composed = state.composed;
     this.vocabulary = new Map(Object.entries(state.vocabulary));
     this.ranks = new Map(state.merges.map((pair, rank) => [pair.join("\n"), rank]));
     const plain = (byte) => (byte >= 33 && byte < 127) || (byte >= 161 && byte < 173) || byte >= 174;
@@ -79,7 +99,7 @@ class Bytes {
   /** The ids of a text, without beginning and end. */
   read(text) {
     const ids = [];
-    for (const part of this.split(text)) {
+    for (const part of this.split(this.composed ? text.normalize("NFC") : text)) {
       const pieces = [...new TextEncoder().encode(part)].map((byte) => this.characters[byte]);
       while (pieces.length > 1) {
         let place = -1, best = Infinity;
