@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol, cast
 
 from ibllm_core.interfaces.tokenizer import SPECIAL, Tokenizer
 from ibllm_core.recipe.locate import Component
 from ibllm_core.recipe.schema import Recipe
+
+
+class Rules(Protocol):
+    """How a tokenizer of words cuts: the insides of two character classes, and whether ICU cuts scripts without spaces."""
+
+    unspaced: str
+    joined: str
+    words: bool
+
+
+class Cutting(Protocol):
+    """A tokenizer of words."""
+
+    reading: Rules
 
 
 def plain(component: Component, tokenizer: Tokenizer) -> dict[str, Any]:
