@@ -32,7 +32,7 @@ def plain(component: Component, tokenizer: Tokenizer) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"kind": component.use, "max_length": tokenizer.max_length}
     if component.use == "word":
-        state, rules = json.loads(tokenizer.state()), tokenizer.reading  # noqa: B009: tools know tokenizers by their interface
+        state, rules = json.loads(tokenizer.state()), cast(Cutting, tokenizer).reading
         found |= {"lowercase": getattr(component.config, "lowercase", False), "unspaced": rules.unspaced, "joined": rules.joined}
         found |= {"words": rules.words, "pieces": [*SPECIAL, *(state if isinstance(state, list) else state["pieces"])]}
     elif component.use == "bpe":
