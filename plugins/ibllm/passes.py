@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ibllm.blocks.borrowing import borrowed
 from ibllm_core.interfaces.image import Discriminator, DrawingDecoder
 from ibllm_core.interfaces.noise import leave_uncompiled, repeated
 from ibllm_core.interfaces.text import TextDecoder
@@ -79,7 +80,9 @@ def arrange_passes(
             setattr(owner, method, _compiled(name, getattr(owner, method), tell))
         for block in blocks[name]:
             block.forward = _recomputed(block.forward)
-    if compute.activation_checkpointing and (whole := [name for name in parts if not blocks[name]]):
+    recomputed = {name: [part, *borrowed(part).values()] for name, part in parts.items()}
+    whole = [name for name, held in recomputed.items() if not any(blocks[other] for other, part in parts.items() if part in held)]
+    if compute.activation_checkpointing and whole:
         tell(
             f"compute.activation_checkpointing: {', '.join(whole)} names no blocks to recompute (`checkpointed`) and keeps its activations"
         )

@@ -6,7 +6,8 @@ Shapes: b batch, t tokens of a text, c h w image, v vocabulary.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import attrs
@@ -189,5 +190,19 @@ def _write(model: Model) -> list[Program]:
 
 
 def _traced(module: nn.Module, example: tuple[Tensor, ...], shapes: Any) -> ExportedProgram:
-    # Strict: the length of a batch, which parts ask by len(), is a number of the graph's, not of the example's.
-    return torch.export.export(module, example, dynamic_shapes=shapes, strict=True)
+    with _registered(module):
+        # Strict: the length of a batch, which parts ask by len(), is a number of the graph's, not of the example's.
+        return torch.export.export(module, example, dynamic_shapes=shapes, strict=True)
+
+
+@contextmanager
+def _registered(module: nn.Module) -> Iterator[None]:
+    """Within, what parts borrow (`ibllm.plugin.borrow`) is registered with them, too: a graph has the weights of what is."""
+    lent = [(holder, name, held) for holder in module.modules() for name, held in vars(holder).items() if isinstance(held, nn.Module)]
+    for holder, name, held in lent:
+        holder._modules[name] = held
+    try:
+        yield
+    finally:
+        for holder, name, _ in lent:
+            del holder._modules[name]

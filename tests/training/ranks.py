@@ -30,10 +30,16 @@ SETS = (
     "losses.penalty.every=2",
 )
 #: Name → keys, and the steps of each stage. Items fall on 2 processes as 3 and 2, and on their micro-batches as 2, 1, 1 and 1.
+SHARED = (
+    "model.shared.tower={use='transformer', heads=2, dropout=0.1}",
+    "model.image_encoder={use='vit', heads=2, depth=1, backbone='tower'}",
+    "model.text_encoder.backbone='tower'",
+    "stages.text.train=['text_encoder', 'image_decoder', 'tower']",
+)
 CASES: Mapping[str, tuple[tuple[str, ...], int]] = {
-    "steps": (("training.batch=5",), 20),
+    "steps": (("training.batch=5", *SHARED), 20),
     "micro-batches": (("training.batch=7", "training.accumulate=3", "compute.activation_checkpointing=true"), 20),
-    "shards": (("training.batch=5", "training.accumulate=2", "compute.shard=true", "compute.activation_checkpointing=true"), 3),
+    "shards": (("training.batch=5", "training.accumulate=2", "compute.shard=true", "compute.activation_checkpointing=true", *SHARED), 3),
     "micro-batches of unequal shares": (("training.batch=9", "training.accumulate=4"), 1),
 }
 

@@ -6,18 +6,22 @@ import json
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from ibllm_cli.main import main
+from ibllm_export.graphs import Reading, _traced
+from ibllm_inspect.differences import differences
+from ibllm_study.sharing import prefixes, run_key
 from safetensors.torch import load_file
+from torch.export import Dim
 
 import ibllm
 from ibllm.contracts import check
 from ibllm.resolved import resolved
 from ibllm_core.host import manager as plugins
 from ibllm_core.model import build
-from ibllm_core.model.model import Model
 from ibllm_core.recipe import load
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
@@ -34,6 +38,7 @@ def ibllm_components():
         ComponentSpec("backbone", "mixer", "lender.parts:Mixer", "lender.config:MixerConfig", "a test's"),
         ComponentSpec("text_encoder", "mixed", "lender.parts:Reader", "lender.config:BorrowerConfig", "a test's"),
         ComponentSpec("image_encoder", "mixed", "lender.parts:Looker", "lender.config:BorrowerConfig", "a test's"),
+        ComponentSpec("discriminator", "mixed", "lender.parts:Judge", "lender.config:BorrowerConfig", "a test's"),
     ]
 """,
     "lender.config": """
@@ -59,7 +64,7 @@ class BorrowerConfig(Config):
     "lender.parts": """
 import torch
 from torch import nn
-from ibllm.plugin import Dropout, ImageEncoder, Latent, TextEncoder, borrow, masked_mean
+from ibllm.plugin import Discriminator, Dropout, ImageEncoder, Latent, TextEncoder, borrow, masked_mean
 
 class Mixer(nn.Module):
     def __init__(self, config, context):
@@ -95,6 +100,20 @@ class Looker(ImageEncoder):
     def forward(self, y):
         tokens = self.backbone.mix(self.patches(y).flatten(2).mT)
         return Latent(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=y.device), tokens.mean(1))
+
+class Judge(Discriminator):
+    def __init__(self, config, context):
+        super().__init__()
+        self.look_at = Looker(config, context)
+
+    def look(self, y):
+        return self.look_at(y).pooled
+
+    def judge(self, seen, z):
+        return (seen * z.pooled).sum(1)
+
+    def forward(self, y, z):
+        return self.judge(self.look(y), z)
 """,
 }
 
@@ -144,7 +163,7 @@ def recipe(site, tmp_path: Path) -> Iterator[Path]:  # type: ignore[no-untyped-d
     plugins._manager.cache_clear()
 
 
-def _built(recipe: Path, *sets: str) -> Model:
+def _built(recipe: Path, *sets: str) -> Any:
     read = load(recipe, sets)
     return build.build_model(read, build.build_tokenizers(read), build.image_shape(read))
 
@@ -181,6 +200,12 @@ def test_it_is_trained_where_a_stage_names_it_and_lies_in_the_model_folder(recip
     names = [name for name in first if name.startswith("parts.mixer.")]
     assert all(not torch.equal(first[name], kept[name]) for name in names)
     assert all(torch.equal(after[name], kept[name]) for name in names), "the second stage does not name it"
+    again = recipe.parent / "again"
+    sets = (f"model.shared.mixer.init={{run='{run}'}}", "stages.text.lr=0", "stages.read.lr=0", "training.ema=0", "evaluation.items=2")
+    assert main(["run", str(recipe), "--run-dir", str(again), *(word for key in sets for word in ("--set", key))]) == 0
+    taken = load_file(again / "model" / "weights.safetensors")
+    assert all(torch.equal(taken[name], kept[name]) for name in names)
+    assert not torch.equal(taken["parts.text_encoder.embedding.weight"], kept["parts.text_encoder.embedding.weight"])
     opened = ibllm.open(run)
     assert len(opened.caption(opened.generate(["a red circle"]))) == 1
 
@@ -203,6 +228,43 @@ def test_mistakes_about_shared_modules(recipe: Path, capsys: pytest.CaptureFixtu
     recipe.write_text(text.replace(*change))
     assert main(["check", str(recipe)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_critic_borrows_what_is_frozen(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = [
+        "model.discriminator={use='mixed', backbone='mixer'}",
+        "losses.adversarial={use='hinge'}",
+        "stages.text.losses.adversarial=0.1",
+        "stages.text.train=['text_encoder', 'image_decoder', 'discriminator', 'mixer']",
+    ]
+    words = ["check", str(recipe), *(word for key in more for word in ("--set", key))]
+    assert main(words) == 2
+    assert "stages.text.train: discriminator borrows mixer, which the stage trains with the model" in capsys.readouterr().err
+    words[-1] = words[-1].replace(", 'mixer']", "]")
+    assert main([*words, "--set", "model.shared.mixer.frozen=true"]) == 0
+    assert "mixer: 544 parameters, shared by text_encoder, image_encoder, discriminator" in capsys.readouterr().out
+
+
+def test_a_study_and_a_comparison_know_of_it(recipe: Path) -> None:
+    narrow, wide, deep = (load(recipe, sets) for sets in ((), ["model.shared.mixer.width=24"], ["model.width=16"]))
+    assert resolved(narrow)["model"]["shared"]["mixer"]["width"] == 16
+    assert differences(narrow, wide) == ["model.shared.mixer.width: 16 → 24"]
+    assert run_key(narrow) == run_key(deep) != run_key(wide)
+    assert prefixes(narrow)[0].key != prefixes(wide)[0].key
+
+
+def test_a_graph_has_the_weights_that_its_parts_borrow(recipe: Path) -> None:
+    model = _built(recipe, "model.text_decoder={use='lstm', layers=1}").eval()
+    read = Reading(model)
+    images = torch.rand(2, *model.image_shape)
+    with torch.no_grad():
+        traced = _traced(read, (images,), ({0: Dim("b", max=64)},))
+        more = torch.rand(3, *model.image_shape)
+        for found, wanted in zip(traced.module()(more), read(more), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    held = [weight for name, weight in traced.state_dict.items() if "backbone" in name]
+    assert len(held) == 4 and not traced.constants
+    assert list(read.encoder.named_parameters())[-1][0].startswith("patches"), "it is as it was"
 
 
 def test_a_recipe_without_shared_modules_has_the_keys_that_it_had() -> None:

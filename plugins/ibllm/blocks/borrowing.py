@@ -26,7 +26,7 @@ def borrow(part: nn.Module, **modules: nn.Module) -> None:
     """Makes modules attributes of a part, or of a module within it, without registering them: the model has, counts, trains and saves them once.
 
     A part is built with them by ``context.shared``. They follow a part that is copied together with its model, and they are in train mode, or frozen,
-    as the stage says of them, whatever the part is.
+    as the stage says of them, whatever the part is. The part calls their methods: outside of these their parameters may lie in shards.
 
     Example:
         >>> embedding, encoder = nn.Embedding(9, 4), nn.Module()

@@ -21,6 +21,7 @@ from ibllm_core.model.players import Average, Player
 from ibllm_core.model.shares import Ranks
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.model.watch import Watch
+from ibllm_core.recipe.draft import named_parts
 from ibllm_core.recipe.schema import Recipe, Stage
 
 from .inputs import META, Handed, Meter, as_given, expect_shape, fabricate
@@ -49,6 +50,7 @@ class StageRow:
 
 def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> StageRow:
     """Plays every kind of iteration that a stage has once, but for the optimizers' steps."""
+    _critics_borrow_what_is_frozen(recipe, stage)
     with META:
         losses = build.build_losses(recipe, build.losses_with_terms(recipe, tuple(stage.losses)), model)
     trainer = StageTrainer(recipe, stage, model, losses, Average(), Ranks())
@@ -70,6 +72,14 @@ def walk_stage(recipe: Recipe, model: Model, stage: Stage, meter: Meter) -> Stag
     trained = sum(p.numel() for player in trainer.players for p in player.parameters.values())
     flops = round(counted / sum(kind.count for kind in kinds) / size / stage.training.accumulate) if walk.countable else None
     return StageRow(stage.name, tuple(stage.losses), trained, walk.saved, flops, unreached)
+
+
+def _critics_borrow_what_is_frozen(recipe: Recipe, stage: Stage) -> None:
+    """Raises `UserError` where a stage trains a critic and what it borrows: the model's weights would follow the critic's losses, too."""
+    for critic in sorted(recipe.critics() & set(stage.parts)):
+        for name in named_parts(recipe.parts[critic].config).keys() & recipe.model.shared.keys() & set(stage.parts):
+            problem = f"{critic} borrows {name}, which the stage trains with the model; expected {name} frozen wherever {critic} is trained"
+            raise UserError(f"stages.{stage.name}.train: {problem}", stage.place)
 
 
 def _unreached(stage: Stage, model: Model, trainer: StageTrainer, walk: _Walk) -> tuple[str, ...]:
