@@ -24,7 +24,7 @@ import attrs
 from ibllm.plugin import UserError, cache_folder
 from ibllm_files.records import Passed
 from ibllm_files.sources import Source, file_key, shown
-from ibllm_files.trees import Refused, Tree, checked, hidden, leaves
+from ibllm_files.trees import HIDDEN, Refused, Tree, checked, hidden, leaves
 
 #: Endings of archives' names.
 ZIP, TAR = (".zip",), (".tar",)
@@ -37,8 +37,14 @@ PACKED: Mapping[str, Any] = {
 ARCHIVES = (*ZIP, *TAR, *PACKED)
 #: Bytes of the largest member that is unpacked into memory.
 _MOST = 1 << 30
-_OUTSIDE = ("member that would lie outside of the archive's folder", "members that would lie outside of the archive's folder")
-_LINKS = ("link in the archive, which is not followed", "links in the archive, which are not followed")
+_OUTSIDE = (
+    "member that would lie outside of the archive, which is passed over",
+    "members that would lie outside of the archive, which are passed over",
+)
+_LINK = ("link, which is not followed", "links, which are not followed")
+_LOCKED = ("member that needs a password", "members that need a password")
+_RARE = ("member that is packed in a rare way", "members that are packed in a rare way")
+_NO_FILE = ("member that is no file", "members that are no files")
 
 
 def is_archive(name: str) -> bool:
@@ -97,13 +103,15 @@ class Member(Source):
 class ArchiveTree(Tree):
     """The files of an archive, or of a folder in it."""
 
-    def __init__(self, name: str, members: Mapping[str, Member]) -> None:
-        self.name, self._members = name, members
+    def __init__(self, name: str, members: Mapping[str, Member], refused: Mapping[str, str]) -> None:
+        self.name, self._members, self._refused = name, members, refused
 
     def find(self, name: str) -> Source:
         path = checked(name)
         if leaves(path):
             raise Refused(f"the image {name} lies outside of {self.name}")
+        if path in self._refused:
+            raise Refused(f"the image {self.name}/{path} is a {self._refused[path]}")
         if path not in self._members:
             raise Refused(f"there is no image {self.name}/{path}{self.why_missing(name)}")
         return self._members[path]
@@ -115,8 +123,10 @@ class ArchiveTree(Tree):
     def below(self, folder: str) -> ArchiveTree:
         if not folder:
             return self
-        inside = {name[len(folder) + 1 :]: member for name, member in self._members.items() if name.startswith(f"{folder}/")}
-        return ArchiveTree(f"{self.name}/{folder}", inside)
+        begin = f"{folder}/"
+        inside = {name.removeprefix(begin): member for name, member in self._members.items() if name.startswith(begin)}
+        refused = {name.removeprefix(begin): why for name, why in self._refused.items() if name.startswith(begin)}
+        return ArchiveTree(f"{self.name}/{folder}", inside, refused)
 
     def top(self) -> ArchiveTree:
         """The one folder that everything is in, at any depth, or else this one."""
@@ -135,11 +145,21 @@ def open_archive(path: Path, passed: Passed) -> ArchiveTree:
     Raises:
         UserError: it cannot be read, or there is no room to unpack it.
     """
+    found: dict[str, Member] = {}
+    refused: dict[str, str] = {}
     try:
-        found = _zip(path, passed) if path.name.lower().endswith(ZIP) else _tar(path, passed)
+        for name, member in _zip(path) if path.name.lower().endswith(ZIP) else _tar(path):
+            inside = _name(name, passed)
+            if not inside:
+                continue
+            if isinstance(member, Member):
+                found[inside] = attrs.evolve(member, member=inside)
+            else:
+                refused[inside] = member[0]
+                passed.add(*member, inside)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{shown(str(path))}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    return ArchiveTree(str(path), found).top()
+    return ArchiveTree(str(path), found, refused).top()
 
 
 def _name(name: str, passed: Passed) -> str:
@@ -149,42 +169,39 @@ def _name(name: str, passed: Passed) -> str:
         return ""
     path = posixpath.normpath(name)
     if any(hidden(part) for part in path.split("/")):
-        passed.add("hidden file or folder", "hidden files and folders", path)
+        passed.add(*HIDDEN, path)
         return ""
     return path
 
 
-def _zip(path: Path, passed: Passed) -> dict[str, Member]:
-    found: dict[str, Member] = {}
+#: A member's name, and where it lies or, where it is not to be read, what it is: one and several.
+_Found = Iterator[tuple[str, Member | tuple[str, str]]]
+
+
+def _zip(path: Path) -> _Found:
     with zipfile.ZipFile(path) as archive:
         for one in archive.infolist():
-            name = _name(one.filename, passed) if not one.is_dir() else ""
-            if not name:
-                continue
             if stat.S_ISLNK(one.external_attr >> 16):
-                passed.add(*_LINKS, name)
+                yield one.filename, _LINK
             elif one.flag_bits & 1:
-                passed.add("member that needs a password", "members that need a password", name)
+                yield one.filename, _LOCKED
             elif one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                passed.add("member that is packed in a rare way", "members that are packed in a rare way", name)
-            else:
-                found[name] = Member(str(path), path, name, one.header_offset, one.compress_size, one.file_size, one.compress_type)
-    return found
+                yield one.filename, _RARE
+            elif not one.is_dir():
+                place = (one.header_offset, one.compress_size, one.file_size, one.compress_type)
+                yield one.filename, Member(str(path), path, one.filename, *place)
 
 
-def _tar(path: Path, passed: Passed) -> dict[str, Member]:
-    found: dict[str, Member] = {}
+def _tar(path: Path) -> _Found:
     plain = _unpacked(path)
     with tarfile.open(plain, "r:") as archive:
         for one in archive:
-            name = _name(one.name, passed) if not one.isdir() else ""
-            if name and (one.issym() or one.islnk()):
-                passed.add(*_LINKS, f"{name} → {one.linkname}")
-            elif name and not one.isreg():
-                passed.add("member that is no file", "members that are no files", name)
-            elif name:
-                found[name] = Member(str(path), plain, name, one.offset_data, one.size, one.size)
-    return found
+            if one.issym() or one.islnk():
+                yield one.name, _LINK
+            elif one.isreg():
+                yield one.name, Member(str(path), plain, one.name, one.offset_data, one.size, one.size)
+            elif not one.isdir():
+                yield one.name, _NO_FILE
 
 
 def _unpacked(path: Path) -> Path:

@@ -31,7 +31,7 @@ _INVISIBLE = re.compile(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _FETCH = """files reads what is on disk. img2dataset (pip install img2dataset) fetches the images of such a table and writes WebDataset shards: \
-img2dataset --url_list TABLE --url_col image --caption_col caption --output_format webdataset --output_folder shards"""
+img2dataset --url_list TABLE --url_col image --caption_col caption --output_format webdataset --output_folder shards; use = "webdataset" reads those"""
 
 
 def hint(word: str, known: Iterable[str]) -> str:
@@ -59,6 +59,7 @@ class Table:
     strict: bool = True
     split: str = ""
     _known: dict[tuple[str, ...], Mapping[str, str]] = attrs.field(factory=dict, init=False)
+    _found: dict[Any, Source] = attrs.field(factory=dict, init=False)
 
     def header(self, number: int, names: Sequence[str], whole: bool = True) -> Mapping[str, str]:
         """Their column → ours, for the columns that are used.
@@ -88,7 +89,7 @@ class Table:
             elif ours in said:
                 raise UserError(f"{place}: columns.{ours} = {said[ours]!r}: the table has no such column{hint(said[ours], names)}")
         unused = [name for name in names if name not in found]
-        for name in () if guessed else unused:
+        for name in () if guessed else (name for name in unused if "url" not in name.lower()):
             if guess := nearest(name.lower(), [ours for ours in COLUMNS if ours not in found.values()]):
                 raise UserError(f"{place}: unknown column {name!r}; did you mean {guess!r}?")
         for ours in self.reading.held:
@@ -120,12 +121,12 @@ class Table:
         try:
             captions = _texts("caption", cells.get("caption")) if "caption" in self.reading.held else [""]
             image = self._image(cells.get("image"), place) if "image" in self.reading.held else None
-            values = {name: _one(name, cells.get(name)) for name in COLUMNS[3:]}
+            values = {name: _one(name, cells[name]) for name in COLUMNS[3:] if name in cells}
             codes = _texts("language", cells.get("language"), split=False) or [""]
             if len(codes) not in (1, len(captions)):
                 raise Refused(f"{len(codes)} languages for {len(captions)} captions")
-            values["split"] = self._split(values["split"])
-            if bool(values["question"]) != bool(values["answer"]):
+            values["split"] = self._split(values.get("split", ""))
+            if bool(values.get("question")) != bool(values.get("answer")):
                 raise Refused("a question and its answer come together; one of them is empty")
             if "caption" in self.reading.held and not (captions and all(captions)):
                 raise Refused("the caption is empty" if image is None else f"the caption of {_short(cells['image'], image)} is empty")
@@ -138,6 +139,8 @@ class Table:
     def _image(self, cell: Any, place: str) -> Source:
         if isinstance(cell, Source):
             return cell
+        if cell in self._found:
+            return self._found[cell]
         name = _text("image", cell).strip()
         if not name:
             raise Refused("the image is missing")
@@ -145,7 +148,8 @@ class Table:
             if name.lower().startswith("file://"):
                 raise Refused(f"the image {name} is a URL: expected a path, as it is without file://")
             raise UserError(f"{place}: the image {name} is a URL; {_FETCH}")
-        return self.tree.find(name)
+        self._found[cell] = found = self.tree.find(name)
+        return found
 
     def _split(self, word: str) -> str:
         if not word:
@@ -177,7 +181,7 @@ def _text(name: str, cell: Any) -> str:
         return ""
     if not isinstance(cell, str):
         raise Refused(f"{name} must be a text")
-    if half := _SURROGATE.search(cell):
+    if not cell.isascii() and (half := _SURROGATE.search(cell)):
         raise Refused(f"the {name} has half of a surrogate pair, {half.group().encode('unicode_escape').decode()}, which is no character")
     return cell
 
@@ -202,4 +206,5 @@ def _texts(name: str, cell: Any, split: bool = True) -> list[str]:
 
 def visible(text: str) -> str:
     """A text with single blanks for white space; empty where nothing of it can be seen."""
-    return "" if _INVISIBLE.fullmatch(text) else " ".join(text.split())
+    plain = text.isascii() and text.isprintable()
+    return "" if not plain and _INVISIBLE.fullmatch(text) else " ".join(text.split())

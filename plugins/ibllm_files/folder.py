@@ -73,7 +73,9 @@ def folder_records(tree: Tree, files: Files, reading: Reading) -> Iterator[Recor
             reading.problems.add(f"{texts[text].name}:1", "the caption is empty")
         yield from (attrs.evolve(one, image=source, split=splits.get(name.partition("/")[0], "")) for one in captions)
     for name in texts.keys() - used:
-        reading.passed.add("text without an image beside it", "texts without an image beside them", name)
+        reading.passed.add(
+            "text without an image beside it, which is not used", "texts without an image beside them, which are not used", name
+        )
 
 
 def folder_splits(names: Sequence[str]) -> Mapping[str, str]:

@@ -115,19 +115,21 @@ def _check(records: Sequence[Record], reading: Reading) -> None:
 
 def _notes(root: Path, records: Sequence[Record], found: Mapping[Source, str], facts: Facts, reading: Reading) -> list[str]:
     """What was left out and passed over, and pictures that stand in train and in another split."""
-    said, count = reading.passed.sentences(), len(reading.problems)
+    said, count = [f"{root} has {one}" for one in reading.passed.sentences()], len(reading.problems)
     if count:
-        said.insert(0, f"{count} of {len(records) + count} records are broken and left out")
+        said.insert(0, f"{root}: {count} of {len(records) + count} records are broken and left out")
     if animated := int(facts.animated.sum()):
-        said.append(f"{animated} image{' is' if animated == 1 else 's are'} animated: the first frame is taken")
+        said.append(f"{root} has {animated} animated image{', whose' if animated == 1 else 's, of which the'} first frame is taken")
     hashes = [found[record.image] if record.image is not None else "" for record in records]
     if pairs := leaks(records, hashes):
         first = [
             f"{a.image.name} (train) = {b.image.name} ({b.split})" for a, b in pairs[:3] if a.image is not None and b.image is not None
         ]
         many = "1 picture of train is" if len(pairs) == 1 else f"{len(pairs):,} pictures of train are"
-        said.append(f"{many} in other splits, too, so their figures are too good: {', '.join(first)}{', …' if len(pairs) > 3 else ''}")
-    return [f"{root}: {one}" for one in said]
+        said.append(
+            f"{root}: {many} in other splits, too, so their figures are too good: {', '.join(first)}{', …' if len(pairs) > 3 else ''}"
+        )
+    return said
 
 
 def _divided(

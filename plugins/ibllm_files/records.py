@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -64,13 +65,10 @@ class Problems:
         """One more; a message that takes time to make is made where it is shown."""
         self._found.append((place, message))
 
-    def _said(self, number: int) -> str:
-        place, message = self._found[number]
-        return shown(f"{place}: {message if isinstance(message, str) else message()}")
-
-    def lines(self) -> list[str]:
-        """All of them, a line each."""
-        return [self._said(number) for number in range(len(self))]
+    def lines(self, most: int | None = None) -> list[str]:
+        """All of them, or the first, in the order of their places; a line each."""
+        found = sorted(self._found, key=lambda one: _order(one[0]))[:most]
+        return [shown(f"{place}: {message if isinstance(message, str) else message()}") for place, message in found]
 
     def settle(self, config: FilesConfig, good: int) -> None:
         """Raises `UserError` where there are problems and they stop the data, or more than `max_broken` of all records are left out.
@@ -84,11 +82,17 @@ class Problems:
         if config.broken == "skip":
             head = f"{count} of {total} records are broken, more than max_broken = {config.max_broken:g} lets be left out"
         elif count == 1:
-            raise UserError(self._said(0))
+            raise UserError(self.lines()[0])
         else:
             head = f'{count} problems; broken = "skip" leaves such records out'
         more = [f"… and {count - self.SHOWN} more"] if count > self.SHOWN else []
-        raise UserError("\n  ".join([f"{self.path}: {head}", *(self._said(number) for number in range(min(count, self.SHOWN))), *more]))
+        raise UserError("\n  ".join([f"{self.path}: {head}", *self.lines(self.SHOWN), *more]))
+
+
+def _order(place: str) -> tuple[str, int]:
+    """A place's file and number, so that line 10 follows line 9."""
+    found = re.fullmatch(r"(.*\D)(\d+)", place, re.DOTALL)
+    return (found[1], int(found[2])) if found else (place, 0)
 
 
 class Passed:

@@ -14,6 +14,11 @@ from ibllm.plugin import UserError, nearest
 from ibllm_files.records import Passed
 from ibllm_files.sources import FileSource, Source, shown
 
+#: What is passed over, one and several.
+HIDDEN = ("hidden file or folder, which is passed over", "hidden files and folders, which are passed over")
+_AGAIN = ("folder that a link leads to once more, which is read once", "folders that links lead to once more, which are read once")
+_NOTHING = ("link to nothing, or device, which is passed over", "links to nothing, or devices, which are passed over")
+
 
 class Refused(Exception):
     """What is wrong with a record, for its line."""
@@ -120,21 +125,20 @@ class DiskTree(Tree):
             except OSError as error:
                 raise UserError(f"{shown(here)}: cannot be read ({error.strerror})") from None
             if (found.st_dev, found.st_ino) in seen:
-                one, many = "folder that a link leads to once more", "folders that links lead to once more"
-                passed.add(one, many, folder)
+                passed.add(*_AGAIN, folder)
                 return
             seen.add((found.st_dev, found.st_ino))
             for name in names:
                 path = posixpath.join(folder, name)
                 full = os.path.join(here, name)
                 if hidden(name):
-                    passed.add("hidden file or folder", "hidden files and folders", path)
+                    passed.add(*HIDDEN, path)
                 elif os.path.isdir(full):
                     yield from walk(path)
                 elif os.path.isfile(full):
                     yield path
                 else:
-                    passed.add("link to nothing or file of no data", "links to nothing and files of no data", path)
+                    passed.add(*_NOTHING, path)
 
         for path in walk(""):
             yield path, FileSource(self.root / path)
