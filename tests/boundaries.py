@@ -15,6 +15,7 @@ ROOMS = ("training", "runs", "model", "recipe", "interfaces", "host")
 TOOLS = {
     "ibllm_author": ("ibllm_cli", "ibllm_inspect", "ibllm_testing"),
     "ibllm_cli": (),
+    "ibllm_data": ("ibllm_cli", "ibllm_report"),
     "ibllm_diagnose": (),
     "ibllm_export": ("ibllm_cli", "ibllm_use"),
     "ibllm_inspect": ("ibllm_cli",),

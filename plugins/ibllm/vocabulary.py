@@ -146,7 +146,7 @@ def _sentences(split: str, texts: Iterable[str], parts: Mapping[str, Tokenizer])
 
 def percent(share: float) -> str:
     """A share in words that are never 0 % where there is something."""
-    return "less than 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
+    return "less than 0.1 %" if 0 < share < 0.001 else f"{f'{100 * share:.1f}'.removesuffix('.0')} %"
 
 
 def _languages(recipe: Recipe, dataset: Dataset) -> list[str]:
