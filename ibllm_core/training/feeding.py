@@ -107,7 +107,8 @@ class Draws:
     ) -> None:
         self._dataset, self._tokenizers, self._unpaired, self._explain = dataset, tokenizers, unpaired or {}, explain
         self._order = getattr(dataset, "order", Order)(dataset.sizes()["train"], key)
-        self._orders = {name: Order(other.sizes()["train"], (*key, "unpaired", name)) for name, other in self._unpaired.items()}
+        others = ((name, other, getattr(other, "order", Order)) for name, other in self._unpaired.items())
+        self._orders = {name: order(other.sizes()["train"], (*key, "unpaired", name)) for name, other, order in others}
         self._batch, self._padded = batch, padded
         self._shares = np.array_split(np.arange(batch), ranks * micro)[rank * micro : (rank + 1) * micro]
 

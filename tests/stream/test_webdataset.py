@@ -76,7 +76,7 @@ def test_several_captions_come_from_lines_and_from_json(tmp_path: Path) -> None:
     assert told.left_out() == [f"{tmp_path}/train-0.tar: the sample b has no text, nor an array of texts, under 'caption' in its JSON"]
     other = data(tmp_path, caption="json", caption_key="text", language_key="lang", broken="skip", max_broken=1.0)
     assert (all_of(other), other.samples("train", np.array([0])).languages) == (["eins"], ["de"])
-    assert other.notes()[0] == "1 samples of the split train are left out"
+    assert other.notes()[0] == "data.train: 1 samples or members are left out"
 
 
 def test_images_alone(tmp_path: Path) -> None:
