@@ -73,7 +73,7 @@ class WebDatasetDataset(Dataset):
     def notes(self) -> list[str]:
         """What a run tells of its data before it begins (`ibllm.data_notes`)."""
         counts = {split: len(index.left_out) for split, index in self._indices.items() if index.left_out}
-        lacking = [f"data.{split}: {count:,} samples or members are left out" for split, count in counts.items()]
+        lacking = [f"data.{split}: samples or members left out: {count:,}" for split, count in counts.items()]
         return [*lacking, *(self._stream.notes() if self._stream else ()), *self._images.told]
 
     def left_out(self) -> Sequence[str]:
@@ -87,7 +87,7 @@ class WebDatasetDataset(Dataset):
             return self._images.met()
         broken, more = self._stream.incidents.of("broken"), self._stream.incidents.of("workers")
         said = (
-            [f"data.train: {len(broken)} samples, images or members are left out: {broken[0]}{', …' if broken[1:] else ''}"]
+            [f"data.train: samples, images or members left out: {len(broken):,} ({broken[0]}{', …' if broken[1:] else ''})"]
             if broken
             else []
         )

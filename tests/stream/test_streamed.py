@@ -135,7 +135,7 @@ def test_what_is_broken_ends_the_run_or_is_left_out(tmp_path: Path) -> None:
     assert set(found) == {"a red card", "a blue card"}, "an image of the same draw takes the place of one that is cut"
     assert draws(stream(tmp_path, broken="skip", max_broken=0.5, items=6, buffer=1), [1])[0] == found[8:]
     assert len(dataset.left_out()) == 3
-    assert dataset.incidents()[0].startswith("data.train: 3 samples, images or members are left out: ")
+    assert dataset.incidents()[0].startswith("data.train: samples, images or members left out: 3 (")
 
 
 def test_shards_that_end_early_and_streams_of_nothing(tmp_path: Path, folder: Path) -> None:

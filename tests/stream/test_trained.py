@@ -54,8 +54,8 @@ def test_shards_are_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     sets += ["--set", "data.indexed=false", "--set", "data.items=18"] if streamed else []
     assert main(["run", "tiny.toml", *sets]) == 0
     info = json.loads(Path("runs/tiny/run.json").read_text(encoding="utf-8"))
-    assert "data.validation: 1 samples or members are left out" in info["notices"]
-    assert any("an image is broken in the midst, and other items take their places" in notice for notice in info["notices"])
+    assert "data.validation: samples or members left out: 1" in info["notices"]
+    assert any("images broken in the midst, whose places other items take: 1" in notice for notice in info["notices"])
     assert any("3 readers in turn" in notice for notice in info["notices"]) == streamed
     listed = Path("runs/tiny/left-out.txt").read_text(encoding="utf-8")
     assert "../b.png leaves its folder by .." in listed and "val-0.tar:z.jpg cannot be read" in listed

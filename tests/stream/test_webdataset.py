@@ -76,7 +76,7 @@ def test_several_captions_come_from_lines_and_from_json(tmp_path: Path) -> None:
     assert told.left_out() == [f"{tmp_path}/train-0.tar: the sample b has no text, nor an array of texts, under 'caption' in its JSON"]
     other = data(tmp_path, caption="json", caption_key="text", language_key="lang", broken="skip", max_broken=1.0)
     assert (all_of(other), other.samples("train", np.array([0])).languages) == (["eins"], ["de"])
-    assert other.notes()[0] == "data.train: 1 samples or members are left out"
+    assert other.notes()[0] == "data.train: samples or members left out: 1"
 
 
 def test_images_alone(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_image_that_is_broken_is_met_when_it_is_decoded(tmp_path: Path) -> No
         for image, text in zip(found.images, found.captions, strict=True)
     )
     (said,) = dataset.incidents()
-    assert said.startswith("data: an image is broken in the midst, and other items take their places: the image ")
+    assert said.startswith("data: images broken in the midst, whose places other items take: 1 (the image ")
     assert all_of(data(tmp_path, broken="skip", max_broken=0.3)) == found.captions, "which item takes its place follows from its number"
 
 

@@ -204,8 +204,8 @@ class StoredImages:
         more = f", and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
         said = [*self.incidents.of("cache")]
         if broken:
-            whose = "an image is" if len(broken) == 1 else f"{len(broken)} images are"
-            said.append(f"{self._key}: {whose} broken in the midst, and other items take their places: {'; '.join(broken[:SHOWN])}{more}")
+            what = "images broken in the midst, whose places other items take"
+            said.append(f"{self._key}: {what}: {len(broken):,} ({'; '.join(broken[:SHOWN])}{more})")
         if moving:
             said.append(
                 f"{self._key}: {len(moving):,} of the images seen so far are animated, and their first frames are taken ({moving[0]}, …)"
