@@ -84,7 +84,8 @@ def test_components_use_listed_capabilities_only():
         assert config().provides() <= set(CAPABILITIES), f"{kind}.{name}"
         for need in config().needs():
             part, _, ability = need.partition(".")
-            assert part in KINDS or (part == "data" and ability), f"{kind}.{name}"
+            named = {getattr(config(), field.name) for field in attrs.fields(config) if field.metadata.get("part")}
+            assert part in {*KINDS, *named} or (part == "data" and ability), f"{kind}.{name}"
             assert not ability or ability in CAPABILITIES, f"{kind}.{name}"
 
 
