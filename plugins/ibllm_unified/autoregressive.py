@@ -38,7 +38,7 @@ class AutoregressiveWriter(Writer, TokenDecoder):
 
     def _read(self, digits: Tensor) -> Piece:
         """digits (b k q) of the tokens so far → k + 1 places."""
-        return self._image(torch.cat([self.backbone.draw.expand(len(digits), 1, -1), self.embedding(digits)], 1))
+        return self._image(torch.cat([self.backbone.task("draw", len(digits)).x, self.embedding(digits)], 1))
 
     def order(self, y: Tensor, z: Latent, rng: Rng) -> Order:
         digits = self.digits.split(y)

@@ -133,9 +133,9 @@ class SequenceBackbone(nn.Module, ABC):
             raise ValueError("tokenizer: expected that of the other text part, since the backbone has one table of words for both")
         self.tokenizer = tokenizer
 
-    def task(self, token: Tensor, rows: int) -> Piece:
-        """`draw` or `read` as a piece."""
-        x = token.expand(rows, 1, -1)
+    def task(self, what: str, rows: int) -> Piece:
+        """``draw`` or ``read`` as a piece. Nobody takes the vectors themselves, which may lie in shards."""
+        x = (self.draw if what == "draw" else self.read).expand(rows, 1, -1)
         return Piece(x, torch.ones(rows, 1, dtype=torch.bool, device=x.device), torch.zeros(1, 3, dtype=torch.long, device=x.device))
 
     def hidden(self, orders: Sequence[Order]) -> list[Tensor]:

@@ -58,7 +58,7 @@ class FlowWriter(Writer):
             # x_t + (1 − t)(y − ε) = y: the velocity's error is that of ŷ over 1 − t.
             return error / _time_left(t).square()
 
-        before = [self._text(self._condition(z, rng)), self.backbone.task(self.backbone.draw, len(z))]
+        before = [self._text(self._condition(z, rng)), self.backbone.task("draw", len(z))]
         return Order([*before, self._noisy(x, t)], 2, nll)
 
     def sample(self, z: Latent, rng: Rng) -> Tensor:

@@ -43,7 +43,7 @@ class MaskedWriter(Writer, TokenDecoder):
 
     def _order(self, digits: Tensor, z: Latent) -> Order:
         """digits (b m q), masked ones as `Digits.hide` gives them."""
-        return Order([self._text(z), self.backbone.task(self.backbone.draw, len(z)), self._image(self.embedding(digits))], 2)
+        return Order([self._text(z), self.backbone.task("draw", len(z)), self._image(self.embedding(digits))], 2)
 
     def logits(self, y: Tensor, z: Latent) -> list[Tensor]:
         """y (b m q) digits, masked ones as `Digits.hide` gives them → the logits (b m v) of each digit."""

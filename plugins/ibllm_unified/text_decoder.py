@@ -43,7 +43,7 @@ class UnifiedTextDecoder(TextDecoder):
         side = next(side for side in range(math.isqrt(places), 0, -1) if places % side**2 == 0)
         rows, columns = (side, side) if side > 1 else (1, places)
         grid = grid_coordinates(rows, columns, z.tokens.device).repeat(places // (rows * columns), 1)
-        return [Piece(self.enter(z.tokens), z.mask, grid), self.backbone.task(self.backbone.read, len(z))]
+        return [Piece(self.enter(z.tokens), z.mask, grid), self.backbone.task("read", len(z))]
 
     def _pieces(self, ids: Tensor, mask: Tensor, z: Latent) -> list[Piece]:
         return [*self._read(z), Piece(self.backbone.embed(ids), mask, text_coordinates(ids.shape[1], ids.device))]

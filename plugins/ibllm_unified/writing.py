@@ -63,7 +63,7 @@ class WholeImage:
 
     def __init__(self, writer: Writer, z: Latent) -> None:
         self._backbone, self._places = writer.backbone, writer.places
-        before = [writer._text(z), writer.backbone.task(writer.backbone.draw, len(z))]
+        before = [writer._text(z), writer.backbone.task("draw", len(z))]
         _, self._cache, self._length = self._backbone.begin(before, -1, self._places)
         at = torch.arange(self._cache.keys.shape[3], device=z.tokens.device)
         self._mask = (at < (self._length + self._places)[:, None])[:, None].expand(-1, self._places, -1)

@@ -25,7 +25,7 @@ class TestUnified(BackboneSuite):
     def _orders(self, part: Any, m: Inputs) -> list[Order]:
         text = Piece(part.embed(m.x.ids), m.x.mask, text_coordinates(m.x.ids.shape[1], m.y.device))
         image = Piece(m.z.tokens, m.z.mask, text_coordinates(m.z.mask.shape[1], m.y.device))
-        draw, read = part.task(part.draw, len(m)), part.task(part.read, len(m))
+        draw, read = part.task("draw", len(m)), part.task("read", len(m))
         return [Order([text, draw, image], 2), Order([image, read, text], 0)]
 
     def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
