@@ -189,8 +189,8 @@ class UnifiedBackbone(SequenceBackbone):
         """Orders of different lengths do not fill each other up. On the CPU the places that are left out of a row cost nothing either; elsewhere counting
         them would have the host wait for the device.
         """
-        unpadded = rows[0].x.device.type == "cpu" and not torch.compiler.is_compiling()
-        groups = [_group(row, unpadded) for row in rows]
+        counted = counts_places(rows[0].x)
+        groups = [_group(row, counted) for row in rows]
         x = torch.cat([_there(row.x, group) for row, group in zip(rows, groups, strict=True)])
         rotary = self.rotary(torch.cat([_there(row.coordinates, group) for row, group in zip(rows, groups, strict=True)]))
         for layer in self._layers():
@@ -210,8 +210,13 @@ class UnifiedBackbone(SequenceBackbone):
         return hidden
 
 
-def _group(row: Row, unpadded: bool) -> Group:
-    there = row.mask.flatten().nonzero().squeeze(1) if unpadded and not bool(row.mask.all()) else None
+def counts_places(x: Tensor) -> bool:
+    """Whether the places that are there are counted, so that the others cost nothing: where nobody waits for it."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _group(row: Row, counted: bool) -> Group:
+    there = row.mask.flatten().nonzero().squeeze(1) if counted and not bool(row.mask.all()) else None
     bias = None if row.whole is None else attention_bias(visible(row.whole), row.x)
     return Group(len(row.mask), row.mask.shape[1], there, bias)
 
