@@ -28,7 +28,7 @@ NAMES = (
 )
 
 #: torch's Muon reads a number off the device in every step, so nothing of it is captured: what these are made of is, with another optimizer.
-SETS = {name: ('optimizer={ use = "adamw", lr = 2e-3 }',) for name in ("llm/unified", "llm/transfusion")}
+SETS = dict.fromkeys(("llm/unified", "llm/transfusion"), ('optimizer={ use = "adamw", lr = 2e-3 }',))
 
 
 def play(name: str, path: Path, device: torch.device, captured: bool) -> tuple[list[Tensor], dict[str, int]]:
