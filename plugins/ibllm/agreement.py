@@ -85,7 +85,22 @@ class Fitted:
         return _unit(self.directions.y_points(encode_image(self.model, images).astype(np.float64)))
 
 
-Space = Learned | Fitted
+class Paired:
+    """The common space of a pretrained pair like CLIP, where both encoders are its own and as they were."""
+
+    def __init__(self, model: Model, name: str) -> None:
+        self.model, self.what = model, f"the common space of the pretrained pair {name}"
+
+    def texts(self, texts: Sequence[str]) -> Floats:
+        """b texts → (b k) unit vectors."""
+        return _unit(encode_text(self.model, texts).astype(np.float64))
+
+    def images(self, images: Pixels) -> Floats:
+        """images (b h w c) → (b k) unit vectors."""
+        return _unit(encode_image(self.model, images).astype(np.float64))
+
+
+Space = Learned | Fitted | Paired
 
 
 def _unit(points: npt.NDArray[np.float64]) -> Floats:
@@ -109,6 +124,12 @@ def learned_space(model: Model, recipe: Recipe, weights: Path) -> Learned | None
             loss.load_state_dict(own)
             return Learned(model, loss, name)
     return None
+
+
+def paired_space(model: Model) -> Paired | None:
+    """The space of the pair that both encoders are the untrained towers of, as they say themselves (`pair`, the model's name)."""
+    names = {str(getattr(model.part(part), "pair", "")) for part in ("text_encoder", "image_encoder")}
+    return Paired(model, Path(names.pop()).name) if len(names) == 1 and "" not in names else None
 
 
 def fitted_space(model: Model, dataset: Dataset) -> Fitted:

@@ -18,9 +18,11 @@ WEIGHTS = "*.safetensors"
 _LICENCE = re.compile(r"^license:[ \t]*['\"]?([^'\"\n]+?)['\"]?[ \t]*$", re.MULTILINE)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class AdaptingConfig(Config):
-    """Options that all parts with a pretrained model in them have: what of it is trained, and how its weights are kept."""
+    """Options that all parts with a pretrained model in them have: what of it is trained, and how its weights are kept. Without slots, so that a part's
+    options may have another base beside it.
+    """
 
     mode: str = option(
         "frozen",
@@ -30,7 +32,7 @@ class AdaptingConfig(Config):
     rank: int = option(8, help="r of the adapters W + alpha/r · B A (Hu et al. 2022, section 4.1); for lora", ge=1)
     alpha: float = option(16.0, help="scale of the adapters; for lora", gt=0)
     targets: tuple[str, ...] = option(
-        (), help="names of the layers that get adapters; those usual for the architecture when left out; for lora"
+        (), help="names of the layers that get adapters; those usual for the architecture, or else all linear ones, when left out; for lora"
     )
     dtype: str = option(
         "float32",

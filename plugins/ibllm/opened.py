@@ -165,8 +165,8 @@ class Opened:
         for part in ("text_encoder", "image_encoder"):
             self.model.part(part)
         learned = agreement.learned_space(self.model, self.recipe, weights_file(self.folder))
-        if learned is not None:
-            return learned
+        if (found := learned or agreement.paired_space(self.model)) is not None:
+            return found
         cached = cache_folder() / "agreement" / f"{self.key}.safetensors"
         for file in (self.folder / agreement.DIRECTIONS, cached):
             if (kept := agreement.read_directions(file)) is not None:

@@ -6,10 +6,27 @@ from collections.abc import Mapping
 
 import attrs
 
-from ibllm.plugin import AdaptingConfig, Config, OptionError, find_folder, model_origin, option
+from ibllm.plugin import (
+    IMAGE_TO_TEXT,
+    TEXT_TO_IMAGE,
+    AdaptingConfig,
+    Config,
+    Figure,
+    MetricConfig,
+    OptionError,
+    PrefixedTextDecoderConfig,
+    find_folder,
+    model_origin,
+    option,
+)
 
 #: What a folder with a language model in it has beside its weights.
 NEEDED = ("config.json", "tokenizer.json")
+#: What one with a vision model has, and one with a codec.
+VISION = ("config.json", "preprocessor_config.json")
+PAIR = (*NEEDED, "preprocessor_config.json")
+CODEC = ("config.json",)
+SPACE = "what its latents are: the layer, through a projection of ours; or, of a pair like CLIP or SigLIP, points of the space that both its encoders share"
 
 
 @attrs.frozen(kw_only=True)
@@ -55,12 +72,14 @@ class PretrainedTextEncoderConfig(AdaptingConfig):
         "mean", help="what stands for the whole text: the mean of its places, or the last one, for a causal model", choices=("mean", "last")
     )
 
+    space: str = option("own", help=SPACE, choices=("own", "common"))
+
     def provides(self) -> frozenset[str]:
         return frozenset({"soft_tokens"})
 
 
 @attrs.frozen(kw_only=True)
-class PretrainedTextDecoderConfig(AdaptingConfig):
+class PretrainedTextDecoderConfig(PrefixedTextDecoderConfig, AdaptingConfig):
     """D_x: a language model of `transformers` that reads the image as a prefix, through a projector. Needs ``pip install "ibllm[pretrained]"``.
 
     The model is that of its tokenizer's table, which says ``use = "pretrained"`` and where the model is: a causal one (Llama, Qwen, GPT-2, …),
@@ -89,5 +108,104 @@ class PretrainedTextDecoderConfig(AdaptingConfig):
     )
     asking_prompt: str = option("Ask a question about the image.", help="what is said for a question to be written, by the chat template")
 
-    def provides(self) -> frozenset[str]:
-        return frozenset({"exact_likelihood", "prefix"})
+    def __attrs_post_init__(self) -> None:
+        PrefixedTextDecoderConfig.__attrs_post_init__(self)
+        AdaptingConfig.__attrs_post_init__(self)
+
+
+@attrs.frozen(kw_only=True)
+class PretrainedImageEncoderConfig(AdaptingConfig):
+    """E_y: a vision model of `transformers` (CLIP, SigLIP, DINOv2, ViT, …), one of its layers projected to the latent's width, its own preprocessing within.
+
+    Needs ``pip install "ibllm[pretrained]"``. A saved model brings the weights; of the folder it still needs config.json and preprocessor_config.json.
+    """
+
+    model: str = option(
+        help="where the model is: a folder (config.json, preprocessor_config.json, *.safetensors), relative to the recipe that names it, or else an "
+        "installed package that carries one",
+        path="name",
+    )
+    width: int | None = option(None, help="d, width of the latent it gives; follows model.width when left out", ge=1)
+    layer: int = option(
+        -1, help="the layer whose output is taken: 0 the embeddings, 1 the first layer, -1 the last, -2 the one before (LLaVA)"
+    )
+    class_token: bool = option(False, help="its class token is a place, too, before those of the image")
+    pooling: str = option(
+        "auto",
+        help="what stands for the whole image: its class token, the mean of the places, or the token where there is one (auto)",
+        choices=("auto", "token", "mean"),
+    )
+    resize: bool = option(
+        True, help="images are resized to the model's size; false: they stay as large as they are, and its positions are interpolated"
+    )
+    space: str = option("own", help=SPACE, choices=("own", "common"))
+
+    def check(self) -> tuple[OptionError, ...]:
+        """The model is there, with weights."""
+        return missing_model(self.model, VISION)
+
+    def provenance(self) -> Mapping[str, str]:
+        """The model's name, licence and hash."""
+        return model_origin(self.model, VISION)
+
+
+def missing_model(model: str, needed: tuple[str, ...]) -> tuple[OptionError, ...]:
+    """What is wrong with a model's folder before a run; where a run is opened, its weights may be gone."""
+    try:
+        folder = find_folder(model, needed)
+    except OptionError as error:
+        return (error,)
+    if not any(folder.glob("*.safetensors")):
+        return (OptionError("model", model, "a folder with weights (*.safetensors); what is pickled is never read"),)
+    return ()
+
+
+@attrs.frozen(kw_only=True)
+class ClipScoreConfig(MetricConfig):
+    """CLIPScore (Hessel et al. 2021, eq. 1): 2.5 · max(cos, 0) of a caption and an image in the common space of a pair like CLIP, which none of the parts
+    was trained with. Needs ``pip install "ibllm[pretrained]"``.
+    """
+
+    model: str = option(
+        help="the pair: a folder (config.json, tokenizer.json, preprocessor_config.json, *.safetensors), relative to the recipe that names it, or else an "
+        "installed package that carries one",
+        path="name",
+    )
+    judges: tuple[str, ...] = option(
+        ("drawn", "read"),
+        help="what is scored: images drawn from the captions, with these captions; captions read off the images, with these images",
+        choices=("drawn", "read"),
+    )
+    weight: float = option(2.5, help="w, by which cosines are multiplied", gt=0)
+
+    def needs(self) -> frozenset[str]:
+        drawn, read = {"text_encoder", "image_decoder"}, {"image_encoder", "text_decoder"}
+        return frozenset((drawn if "drawn" in self.judges else set()) | (read if "read" in self.judges else set()) | {"data.pairs"})
+
+    def figures(self) -> tuple[Figure, ...]:
+        score = f"{self.weight:g} · max(cos, 0) in the common space of a pretrained pair"
+        found = {
+            "drawn": Figure(
+                "clip_score", "CLIPScore of drawings", TEXT_TO_IMAGE, f"{score}: captions and what is drawn from them.", better="higher"
+            ),
+            "read": Figure(
+                "clip_score_read", "CLIPScore of captions", IMAGE_TO_TEXT, f"{score}: images and what is read off them.", better="higher"
+            ),
+        }
+        data = Figure(
+            "clip_score_data", "CLIPScore of the data", TEXT_TO_IMAGE, f"{score}: the data's own pairs, what a right model comes near."
+        )
+        mixed = "captions of the data with all other items' images, what knowing nothing comes to."
+        return (
+            *(found[one] for one in self.judges),
+            data,
+            Figure("clip_score_mixed", "CLIPScore of mixed pairs", TEXT_TO_IMAGE, f"{score}: {mixed}"),
+        )
+
+    def check(self) -> tuple[OptionError, ...]:
+        """The pair is there, with weights."""
+        return missing_model(self.model, PAIR)
+
+    def provenance(self) -> Mapping[str, str]:
+        """The pair's name, licence and hash."""
+        return model_origin(self.model, PAIR)

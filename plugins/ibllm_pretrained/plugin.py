@@ -31,4 +31,18 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_pretrained.config:PretrainedTextDecoderConfig",
             summary="a language model of transformers that reads the image as a prefix: frozen, tuned, or with low-rank adapters",
         ),
+        ComponentSpec(
+            kind="image_encoder",
+            name="pretrained",
+            factory="ibllm_pretrained.image_encoder:PretrainedImageEncoder",
+            config="ibllm_pretrained.config:PretrainedImageEncoderConfig",
+            summary="a vision model of transformers with its own preprocessing: frozen, tuned, or with low-rank adapters",
+        ),
+        ComponentSpec(
+            kind="metric",
+            name="clip_score",
+            factory="ibllm_pretrained.metric:ClipScore",
+            config="ibllm_pretrained.config:ClipScoreConfig",
+            summary="how well captions and images go together to a pretrained pair like CLIP (Hessel et al. 2021)",
+        ),
     ]

@@ -57,7 +57,7 @@ class PretrainedTextDecoder(TextDecoder):
         self.vocabulary, self.max_length, self.frozen = tokenizer.size, tokenizer.max_length, config.mode == "frozen"
         self.settings, self.dtype = settings_of(dict(known.model), USER), dtype_of(config)
         self._check(self.settings)
-        self.model, self._notes = load_local(self._auto(), tokenizer.folder, self.settings, dtype=self.dtype)
+        self.model, self._notes = load_local(self._auto(), tokenizer.folder, self.settings, dtype=self.dtype, weightless=tokenizer.restored)
         self._check_model(self.model)
         self.checkpointed = recomputable(self.model, "model")
         adapt(self.model, config)

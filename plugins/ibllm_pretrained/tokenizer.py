@@ -121,12 +121,15 @@ class PretrainedTokenizer(Tokenizer):
     """A model's own tokens under our numbering: 0 padding, 1 beginning ([CLS]), 2 end ([SEP]), 3 unknown, then the others.
 
     The vocabulary is read when it is first asked for: a saved one needs no folder.
+
+    Attributes:
+        restored: it is a saved one, so weights are saved, too.
     """
 
     def __init__(self, config: PretrainedTokenizerConfig, context: Context) -> None:
         self.config, self.max_length = config, config.max_length
         self._vocabulary: Vocabulary | None = None
-        self._restored = False
+        self.restored = False
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -141,7 +144,7 @@ class PretrainedTokenizer(Tokenizer):
         try:
             return find_folder(self.config.model, NEEDED)
         except ValueError:
-            if self._restored:
+            if self.restored:
                 return None
             raise
 
@@ -172,4 +175,4 @@ class PretrainedTokenizer(Tokenizer):
         kept = json.loads(state)
         coder = tokenizers.Tokenizer.from_str(json.dumps(kept["tokenizer"]))
         self._vocabulary = vocabulary(coder, kept["special"], kept["model"], kept.get("begins", True), kept.get("chat"))
-        self._restored = True
+        self.restored = True

@@ -35,7 +35,22 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        LlamaForCausalLM(LlamaConfig(vocab_size=len(ids), max_position_embeddings=80, **sizes)).save_pretrained(str(made))
+        LlamaForCausalLM(LlamaConfig(vocab_size=len(ids), max_position_embeddings=256, **sizes)).save_pretrained(str(made))
+    return made
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision transformer of two layers of width 16 for images of 32 × 32, its weights random."""
+    pytest.importorskip("transformers")
+    from transformers import ViTConfig, ViTModel
+
+    made = tmp_path_factory.mktemp("vit")
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ViTModel(ViTConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(str(made))
+    (made / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}', encoding="utf-8")
     return made
 
 

@@ -18,4 +18,4 @@ PRESETS: dict[str, dict[str, object]] = {
     "unified/factored": {"options": {"backbone": "lm", "factored": True, "channels": [4, 8]}, "shared": LM},
 }
 
-globals().update(cover(ImageEncoderSuite, "ibllm", PRESETS))
+globals().update(cover(ImageEncoderSuite, "ibllm", PRESETS, but=("pretrained",)))

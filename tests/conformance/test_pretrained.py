@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from ibllm_testing import TextDecoderSuite, TextEncoderSuite, TokenizerSuite
+from ibllm_testing import ImageEncoderSuite, TextDecoderSuite, TextEncoderSuite, TokenizerSuite
 
 from ibllm_core.interfaces.context import Context
 
@@ -88,3 +88,23 @@ class TestAdaptedWriter(TestWriter):
     requires = ("peft",)
     excuses = MappingProxyType({**TestWriter.excuses, "test_a_prefix_conditions_and_is_not_counted": "a question stands in a template"})
     test_it_is_listed_without_torch = test_recomputed_it_gives_the_same = None
+
+
+class TestSeer(ImageEncoderSuite):
+    component = "pretrained"
+    own: Mapping[str, Any] = MappingProxyType({"mode": "lora", "rank": 2, "class_token": True})
+    requires = ("peft",)
+    test_compiled_it_gives_the_same = None
+
+    @pytest.fixture(autouse=True)
+    def _model(self, vit: Path) -> None:
+        self.options = {"model": str(vit), **self.own}
+
+
+class TestFrozenSeer(TestSeer):
+    """Without adapters only the image wants a gradient through the model."""
+
+    own = MappingProxyType({"layer": -2})
+    requires = ()
+    excuses = MappingProxyType({"test_recomputed_it_gives_the_same": "a frozen model keeps nothing for images that want no gradient"})
+    test_it_is_listed_without_torch = None

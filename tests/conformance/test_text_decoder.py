@@ -15,4 +15,4 @@ PRESETS: dict[str, dict[str, object]] = {
     "unified/dropout": {"options": {"backbone": "lm", "word_dropout": 0.3}, "shared": {"lm": {**LM["lm"], "dropout": 0.1}}},
 }
 
-globals().update(cover(TextDecoderSuite, "ibllm", PRESETS))
+globals().update(cover(TextDecoderSuite, "ibllm", PRESETS, but=("pretrained",)))

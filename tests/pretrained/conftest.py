@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from tests.pretrained.models import language_models, write_tokenizer
+from tests.pretrained.models import PREPROCESSORS, language_models, vision_models, write_preprocessor, write_tokenizer
+
+#: Special tokens of tokenizers that have others.
+TOKENIZERS: dict[str, tuple[Any, ...]] = {"siglip": ({"pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>"}, "")}
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A language model's folder by the architecture's name, made when it is first asked for. Nobody writes into it."""
+    """A model's folder by the architecture's name, made when it is first asked for. Nobody writes into it."""
     transformers = pytest.importorskip("transformers")
     made: dict[str, Path] = {}
 
@@ -25,8 +28,10 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
             made[kind] = tmp_path_factory.mktemp(kind)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                language_models()[kind](transformers).eval().save_pretrained(str(made[kind]))
-            write_tokenizer(made[kind])
+                (language_models() | vision_models())[kind](transformers).eval().save_pretrained(str(made[kind]))
+            write_tokenizer(made[kind], *TOKENIZERS.get(kind, ()))
+            if kind in PREPROCESSORS:
+                write_preprocessor(made[kind], kind)
         return made[kind]
 
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,50 @@ def write_tokenizer(folder: Path, names: dict[str, str] = NAMES, template: str =
     made = PreTrainedTokenizerFast(tokenizer_object=coder, additional_special_tokens=["<|user|>", "<|bot|>"], **names)
     made.chat_template = template or None
     made.save_pretrained(str(folder))
+
+
+#: What vision models call their sizes: 4 × 4 patches.
+VISION = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 8,
+    "initializer_range": 0.3,
+}
+TOWER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+#: What the pairs' own preprocessing is.
+PREPROCESSORS: dict[str, dict[str, Any]] = {
+    "clip": {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28], "resample": 3},
+    "siglip": {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2},
+    "dinov2": {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3},
+    "vit": {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2},
+}
+
+
+def vision_models() -> dict[str, Callable[[Any], Any]]:
+    """Name → what makes a model of the architecture; CLIP and SigLIP with both towers."""
+    v = len(TOKENS)
+    text = {"vocab_size": v, "max_position_embeddings": 16, **TOWER, **IDS}
+    return {
+        "clip": lambda t: t.CLIPModel(
+            t.CLIPConfig(text_config={**text, "eos_token_id": 2, "projection_dim": 12}, vision_config={**VISION, "projection_dim": 12}, projection_dim=12)
+        ),
+        "siglip": lambda t: t.SiglipModel(t.SiglipConfig(text_config={**text, "projection_size": 16}, vision_config=VISION)),
+        "dinov2": lambda t: t.Dinov2Model(t.Dinov2Config(mlp_ratio=2, **{k: n for k, n in VISION.items() if k != "intermediate_size"})),
+        "vit": lambda t: t.ViTModel(t.ViTConfig(**VISION)),
+    }  # fmt: skip
+
+
+def write_preprocessor(folder: Path, kind: str) -> None:
+    """The preprocessing of a vision model as a folder of Hugging Face's layout has it."""
+    said = {
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "rescale_factor": 1 / 255,
+        "do_center_crop": False,
+        "size": {"height": 32, "width": 32},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps({**said, **PREPROCESSORS[kind]}), encoding="utf-8")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.local_model import AdaptingConfig
+from ibllm.local_model import WEIGHTS, AdaptingConfig
 
 #: Names of weights that are listed.
 SHOWN = 4
@@ -39,23 +39,33 @@ def dtype_of(config: AdaptingConfig) -> torch.dtype:
 
 
 def load_local(
-    cls: Any, folder: Path | None, settings: Any, *, dtype: torch.dtype = torch.float32, but: Iterable[str] = (), **more: Any
+    cls: Any,
+    folder: Path | None,
+    settings: Any,
+    *,
+    dtype: torch.dtype = torch.float32,
+    but: Iterable[str] = (),
+    others: Iterable[str] = (),
+    weightless: bool = False,
 ) -> tuple[Any, tuple[str, ...]]:
     """A model of `transformers`, and what a user should know of its weights.
 
     Args:
         cls: its class, or one of the library's Auto classes.
-        folder: where its weights are; None where they are gone and a saved model is to bring them. They are not read on the meta device.
+        folder: where its weights are; None where a saved model is to bring them. They are not read on the meta device.
         settings: its configuration.
         but: beginnings of names whose weights may be missing, since nobody uses them.
+        others: beginnings of names that belong to another part of the same folder, a pair's other tower, and are no news.
+        weightless: the folder may lack them, since a saved model may bring them and nobody but the folder knows the configuration.
 
     Raises:
         ValueError: weights are missing, or no file of weights is there.
     """
-    given = {"dtype": dtype, "attn_implementation": "sdpa", **more}
+    given = {"dtype": dtype, "attn_implementation": "sdpa"}
     make = cls.from_config if hasattr(cls, "from_config") else cls._from_config
-    if folder is None or torch.empty(()).is_meta:
-        return make(settings, **given), ()
+    gone = weightless and folder is not None and not any(folder.glob(WEIGHTS))
+    if folder is None or gone or torch.empty(()).is_meta:
+        return make(settings, **given), ((f"{folder} has no weights: they are to come from a saved model",) if gone else ())
     with without_messages():
         model, report = cls.from_pretrained(
             str(folder), config=settings, local_files_only=True, use_safetensors=True, output_loading_info=True, **given
@@ -63,7 +73,7 @@ def load_local(
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(tuple(but)))
     if missing:
         raise ValueError(f"{folder}: expected all weights of a {type(model).__name__}; {_listed(missing)} missing")
-    unused = sorted(report["unexpected_keys"])
+    unused = sorted(name for name in report["unexpected_keys"] if not name.startswith(tuple(others)))
     return model, ((f"{folder}: {_listed(unused)} not used by a {type(model).__name__}",) if unused else ())
 
 
@@ -99,9 +109,9 @@ def add_adapters(model: Any, config: AdaptingConfig) -> None:
 
     # GPT-2's layers are linear ones with their weights transposed, which adapters must be told.
     transposed = any(isinstance(module, Conv1D) for module in model.modules())
-    settings = peft.LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets) or None, fan_in_fan_out=transposed
-    )
+    usual = model.config.model_type in peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    targets = list(config.targets) or (None if usual else "all-linear")
+    settings = peft.LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, fan_in_fan_out=transposed)
     try:
         peft.inject_adapter_in_model(settings, model)
     except ValueError as error:
