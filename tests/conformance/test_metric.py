@@ -24,8 +24,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "openmoji_names": {"dataset": ("openmoji", {"size": 32, "bases": 40, "toned": 8}), "split": "tone", "requires": ("emoji",)},
 }
 
-<<<<<<< HEAD
-globals().update(cover(MetricSuite, "ibllm", PRESETS, but=("text_perplexity",)))
+globals().update(cover(MetricSuite, "ibllm", PRESETS, but=("clip_score", "text_perplexity")))
 
 
 class TestTextPerplexity(MetricSuite):
@@ -44,6 +43,3 @@ class TestTextPerplexity(MetricSuite):
         lm.speak(tokenizer)
         model.parts["lm"] = lm.to(device)
         return model
-=======
-globals().update(cover(MetricSuite, "ibllm", PRESETS, but=("clip_score",)))
->>>>>>> d591b9e (Image encoder pretrained, the towers of pairs, CLIPScore and agreement in a pair's space)
