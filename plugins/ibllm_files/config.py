@@ -32,10 +32,13 @@ class Columns(Config):
 class FilesConfig(DatasetConfig):
     """Your own images and captions.
 
-    A table (.csv and .tsv with a header line, .jsonl) has the columns ``image`` (a path, relative to the table) and ``caption``, and may
-    have ``language``, ``split`` (train, validation or test), ``question``, ``answer`` and ``written_by`` (what wrote the caption, where no
+    A table (.csv and .tsv with a header line, .jsonl) has the columns ``image`` (a path, relative to the table) and ``caption``, a text or a
+    list of them, and may have ``language``, ``split`` (train, validation or test), ``question``, ``answer`` and ``written_by`` (what wrote the caption, where no
     person did: a run tells how many there are); an image may stand in several rows. In a folder every image, at any depth, has its
     captions in a .txt file of the same name, one a line.
+
+    Captions of COCO (.json), Parquet and Arrow files, folders of Hugging Face `datasets` (``save_to_disk``, ``imagefolder``, shards of Parquet),
+    and archives (.zip, .tar, .tgz) of all of these are read, too.
 
     With `holds` the data may be images alone (a table without captions, or a folder of images) or captions alone (a table without images, a
     .txt file with one a line, or a folder of such files).
