@@ -33,7 +33,7 @@ class FilesConfig(DatasetConfig):
     """Your own images and captions.
 
     A table (.csv and .tsv with a header line, .jsonl) has the columns ``image`` (a path, relative to the table) and ``caption``, a text or a
-    list of them, and may have ``language``, ``split`` (train, validation or test), ``question``, ``answer`` and ``written_by`` (what wrote the caption, where no
+    list of them, and may have ``language``, ``split`` (train, validation, test), ``question``, ``answer`` and ``written_by`` (what wrote the caption, where no
     person did: a run tells how many there are); an image may stand in several rows. In a folder every image, at any depth, has its
     captions in a .txt file of the same name, one a line.
 

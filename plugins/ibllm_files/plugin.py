@@ -15,6 +15,6 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             name="files",
             factory="ibllm_files.dataset:FilesDataset",
             config="ibllm_files.config:FilesConfig",
-            summary="your own images and captions, or one of them alone: a folder of images with texts, a table, COCO captions, Parquet, Hugging Face datasets, or an archive of them",
+            summary="your own images and captions, or one of them alone: a folder, a table, COCO captions, Parquet, Hugging Face datasets, or an archive",
         ),
     ]
