@@ -199,8 +199,8 @@ class StylesConfig(MetricConfig):
 
     def figures(self) -> tuple[Figure, ...]:
         nearest = "Among all real drawings of the style asked for, the nearest is of the thing asked for: read by outline and colours, whatever the size."
-        style = "Among the four artists' drawings of the thing asked for, the nearest is that of the style asked for: read by slightly blurred pixels."
-        both = "The nearest real drawing is the right one both among those of the style and among those of the thing."
+        style = "The nearest of the four styles is the one asked for: read by palette and margins, by Fisher's linear discriminant of the training drawings."
+        both = "The nearest real drawing of the style is of the thing asked for, and the nearest style is the one asked for."
         caption = "Captions of real drawings that name thing and style in the language asked for, word for word."
 
         def floor(name: str, label: str, what: str) -> tuple[Figure, ...]:
@@ -220,7 +220,7 @@ class StylesConfig(MetricConfig):
                 "ceiling_both",
                 "ceiling: thing and style right",
                 TEXT_TO_IMAGE,
-                "The real drawing, moved by a pixel, in place of the drawing.",
+                "The real drawing, moved by a pixel, in place of the drawing: what the reader can read.",
                 percent=True,
             ),
         )
@@ -232,7 +232,9 @@ class StylesConfig(MetricConfig):
         return drawing + reading if self.captions else drawing
 
     def marks(self) -> tuple[Mark, ...]:
-        drawing = "A drawing is right if the nearest real one is the right one both among those of the style and among those of the thing."
+        drawing = (
+            "A drawing is right if the nearest real one of the style is of the thing asked for, and the nearest style is the one asked for."
+        )
         caption = "A caption is right if it names thing and style in the language asked for, word for word."
         return (
             Mark("drawing", "drawing", "thing and style right", "thing or style wrong", meaning=drawing),

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ pytest.importorskip("resvg_py")
 from ibllm_emoji.config import EmojiStylesConfig, StylesConfig
 from ibllm_emoji.styles.dataset import STYLES, EmojiStylesDataset
 from ibllm_emoji.styles.metric import EmojiStylesMetric, mean_drawings, shifted
-from ibllm_emoji.styles.reader import Reader, described, nearest
+from ibllm_emoji.styles.reader import Reader, described, discriminant, manner, nearest
 from ibllm_emoji.styles.wording import write
 
 FOLDER = Path(__file__).parent / "archives"
@@ -63,7 +64,7 @@ def test_the_reader_knows_real_drawings_that_changed_a_little(data: EmojiStylesD
     images, concepts, styles = everything(data)
     images = changes()[change](images)
     assert reader.concept_right(images, concepts, styles).mean() >= 0.95
-    assert reader.style_right(images, concepts, styles).mean() >= 0.95
+    assert reader.style_right(images, styles).mean() >= 0.9
 
 
 def test_a_thing_is_known_in_another_size(data: EmojiStylesDataset, reader: Reader) -> None:
@@ -76,12 +77,13 @@ def test_a_thing_is_known_in_another_size(data: EmojiStylesDataset, reader: Read
 def test_other_things_and_styles_are_wrong(data: EmojiStylesDataset, reader: Reader) -> None:
     images, concepts, styles = everything(data)
     assert not reader.concept_right(images, (concepts + 1) % 12, styles).any()
-    assert not reader.style_right(images, concepts, (styles + 1) % 4).any()
+    assert reader.style_right(images, (styles + 1) % 4).mean() <= 0.05
 
 
 def test_drawings_that_look_the_same_are_each_right(data: EmojiStylesDataset, reader: Reader) -> None:
-    reader = Reader(reader.things, reader.images, reader.looks.copy())
-    reader.looks[0, 1] = reader.looks[0, 0]
+    alike = reader.looks.copy()
+    alike[0, 1] = alike[0, 0]
+    reader = attrs.evolve(reader, looks=alike)
     drawing = data.gallery.images[0, :1]
     assert reader.concept_right(drawing, np.array([1]), np.array([0])).all()
     assert not reader.concept_right(drawing, np.array([2]), np.array([0])).any()
@@ -99,19 +101,46 @@ def test_a_description_is_of_unit_scale_and_blank_pictures_have_one() -> None:
     assert nearest(found, bank).tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("split", ["train", "concept"])
-def test_a_perfect_model_scores_one(data: EmojiStylesDataset, split: str) -> None:
+def test_the_discriminant_is_fishers() -> None:
+    """Against its definition: with equal within-class covariance, the nearest mean by Mahalanobis' distance."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4, 6)) * 2
+    styles = np.arange(400) % 4
+    points = (means[styles] + rng.normal(size=(400, 6)) @ rng.normal(size=(6, 6)) * 0.5).astype(np.float32)
+    weights, offsets = discriminant(points, styles)
+    centres = np.stack([points[styles == s].mean(0) for s in range(4)])
+    rest = points - centres[styles]
+    within = rest.T @ rest / 400
+    within += 0.03 * np.trace(within) / 6 * np.eye(6)
+    apart = points[:, None] - centres[None]
+    distances = np.einsum("bsk,kl,bsl->bs", apart, np.linalg.inv(within), apart)
+    assert ((points @ weights + offsets).argmax(1) == distances.argmin(1)).all()
+
+
+def test_a_palette_adds_up_and_margins_are_where_drawings_reach() -> None:
+    images = np.full((1, 32, 32, 3), 255, dtype=np.uint8)
+    images[0, 8:24, 8:24] = (200, 30, 30)
+    found = manner(images)[0]
+    palette, top, bottom, left, right = found[:512], *found[512:].reshape(4, 4)
+    np.testing.assert_allclose((palette**2).sum(), 1, atol=1e-5)
+    np.testing.assert_allclose((palette**2)[-1], 0.75, atol=1e-5, err_msg="white")
+    assert (np.concatenate([top, bottom, left, right]) == 0).all(), "it reaches into no margin"
+    images[0, :8] = 0
+    assert (manner(images)[0][512:516] == 1).all()
+
+
+def test_a_perfect_model_scores_what_the_reader_can_read(data: EmojiStylesDataset) -> None:
     config = StylesConfig()
-    figures = EmojiStylesMetric(config, None).evaluate(evaluation(data, split))
+    figures = EmojiStylesMetric(config, None).evaluate(evaluation(data))
     assert set(figures) == set(config.names())
     for name in ("both_right", "concept_right", "style_right", "caption_right", "caption_concept", "caption_style"):
         assert figures[name] == 1.0, name
-    assert figures["ceiling_both"] >= 0.95
+    assert figures["ceiling_both"] >= 0.9
 
 
 def test_the_floors_are_what_can_be_had_for_nothing(data: EmojiStylesDataset) -> None:
     figures = EmojiStylesMetric(StylesConfig(), None).evaluate(evaluation(data))
-    assert figures["copied_style"] == figures["copied_both"] == 0.0, "a copy is nearest to what it was copied from"
+    assert figures["copied_both"] <= figures["copied_style"] <= 0.05, "a copy has the style that it was copied from"
     assert 0.2 < figures["copied_concept"] < 1
     truth = evaluation(data).samples.truth
     means = mean_drawings(data)

@@ -47,7 +47,7 @@ class EmojiStylesMetric(Metric):
 
     Beside the model's figures stand what is had for nothing, measured by the same reader on the same items: *copied*, the same thing
     as another artist drew it, each of the others an equal part of the figure; *mean*, the mean drawing of the style; and the ceiling,
-    the real drawing moved by a pixel.
+    the real drawing moved by a pixel, which says what the reader itself can read.
     """
 
     def __init__(self, config: StylesConfig, context: Any) -> None:
@@ -70,7 +70,7 @@ class EmojiStylesMetric(Metric):
         truth, dataset = self._truth(evaluation)
         reader = self._reader(dataset)
         concept = reader.concept_right(images, truth.concepts, truth.styles)
-        style = reader.style_right(images, truth.concepts, truth.styles)
+        style = reader.style_right(images, truth.styles)
         return {"concept": concept, "style": style, "both": concept & style}
 
     def _references(self, evaluation: Evaluation) -> dict[str, float]:
