@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
@@ -48,7 +47,7 @@ def _mix(z: Tensor) -> Tensor:
 #: Kinds of devices without float64, on which normal numbers are made of fewer bits.
 SINGLE = {"mps"}
 #: The generator of the pass that is under way, and how often it was asked.
-_PASS: ContextVar[tuple[Rng, list[int]] | None] = ContextVar("pass", default=None)
+PASS: ContextVar[tuple[Rng, list[int]] | None] = ContextVar("pass", default=None)
 
 
 class Rng:
@@ -85,7 +84,7 @@ class Rng:
 
         In a cycle it is keyed by seed, step, part, call and sample. Elsewhere there is no such thing: torch's global generator decides.
         """
-        under_way = _PASS.get()
+        under_way = PASS.get()
         if under_way is None:
             return Rng(("pass", int(torch.randint(2**62, (), device="cpu"))), np.arange(rows), device)
         rng, calls = under_way
@@ -143,33 +142,14 @@ def drawing_from(rng: Rng) -> Iterator[Callable[[], bool]]:
 
     Gives a function that says whether something was drawn from these by then.
     """
-    token = _PASS.set((rng, [0]))
+    token = PASS.set((rng, [0]))
     try:
         step = (rng._step,) if isinstance(rng._step, int) else ()  # nobody draws from them in an iteration that is captured
         with seeded(derive_key(*rng._key, *step, rng._first), rng.device) as generators:
             start = [generator.get_state() for generator in generators]
             yield lambda: not all(torch.equal(state, generator.get_state()) for state, generator in zip(start, generators, strict=True))
     finally:
-        _PASS.reset(token)
-
-
-class _Repeated(AbstractContextManager[None]):
-    """Within, as often as asked, `Rng.of_pass` gives what it gave from the call on that this was made before."""
-
-    def __init__(self) -> None:
-        under_way = _PASS.get()
-        self._pass = (under_way[0], under_way[1][0]) if under_way is not None else None
-
-    def __enter__(self) -> None:
-        self._token = _PASS.set((self._pass[0], [self._pass[1]]) if self._pass is not None else None)
-
-    def __exit__(self, *_: object) -> None:
-        _PASS.reset(self._token)
-
-
-def repeated() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """For a computation, and for its repetition in the backward pass (`context_fn` of `torch.utils.checkpoint`): both draw the same numbers."""
-    return nullcontext(), _Repeated()
+        PASS.reset(token)
 
 
 @contextmanager
@@ -186,13 +166,3 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[Sequence[t
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
-
-
-@functools.cache
-def leave_uncompiled() -> None:
-    """Has `torch.compile` step around the making of numbers, whose keys are made on the host, and around logs. Torch's compiler is imported here only."""
-    from . import loss
-
-    loss.note = torch.compiler.disable(loss.note)  # type: ignore[no-untyped-call]
-    for name in ("fold", "of_pass", "normal", "uniform", "integers", "kept"):
-        setattr(Rng, name, torch.compiler.disable(getattr(Rng, name)))  # type: ignore[no-untyped-call]

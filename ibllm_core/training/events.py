@@ -1,7 +1,8 @@
 """What happens in a run, and the bus that takes it to whoever listens. Torch-free.
 
 The display, trackers, metrics.jsonl, plugins' lifecycle hooks and the report are listeners; training knows none of them. A listener looks on: events
-hold no model (but `Prepared`, `TrainerBuilt` and `NotFinite`), their figures are read-only, and one that raises is named, left out, and changes nothing.
+hold no model (but `Prepared`, `TrainerBuilt`, `Measured` and `NotFinite`), their figures are read-only, and one that raises is named, left out, and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..model.evaluation import Evaluation
     from ..model.stage import StageTrainer
     from ..recipe.schema import Recipe, Stage
     from .session import Session
@@ -137,6 +139,14 @@ class Measuring:
 
 
 @attrs.frozen
+class Measured:
+    """A split was measured at the end of the run: `evaluation` is what its metrics have looked at."""
+
+    session: Session
+    evaluation: Evaluation
+
+
+@attrs.frozen
 class NotFinite:
     """A loss or a gradient is no finite number any more, and the run is about to fail: listeners append what they find out.
 
@@ -200,8 +210,8 @@ class RunClosed:
 EVENTS: Mapping[str, type] = {
     "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower(): event
     for event in (
-        RunStarted, Prepared, Rehearsed, ModelBuilt, TrainerBuilt, StageStarted, Stepped, Logged, Validated, Measuring, NotFinite, StageEnded,
-        Sampled, RunEnded, Failed, RunClosed,
+        RunStarted, Prepared, Rehearsed, ModelBuilt, TrainerBuilt, StageStarted, Stepped, Logged, Validated, Measuring, Measured, NotFinite,
+        StageEnded, Sampled, RunEnded, Failed, RunClosed,
     )
 }  # fmt: skip
 

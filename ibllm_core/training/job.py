@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from traceback import format_exception
@@ -17,12 +17,12 @@ import torch
 
 from ..errors import UserError
 from ..host.attribution import communicating, explained
-from ..model.compute import arithmetic, hardware, peak_memory, precision_of
+from ..model.compute import arithmetic, peak_memory
 from ..recipe.locate import dotted
 from ..recipe.schema import Recipe
 from ..runs.directory import RunDirectory, remove, write_json, write_text
 from ..runs.model_folder import save_model
-from ..runs.provenance import changes, meanings, provenance
+from ..runs.provenance import provenance
 from . import checkpoints, listeners
 from .checkpoints import Checkpoint
 from .distributed import first_process, launchers, leave, started_again, who_is_gone
@@ -94,7 +94,6 @@ class Job:
         resume = resume or again
         if not resume:
             self.directory.require_new()
-        self._changes = changes(self.directory.recipe.read_text(encoding="utf-8"), self.recipe, str(self.directory.path)) if resume else []
         session, started = None, False
         bus, hooks = self._bus()
         try:
@@ -106,8 +105,6 @@ class Job:
             session = Session(self.recipe, self.directory, bus, lambda: self.stopping, resume)
             if again:
                 session.tell("torchrun has started the processes again: the run goes on from its newest checkpoint")
-            if self._changes:
-                session.tell(f"{self.directory.path} goes on with changes: {'; '.join(self._changes)}")
             found = session.go_on() if resume else None
             bus.emit(Prepared(session))
             self._begin(session, resume, found, None if recorded else begun.record)
@@ -158,7 +155,6 @@ class Job:
                 session.start_from(init, parts)
         if session.ranks.first:
             if resume:
-                self._moved(session)
                 session.bus.take_over(self.directory.info().get("hooks", {}))
                 for path in (*self.directory.path.glob(_RANKS), *self.directory.path.rglob(".*.partial")):
                     remove(path)
@@ -168,31 +164,10 @@ class Job:
                 self._made = True
                 for name, tokenizer in session.tokenizers.items():
                     write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
-            record = self._record(session) | new if new is not None else meanings(self.recipe)
-            if self._changes:
-                record |= self._changed(session.step)
+            record = {} if new is None else self._record(session) | new
             record |= {"launched": launchers(), "status": "running", "stages": session.records, "notices": session.notices}
             self.directory.update(**record, **({"error": "", "traceback": ""} if resume else {}))
         session.ranks.wait()
-
-    def _changed(self, step: int) -> dict[str, Any]:
-        """Writes the recipe that the run goes on with; for run.json, where its new components came from, and what changed when."""
-        write_text(self.directory.recipe, self.recipe.source)
-        now, info = provenance(self.recipe, whole=True), self.directory.info()
-        kept = {key: entry for key, entry in info.get("provenance", {}).items() if entry["component"] == now.get(key, {}).get("component")}
-        said = {"time": _now(), "step": step, "changes": self._changes}
-        return {"provenance": now | kept, "resumed": [*info.get("resumed", []), said]}
-
-    def _moved(self, session: Session) -> None:
-        """Records the hardware that the run goes on on, where that is another, and says so where it is another device."""
-        now = _hardware(session)
-        before = self.directory.info().get("hardware", now)
-        if before.get("device") != now["device"]:
-            session.tell(
-                f"{self.directory.path} was trained on {before.get('device')} so far and goes on on {now['device']}; figures may differ"
-            )
-        if before != now:
-            self.directory.update(hardware=now, hardware_before=[*self.directory.info().get("hardware_before", []), before])
 
     def _stage(self, session: Session, number: int, found: Checkpoint | None) -> None:
         """Trains a stage, from its beginning or from where `found` left it, and measures it, unless it is the last: the run's results are its figures."""
@@ -239,9 +214,8 @@ class Job:
         # The most that any stage held, whichever process trained it, and measuring at the end.
         now, of = peak_memory(session.model.device)
         peaks = [peak for peak in (now, *(record.get("peak_bytes") for record in session.records)) if peak is not None]
-        memory, flops = {"peak_bytes": max(peaks, default=None), "of": of}, _flops(session, info.get("item_flops", {}))
-        said = {"status": "done", "finished": _now(), "timings": clock.read(), "metrics": measured}
-        self.directory.update(**said, training_flops=flops, memory=memory)
+        memory = {"peak_bytes": max(peaks, default=None), "of": of}
+        self.directory.update(status="done", finished=_now(), timings=clock.read(), metrics=measured, memory=memory)
         session.bus.emit(RunEnded(results, panels))
         self._close(session, "done")
         session.ranks.wait()
@@ -283,7 +257,6 @@ class Job:
             "command": self._command,
             "seed": attrs.asdict(recipe.seed),
             "versions": {"ibllm": version("ibllm"), "python": platform.python_version(), "torch": torch.__version__},
-            "hardware": _hardware(session),
             "provenance": provenance(recipe, whole=True),
             # Key → what the recipe names, as it is and as seen from the run, so that both may move together.
             "paths": {
@@ -291,7 +264,6 @@ class Job:
                 for one in recipe.dependencies
                 if all(isinstance(step, str) for step in one.path)
             },
-            **meanings(recipe),
             "hooks": session.bus.record(),
             "parts": [
                 {"part": name, "component": str(recipe.parts[name]), "parameters": sum(p.numel() for p in part.parameters())}
@@ -300,17 +272,6 @@ class Job:
             "attribution": "\n\n".join(dict.fromkeys(credit for credit in credits if credit)) or None,
             "timings": {},
         }
-
-
-def _hardware(session: Session) -> dict[str, Any]:
-    return hardware(session.model.device) | {"precision": precision_of(session.model), "workers": session.workers}
-
-
-def _flops(session: Session, item_flops: Mapping[str, int | None]) -> int | None:
-    """FLOPs of the steps that were done: a stage may have stopped early. None where a stage's are unknown."""
-    batches = {stage.name: stage.training.batch for stage in session.recipe.running()}
-    found = [(record["done"] * batches[record["name"]], item_flops.get(record["name"])) for record in session.records]
-    return None if any(flops is None for _, flops in found) else sum(items * (flops or 0) for items, flops in found)
 
 
 def _now() -> str:

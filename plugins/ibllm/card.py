@@ -10,10 +10,8 @@ from typing import Any
 
 import attrs
 
-from ibllm_core.runs.provenance import meanings
-
 from .figures import IMAGE_TO_TEXT, TEXT_TO_IMAGE
-from .glossary import Glossary
+from .glossary import Glossary, meanings
 
 __all__ = ["Facts", "card"]
 
@@ -43,7 +41,7 @@ class Facts:
         words: the vocabulary, where it is of words.
         asks: the model was trained to answer questions.
         results: split/figure → value.
-        meanings: what these mean (`ibllm_core.runs.provenance.meanings`).
+        meanings: what these mean (`ibllm.glossary.meanings`).
         record: run.json, or what there is of it.
         bench: bench.json, where ``ibllm bench`` wrote one.
     """

@@ -8,11 +8,35 @@ from typing import Any, Self
 import attrs
 
 from ibllm.figures import Figure, Mark
+from ibllm_core.host.options import DatasetConfig, MetricConfig
 from ibllm_core.recipe.schema import Recipe
-from ibllm_core.runs.provenance import meanings
+from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.training.events import Listener, ModelBuilt, RunStarted
 
 #: What every stage measures of itself.
 LOSS = Figure("loss", meaning="The stage's own loss on held-out data.", better="lower")
+
+
+def meanings(recipe: Recipe) -> dict[str, Any]:
+    """What the figures, splits and marks of a run mean, as its components say, by name and in the order in which they are shown: for run.json."""
+    metrics = [metric.config for metric in recipe.metrics.values() if isinstance(metric.config, MetricConfig)]
+    data = recipe.data.config if isinstance(recipe.data.config, DatasetConfig) else None
+    figures = {figure.name: attrs.asdict(figure) for config in metrics for figure in config.figures()}
+    marks = {mark.name: attrs.asdict(mark) for config in metrics for mark in config.marks()}
+    for entry in (*figures.values(), *marks.values()):
+        del entry["name"]
+    splits, primary = (dict(data.splits()), data.primary_split()) if data else ({}, "")
+    return {"figures": figures, "splits": splits, "marks": marks, "primary_split": primary}
+
+
+class Meanings(Listener):
+    """Writes what a run's figures mean into its record."""
+
+    def on_run_started(self, event: RunStarted) -> None:
+        self._directory, self._meanings = RunDirectory(event.run_directory), meanings(event.recipe)
+
+    def on_model_built(self, event: ModelBuilt) -> None:
+        self._directory.update(**self._meanings)
 
 
 #: How the keys of a record begin that say what keeps a figure from being taken at its word.
@@ -45,7 +69,7 @@ class Glossary:
 
     @classmethod
     def read(cls, info: Mapping[str, Any]) -> Self:
-        """What run.json keeps (`ibllm_core.runs.provenance.meanings`). Raises `KeyError` where it keeps nothing."""
+        """What run.json keeps (`meanings`). Raises `KeyError` where it keeps nothing."""
         return cls(
             figures={name: Figure(name, **entry) for name, entry in info["figures"].items()},
             splits=dict(info["splits"]),

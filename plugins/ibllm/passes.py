@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from functools import wraps
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ibllm.blocks.borrowing import borrowed
+from ibllm_core.interfaces import loss
 from ibllm_core.interfaces.image import Discriminator, DrawingDecoder
-from ibllm_core.interfaces.noise import leave_uncompiled, repeated
+from ibllm_core.interfaces.noise import PASS, Rng
 from ibllm_core.interfaces.text import TextDecoder
 from ibllm_core.training.events import Listener, ModelBuilt, Prepared
 
@@ -111,9 +112,36 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
             return forward(*given, **named)
         # Global generators, which libraries draw from, cannot be read while a graph is captured.
         kept = not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
-        return checkpoint(forward, *given, use_reentrant=False, preserve_rng_state=kept, context_fn=repeated, **named)
+        return checkpoint(forward, *given, use_reentrant=False, preserve_rng_state=kept, context_fn=_repeated, **named)
 
     return passed
+
+
+class _Repeated(AbstractContextManager[None]):
+    """Within, as often as asked, `Rng.of_pass` gives what it gave from the call on that this was made before."""
+
+    def __init__(self) -> None:
+        under_way = PASS.get()
+        self._pass = (under_way[0], under_way[1][0]) if under_way is not None else None
+
+    def __enter__(self) -> None:
+        self._token = PASS.set((self._pass[0], [self._pass[1]]) if self._pass is not None else None)
+
+    def __exit__(self, *_: object) -> None:
+        PASS.reset(self._token)
+
+
+def _repeated() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For a computation, and for its repetition in the backward pass (`context_fn` of `torch.utils.checkpoint`): both draw the same numbers."""
+    return nullcontext(), _Repeated()
+
+
+@cache
+def leave_uncompiled() -> None:
+    """Has `torch.compile` step around the making of numbers, whose keys are made on the host, and around logs."""
+    loss.note = torch.compiler.disable(loss.note)  # type: ignore[no-untyped-call]
+    for name in ("fold", "of_pass", "normal", "uniform", "integers", "kept"):
+        setattr(Rng, name, torch.compiler.disable(getattr(Rng, name)))  # type: ignore[no-untyped-call]
 
 
 def _compiled(part: str, eager: Callable[..., Any], tell: Callable[[str], None]) -> Callable[..., Any]:

@@ -14,12 +14,13 @@ import attrs
 import numpy as np
 import torch
 
+from ibllm.glossary import meanings
+from ibllm.samples import Samples
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.host.attribution import WrongAnswer, explained
 from ibllm_core.interfaces.loss import Loss
 from ibllm_core.model import build
 from ibllm_core.runs.directory import RunDirectory, write_json
-from ibllm_core.runs.provenance import meanings
 from ibllm_core.training.events import Bus, Listener, Measuring, Prepared, Rehearsed
 from ibllm_core.training.loop import validate
 from ibllm_core.training.measuring import measure
@@ -69,6 +70,7 @@ def _rehearse(session: Session, most: int) -> None:
         played.recipe = recipe = attrs.evolve(session.recipe, evaluation=few)
         played.directory, played.bus, played.stopping, played.best = RunDirectory(Path(folder) / "run"), Bus(), lambda: False, {}
         played.metrics, played.strict, played.notices = build.build_metrics(recipe), False, []
+        played.bus.add(Samples())
         played.directory.create(recipe)
         for stage in recipe.running():
             if stage.validate is not None and stage.validate.every > 0:

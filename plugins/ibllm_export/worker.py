@@ -91,7 +91,7 @@ def _compile(model: Any) -> None:
     """Compiles the passes that use goes through; the first item of each shape takes long."""
     import torch
 
-    from ibllm_core.interfaces.noise import leave_uncompiled
+    from ibllm.passes import leave_uncompiled
 
     leave_uncompiled()
     for name, method in PASSES.items():

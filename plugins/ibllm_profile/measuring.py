@@ -19,9 +19,10 @@ import torch
 from ibllm import capture, passes
 from ibllm.contracts import check
 from ibllm.iterations import IterationKind, kinds_of
+from ibllm.machine import hardware
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.batch import Batch
-from ibllm_core.model.compute import arithmetic, available_cores, hardware, module_of, peak_memory, precision_of
+from ibllm_core.model.compute import arithmetic, available_cores, module_of, peak_memory, precision_of
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.recipe.schema import Recipe, Stage
 from ibllm_core.runs.directory import RunDirectory, read_json

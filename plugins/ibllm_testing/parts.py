@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ibllm.passes import arrange_passes, pass_of
+from ibllm.passes import arrange_passes, leave_uncompiled, pass_of
 from ibllm_core.interfaces.context import Context
-from ibllm_core.interfaces.noise import drawing_from, leave_uncompiled
+from ibllm_core.interfaces.noise import drawing_from
 from ibllm_core.model.model import Model
 from ibllm_core.model.players import set_trainable
 from ibllm_core.recipe.schema import Compute

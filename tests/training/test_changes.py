@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ibllm_cli.main import main
 
+from ibllm.changes import changes
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.recipe import load
-from ibllm_core.runs.provenance import changes
 from ibllm_core.training.job import Interrupted, Job
 
 from .conftest import TINY, invoke

@@ -16,9 +16,10 @@ from ibllm_cli.main import main
 from torch import nn
 
 import ibllm
+from ibllm.machine import hardware
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.model import compute
-from ibllm_core.model.compute import hardware, peak_memory
+from ibllm_core.model.compute import peak_memory
 from ibllm_core.recipe import load
 from ibllm_core.recipe.schema import Compute
 from ibllm_core.training.job import Job

@@ -47,7 +47,7 @@ def test_a_run_says_what_happens_in_order(tmp_path: Path) -> None:
         "RunStarted", "Prepared", "Measuring", "Rehearsed", "ModelBuilt",
         "TrainerBuilt", "StageStarted", "Stepped", "Stepped", "Logged", "Logged", "Validated", "Measuring", "Logged", "StageEnded",
         "TrainerBuilt", "StageStarted", "Stepped", "Logged", "Logged", "Validated", "StageEnded",
-        "Measuring", "Sampled", "Measuring", "Sampled", "Logged", "RunEnded", "RunClosed",
+        "Measuring", "Measured", "Sampled", "Measuring", "Measured", "Sampled", "Logged", "RunEnded", "RunClosed",
     ]  # fmt: skip
     rows = [event for event in listener.heard if isinstance(event, Logged)]
     assert [(row.kind, row.stage, row.step, row.total) for row in rows] == [
