@@ -111,17 +111,21 @@ def joined(pieces: Sequence[Piece], whole: int = -1) -> Row:
     starts = [torch.zeros_like(lengths[0])]
     for length in lengths[:-1]:
         starts.append(starts[-1] + length)
-    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
-    x, places, mask = (
-        x.gather(1, order.unsqueeze(-1).expand_as(x)),
-        places.gather(1, order.unsqueeze(-1).expand_as(places)),
-        mask.gather(1, order),
-    )
+    order = _front(mask)
+    x, places = (t.gather(1, order.unsqueeze(-1).expand_as(t)) for t in (x, places))
+    mask = mask.gather(1, order)
     inside = None
     if whole >= 0:
         at = torch.arange(x.shape[1], device=x.device)
         inside = (at >= starts[whole][:, None]) & (at < (starts[whole] + lengths[whole])[:, None])
     return Row(x, places, mask, starts, inside)
+
+
+def _front(mask: Tensor) -> Tensor:
+    """mask (b t) → (b t), the places that are there and then the others, each in their order: what a stable sort would give, which graphs of ONNX lack."""
+    there = mask.long()
+    to = torch.where(mask, there.cumsum(1) - 1, there.sum(1, keepdim=True) + (1 - there).cumsum(1) - 1)
+    return torch.zeros_like(to).scatter(1, to, torch.arange(mask.shape[1], device=mask.device).expand_as(to))
 
 
 def visible(whole: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ def untrained(folder: Path, tables: Mapping[str, Any]) -> Path:
     parts = {"discriminator": False, **tables["model"]}
     recipe_file = folder / "recipe.toml"
     codec = "image_tokenizer" in parts
-    module = {"steps": 1, "train": ["text_encoder", "image_decoder", "image_encoder", "text_decoder"]}
+    shared = list(parts.get("shared", {}))
+    module = {"steps": 1, "train": ["text_encoder", "image_decoder", "image_encoder", "text_decoder", *shared]}
     stages: dict[str, Any] = {"text": {**module, "losses": {"image_nll": 1.0, "text_nll": 1.0}}, "image": False, "joint": False}
     losses: dict[str, Any] = dict.fromkeys(("adversarial", "penalty", "cycle", "joint"), False)
     if codec:

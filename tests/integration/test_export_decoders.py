@@ -40,6 +40,9 @@ DRAWS: Mapping[str, Mapping[str, Any]] = {
     "flow_vae/slots": {"depth": 1, "heads": 2, "channels": 4, "prior_depth": 1, "places": "slots", "extra": 2},
     "maskgit": {"depth": 1, "steps": 3, "heads": 2},
     "seed": {},
+    "unified": {"backbone": "lm"},
+    "unified/masked": {"backbone": "lm", "writes": "masked", "steps": 3, "null": 0.1, "guidance": 2.0},
+    "unified/flow": {"backbone": "lm", "writes": "flow", "patch": 8, "steps": 2},
     "vq_transformer": {"depth": 1, "heads": 2},
     "vq_transformer/nucleus": {"depth": 1, "heads": 2, "top_p": 0.9, "null": 0.0, "guidance": 1.0},
 }
@@ -47,6 +50,7 @@ WRITES: Mapping[str, Mapping[str, Any]] = {
     "lstm": {"layers": 1},
     "lstm/additive": {"layers": 2, "attention": "additive"},
     "transformer": {"depth": 1, "heads": 2},
+    "unified": {"backbone": "lm"},
 }
 #: Decoders that cannot be exported → the beginning of the reason.
 REFUSED: Mapping[str, str] = {}
@@ -91,9 +95,11 @@ def model_tables(side: str, name: str) -> dict[str, Any]:
     use, _, _ = name.partition("/")
     options = {"use": use, **(DRAWS if side == "draw" else WRITES)[name]}
     tables: dict[str, Any] = {"image_decoder" if side == "draw" else "text_decoder": options}
+    if "backbone" in options:
+        tables["shared"] = {"lm": {"use": "unified", "depth": 1, "heads": 2}}
     if options.get("works_on") == "latents":
         tables["image_tokenizer"] = {"use": "kl", "patch": 8, "channels": [8], "blocks": 1, "latents": 4}
-    elif use in ("maskgit", "vq_transformer"):
+    elif use in ("maskgit", "vq_transformer") or (name in ("unified", "unified/masked") and side == "draw"):
         tables["image_tokenizer"] = {"use": "fsq", "patch": 16, "channels": [8], "blocks": 1, "levels": [3, 3]}
     return tables
 
