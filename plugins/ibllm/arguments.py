@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import UserError
+from ibllm_core.errors import UserError, suggestion
 
 from .pictures import SUFFIXES, to_pil
+
+if TYPE_CHECKING:
+    from ibllm_core.recipe.schema import Recipe
 
 Texts = str | Sequence[str]
 Seeds = int | Sequence[int]
@@ -45,6 +48,14 @@ def is_file(text: str) -> bool:
         return path.is_file() or path.suffix.lower() in SUFFIXES
     except (OSError, ValueError):  # longer than a path may be, or with a NUL
         return False
+
+
+def language_of(recipe: Recipe, language: str | None) -> str | None:
+    """The language. Raises `UserError` where the captioner cannot be asked to write in it."""
+    if language is not None and language not in recipe.languages:
+        knows = suggestion(language, recipe.languages) if recipe.languages else "it is told none: model.text_decoder.languages is empty"
+        raise UserError(f"language = {language!r}: the captioner cannot be asked to write in it; {knows}")
+    return language
 
 
 def picture(image: npt.NDArray[np.uint8], output: str) -> Any:

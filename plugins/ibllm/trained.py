@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import Notice, UserError, suggestion, system_error
+from ibllm_core.errors import Notice, UserError, system_error
 from ibllm_core.runs.directory import RunDirectory, read_json
 
 from .answers import Found, RoundTrip, Score
-from .arguments import Seeds, Texts, as_seeds, as_texts, at_least_one, is_file, picture, same_number
+from .arguments import Seeds, Texts, as_seeds, as_texts, at_least_one, is_file, language_of, picture, same_number
 from .opened import Opened
 from .pictures import Picture, listed, pixels
 
@@ -132,18 +132,7 @@ class Trained(Opened):
             beams, length_exponent: of the search for the likeliest text, by default as the recipe says.
         """
         how = {"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent}
-        return self._written(images, seed, how | {"languages": self._asked(language)})
-
-    def _asked(self, language: str | None) -> str | None:
-        """The language. Raises `UserError` where the captioner cannot be asked for it."""
-        if language is not None and language not in self.recipe.languages:
-            knows = (
-                suggestion(language, self.recipe.languages)
-                if self.recipe.languages
-                else "it is told none: model.text_decoder.languages is empty"
-            )
-            raise UserError(f"language = {language!r}: the captioner cannot be asked to write in it; {knows}")
-        return language
+        return self._written(images, seed, how | {"languages": language_of(self.recipe, language)})
 
     def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, **how: Any) -> Any:
         """Invents a question about each image; `how` is as for `caption`."""
@@ -206,7 +195,7 @@ class Trained(Opened):
             keys = np.stack([use.image_keys(read, seeds, number) for number in range(n if temperature else 1)])
             exponent = model.length_exponent if length_exponent is None else length_exponent
             followed = model.beams if beams is None else beams
-            found = use.captions(model, read, keys, n, followed, exponent, temperature, top_p, self._asked(language))
+            found = use.captions(model, read, keys, n, followed, exponent, temperature, top_p, language_of(self.recipe, language))
         return found[0] if one else found
 
     def score(self, images: Images, texts: Texts, *, seed: Seeds = 0, draws: int = 16) -> Any:

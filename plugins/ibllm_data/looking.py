@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from ibllm.data_notes import Incomplete, Noted, empty_split
 from ibllm.data_prints import prints
 from ibllm.images.facts import Facts
+from ibllm.languages import scripts
 from ibllm.vocabulary import Reading, read, texts_of
 from ibllm_core.errors import UserError
 from ibllm_core.host.options import DatasetConfig
@@ -26,8 +26,6 @@ from ibllm_core.recipe.schema import Recipe
 Pixels = npt.NDArray[np.uint8]
 #: Items of a split that are shown, and examples of what is counted.
 SHOWN, EXAMPLES = 12, 5
-#: What Unicode's names of letters begin with → what readers call the script.
-_SCRIPTS = {"CJK": "Han", "FULLWIDTH": "Latin", "KATAKANA-HIRAGANA": "Katakana"}
 
 
 @runtime_checkable
@@ -184,12 +182,6 @@ def _split(name: str, holds: str, items: int, seen: _Seen, train: _Seen, tokeniz
         repeats=_repeats(seen),
         shown=[_shown(samples, row) for row in range(min(SHOWN, len(samples)))],
     )
-
-
-def scripts(text: str) -> set[str]:
-    """The scripts of a text's letters, by their names in Unicode: ``Latin``, ``Han``, ``Hiragana``, ``Devanagari``."""
-    found = (unicodedata.name(character, "").partition(" ")[0] for character in set(text) if character.isalpha())
-    return {_SCRIPTS.get(word, word.capitalize()) for word in found if word}
 
 
 def _repeats(seen: _Seen) -> list[str]:

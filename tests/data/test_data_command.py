@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from ibllm_cli.main import main
-from ibllm_data.looking import scripts
 from PIL import Image
+
+from ibllm.languages import scripts
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 RECIPE = f"""format = 1

@@ -103,3 +103,28 @@ def test_it_writes_in_the_language_that_it_is_asked_for(tmp_path: Path, capsys: 
     assert json.loads(capsys.readouterr().out)["items"][0]["captions"][0]["text"] == chinese[0]
     assert main(["caption", str(run), str(tmp_path / "a.png"), "--language", "de"]) == 2
     assert "there are: en, zh" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unrehearsed_runs")
+def test_a_run_measures_languages_and_translations_and_its_report_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    sets = [
+        "data.languages=['en','zh']",
+        "model.text_decoder.languages=['en','zh']",
+        "evaluation.by_language=true",
+        "evaluation.translate=['en,zh']",
+        "evaluation.after_stage=0",
+        "evaluation.splits=['test']",
+        *(f"stages.{stage}.steps={steps}" for stage, steps in (("text", 1), ("image", 1), ("joint", 0))),
+        *(f"stages.{stage}.validate.every=0" for stage in ("text", "image")),
+    ]
+    assert main(["run", str(TINY), "--run-dir", str(run), *(word for one in sets for word in ("--set", one))]) == 0
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert {"test/caption_exact", "test/caption_exact/en", "test/caption_exact/zh", "test/caption_exact/en→zh"} <= results.keys()
+    assert "test/script_right/en→zh" in results
+    assert "Translation through the picture" in (run / "report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--items", "8", "--translate", "zh,en", "--json"]) == 0
+    assert "test/caption_object_recall/zh→en" in json.loads(capsys.readouterr().out)
+    assert main(["evaluate", str(run), "--translate", "zh,de"]) == 2

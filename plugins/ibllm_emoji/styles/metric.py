@@ -89,7 +89,7 @@ class EmojiStylesMetric(Metric):
         truth, dataset = self._truth(evaluation)
         gallery = dataset.gallery
         concept, style = (np.zeros(len(evaluation), dtype=np.bool_) for _ in range(2))
-        for place, (caption, language) in enumerate(zip(evaluation.read, truth.languages, strict=True)):
+        for place, (caption, language) in enumerate(zip(evaluation.read, evaluation.languages, strict=True)):
             said = read(caption, language)
             if said is not None:
                 number, at = int(truth.concepts[place]), int(truth.styles[place])
