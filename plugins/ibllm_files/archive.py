@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import io
 import lzma
 import os
 import posixpath
-import shutil
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import attrs
 
-from ibllm.plugin import UserError, cache_folder
+from ibllm.plugin import UserError
 from ibllm_files.records import Passed
 from ibllm_files.sources import Source, file_key, shown
 from ibllm_files.trees import HIDDEN, Refused, Tree, checked, hidden, leaves
+from ibllm_files.unpacked import UNPACKED, unpacked
 
 #: Endings of archives' names.
 ZIP, TAR = (".zip",), (".tar",)
@@ -57,8 +56,8 @@ class Member(Source):
     """A file in an archive: `size` bytes from `start`, those of a .zip (`packed`) from the header that is there.
 
     Args:
-        archive: what messages call it.
-        file: the file that has the bytes.
+        archive: its path.
+        file: the file that has the bytes; where the archive is packed as a whole, another one.
         whole: bytes that it has unpacked.
     """
 
@@ -76,7 +75,7 @@ class Member(Source):
 
     @property
     def key(self) -> str:
-        path, size, time = file_key(self.file).rsplit("|", 2)
+        path, size, time = file_key(Path(self.archive)).rsplit("|", 2)
         return f"{path}!{self.member}|{size}|{time}"
 
     def open(self) -> BinaryIO:
@@ -147,6 +146,8 @@ def open_archive(path: Path, passed: Passed) -> ArchiveTree:
     """
     found: dict[str, Member] = {}
     refused: dict[str, str] = {}
+    if path.name.lower().endswith(tuple(PACKED)):
+        passed.add(*UNPACKED, path.name)
     try:
         for name, member in _zip(path) if path.name.lower().endswith(ZIP) else _tar(path):
             inside = _name(name, passed)
@@ -193,7 +194,7 @@ def _zip(path: Path) -> _Found:
 
 
 def _tar(path: Path) -> _Found:
-    plain = _unpacked(path)
+    plain = _plain(path)
     with tarfile.open(plain, "r:") as archive:
         for one in archive:
             if one.issym() or one.islnk():
@@ -204,24 +205,16 @@ def _tar(path: Path) -> _Found:
                 yield one.name, _NO_FILE
 
 
-def _unpacked(path: Path) -> Path:
-    """A plain .tar: the file itself, or what is in it, unpacked once into the cache, for pieces of a stream cannot be reached one by one."""
+def _plain(path: Path) -> Path:
+    """A plain .tar: the file itself, or what is in it, unpacked."""
     opener = next((how for ending, how in PACKED.items() if path.name.lower().endswith(ending)), None)
     if opener is None:
         return path
-    name = hashlib.sha256(os.fsencode(file_key(path))).hexdigest()[:32]
-    plain = cache_folder() / "archives" / f"{name}.tar"
-    if plain.is_file():
-        return plain
-    partial = plain.with_name(f".{name}.{os.getpid()}.partial")
-    try:
-        plain.parent.mkdir(parents=True, exist_ok=True)
-        with opener(path, "rb") as packed, partial.open("wb") as out:
+
+    def write(to: Path, room: Callable[[], None]) -> None:
+        with opener(path, "rb") as packed, to.open("wb") as out:
             while data := packed.read(1 << 20):
-                if shutil.disk_usage(plain.parent).free < _MOST:
-                    raise UserError(f"{path}: there is no room in {plain.parent} to unpack it; IBLLM_CACHE names another place")
+                room()
                 out.write(data)
-        os.replace(partial, plain)
-    finally:
-        partial.unlink(missing_ok=True)
-    return plain
+
+    return unpacked(file_key(path), ".tar", str(path), write)

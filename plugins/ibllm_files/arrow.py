@@ -8,9 +8,10 @@ import os
 import posixpath
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, BinaryIO, ClassVar
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import attrs
 
@@ -19,6 +20,7 @@ from ibllm_files.cells import SPLIT_WORDS, Table
 from ibllm_files.records import Reading, Record
 from ibllm_files.sources import FileSource, Source, shown
 from ibllm_files.trees import Tree
+from ibllm_files.unpacked import UNPACKED, unpacked
 
 #: Endings of names.
 PARQUET, ARROW = (".parquet",), (".arrow", ".feather", ".ipc")
@@ -26,6 +28,8 @@ PARQUET, ARROW = (".parquet",), (".arrow", ".feather", ".ipc")
 STATE, SPLITS = "state.json", "dataset_dict.json"
 #: Rows whose cells are turned into Python's values at once.
 _ROWS = 1000
+#: Bytes of images in a Parquet file that each process simply keeps.
+_LITTLE = 1 << 22
 #: One reader at a time in each process: a lock that another thread holds while a process forks is never opened in the new one.
 _LOCKS: dict[int, threading.Lock] = {}
 
@@ -43,21 +47,10 @@ def library() -> Any:
 
 @attrs.frozen
 class CellSource(Source):
-    """The bytes of an image in a cell of a Parquet or Arrow file.
+    """The bytes of an image in a cell of a Parquet or Arrow file; `number` is the row's, from 1."""
 
-    Args:
-        file: the file.
-        column: the cell's column; its bytes may be a field of it.
-        group: the row group of a Parquet file; −1 in an Arrow file.
-        row: within that.
-        number: of the row in the whole file, from 1.
-    """
-
-    in_order: ClassVar[bool] = True
     file: Source
     column: str
-    group: int
-    row: int
     number: int
 
     @property
@@ -72,11 +65,10 @@ class CellSource(Source):
     def open(self) -> BinaryIO:
         try:
             with _LOCKS.setdefault(os.getpid(), threading.Lock()):
-                cells = _column(self.file, self.column, self.group, os.getpid())
-            cell = cells[self.row]
-            buffer = (cell["bytes"] if hasattr(cell.type, "num_fields") and cell.type.num_fields else cell).as_buffer()
-        except (library().ArrowException, IndexError, KeyError, AttributeError) as error:
-            raise OSError(f"{self.name}: {error or 'no bytes'}") from error
+                cell = _column(self.file, self.column, os.getpid())[self.number - 1]
+            buffer = (cell["bytes"] if library().types.is_struct(cell.type) else cell).as_buffer()
+        except (library().ArrowException, UserError, IndexError) as error:
+            raise OSError(f"{self.name}: {error}") from error
         if buffer is None:
             raise OSError(f"{self.name}: no bytes")
         return io.BytesIO(buffer)
@@ -106,13 +98,32 @@ def _all(source: Source) -> bytes:
         return file.read()
 
 
-@lru_cache(maxsize=2)
-def _column(source: Source, column: str, group: int, process: int) -> Any:
-    """The cells of one column, of a row group or of a whole Arrow file, as they are."""
-    file = _file(source, process)
-    if group < 0:
+@lru_cache(maxsize=64)
+def _column(source: Source, column: str, process: int) -> Any:
+    """The cells of one column. Those of a large Parquet file are reached through an Arrow file in the cache: Parquet unpacks many rows for one."""
+    arrow, file = library(), _file(source, process)
+    if not source.name.lower().endswith(PARQUET):
         return file.column(column)
-    return file.read_row_group(group, columns=[column], use_threads=False).column(column)
+    groups = range(file.num_row_groups)
+    if not _large(file, column):
+        return file.read(columns=[column], use_threads=False).column(column)
+
+    def write(to: Path, room: Callable[[], None]) -> None:
+        schema = file.schema_arrow.empty_table().select([column]).schema
+        with arrow.OSFile(str(to), "wb") as out, arrow.ipc.new_file(out, schema) as writer:
+            for group in groups:
+                room()
+                writer.write_table(file.read_row_group(group, columns=[column], use_threads=False))
+
+    path = unpacked(f"{source.key}#{column}", ".arrow", source.name, write)
+    return arrow.ipc.open_file(arrow.memory_map(str(path))).read_all().column(column)
+
+
+def _large(file: Any, column: str) -> bool:
+    """Whether a column of a Parquet file is too large to be kept in memory."""
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    leaves = [group.column(number) for group in groups for number in range(group.num_columns)]
+    return sum(one.total_uncompressed_size for one in leaves if one.path_in_schema.split(".")[0] == column) > _LITTLE
 
 
 def arrow_records(source: Source, table: Table) -> Iterator[Record]:
@@ -127,6 +138,8 @@ def arrow_records(source: Source, table: Table) -> Iterator[Record]:
     schema = file.schema_arrow if parquet else file.schema
     columns = table.header(1, schema.names)
     image = next((theirs for theirs, ours in columns.items() if ours == "image"), "") if "image" in table.reading.held else ""
+    if parquet and image and _large(file, image):
+        table.reading.passed.add(*UNPACKED, posixpath.basename(source.name))
     begin = 1
     for group in range(file.num_row_groups) if parquet else (-1,):
         count = file.metadata.row_group(group).num_rows if parquet else file.num_rows
@@ -144,7 +157,7 @@ def arrow_records(source: Source, table: Table) -> Iterator[Record]:
 def _images(source: Source, column: str, group: int, begin: int, count: int, schema: Any) -> Sequence[Any]:
     """Of each row of a group the image's bytes (a source), its path, or nothing; the bytes themselves are not read where they need not be."""
     arrow, kind = library(), schema.field(column).type
-    here = [CellSource(source, column, group, row, begin + row) for row in range(count)]
+    here = [CellSource(source, column, begin + row) for row in range(count)]
     if arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind):
         return here
     file = _file(source, os.getpid())
@@ -211,13 +224,15 @@ def split_in(name: str) -> str:
     return ""
 
 
-def shard_records(tree: Tree, files: Mapping[str, Source], named: Sequence[tuple[str, str]], reading: Reading) -> Iterator[Record]:
-    """The records of a folder's Parquet and Arrow files."""
+def shard_records(
+    tree: Tree, files: Mapping[str, Source], named: Sequence[tuple[str, str]], reading: Reading, images: Tree | None
+) -> Iterator[Record]:
+    """The records of a folder's Parquet and Arrow files; what they name by paths is in the folder of each, or in `images`."""
     splits = list(dict.fromkeys(split for _, split in named))
     if "train" not in splits or "" in splits:
         named = [(name, "") for name, _ in named]
     for name, split in named:
         if name not in files:
             raise UserError(f"{tree.name}: there is no file {shown(name)}, which {STATE} names")
-        table = Table(files[name].name, tree.below(posixpath.dirname(name)), reading, split=split)
+        table = Table(files[name].name, images or tree.below(posixpath.dirname(name)), reading, split=split)
         yield from arrow_records(files[name], table)

@@ -69,9 +69,13 @@ def table_records(source: Source, tree: Tree, reading: Reading, split: str = "",
     reader = TABLES.get(kind_of(source.name))
     if reader is None:
         raise UserError(f"{source.name}: expected a table ending in {', '.join(TABLES)}, an archive, or a folder")
-    if reading.config.images:
-        tree = opened(Path(reading.config.images).expanduser(), Passed(), reading.config.outside)
-    return reader(source, Table(source.name, tree, reading, strict=strict, split=split))
+    return reader(source, Table(source.name, _elsewhere(reading) or tree, reading, strict=strict, split=split))
+
+
+def _elsewhere(reading: Reading) -> Tree | None:
+    """Where the option `images` says that images are."""
+    config = reading.config
+    return opened(Path(config.images).expanduser(), Passed(), config.outside) if config.images else None
 
 
 def tree_records(tree: Tree, reading: Reading) -> Iterator[Record]:
@@ -82,7 +86,7 @@ def tree_records(tree: Tree, reading: Reading) -> Iterator[Record]:
     if metadata := [name for name in files if posixpath.basename(name).lower() in METADATA]:
         return _metadata(tree, files, metadata, reading)
     if named := arrow.shards(files):
-        return arrow.shard_records(tree, files, named, reading)
+        return arrow.shard_records(tree, files, named, reading, _elsewhere(reading))
     tables = [name for name in files if kind_of(name) in TABLES]
     if tables and not isinstance(tree, DiskTree):
         depth = min(name.count("/") for name in tables)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from ibllm.plugin import Facts, Fit, StoredImages, UserError, content_hashes, lo
 from ibllm_files.config import FilesConfig
 from ibllm_files.division import drawn, leaks, remedy, unit
 from ibllm_files.formats import read_records
-from ibllm_files.records import Problems, Reading, Record
+from ibllm_files.records import Passed, Problems, Reading, Record
 from ibllm_files.sources import FileSource, Source, file_key
 from ibllm_files.trees import DiskTree
 
@@ -44,9 +46,19 @@ class Loaded:
 
 
 def load(config: FilesConfig) -> Loaded:
-    """Reads, checks and divides everything; once for a config and process, as long as the file is the same. Raises `UserError` that names all problems."""
+    """Reads, checks and divides everything; once for a config and process, as long as its files are the same. Raises `UserError` that names all problems."""
     root = Path(config.path).expanduser()
-    return load_folder(config, root, file_key(root) if root.exists() else "")
+    return load_folder(config, root, _state(root))
+
+
+def _state(root: Path) -> str:
+    """What changes whenever the file, or a file in the folder, does."""
+    if not root.is_dir():
+        return file_key(root) if root.exists() else ""
+    found = hashlib.sha256()
+    for _, source in DiskTree(root).files(Passed()):
+        found.update(os.fsencode(source.key))
+    return found.hexdigest()
 
 
 @lru_cache(maxsize=2)

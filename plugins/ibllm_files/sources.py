@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO
 
 import attrs
 
 
 class Source(ABC):
-    """A file, or a piece of one, that holds one image as it was saved. Sources are small, hashable and may be sent to other processes.
-
-    Attributes:
-        in_order: pieces of one file that are quick to open in their order alone, since what holds several is unpacked whole.
-    """
+    """A file, or a piece of one, that holds one image as it was saved. Sources are small, hashable and may be sent to other processes."""
 
     __slots__ = ()
-    in_order: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -227,6 +227,43 @@ def test_what_an_archive_may_not_hold_is_passed_over_and_never_followed(tmp_path
     ]
 
 
+def test_a_folder_that_changed_is_read_again(tmp_path: Path) -> None:
+    picture(tmp_path / "mine" / "a.png")
+    (tmp_path / "mine" / "a.txt").write_text("one")
+    assert captions(tmp_path / "mine") == ["one"]
+    (tmp_path / "mine" / "a.txt").write_text("two\nthree")
+    assert captions(tmp_path / "mine") == ["two", "three"]
+
+
+@pytest.mark.parametrize("little", [0, 1 << 22])
+def test_images_in_parquet_are_the_same_however_they_are_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little: int) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+    from ibllm_files import arrow
+
+    monkeypatch.setattr(arrow, "_LITTLE", little)
+    files = [picture(tmp_path / f"{tone}.png", tone) for tone in range(0, 200, 20)]
+    cells = [{"bytes": path.read_bytes(), "path": None} for path in files[:-1]] + [{"bytes": None, "path": files[-1].name}]
+    pq.write_table(pa.table({"image": cells, "caption": [path.stem for path in files]}), tmp_path / "t.parquet", row_group_size=4)
+    found = data(tmp_path / "t.parquet")
+    order = np.random.default_rng(0).permutation(10)
+    images = found.samples("train", order).images
+    assert images is not None and images[:, 0, 0, 0].tolist() == [20 * number for number in order.tolist()]
+    assert any("is unpacked into the cache" in note for note in found.notes()) == (not little)
+
+
+def test_images_of_coco_may_be_in_an_archive(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "train2017.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "train2017/a.png")
+    found = {"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}], "annotations": [{"image_id": 1, "caption": "x"}]}
+    (tmp_path / "captions.json").write_text(json.dumps(found))
+    (tmp_path / "a.png").unlink()
+    assert captions(tmp_path / "captions.json", images=str(tmp_path / "train2017.zip")) == ["x"]
+    notes = data(tmp_path / "captions.json", images=str(tmp_path / "train2017.zip")).notes()
+    assert notes == [f"{tmp_path}/captions.json has 1 image without a caption (b.png)"]
+
+
 OWN = """
 extends = "{tiny}"
 trackers = {{ tensorboard = false }}

@@ -167,7 +167,7 @@ class Held:
 
 
 def held() -> Held:
-    """What is kept of all data sets in the cache folder, beside hashes: decoded images, and where they lie in shards."""
+    """What is kept of all data sets in the cache folder, beside hashes: decoded images, where they lie in shards, and archives that had to be unpacked."""
     found = [path.stat() for folder in _folders() for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
     return Held(len(found), sum(getattr(stat, "st_blocks", 0) * 512 or stat.st_size for stat in found))
 
@@ -188,5 +188,5 @@ def clean() -> Held:
     return was
 
 
-def _folders() -> tuple[Path, Path]:
-    return images_folder(), cache_folder() / "shards"
+def _folders() -> tuple[Path, ...]:
+    return images_folder(), *(cache_folder() / name for name in ("shards", "unpacked"))
