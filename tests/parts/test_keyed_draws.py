@@ -38,7 +38,11 @@ def suite_of(kind: str, name: str) -> PartSuite:
     fields = attrs.fields_dict(manager().config_class(kind, name))
     options = {key: 0.4 for key in ("dropout", "word_dropout") if key in fields}
     options |= {key: value for key, value in SMALL.items() if key in fields and isinstance(fields[key].default, int)}
-    made: PartSuite = type("Made", (SUITES[kind],), {"component": name, "options": options})()
+    lent = (
+        {"lm": {"use": "unified", "depth": 1, "heads": 2}} if "backbone" in fields and fields["backbone"].default is attrs.NOTHING else {}
+    )
+    options |= {"backbone": "lm"} if lent else {}
+    made: PartSuite = type("Made", (SUITES[kind],), {"component": name, "options": options, "shared": lent})()
     return made
 
 

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
 from ibllm_inspect.options import options_of
 
@@ -58,5 +59,6 @@ def test_a_component_says_what_its_options_mean_and_uses_known_capabilities(kind
         assert config().provides() <= set(CAPABILITIES)
         for need in config().needs():
             part, _, capability = need.partition(".")
-            assert part in KINDS or (part == "data" and capability)
+            named = {getattr(config(), field.name) for field in attrs.fields(config) if field.metadata.get("part")}
+            assert part in {*KINDS, *named} or (part == "data" and capability)
             assert capability in {"", *CAPABILITIES}
