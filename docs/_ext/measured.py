@@ -108,7 +108,7 @@ def table(name: str, only: str = "", also: str = "") -> str:
     runs: list[Mapping[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["runs"]
     keys = [key for key in runs[0]["results"] if not key.endswith("/items") and (key.startswith(f"{only}/" if only else "") or key == also)]
     splits = list(dict.fromkeys(key.split("/")[0] for key in keys))
-    recipe = load(next((ROOT / "recipes").rglob(f"{name}.toml")))
+    recipe = load(next((ROOT / "recipes").rglob(f"{name}.toml")), recorded=True)
     data, glossary = recipe.data.config, Glossary.of(recipe)
     splits.sort(key=lambda split: (split != glossary.primary, isinstance(data, DatasetConfig) and split not in data.reported_splits()))
     header = ["split", "figure", *(f"seed {run['seed']}" for run in runs), *(["mean"] if len(runs) > 1 else [])]
@@ -132,7 +132,7 @@ def table(name: str, only: str = "", also: str = "") -> str:
 def stages(name: str) -> str:
     """A recipe's shares of right items after each stage, on the split to look at first, as a Markdown table: means over the seeds."""
     runs: list[Mapping[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["runs"]
-    recipe = load(next((ROOT / "recipes").rglob(f"{name}.toml")))
+    recipe = load(next((ROOT / "recipes").rglob(f"{name}.toml")), recorded=True)
     glossary, plan = Glossary.of(recipe), recipe.evaluation
     after = {stage["name"]: [run["stages"][number]["figures"] for run in runs] for number, stage in enumerate(runs[0]["stages"][:-1])}
     after[runs[0]["stages"][-1]["name"]] = [run["results"] for run in runs]

@@ -143,7 +143,7 @@ def scaled_down() -> Path:
         up = "../" * len(scaled.parent.relative_to(folder).parts)
         head = f'format = 1\nextends = "{up}full/{path.relative_to(folder / "full").as_posix()}"\n'
         with contextlib.chdir(folder):
-            scaled.write_text(head + small(load(path)), encoding="utf-8")
+            scaled.write_text(head + small(load(path, recorded=True)), encoding="utf-8")
     shutil.rmtree(folder / "runs")
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.t
 #: Grids of many arms, each of which takes the budget's search.
 GRIDS = [name for name in STUDIES if name.startswith("composition")]
 #: Studies that are planned before a release only: each costs what a dozen recipes cost.
-LARGE = [*GRIDS, "one_or_two", "open", "open_cells", "unpaired"]
+LARGE = [*GRIDS, "emoji_styles", "one_or_two", "open", "open_cells", "unpaired"]
 FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
@@ -36,6 +37,14 @@ ELSEWHERE = {
 }
 #: Overrides that train next to nothing.
 SHORT = ["training.batch=4", "evaluation.items=4", "evaluation.samples=2", "compute.threads=1"]
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipes, beside data that they read: what of emoji_styles the tests have."""
+    folder = Path(shutil.copytree(RECIPES, tmp_path_factory.mktemp("shipped") / "recipes"))
+    (folder / "emoji").symlink_to(RECIPES.parent / "tests" / "emoji" / "archives")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +66,14 @@ def beside_a_teacher(teacher: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_recipe_fits_together(name: str, capsys: pytest.CaptureFixture[str]):
-    assert main(["check", str(RECIPES / name)]) == 0
+def test_recipe_fits_together(name: str, recipes: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["check", str(recipes / name)]) == 0
     assert "no mistakes; the parts fit" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_recipe_is_named_like_its_file(name: str):
-    assert load(RECIPES / name).name == Path(name).stem
+def test_recipe_is_named_like_its_file(name: str, recipes: Path):
+    assert load(recipes / name).name == Path(name).stem
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -77,6 +86,7 @@ def test_the_studies_are_there():
     assert grids == GRIDS
     assert [name for name in STUDIES if name not in grids] == [
         "attention",
+        "emoji_styles",
         "image_decoders",
         "lambda",
         "latents",
@@ -93,16 +103,16 @@ def test_the_studies_are_there():
 
 
 @functools.cache
-def planned(name: str) -> tuple[Plan, Mapping[str, Report]]:
+def planned(name: str, recipes: Path) -> tuple[Plan, Mapping[str, Report]]:
     """A study with one seed, and what the walk of each arm said."""
-    plan = make_plan(read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1))
+    plan = make_plan(read_study(recipes / "ablations" / f"{name}.toml", seeds=1))
     return plan, check_arms(plan)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.release] if name in LARGE else []) for name in STUDIES])
-def test_study_can_be_planned(name: str):
-    plan, reports = planned(name)
+def test_study_can_be_planned(name: str, recipes: Path):
+    plan, reports = planned(name, recipes)
     if plan.study.table.budget is not None:
         flops = [reports[arm.name].training_flops(plan.cell(arm.name, 0).recipe) for arm in plan.arms]
         assert max(flops) / min(flops) < 1.1
@@ -131,16 +141,16 @@ def test_every_arm_of_a_large_study_is_a_recipe(name: str):
 
 
 @pytest.mark.slow
-def test_the_arms_of_the_study_of_stages_cost_the_same():
-    plan, reports = planned("stages")
+def test_the_arms_of_the_study_of_stages_cost_the_same(recipes: Path):
+    plan, reports = planned("stages", recipes)
     flops = {name: report.training_flops(plan.cell(name, 0).recipe) for name, report in reports.items()}
     assert {name: round(value / flops["base"], 2) for name, value in flops.items() if name != "no critic, as long"} == {
         name: pytest.approx(1.0, abs=0.02) for name in flops if name != "no critic, as long"
     }
 
 
-def test_every_component_is_used_by_a_recipe():
-    used = {(c.kind, c.use) for name in ALL for c in load(RECIPES / name).components().values()}
+def test_every_component_is_used_by_a_recipe(recipes: Path):
+    used = {(c.kind, c.use) for name in ALL for c in load(recipes / name).components().values()}
     ours = {(kind, name) for kind in KINDS for name in manager().names(kind) if manager().origin(kind, name).distribution == "ibllm"}
     assert ours - used == set(ELSEWHERE)
 
