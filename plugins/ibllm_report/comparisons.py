@@ -41,9 +41,9 @@ class Point:
     high: float | None
 
 
-@attrs.frozen
+@attrs.define
 class Curve:
-    """An arm's course. `slot` is its colour and marker, the same in all plots; below `SLOTS`."""
+    """An arm's course; `label` names all arms that have it. `slot` is its colour and marker, the same in all plots; below `SLOTS`."""
 
     label: str
     points: Sequence[Point]

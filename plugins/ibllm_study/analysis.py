@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import attrs
 
@@ -122,9 +123,27 @@ class Analysis:
         if findings.searched:
             others = [attrs.evolve(found, p_t=None, p_permutation=None, note="") for found in others]
         comparisons: Iterable[Comparison | None] = [None, *(holm(others) if correct and not findings.searched else others)]
+        bounded = self._bounded(figure)
         for arm, comparison in zip(findings.arms, comparisons, strict=True):
             summary = summarise([value for seed, value in arm.values(figure).items() if arm.runs[seed].done], findings.confidence)
+            if bounded:
+                summary = within(summary, 0.0, "low", "high")
+                comparison = comparison and within(comparison, -1.0, "low", "high", "low_all", "high_all")
             self.lines[arm.name, figure] = Line(arm=arm.name, figure=figure, summary=summary, comparison=comparison)
+
+    def _bounded(self, figure: str) -> bool:
+        """Whether it is a fraction: shown in percent, and within [0, 1] in every run."""
+        found = [value for arm in self.findings.arms for value in arm.values(figure).values() if value is not None]
+        return self.findings.glossary.figure(split_of(figure)[1]).percent and all(0 <= value <= 1 for value in found)
+
+    def distinct(self) -> list[list[str]]:
+        """The secondary figures; those that are equal in every run are one entry."""
+        found: dict[tuple[object, ...], list[str]] = {}
+        for figure in self.figures[1:]:
+            values = tuple(value for arm in self.findings.arms for value in arm.values(figure).values())
+            known = values if any(value is not None for value in values) else (figure,)
+            found.setdefault((*known, self.units[figure].percent, self.units[figure].own), []).append(figure)
+        return list(found.values())
 
     def line(self, arm: FoundArm, figure: str) -> Line:
         return self.lines[arm.name, figure]
@@ -177,6 +196,15 @@ class Analysis:
         """Runs that count, of those that were meant: ``7 of 8``, or ``8``."""
         n, of = self.line(arm, self.findings.primary).summary.n, len(arm.runs)
         return str(n) if n == of else f"{n} of {of}"
+
+
+S = TypeVar("S", Summary, Comparison)
+
+
+def within(found: S, least: float, *ends: str) -> S:
+    """With ends of intervals no further than `least` and 1: what lies beyond no fraction can be, so coverage stays what it is."""
+    known = {name: end for name in ends if (end := getattr(found, name)) is not None}
+    return attrs.evolve(found, **{name: min(max(end, least), 1.0) for name, end in known.items()})
 
 
 def _row(arm: FoundArm, seed: int, figures: Sequence[str]) -> list[float | None]:

@@ -31,7 +31,7 @@ def differences(analysis: Analysis, figure: str, wide: bool = False) -> Plot | N
         assert comparison is not None
         values = arm.values(figure)
         points = [factor * ((values[seed] or 0.0) - (base[seed] or 0.0)) for seed in comparison.seeds]
-        low, value, high = (None if v is None else factor * v for v in (comparison.low, comparison.difference, comparison.high))
+        low, value, high = (None if v is None else factor * v for v in (comparison.low_all, comparison.difference, comparison.high_all))
         estimates.append(Estimate(arm.name, value, low, high, points, wording.difference(unit, comparison)))
     if all(estimate.value is None for estimate in estimates):
         return None
@@ -85,7 +85,10 @@ def _stage_plots(analysis: Analysis, stage: str, figure: str, by_arm: Mapping[st
     for place, arm in enumerate(analysis.findings.arms):
         courses = by_arm.get(arm.name, ())
         points = [_point(step, [course[step] for course in courses], analysis.findings.confidence) for step in _common(courses)]
-        if points:
+        if points and (same := next((curve for own in drawn.values() for curve in own if curve.points == points), None)):
+            # Arms that share a stage have one curve, on which the later would hide the earlier.
+            same.label += f" = {arm.name}"
+        elif points:
             drawn.setdefault((place - 1) // beside, []).append(Curve(arm.name, points, 1 + (place - 1) % beside if place else 0))
     base = drawn.pop(-1, [])
     parts = [[*base, *part] for part in drawn.values()] or [base]

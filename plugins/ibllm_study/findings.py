@@ -161,7 +161,7 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
         question=_question(plan.study.source),
         primary=table.primary,
         searched=table.design == "search",
-        mode=table.mode,
+        mode=plan.mode,
         confidence=table.confidence,
         seeds=plan.study.seeds,
         arms=tuple(found),
@@ -227,11 +227,14 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findi
         raise UserError(f"nothing to compare: all {len(paths)} runs have the same recipe but for the seed")
     glossary = merged(glossary_of(directory, directory.info()) for directory in directories)
     decides = primary or _first_figure(arms, glossary)
-    findings = Findings(
+    known = dict.fromkeys(key for arm in arms for run in arm.runs.values() for key in run.results)
+    if decides not in known:
+        raise UserError(f"--primary {decides}: no run has this figure; {suggestion(decides, known)}")
+    return Findings(
         name=f"{_enumerated([arm.name for arm in arms[1:]])} against {arms[0].name}",
         primary=decides,
         chosen=bool(primary),
-        mode=mode or ("min" if glossary.figure(split_of(decides)[1]).better == "lower" else "max"),
+        mode=mode or _direction(decides, glossary),
         seeds=tuple(sorted(set(seeds))),
         arms=tuple(arms),
         recipe=base.source,
@@ -241,10 +244,6 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findi
         root=Path(os.path.commonpath([path.absolute().parent for path in paths])),
         glossary=glossary,
     )
-    known = dict.fromkeys(key for _, run in findings.runs for key in run.results)
-    if findings.primary not in known:
-        raise UserError(f"--primary {findings.primary}: no run has this figure; {suggestion(findings.primary, findings.figures[1:])}")
-    return findings
 
 
 def _numbers(results: Mapping[str, Any]) -> dict[str, float]:
@@ -289,6 +288,14 @@ def _seeds(paths: Sequence[Path], recipes: Sequence[Recipe]) -> list[int]:
 
 def _but_for_the_name(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if not line.startswith(("name:", "trackers."))]
+
+
+def _direction(primary: str, glossary: Glossary) -> str:
+    """``max`` or ``min``, as the figure's metric says. Raises `UserError` where it says neither."""
+    better = glossary.figure(split_of(primary)[1]).better
+    if not better:
+        raise UserError(f"{primary}: its metric does not say whether more of it is better: expected --mode max or --mode min")
+    return "min" if better == "lower" else "max"
 
 
 #: What differs is a name for itself up to so many characters.

@@ -9,7 +9,8 @@ _SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "*": "{*}",
     "[": "{[}", "]": "{]}", "—": "---", "–": "--", "…": r"\ldots{}", "’": "'", "‘": "`", "“": "``", "”": "''", "\u00a0": "~", "°": r"$^\circ$",
     "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "→": r"$\to$", "←": r"$\leftarrow$", "↔": r"$\leftrightarrow$",
-    "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "≈": r"$\approx$", "∞": r"$\infty$", "√": r"$\surd$", "²": "$^2$", "³": "$^3$", "∇": r"$\nabla$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "≈": r"$\approx$", "∞": r"$\infty$", "√": r"$\surd$",
+    "†": r"$^\dagger$", "²": "$^2$", "³": "$^3$", "∇": r"$\nabla$",
 }  # fmt: skip
 _LETTERS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ"
 _NAMES = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
@@ -26,13 +27,13 @@ def text(plain: str) -> str:
 _LINE = 28
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str | None]], columns: str, caption: str, label: str) -> str:
-    """A booktabs table; `caption` is LaTeX already, cells are plain text. A cell before None reaches over both columns."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], columns: str, caption: str, label: str) -> str:
+    """A booktabs table; `caption` is LaTeX already, cells are plain text."""
     rows = list(rows)
-    if max((len(row[0] or "") for row in rows), default=0) > _LINE:
+    if max((len(row[0]) for row in rows), default=0) > _LINE:
         columns = "p{4.4cm}" + columns[1:]
     head = " & ".join(_head(cell, side) for cell, side in zip(header, ["l", *columns[-len(header) + 1 :]], strict=True))
-    body = ["    " + " & ".join(_cells(row)) + r" \\" for row in rows]
+    body = ["    " + " & ".join(map(text, row)) + r" \\" for row in rows]
     return "\n".join(
         [
             r"\begin{table}",
@@ -50,15 +51,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str | None]], columns: 
             "",
         ]
     )
-
-
-def _cells(row: Sequence[str | None]) -> list[str]:
-    following = [*row[1:], ""]
-    return [
-        f"\\multicolumn{{2}}{{c}}{{{text(cell)}}}" if after is None else text(cell)
-        for cell, after in zip(row, following, strict=True)
-        if cell is not None
-    ]
 
 
 def _head(cell: str, side: str) -> str:

@@ -97,6 +97,12 @@ class Plan:
         """What the figure is by which the study decides."""
         return Glossary.of(self.base).figure(self.study.table.primary.partition("/")[2])
 
+    @property
+    def mode(self) -> str:
+        """Whether more of that figure is better, ``max``, or less, ``min``."""
+        said = self.study.table.mode
+        return said if said != "auto" else "min" if self.primary.better == "lower" else "max"
+
     def base_alone(self) -> Plan:
         """The plan without any arm but the base."""
         cells = tuple(cell for cell in self.cells if cell.arm.name == BASE)
@@ -251,6 +257,9 @@ def _check_primary(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Re
     known = _figures(base)
     if figure not in known:
         mistakes.add(place, f'no metric of the base gives "{figure}"', expected=listing(known), nearest=nearest(figure, known))
+    elif study.table.mode == "auto" and not Glossary.of(base).figure(figure).better:
+        what = f'its metric does not say whether more of "{figure}" is better'
+        mistakes.add(place, what, expected='mode = "max" or "min" beside it, or another figure')
 
 
 def _figures(recipe: Recipe) -> list[str]:

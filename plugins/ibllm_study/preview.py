@@ -37,7 +37,7 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     reports = check_arms(plan)
     seconds = _seconds(plan, reports)
     console.print(f"{study.name}: {arms} arms × {len(study.seeds)} seeds = {arms * len(study.seeds)} runs of {study.base}", style="bold")
-    console.print(f"{study.table.design}, decided by {study.table.primary} ({study.table.mode}), steps × {study.table.scale:g}")
+    console.print(f"{study.table.design}, decided by {study.table.primary} ({plan.mode}), steps × {study.table.scale:g}")
     for line in (*_budget(plan), *lines):
         console.print(line)
     console.print()

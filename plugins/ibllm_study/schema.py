@@ -53,7 +53,9 @@ class StudyTable(Config):
         "one-at-a-time", help="each variant and each axis value against the base; their product; a search", choices=DESIGNS
     )
     primary: str = option(help="the figure the study decides by, SPLIT/FIGURE, chosen beforehand; all others are secondary")
-    mode: str = option("max", help="whether more of the primary figure is better", choices=("max", "min"))
+    mode: str = option(
+        "auto", help="whether more of the primary figure is better; auto: as its metric says", choices=("auto", "max", "min")
+    )
     scale: float = option(
         1.0, help="factor on every stage's steps, on what is counted in them (validation, warm-up, ramps), and on a budget of FLOPs", gt=0
     )

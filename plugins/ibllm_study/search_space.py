@@ -60,7 +60,7 @@ def storage(plan: Plan, directory: StudyDirectory) -> Iterator[optuna.Study]:
             found = optuna.create_study(
                 study_name=plan.study.name,
                 storage=held,
-                direction="maximize" if plan.study.table.mode == "max" else "minimize",
+                direction="maximize" if plan.mode == "max" else "minimize",
                 load_if_exists=True,
             )
             _check_same(found, plan, directory)
@@ -92,7 +92,7 @@ def _check_same(found: optuna.Study, plan: Plan, directory: StudyDirectory) -> N
         "axes": {axis.key: str(axis) for axis in plan.study.axes},
         "seeds": list(plan.study.seeds),
         "primary": table.primary,
-        "mode": table.mode,
+        "mode": plan.mode,
         "budget": str(table.budget),
         "base recipe or versions": plan.cell(BASE, plan.study.seeds[0]).key,
     }

@@ -30,13 +30,13 @@ def markdown(analysis: Analysis) -> str:
         _plain(wording.verdict(analysis)),
         "",
     ]
-    lines += _pipes(primary_header(analysis), primary_rows(analysis), "lr" + "r" * 5)
+    lines += _pipes(primary_header(analysis), primary_rows(analysis), "lr" + "r" * 6)
     lines += ["", *(f"- {_plain(note)}" for note in wording.notes(analysis)), ""]
-    secondary = analysis.figures[1:]
+    secondary = analysis.distinct()
     if secondary:
         lines += ["## Other figures", "", _exploratory(analysis), ""]
         lines += _pipes(
-            ["figure", *(arm.name for arm in found.arms)], (_wide(analysis, figure) for figure in secondary), "l" + "r" * len(found.arms)
+            ["figure", *(arm.name for arm in found.arms)], (_wide(analysis, figures) for figures in secondary), "l" + "r" * len(found.arms)
         )
         lines.append("")
     lines += ["## What differs from the base", ""]
@@ -50,12 +50,12 @@ def latex(analysis: Analysis) -> str:
     out = ["% \\usepackage{booktabs}", f"% {found.command}".replace("\n", " "), ""]
     notes = " ".join(latex_text(note) for note in wording.notes(analysis)[:2])
     caption = f"{latex_text(found.name)}: {latex_text(wording.headline(analysis))}. {notes}"
-    out.append(latex_table(primary_header(analysis), primary_rows(analysis), "lrrrrrr", caption, f"tab:{_slug(found.name)}"))
-    secondary = analysis.figures[1:]
+    out.append(latex_table(primary_header(analysis), primary_rows(analysis), "lrrrrrrr", caption, f"tab:{_slug(found.name)}"))
+    secondary = analysis.distinct()
     base, others = found.arms[0], found.arms[1:]
     for number, start in enumerate(range(0, len(others), _ARMS_BESIDE) if secondary else ()):
         arms = [base, *others[start : start + _ARMS_BESIDE]]
-        rows = [[_named(analysis, figure), *(_cell(analysis, arm.name, figure) for arm in arms)] for figure in secondary]
+        rows = [[_named(analysis, *figures), *(_cell(analysis, arm.name, figures[0]) for arm in arms)] for figures in secondary]
         caption = f"{latex_text(found.name)}, other figures. {latex_text(_exploratory(analysis))}"
         label = f"tab:{_slug(found.name)}-other" + (f"-{number + 1}" if number else "")
         out.append(latex_table(["figure", *(arm.name for arm in arms)], rows, "l" + "r" * len(arms), caption, label))
@@ -66,16 +66,16 @@ def primary_header(analysis: Analysis) -> list[str]:
     unit = analysis.units[analysis.findings.primary]
     interval = f"[{100 * analysis.findings.confidence:g}{_NBSP}%{_NBSP}CI]"
     mean_in, differences_in = (f" ({short})" if short else "" for short in (unit.unit, "points" if unit.percent else unit.unit))
-    return ["arm", "n", f"mean {interval}{mean_in}", f"difference {interval}{differences_in}", "p (t-test)", "p (sign-flip)", "Hedges' g"]
+    return ["arm", "n", f"mean {interval}{mean_in}", f"difference {interval}{differences_in}", "p (t-test)", "p (sign-flip)", "g_z", "g"]
 
 
-def primary_rows(analysis: Analysis) -> list[list[str | None]]:
-    """One row an arm, in the study's order; None where the cell before reaches over two columns."""
+def primary_rows(analysis: Analysis) -> list[list[str]]:
+    """One row an arm, in the study's order."""
     unit = analysis.units[analysis.findings.primary]
-    rows: list[list[str | None]] = []
+    rows: list[list[str]] = []
     for arm in analysis.findings.arms:
         line = analysis.line(arm, analysis.findings.primary)
-        compared = [wording.difference(unit, line.comparison), *wording.p_values(line.comparison), wording.effect(line.comparison)]
+        compared = [wording.difference(unit, line.comparison), *wording.p_values(line.comparison), *wording.effects(line.comparison)]
         rows.append([arm.name, analysis.counted(arm), wording.mean(unit, line.summary), *compared])
     return rows
 
@@ -83,8 +83,8 @@ def primary_rows(analysis: Analysis) -> list[list[str | None]]:
 #: Columns of table.csv: figures, differences and their intervals are in the figure's own units (fractions in [0, 1]); empty where there is nothing to say.
 LONG = (
     "arm", "figure", "primary", "runs", "n", "mean", "sd", "low", "high", "interval", "confidence", "seeds_in_common", "difference", "difference_sd",
-    "difference_low", "difference_high", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "comparisons", "d_z", "g_z",
-    "probability_of_improvement", "too_few_seeds", "note",
+    "difference_low", "difference_high", "difference_low_all", "difference_high_all", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "comparisons",
+    "d_z", "g_z", "g", "probability_of_improvement", "sign_flip_cannot_pass", "note",
 )  # fmt: skip
 
 
@@ -101,10 +101,11 @@ def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
     if c is None:
         return [*row, *[None] * (len(LONG) - len(row) - 1), own.note]
     corrected = [c.p_t_holm, c.p_permutation_holm, c.family] if primary else [None, None, None]
+    together = [c.low_all, c.high_all] if primary else [None, None]
     better = c.improvement if primary else None
     return [
-        *row, c.n, c.difference, c.sd, c.low, c.high, c.p_t, c.p_permutation, *corrected, c.d_z, c.g_z,
-        better, wording.cannot_say(c), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
+        *row, c.n, c.difference, c.sd, c.low, c.high, *together, c.p_t, c.p_permutation, *corrected, c.d_z, c.g_z, c.g,
+        better, wording.cannot_pass(c), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
     ]  # fmt: skip
 
 
@@ -148,15 +149,20 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _wide(analysis: Analysis, figure: str) -> list[str]:
-    return [_named(analysis, figure), *(_cell(analysis, arm.name, figure) for arm in analysis.findings.arms)]
+def _wide(analysis: Analysis, figures: Sequence[str]) -> list[str]:
+    return [_named(analysis, *figures), *(_cell(analysis, arm.name, figures[0]) for arm in analysis.findings.arms)]
 
 
 def _cell(analysis: Analysis, arm: str, figure: str) -> str:
     return wording.mean_and_half(analysis.units[figure], analysis.lines[arm, figure].summary)
 
 
-def _named(analysis: Analysis, figure: str) -> str:
+def _named(analysis: Analysis, *figures: str) -> str:
+    """A row's name; figures that are equal in every run share it."""
+    return " = ".join(_name(analysis, figure) for figure in figures)
+
+
+def _name(analysis: Analysis, figure: str) -> str:
     split, name = split_of(figure)
     lower = "lower is better" if analysis.findings.glossary.figure(name).better == "lower" else ""
     notes = ", ".join(filter(None, (analysis.units[figure].unit, lower)))
@@ -167,9 +173,9 @@ def _exploratory(analysis: Analysis) -> str:
     return f"Exploratory: means with {100 * analysis.findings.confidence:g} % intervals, uncorrected; nothing was decided by them."
 
 
-def _pipes(header: Sequence[str], rows: Iterable[Sequence[str | None]], align: str) -> list[str]:
+def _pipes(header: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:
     rule = ["---" if side == "l" else "---:" for side in align]
-    return [f"| {' | '.join(_plain(cell or '') for cell in row)} |" for row in (header, rule, *rows)]
+    return [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in (header, rule, *rows)]
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,8 @@ from .findings import Findings, FoundRun
 from .statistics import Comparison, Summary
 
 NONE = "—"
-TOO_FEW = "too few seeds to say"
+#: Behind a p that could not have passed, however large the difference.
+CANNOT = "†"
 #: Failures that are listed one by one; all stand in runs.csv and on the page.
 _MOST = 8
 
@@ -38,10 +39,10 @@ def mean_and_half(unit: Unit, summary: Summary) -> str:
 
 
 def difference(unit: Unit, comparison: Comparison | None) -> str:
-    """``−2.3 [−4.0, −0.6]``."""
+    """``−2.3 [−4.0, −0.6]``; the interval is simultaneous where the p-values are corrected."""
     if comparison is None or comparison.difference is None:
         return NONE
-    return f"{unit.number(comparison.difference, sign=True)} {interval(unit, comparison.low, comparison.high, sign=True)}".rstrip()
+    return f"{unit.number(comparison.difference, sign=True)} {interval(unit, comparison.low_all, comparison.high_all, sign=True)}".rstrip()
 
 
 def p_value(p: float | None) -> str:
@@ -51,23 +52,21 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.4f}" if p < 0.00995 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
 
 
-def cannot_say(comparison: Comparison) -> bool:
-    """Whether these seeds are too few for a claim. Holm's later steps are less strict than its first: what passes them is not too few."""
+def cannot_pass(comparison: Comparison) -> bool:
+    """Whether these seeds are too few for the sign-flip test. Holm's later steps are less strict than its first: what passes them is not too few."""
     corrected = comparison.p_permutation_holm
     passes = corrected is not None and corrected <= level(comparison.confidence)
-    return comparison.p_permutation is None or (comparison.too_few and not passes)
+    return comparison.p_permutation is not None and comparison.too_few and not passes
 
 
-def p_values(comparison: Comparison | None) -> tuple[str, str | None]:
-    """Of the t-test and of the sign-flip test, corrected; words where these seeds cannot say, which stand for both: the second is then None."""
+def p_values(comparison: Comparison | None) -> tuple[str, str]:
+    """Of the t-test and of the sign-flip test, corrected; either is judged by what it can show itself, and one that cannot pass is marked `CANNOT`."""
     if comparison is None:
         return NONE, NONE
-    if comparison.n > 1 and comparison.p_t is None and comparison.p_permutation is None:
-        return NONE, NONE
-    if cannot_say(comparison):
-        return (TOO_FEW if comparison.n else "no common seed"), None
+    if not comparison.n:
+        return "no common seed", NONE
     by_t, by_flips = decided(comparison)
-    return p_value(by_t), p_value(by_flips)
+    return p_value(by_t), p_value(by_flips) + (CANNOT if cannot_pass(comparison) else "")
 
 
 def decided(comparison: Comparison) -> tuple[float | None, float | None]:
@@ -82,9 +81,15 @@ def level(confidence: float) -> float:
     return round(1 - confidence, 12)
 
 
-def effect(comparison: Comparison | None) -> str:
-    """Hedges' g of the paired differences."""
-    return NONE if comparison is None or comparison.g_z is None else f"{comparison.g_z:+.2f}".replace("-", "−")
+def effects(comparison: Comparison | None) -> tuple[str, str]:
+    """g_z of the paired differences, and Hedges' g as of independent groups."""
+    found = (None, None) if comparison is None else (comparison.g_z, comparison.g)
+    return NONE if found[0] is None else _signed(found[0]), NONE if found[1] is None else _signed(found[1])
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.2f}"
+    return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "−")
 
 
 def primary_lines(analysis: Analysis) -> list[Line]:
@@ -116,10 +121,13 @@ def notes(analysis: Analysis) -> list[str]:
             if family > 1
             else "; a single comparison, uncorrected."
         ),
+        *([f"{CANNOT} Could not pass {level(found.confidence):g}, however large the difference."] if any(map(cannot_pass, lines)) else []),
+        "g_z: mean difference in standard deviations of the paired differences; g: Hedges' g as of independent groups, which compares with unpaired studies.",
         *analysis.foresight.sentences(),
     ]
+    together = f" Those of differences hold for all {family} at once (Bonferroni)." if family > 1 else ""
     out = [
-        f"Differences are to “{found.base.name}”, paired by seed; intervals are {_methods(analysis)}.",
+        f"Differences are to “{found.base.name}”, paired by seed; intervals are {_methods(analysis)}.{together}",
         *([] if found.searched else tests),
     ]
     if not found.chosen:
@@ -139,8 +147,8 @@ def notes(analysis: Analysis) -> list[str]:
 
 
 def _worth_saying(comparison: Comparison) -> bool:
-    """Whether a note says more than that these seeds are too few, which the table says and the foresight explains."""
-    return bool(comparison.note) and not comparison.note.startswith(TOO_FEW)
+    """Whether a note says more than that these seeds are too few for a test, which the table marks and the foresight explains."""
+    return bool(comparison.note) and comparison.note != comparison.cannot_pass
 
 
 def _methods(analysis: Analysis) -> str:
@@ -155,30 +163,40 @@ def verdict(analysis: Analysis) -> str:
     base, alpha = f"“{analysis.findings.base.name}”", level(analysis.findings.confidence)
     if analysis.findings.searched:
         return "A search tests nothing: its points were chosen by these very figures. What it found is to be confirmed by a study on other seeds."
-    able = [line for line in lines if line.comparison and not cannot_say(line.comparison)]
-    if not able:
+    tested = [line for line in lines if line.comparison and any(p is not None for p in _able(line.comparison))]
+    if not tested:
         return f"Too few seeds to say whether any arm differs from {base}: the intervals are all that can be reported."
     unit = analysis.units[analysis.findings.primary]
-    both: list[Line] = []
-    one: list[Line] = []
-    for line in able:
+    groups: dict[str, list[Line]] = {}
+    for line in tested:
         assert line.comparison is not None
-        found = [p is not None and p <= alpha for p in decided(line.comparison)]
-        (both if all(found) else one if any(found) else []).append(line)
-    corrected = ", Holm-corrected," if len(able) > 1 else ""
+        passed = [p is not None and p <= alpha for p in _able(line.comparison)]
+        alone = cannot_pass(line.comparison) or line.comparison.p_t is None
+        groups.setdefault("all" if all(passed) else "" if not any(passed) else "alone" if alone else "one", []).append(line)
+    corrected = ", Holm-corrected," if len(lines) > 1 else ""
     out = []
-    if both:
+    if both := groups.get("all"):
         out.append(f"Both tests{corrected} pass {alpha:g} for {_listed(unit, both)}.")
-    if one:
+    if one := groups.get("one"):
         out.append(f"Only one of the two tests{corrected} passes {alpha:g} for {_listed(unit, one)}.")
-    rest = len(lines) - len(both) - len(one)
-    if not both and not one:
+    if alone_passed := groups.get("alone"):
+        out.append(
+            f"The t-test{corrected} passes {alpha:g} for {_listed(unit, alone_passed)}; these seeds are too few for the sign-flip test, "
+            "which trusts no distribution."
+        )
+    if not out:
         out.append(f"No arm can be told from {base} at {alpha:g}.")
-    if rest:
+    if len(lines) > sum(len(group) for name, group in groups.items() if name):
         out.append(
             "An arm that cannot be told from the base is not shown to equal it: its interval says which differences remain possible."
         )
     return " ".join(out)
+
+
+def _able(comparison: Comparison) -> tuple[float | None, float | None]:
+    """The p-values of the two tests that can pass with these seeds; None for one that cannot."""
+    by_t, by_flips = decided(comparison)
+    return by_t, None if cannot_pass(comparison) else by_flips
 
 
 def _listed(unit: Unit, lines: list[Line]) -> str:

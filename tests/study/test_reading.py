@@ -191,3 +191,25 @@ def test_recipes_and_studies_are_told_apart() -> None:
     assert {line.split()[1] == "study:" for line in shown if not line.startswith("ibllm:ablations/")} == {False}
     kinds = {row["address"]: row["kind"] for row in json.loads(run_command("recipes", "ibllm", "--json").stdout)}
     assert (kinds["ibllm:small"], kinds["ibllm:ablations/lambda"]) == ("recipe", "study")
+
+
+@pytest.mark.parametrize(
+    ("figure", "said", "mode"),
+    [("diversity", "", ""), ("residual", "", "min"), ("residual", 'mode = "max"', "max"), ("scene_exact", "", "max")],
+)
+def test_whether_more_is_better_follows_the_metric(tmp_path: Path, write_study, figure: str, said: str, mode: str) -> None:  # type: ignore[no-untyped-def]
+    path = write_study(f"""
+{said}
+[set]
+"metrics.diversity" = {{ use = "diversity" }}
+"metrics.residual" = {{ use = "residual" }}
+[variants]
+"no cycle" = {{ "losses.cycle" = false }}
+""")
+    path.write_text(path.read_text().replace("novel/scene_exact", f"novel/{figure}"))
+    if mode:
+        assert plan_of(path).mode == mode
+    else:
+        told = mistake(path)
+        assert 'does not say whether more of "diversity" is better' in told
+        assert 'mode = "max" or "min"' in told

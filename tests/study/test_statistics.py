@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ibllm_study.statistics import BOOTSTRAP_FROM, Comparison, compare, holm, signflip, smallest_p, summarise
-from scipy import stats
+from scipy import special, stats
 
 #: Cross-fertilised minus self-fertilised maize, in eighths of an inch (Darwin 1876); Fisher (1935, §21) flips its signs, scipy's page on wilcoxon uses it too.
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
@@ -209,7 +209,7 @@ def test_five_seeds_cannot_pass_a_sign_flip_test():
     assert found.p_t < 1e-4
     assert found.p_permutation == smallest_p(5) == 0.0625
     assert found.too_few
-    assert "too few seeds to say" in found.note
+    assert "the sign-flip test cannot pass" in found.note
     assert "0.0625" in found.note
     six = differing([1.0, 1.1, 0.9, 1.05, 0.95, 1.0])
     assert (six.p_permutation, six.too_few, six.note) == (0.03125, False, "")
@@ -285,6 +285,30 @@ def test_arms_that_failed_do_not_make_the_others_look_better():
     assert (first.p_t_holm, second.p_t_holm) == pytest.approx((0.03, 0.04))
     assert (lone.p_t_holm, lone.p_permutation_holm, lone.family) == (None, None, 3)
     assert holm([]) == ()
+
+
+def test_g_is_that_of_independent_groups():
+    """Hedges (1981): the difference in pooled standard deviations, times J(m) = Γ(m/2) / (√(m/2) Γ((m − 1)/2)) at m = 2n − 2."""
+    base, other = [0.7, 0.74, 0.69, 0.73, 0.7, 0.72], [0.74, 0.75, 0.73, 0.76, 0.74, 0.73]
+    found = compare(of(base), of(other))
+    m = 2 * len(base) - 2
+    factor = special.gamma(m / 2) / (math.sqrt(m / 2) * special.gamma((m - 1) / 2))
+    pooled = math.sqrt((np.var(base, ddof=1) + np.var(other, ddof=1)) / 2)
+    assert found.g == pytest.approx(factor * (np.mean(other) - np.mean(base)) / pooled, rel=1e-12)
+    assert abs(found.g) < abs(found.g_z)
+    assert compare(of([0.5, 0.5, 0.5]), of([0.6, 0.6, 0.6])).g is None
+
+
+def test_simultaneous_intervals_are_as_wide_as_bonferronis():
+    single = compare(of([0.7, 0.74, 0.69, 0.73, 0.7]), of([0.74, 0.75, 0.73, 0.76, 0.74]))
+    assert (single.low_all, single.high_all) == (single.low, single.high)
+    for found in holm([single, single, differing([0.5] * 5)]):
+        if found.sd:
+            low, high = stats.t.interval(1 - 0.05 / 3, 4, loc=found.difference, scale=found.sd / math.sqrt(5))
+            assert (found.low_all, found.high_all) == pytest.approx((low, high), rel=1e-9)
+            assert (found.low, found.high) == (single.low, single.high)
+        else:
+            assert found.low_all == found.high_all == found.difference
 
 
 def test_differences_that_do_not_vary_stay_in_the_family():

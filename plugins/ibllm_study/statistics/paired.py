@@ -35,11 +35,15 @@ class Comparison:
         exact: whether all 2^n flips were counted; otherwise a fixed random sample of them.
         d_z: difference / sd (Cohen 1988, §2.3.5; Lakens 2013).
         g_z: d_z without its bias at small n (Hedges 1981, n − 1 degrees of freedom); None where n < 3.
+        g: Hedges' g, as of two independent groups of n runs: difference / √((s₁² + s₂²) / 2), times Hedges' factor at 2n − 2 degrees of freedom (Hedges 1981;
+            Lakens 2013, equations 1 and 4). It compares with unpaired studies, which `g_z` does not.
         improvement: P(other better than base), every pair of runs counted whatever the seeds, ties half (Agarwal et al. 2021, §4.3; Mann & Whitney 1947).
         p_t_holm, p_permutation_holm: corrected over `family` comparisons by `holm`.
         family: comparisons corrected for; 1 before `holm`.
+        low_all, high_all: of the intervals that hold all at once over the family with the confidence at least: Student's t at (1 − confidence) / family
+            (Bonferroni; Dunn 1961); `low`, `high` before `holm`.
         confidence: of the interval, in (0, 1); 1 − confidence is the level that `too_few` and `note` speak of.
-        note: why something is None, or why these seeds cannot say; empty otherwise.
+        note: why something is None, or why the sign-flip test cannot pass; empty otherwise.
     """
 
     seeds: tuple[int, ...] = ()
@@ -54,10 +58,13 @@ class Comparison:
     exact: bool = True
     d_z: float | None = None
     g_z: float | None = None
+    g: float | None = None
     improvement: float | None = None
     p_t_holm: float | None = None
     p_permutation_holm: float | None = None
     family: int = 1
+    low_all: float | None = None
+    high_all: float | None = None
     confidence: float = 0.95
     note: str = ""
 
@@ -73,8 +80,16 @@ class Comparison:
 
     @property
     def too_few(self) -> bool:
-        """True where no difference, however large, could pass the sign-flip test at 1 − confidence."""
+        """True where no difference, however large, could pass the sign-flip test at 1 − confidence. It says nothing of the t-test, which has no such floor."""
         return self.smallest_p > level(self.confidence)
+
+    @property
+    def cannot_pass(self) -> str:
+        """Where there are too few seeds for the sign-flip test, that in words."""
+        if not self.too_few:
+            return ""
+        corrected = f" after Holm's correction over {self.family} comparisons" if self.family > 1 else ""
+        return f"the sign-flip test cannot pass: the smallest p that {self.n} seeds can show is {self.smallest_p:.3g}{corrected}"
 
 
 def compare(
@@ -110,7 +125,7 @@ def compare(
         )
     said = _tested(said, before, after)
     better = improvement(before[:, None], after[:, None], higher_is_better)
-    return attrs.evolve(said, improvement=float(better[0]), note=said.note or _too_few(said))
+    return attrs.evolve(said, improvement=float(better[0]), note=said.note or said.cannot_pass)
 
 
 def _tested(said: Comparison, before: Array, after: Array) -> Comparison:
@@ -125,19 +140,23 @@ def _tested(said: Comparison, before: Array, after: Array) -> Comparison:
         note = "every seed differs by the same: a t-test has no variation to go by"
         if abs(mean) <= step:
             mean, note = 0.0, "no seed differs"
-        return attrs.evolve(said, difference=mean, sd=0.0, low=mean, high=mean, note=note)
+        return attrs.evolve(said, difference=mean, sd=0.0, low=mean, high=mean, low_all=mean, high_all=mean, note=note)
     test = stats.ttest_rel(after, before)
     interval = test.confidence_interval(said.confidence)
     d_z = float(test.statistic) / math.sqrt(said.n)
+    pooled = math.sqrt((float(before.var(ddof=1)) + float(after.var(ddof=1))) / 2)
     return attrs.evolve(
         said,
         difference=mean,
         sd=float(differences.std(ddof=1)),
         low=float(interval.low),
         high=float(interval.high),
+        low_all=float(interval.low),
+        high_all=float(interval.high),
         p_t=float(test.pvalue),
         d_z=d_z,
         g_z=d_z * _unbiased(said.n - 1) if said.n > 2 else None,
+        g=mean / pooled * _unbiased(2 * said.n - 2) if pooled > step else None,
     )
 
 
@@ -156,15 +175,18 @@ def improvement(base: Array, other: Array, higher_is_better: bool = True) -> Arr
     return np.asarray((1 + better.mean(axis=(-3, -2))) / 2)
 
 
-def _too_few(said: Comparison) -> str:
-    if not said.too_few:
-        return ""
-    corrected = f" after Holm's correction over {said.family} comparisons" if said.family > 1 else ""
-    return f"too few seeds to say: the smallest p that {said.n} can show in a sign-flip test is {said.smallest_p:.3g}{corrected}"
+def _simultaneous(said: Comparison) -> Comparison:
+    """With the interval that holds together with those of the rest of the family."""
+    from scipy import stats
+
+    if not said.sd or said.difference is None:
+        return said
+    half = float(stats.t.isf(level(said.confidence) / (2 * said.family), said.n - 1)) * said.sd / math.sqrt(said.n)
+    return attrs.evolve(said, low_all=said.difference - half, high_all=said.difference + half)
 
 
 def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """The same comparisons with p-values corrected over all of them (Holm 1979), either test for itself.
+    """The same comparisons with p-values corrected over all of them (Holm 1979), either test for itself, and with simultaneous intervals.
 
     Which comparisons are a family is the caller's to decide, before the figures are known. One whose runs failed, or whose differences do not vary, has
     no p; it stays in the family as p = 1, for a family that shrank with what was found would protect less.
@@ -183,6 +205,7 @@ def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
             p_permutation_holm=None if member.p_permutation is None else float(p_flip),
             p_t_holm=None if member.p_t is None else float(p_t),
         )
+        told = _simultaneous(told)
         says = member.p_permutation is None or member.sd == 0
-        corrected.append(attrs.evolve(told, note=member.note if says else _too_few(told)))
+        corrected.append(attrs.evolve(told, note=member.note if says else told.cannot_pass))
     return tuple(corrected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_only_the_primary_figure_is_corrected(folder, arms):
 def test_markdown_shows_arms_counts_and_failures(folder, arms):
     source = (folder / "table.md").read_text(encoding="utf-8")
     table = [line for line in source.splitlines() if line.startswith("|")]
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in table[:7])
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 9 for line in table[:7])
     assert [line.split("|")[1].strip() for line in table[2:6]] == arms[:4]
     assert "| 7 of 8 |" in table[3]
     assert "2 of 40 runs have no figures" in source
@@ -134,24 +135,64 @@ def test_latex_text():
     assert text("[0.1]*") == "{[}0.1{]}{*}"  # after a row's end, [ and * would be its options
 
 
-def test_too_few_seeds_are_said_in_words(make, tmp_path, monkeypatch):
+def test_a_test_is_judged_by_what_it_can_show_itself(make, tmp_path, monkeypatch):
+    """Five seeds: no sign-flip test can pass after Holm's correction, and a t-test does, which must not be hidden by it."""
     monkeypatch.setenv("COLUMNS", "160")
-    plan, directory = make(tmp_path, seeds=3)
+    plan, directory = make(tmp_path, seeds=5)
     printed = "\n".join(write_outputs(plan, directory))
-    assert printed.count(wording.TOO_FEW) == 4
-    assert "Too few seeds to say whether any arm differs" in printed
-    for name in ("table.md", "table.tex", "study.html"):
-        assert wording.TOO_FEW in (directory / name).read_text(encoding="utf-8")
-    table = [row for row in rows(directory / "table.csv") if row["figure"] == PRIMARY and row["arm"] != "base"]
-    assert {row["too_few_seeds"] for row in table} == {"true"}
-    assert all(row["difference_low"] for row in table)
+    table = {row["arm"]: row for row in rows(directory / "table.csv") if row["figure"] == PRIMARY and row["arm"] != "base"}
+    assert {row["sign_flip_cannot_pass"] for row in table.values()} == {"true"}
+    p_t, p_flips = (wording.p_value(float(table["no cycle"][column])) for column in ("p_t_holm", "p_sign_flip_holm"))
+    assert float(table["no cycle"]["p_t_holm"]) < 0.05
+    for said in (printed, *((directory / name).read_text(encoding="utf-8") for name in ("table.md", "study.html"))):
+        line = next(line for line in re.split(r"\n(?=\| no|no cycle)|<tr", said) if "no cycle" in line and p_t in line)
+        assert f"{p_flips}†" in line
+        assert "The t-test, Holm-corrected, passes 0.05 for “no cycle”" in said.replace("\\", "")
+        assert "Could not pass 0.05, however large the difference" in said
+    assert rf"{p_flips}$^\dagger$" in (directory / "table.tex").read_text(encoding="utf-8")
 
 
-def test_a_corrected_p_that_passes_is_not_too_few():
+def test_a_corrected_p_that_passes_has_no_mark():
     """Holm's later steps multiply by less than the family, which `too_few` goes by."""
     comparison = Comparison(seeds=tuple(range(7)), p_t=1e-4, p_permutation=2**-6, p_t_holm=3e-4, p_permutation_holm=3 * 2**-6, family=4)
     assert comparison.too_few
     assert wording.p_values(comparison) == ("< 0.001", "0.047")
+
+
+def test_differences_of_the_primary_figure_have_simultaneous_intervals(folder):
+    row = next(row for row in rows(folder / "table.csv") if row["arm"] == "no cycle" and row["figure"] == PRIMARY)
+    half = stats.t.isf(0.05 / (2 * 4), int(row["seeds_in_common"]) - 1) * float(row["difference_sd"]) / np.sqrt(int(row["seeds_in_common"]))
+    low, high = float(row["difference"]) - half, float(row["difference"]) + half
+    assert (float(row["difference_low_all"]), float(row["difference_high_all"])) == pytest.approx((low, high), rel=1e-9)
+    line = next(line for line in (folder / "table.md").read_text(encoding="utf-8").splitlines() if line.startswith("| no cycle"))
+    assert rf"\[{100 * low:.1f}, {100 * high:.1f}\]".replace("-", "−") in line
+
+
+def test_intervals_of_shares_stay_within_them(make, tmp_path):
+    plan, directory = make(tmp_path, seeds=3)
+    for cell in plan.cells:
+        if cell.arm.name == "no cycle":
+            path = directory.run(cell).path / "results.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), PRIMARY: 0.02 * (cell.seed == 2)}))
+    write_outputs(plan, directory)
+    table = rows(directory / "table.csv")
+    for row in table:
+        assert all(0 <= float(row[name]) <= 1 for name in ("low", "high")), row
+        assert all(-1 <= float(row[name]) <= 1 for name in ("difference_low", "difference_high") if row[name]), row
+    assert float(next(row for row in table if row["arm"] == "no cycle" and row["figure"] == PRIMARY)["low"]) == 0
+
+
+def test_figures_that_are_equal_in_every_run_share_a_row(make, tmp_path):
+    plan, directory = make(tmp_path, seeds=2)
+    for cell in plan.cells:
+        path = directory.run(cell).path / "results.json"
+        path.write_text(
+            json.dumps({**json.loads(path.read_text()), "novel/caption_exact": json.loads(path.read_text())["test/scene_exact"]})
+        )
+    write_outputs(plan, directory)
+    lines = [line for line in (directory / "table.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ") and " = " in line]
+    assert any("novel: captions right" in line and "test: scenes right" in line for line in lines)
+    assert {"novel/caption_exact", "test/scene_exact"} <= {row["figure"] for row in rows(directory / "table.csv")}
 
 
 def test_nothing_done_yet_is_a_table_too(make, tmp_path):
