@@ -284,9 +284,7 @@ class EvaluationPlan(Config):
     beams: int = option(1, help="texts followed at once to find the likeliest; 1 takes the likeliest word each time", ge=1)
     length_exponent: float = option(0.0, help="beams compare texts by log p / length^exponent; more favours longer ones", ge=0)
     by_language: bool = option(False, help="give every figure of captions for each language of the captions, too")
-    translate: tuple[str, ...] = option(
-        (), help='measure caption → image → caption in another language, `["en,zh"]`; the captioner is told `languages`'
-    )
+    translate: tuple[str, ...] = option((), help='also measure caption → image → caption in another language, `["en,zh"]`')
 
 
 @attrs.frozen(kw_only=True)

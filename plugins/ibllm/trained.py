@@ -74,7 +74,6 @@ class Trained(Opened):
         Raises:
             UserError: a text is empty, or an option is one that the decoder does not have.
         """
-
         given, one = as_texts(texts)
         options = {"guidance": guidance, "temperature": temperature, "steps": steps, **live}
         at_least_one(n=n, best_of=best_of)
@@ -132,7 +131,7 @@ class Trained(Opened):
             beams, length_exponent: of the search for the likeliest text, by default as the recipe says.
         """
         how = {"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent}
-        return self._written(images, seed, how | {"languages": language_of(self.recipe, language)})
+        return self._written(images, seed, how | {"language": language_of(self.recipe, language)})
 
     def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, **how: Any) -> Any:
         """Invents a question about each image; `how` is as for `caption`."""
@@ -146,8 +145,7 @@ class Trained(Opened):
         with self._lock:
             read = self.pixels(given)
             keys = use.image_keys(read, as_seeds(seed, len(read)))
-            language = how.pop("languages", None)
-            languages = None if language is None else [language] * len(read)
+            languages = use.each(how.pop("language", None), len(read))
             texts = self.model.caption(read, languages=languages, numbers=keys, batch=use.BATCH, **how)
         return texts[0] if one else texts
 

@@ -222,7 +222,7 @@ def _costs(run: Object) -> list[tuple[str, str]]:
 def _machine(run: Object) -> list[tuple[str, str]]:
     """(what, value): hardware, versions, seeds, and where the code stood if the run knows."""
     out = []
-    for key, label in (("hardware", ""), ("versions", ""), ("seed", "seed "), ("git", "git ")):
+    for key, label in (("hardware", ""), ("versions", ""), ("seed", "seed "), ("fingerprint", "fingerprint of "), ("git", "git ")):
         found = run.get(key)
         if isinstance(found, Mapping):
             out += [(f"{label}{name}".replace("_gib", " (GiB)").replace("_", " "), str(value)) for name, value in found.items()]
