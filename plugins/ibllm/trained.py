@@ -145,7 +145,7 @@ class Trained(Opened):
         with self._lock:
             read = self.pixels(given)
             keys = use.image_keys(read, as_seeds(seed, len(read)))
-            languages = use.each(how.pop("language", None), len(read))
+            languages = use.for_each(how.pop("language", None), len(read))
             texts = self.model.caption(read, languages=languages, numbers=keys, batch=use.BATCH, **how)
         return texts[0] if one else texts
 

@@ -158,7 +158,7 @@ def captions(
     `keys` (count b) are those of chance; `language` is what the decoder is asked to write in.
     """
     if temperature:
-        how: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "languages": each(language, len(images))}
+        how: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "languages": for_each(language, len(images))}
         drawn = [model.caption(images, numbers=row, batch=BATCH, **how) for row in keys]
         each = [list(dict.fromkeys(texts)) for texts in zip(*drawn, strict=True)]
         pairs = [(number, text) for number, texts in enumerate(each) for text in texts]
@@ -171,7 +171,7 @@ def captions(
         return [texts for rows in slices(len(images)) for texts in _searched(model, images[rows], count, beams, length_exponent, language)]
 
 
-def each(language: str | None, count: int) -> list[str] | None:
+def for_each(language: str | None, count: int) -> list[str] | None:
     """The language for each of so many texts."""
     return None if language is None else [language] * count
 

@@ -103,6 +103,7 @@ class OpenmojiDataset(Dataset):
             images=found.images[places],
             captions=[drawing.names[code] for drawing, (_, code) in zip(drawings, items, strict=True)],
             languages=[code for _, code in items],
+            groups=found.identity[places],
             truth=Truth(drawings, found.identity[places]),
         )
 
