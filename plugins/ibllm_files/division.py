@@ -36,13 +36,13 @@ def remedy(split: str, places: Iterable[float], shares: Mapping[str, float]) -> 
         said = ", ".join(f"{name} = {share:g}" for name, share in shares.items() if share)
         return f"{said} leave nothing of {len(found)}: make them smaller, or give more" if found else "the column split names no row for it"
     if not found:
-        return f"{split} = 0.1 would draw it from train, and a column split says which they are"
+        return f"data.{split} = 0.1 would draw it from train, and a column split says which they are"
     begin = sum(share for name, share in shares.items() if list(shares).index(name) < list(shares).index(split))
     after = [place for place in found if place >= begin]
     value = math.floor((after[0] - begin) * 100 + 1) / 100 if after else 1.0
     if sum(shares.values()) - shares[split] + value >= 1 or len(after) < 2:
-        return f"{len(found)} are too few to be divided by chance: give the table a column split"
-    return f"of {len(found)} none fell into it; {split} = {value:g} would give it one, and a column split says which they are"
+        return f"there are too few to be divided by chance ({len(found)}): give the table a column split"
+    return f"of {len(found)} none fell into it; data.{split} = {value:g} would give it one, and a column split says which they are"
 
 
 def leaks(records: Sequence[Record], digests: Sequence[str]) -> list[tuple[Record, Record]]:

@@ -79,7 +79,7 @@ def load_folder(config: FilesConfig, root: Path, key: str) -> Loaded:
         if record.image is not None and number == -2:
             reading.problems.add(record.place, partial(_unread, record.image))
         elif number in facts.broken:
-            reading.problems.add(record.place, facts.broken[number])
+            reading.problems.add(record.place, partial(_damaged, facts.broken[number], record.image))
         else:
             usable.append((record, number))
     reading.problems.settle(config, len(usable))
@@ -92,6 +92,21 @@ def load_folder(config: FilesConfig, root: Path, key: str) -> Loaded:
         tuple(first.values()), (config.size, config.size), Fit(config.fit, config.background), facts=facts, **cast(dict[str, Any], how)
     )
     return _divided(config, root, images, facts, usable, reading.problems.lines(), [*notes, *images.told])
+
+
+def _damaged(why: str, source: Source | None) -> str:
+    """Why an image is none, with what its first bytes say that it is instead."""
+    assert source is not None
+    try:
+        with source.open() as file:
+            first = file.read(100).lstrip()
+    except (OSError, ValueError):
+        return why
+    if not first:
+        return f"{why}; there is nothing in it"
+    if first.startswith(b"version https://git-lfs"):
+        return f"{why}; it is a pointer of Git LFS, and git lfs pull fetches the image"
+    return f"{why}; it is a page of HTML or XML" if first.startswith((b"<!", b"<html", b"<?xml", b"<svg")) else why
 
 
 def _unread(source: Source) -> str:

@@ -109,6 +109,18 @@ def test_a_mistake_is_told_with_its_place_and_likely_cause(cards: Path, name: st
     assert message in refused(table(cards, text, name))
 
 
+def test_what_is_no_image_is_told_with_what_it_is(cards: Path) -> None:
+    for name, content in [("page.jpg", "\n<html>"), ("empty.jpg", ""), ("pointer.jpg", "version https://git-lfs.github.com/spec/v1\n")]:
+        (cards / name).write_text(content)
+    said = refused(table(cards, "image,caption\npage.jpg,x\nempty.jpg,x\npointer.jpg,x\n")).splitlines()[1:]
+    none = "is no image of a kind that Pillow reads; "
+    assert [line.partition(none)[2] for line in said] == [
+        "it is a page of HTML or XML",
+        "there is nothing in it",
+        "it is a pointer of Git LFS, and git lfs pull fetches the image",
+    ]
+
+
 def test_twenty_mistakes_are_named_in_their_order(cards: Path) -> None:
     said = refused(table(cards, "image,caption\n" + "".join(f"{n}.png,x\n" if n % 2 else "a.png,\n" for n in range(30)))).splitlines()
     assert said[0] == 't.csv: 30 problems; broken = "skip" leaves such records out' and said[-1] == "  … and 10 more"
@@ -302,7 +314,7 @@ def test_a_run_that_would_use_an_empty_split_is_refused_with_the_option_that_hel
     table(recipe.parent, "image,caption,split\n" + "".join(f"{n}.png,card {n},{given if n > 5 else 'train'}\n" for n in range(8)))
     run = recipe.with_name("run")
     assert main(["run", str(recipe), "--run-dir", str(run), f"--set=data.{absent}=0"]) == 2
-    said = f'{key}: the split "{absent}" has no items: {absent} = 0.1 would draw it from train, and a column split says which they are'
+    said = f'{key}: the split "{absent}" has no items: data.{absent} = 0.1 would draw it from train, and a column split says which they are'
     assert said in capsys.readouterr().err
     assert not run.exists()
 
@@ -315,7 +327,7 @@ def test_the_fraction_that_is_said_to_help_does(places: list[float]) -> None:
         said = remedy(split, places, shares)
         shares[split] = float(said.partition(f"{split} = ")[2].partition(" ")[0])
         assert split in [drawn(place, shares) for place in places] and "train" in [drawn(place, shares) for place in places]
-    assert remedy("test", [0.99], shares) == "1 are too few to be divided by chance: give the table a column split"
+    assert remedy("test", [0.99], shares) == "there are too few to be divided by chance (1): give the table a column split"
 
 
 @pytest.mark.slow
