@@ -128,7 +128,8 @@ def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[s
     for name in wrong:
         click.echo(f"failed   {name}: {runner.outcomes[name].reason}  (log: {directory / 'logs' / (name + '.txt')})", err=True)
     if wrong:
-        click.echo(f"{len(wrong)} of {len(plan.cells)} runs failed; to try them again: the same command with --retry", err=True)
+        rest = f", {len(runner.held)} were not started, for they would fail alike" if runner.held else ""
+        click.echo(f"{len(wrong)} of {len(plan.cells)} runs failed{rest}; to try them again: the same command with --retry", err=True)
     return 1 if wrong else 0
 
 

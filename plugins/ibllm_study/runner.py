@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -22,6 +23,10 @@ from .directory import DONE, FAILED, PRUNED, RUNNING, WAITING, Outcome, StudyDir
 from .plan import Cell, Plan
 from .worker import BUSY, STOPPED
 
+#: Failures of one reason after which what would fail alike is not started.
+ENOUGH = 2
+#: How reasons begin that lie with the machine, not with the recipe: the next run may well go through.
+OF_THE_MACHINE = ("killed by", "hung")
 #: Seconds between two looks at the workers, and before a cell that somebody else is at is tried again.
 LOOK, AGAIN = 0.2, 3.0
 
@@ -88,6 +93,9 @@ class Runner:
         self._workers: dict[str, _Worker] = {}
         self._not_before: dict[str, float] = {}
         self._stopping = 0
+        self._alike: dict[str, list[Cell]] = {}
+        #: Cells that are not started, since runs like them have failed alike.
+        self.held: dict[str, str] = {}
 
     def run(self, also: Callable[[], bool] = lambda: False) -> Mapping[str, Outcome]:
         """Runs what is not done; returns every cell's outcome. After `stop`, what was running is left with a checkpoint.
@@ -95,6 +103,9 @@ class Runner:
         Args:
             also: called at every look; may `add` and `give_up`, and says whether more is to come.
         """
+        for cell in self.plan.cells:
+            if self.outcomes[cell.id].status == FAILED:
+                self._count(cell, self.outcomes[cell.id].reason)
         try:
             while any([self.step(), also()]):
                 time.sleep(LOOK)
@@ -109,7 +120,8 @@ class Runner:
         if not self._stopping:
             self._start_some()
         self.watcher.looked({cell.id: self.progress(cell) for cell in self.plan.cells})
-        return bool(self._workers) or (not self._stopping and any(o.status == WAITING for o in self.outcomes.values()))
+        ahead = any(o.status == WAITING for name, o in self.outcomes.items() if name not in self.held)
+        return bool(self._workers) or (not self._stopping and ahead)
 
     def stop(self) -> None:
         """Asks the workers to stop with a checkpoint; a second time ends them at once."""
@@ -157,7 +169,7 @@ class Runner:
         for cell in self.plan.cells:
             if len(self._workers) >= self.jobs:
                 return
-            waits = self.outcomes[cell.id].status == WAITING and cell.id not in self._workers
+            waits = self.outcomes[cell.id].status == WAITING and cell.id not in self._workers and cell.id not in self.held
             if not waits or self._not_before.get(cell.id, 0) > now or self._blocked(cell):
                 continue
             # Another invocation may have finished it meanwhile.
@@ -225,8 +237,25 @@ class Runner:
             reason = "it ended without results"
         if reason:
             self.directory.fail(cell, reason)
+            self._count(cell, reason)
         self.outcomes[cell.id] = outcome = self.directory.outcome(cell)
         self.watcher.ended(cell, outcome, time.monotonic() - worker.started)
+
+    def _count(self, cell: Cell, reason: str) -> None:
+        """Holds back what would fail as others did: the rest of their arms, and the rest of the study while no run has succeeded."""
+        if reason.startswith(OF_THE_MACHINE):
+            return
+        same = self._alike.setdefault(re.sub(r"\d+", "0", reason.replace(cell.id, "")), [])
+        same.append(cell)
+        if len(same) < ENOUGH:
+            return
+        arms = {other.arm.name for other in same}
+        none = not any(outcome.status == DONE for outcome in self.outcomes.values())
+        held = [c.id for c in self.plan.cells if self.outcomes[c.id].status == WAITING and (none or c.arm.name in arms)]
+        held = [name for name in held if name not in self.held and name not in self._workers]
+        self.held |= dict.fromkeys(held, reason)
+        if held:
+            self.watcher.say(f"{len(same)} runs failed alike, so {len(held)} more like them are not started: {reason}")
 
     def _end_all(self, number: signal.Signals) -> None:
         for worker in self._workers.values():

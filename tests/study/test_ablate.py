@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ibllm_study.directory import DONE, FAILED, StudyDirectory
+from ibllm_study.directory import DONE, FAILED, WAITING, StudyDirectory
 from ibllm_study.plan import Plan, make_plan
 from ibllm_study.runner import Runner, Watcher, _environment
 from ibllm_study.sharing import end_of
@@ -239,6 +239,41 @@ def tick():
         time.sleep(0.2)
 threading.Thread(target=tick, daemon=True).start()
 """
+
+
+SHORT = """
+[set]
+"stages.text.steps" = 0
+"stages.image.steps" = 0
+"stages.joint.steps" = 1
+[variants]
+"crashes" = { "losses.cycle" = false }
+"""
+
+
+def test_two_runs_that_fail_alike_keep_the_rest_of_their_arm_from_starting(write_study, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    study = write_study(SHORT, seeds=3)
+    plan, directory, failures = run_with(
+        study, "if 'crashes' in task:\n    import os\n    print('step 7 of it', flush=True)\n    os._exit(1)", monkeypatch, 1
+    )
+    assert failures == ["crashes: step 7 of it"] * 2
+    assert [directory.outcome(plan.cell("base", seed)).status for seed in range(3)] == [DONE] * 3
+    assert directory.outcome(plan.cell("crashes", 2)).status == WAITING
+    again = ablate(study)
+    assert again.stdout is not None
+    said = again.stdout.read()
+    assert again.returncode == 1
+    assert "2 runs failed alike, so 1 more like them are not started: step 7 of it" in said
+    assert "2 of 6 runs failed, 1 were not started, for they would fail alike" in said
+
+
+def test_a_study_whose_runs_all_fail_alike_ends_after_two(write_study, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    study = write_study(SHORT, seeds=4)
+    plan, directory, failures = run_with(
+        study, "import os, random\nprint(f'item {random.random()} is none', flush=True)\nos._exit(1)", monkeypatch, 1
+    )
+    assert len(failures) == 2
+    assert [directory.outcome(cell).status for cell in plan.cells].count(WAITING) == 6
 
 
 def test_runs_that_go_wrong_are_recorded_and_harm_no_other(write_study, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
