@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,45 @@ from torch import Tensor, nn
 from ibllm.plugin import Context, Dropout, KeyValueCache, Tokenizer, attention_bias
 from ibllm_unified.config import BackboneConfig
 from ibllm_unified.sequence import Order, Piece, Rotary, Row, joined, taken, visible
+
+
+class _Spread(torch.autograd.Function):
+    """x (k …), there (k) distinct places → (count …), zeros elsewhere. Its backward pass copies rows; that of torch's own operation clones and adds."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, there: Tensor, count: int) -> Tensor:
+        ctx.save_for_backward(there)
+        return x.new_zeros(count, *x.shape[1:]).index_copy_(0, there, x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (there,) = ctx.saved_tensors
+        return _taken(grad, there), None, None
+
+
+class _Taken(torch.autograd.Function):
+    """The other way: x (count …), there (k) distinct places → (k …)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, there: Tensor) -> Tensor:
+        ctx.save_for_backward(there)
+        ctx.count = len(x)
+        return x.index_select(0, there)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (there,) = ctx.saved_tensors
+        return _spread(grad, there, ctx.count), None
+
+
+def _spread(x: Tensor, there: Tensor, count: int) -> Tensor:
+    out: Tensor = _Spread.apply(x, there, count)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _taken(x: Tensor, there: Tensor) -> Tensor:
+    out: Tensor = _Taken.apply(x, there)  # type: ignore[no-untyped-call]
+    return out
 
 
 class Group(NamedTuple):
@@ -41,12 +80,12 @@ class Group(NamedTuple):
         """Queries and keys (k 2 h e), values (k h e) → (k h·e)."""
         shape = (self.rows, self.places)
         if self.there is not None:
-            turned, value = (t.new_zeros(shape[0] * shape[1], *t.shape[1:]).index_copy(0, self.there, t) for t in (turned, value))
+            turned, value = (_spread(t, self.there, shape[0] * shape[1]) for t in (turned, value))
         query, key = turned.view(*shape, *turned.shape[1:]).permute(2, 0, 3, 1, 4)
         value = value.view(*shape, *value.shape[1:]).transpose(1, 2)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias, is_causal=self.bias is None)
         seen = seen.transpose(1, 2).flatten(2).flatten(0, 1)
-        return seen if self.there is None else seen.index_select(0, self.there)
+        return seen if self.there is None else _taken(seen, self.there)
 
 
 class Layer(nn.Module):
@@ -62,7 +101,7 @@ class Layer(nn.Module):
 
     def queries_keys_values(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
         """x (… d), rotary (2 … e/2) → queries and keys (… 2 h e), values (… h e)."""
-        turned, value = self.enter(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).tensor_split([2], -3)
+        turned, value = self.enter(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).split([2, 1], -3)
         cos, sin = rotary[..., None, None, :].to(turned.dtype)
         first, second = turned.chunk(2, -1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], -1), value.squeeze(-3)
@@ -224,11 +263,11 @@ def _group(row: Row, counted: bool) -> Group:
 def _there(x: Tensor, group: Group) -> Tensor:
     """x (b t …) → (k …)."""
     x = x.flatten(0, 1)
-    return x if group.there is None else x.index_select(0, group.there)
+    return x if group.there is None else _taken(x, group.there)
 
 
 def _in_rows(x: Tensor, group: Group) -> Tensor:
     """x (k …) → (b t …)."""
     if group.there is not None:
-        x = x.new_zeros(group.rows * group.places, *x.shape[1:]).index_copy(0, group.there, x)
+        x = _spread(x, group.there, group.rows * group.places)
     return x.view(group.rows, group.places, *x.shape[1:])
