@@ -46,6 +46,7 @@ def evaluation(data: EmojiStylesDataset, split: str = "train", **changes: Any) -
         return kept.setdefault(name, compute())
 
     perfect = {"dataset": data, "split": split, "samples": samples, "generated": samples.images, "read": samples.captions, "once": once}
+    perfect["languages"] = samples.languages
     found = SimpleNamespace(**(perfect | changes))
     return type("Stub", (SimpleNamespace,), {"__len__": lambda self: len(samples)})(**vars(found))
 
