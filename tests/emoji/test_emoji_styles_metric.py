@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 pytest.importorskip("resvg_py")
 
+from ibllm_cli.main import main
 from ibllm_emoji.config import EmojiStylesConfig, StylesConfig
 from ibllm_emoji.styles.dataset import STYLES, EmojiStylesDataset
 from ibllm_emoji.styles.metric import EmojiStylesMetric, mean_drawings, shifted
@@ -19,6 +21,7 @@ from ibllm_emoji.styles.reader import Reader, described, discriminant, manner, n
 from ibllm_emoji.styles.wording import write
 
 FOLDER = Path(__file__).parent / "archives"
+TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +48,15 @@ def evaluation(data: EmojiStylesDataset, split: str = "train", **changes: Any) -
     def once(name: str, compute: Any) -> Any:
         return kept.setdefault(name, compute())
 
-    perfect = {"dataset": data, "split": split, "samples": samples, "generated": samples.images, "read": samples.captions, "once": once}
-    perfect["languages"] = samples.languages
+    perfect = {
+        "dataset": data,
+        "split": split,
+        "samples": samples,
+        "languages": samples.languages,
+        "generated": samples.images,
+        "read": samples.captions,
+        "once": once,
+    }
     found = SimpleNamespace(**(perfect | changes))
     return type("Stub", (SimpleNamespace,), {"__len__": lambda self: len(samples)})(**vars(found))
 
@@ -200,3 +210,44 @@ def test_a_model_that_only_draws_is_measured_without_captions(data: EmojiStylesD
 def test_another_dataset_is_refused(data: EmojiStylesDataset) -> None:
     with pytest.raises(ValueError, match="use it, or leave it out"):
         EmojiStylesMetric(StylesConfig(), None).evaluate(evaluation(data, dataset=object()))
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_and_measured_and_credits_the_artists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets = (
+        "data.use=emoji_styles",
+        f"data.path={FOLDER}",
+        "data.languages=['en', 'de']",
+        "data.crossing_validation=0.3",
+        "tokenizers.text.size=128",
+        "model.text_decoder.languages=['en', 'de']",
+        "metrics={scene=false, caption_facts=false, round_trip=false, emoji_styles={use='emoji_styles'}}",
+        "trackers.tensorboard=false",
+        *(f"stages.{stage}={{steps=2, validate={{every=2, items=4}}}}" for stage in ("text", "image", "joint")),
+        "stages.image.validate.figure=caption_right",
+        "evaluation={splits=['train', 'crossing', 'concept'], items=8}",
+    )
+    run = tmp_path / "run"
+    assert main(["run", str(TINY), "--run-dir", str(run), *(word for one in sets for word in ("--set", one))]) == 0
+    assert "items are left out of language" in (run / "run.json").read_text(encoding="utf-8")
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert {f"{split}/{name}" for split in ("train", "crossing", "concept") for name in StylesConfig().names()} <= set(results)
+    assert results["crossing/copied_both"] <= results["crossing/copied_concept"]
+    for file in (run / "model" / "ATTRIBUTION.md", run / "report.html"):
+        credit = file.read_text(encoding="utf-8")
+        assert all(artist in credit for artist in ("Google Inc", "Twitter", "Microsoft Corporation", "OpenMoji", "CC BY-SA 4.0"))
+    assert (
+        main(
+            [
+                "run",
+                str(TINY),
+                "--set",
+                "data.use=emoji_styles",
+                "--set",
+                f"data.path={tmp_path}",
+                *(w for s in sets[2:] for w in ("--set", s)),
+            ]
+        )
+        == 2
+    )
+    assert "npm pack @iconify-json/noto@1.2.9" in capsys.readouterr().err
