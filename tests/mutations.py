@@ -197,6 +197,27 @@ MUTATIONS = (
         "            (shutil.copytree if partial.is_dir() else shutil.copy)(partial, path)\n            remove(partial)\n",
         ("tests/training/test_checkpoint.py", "tests/training/test_run_command.py"),
     ),
+    Mutation(
+        "a division by the names of images",
+        "plugins/ibllm_files/loading.py",
+        "what, split = facts.contents[number] if number >= 0 else record.caption, record.split",
+        "what, split = record.image.name if record.image is not None else record.caption, record.split",
+        ("tests/files/test_odd_inputs.py",),
+    ),
+    Mutation(
+        "a vocabulary of the first captions",
+        "plugins/ibllm_files/dataset.py",
+        "for record, _ in self._items(split)[:limit]]",
+        "for record, _ in self._items(split)[: limit or 4096]]",
+        ("tests/files/test_files.py",),
+    ),
+    Mutation(
+        "paths that lead out of the data",
+        "plugins/ibllm_files/trees.py",
+        'return name.startswith("/") or ',
+        "return ",
+        ("tests/files/test_odd_inputs.py",),
+    ),
 )
 
 

@@ -65,8 +65,7 @@ def _state(root: Path) -> str:
 def load_folder(config: FilesConfig, root: Path, key: str) -> Loaded:
     """What `load` gives, kept for the last two."""
     reading = Reading(config=config, problems=Problems(root))
-    records = read_records(root, reading)
-    _check(records, reading)
+    records = _consistent(read_records(root, reading), reading)
     sources = list(dict.fromkeys(record.image for record in records if record.image is not None))
     found = dict(zip(sources, content_hashes(sources), strict=True))
     first = {found[source]: source for source in reversed(sources) if found[source]}
@@ -123,21 +122,28 @@ def _unread(source: Source) -> str:
     return f"there is no image {source.name}{why}"
 
 
-def _check(records: Sequence[Record], reading: Reading) -> None:
-    """What is wrong between records: columns filled in some only, an image in two splits, no questions where the recipe promises them."""
+def _consistent(records: Sequence[Record], reading: Reading) -> list[Record]:
+    """The records that go with the others. Problems are: columns filled in some only, an image in two splits, no questions where there should be."""
+    wrong: dict[int, str] = {}
     for column in ("split", "question"):
-        bare = [record for record in records if not getattr(record, column)]
+        bare, why = [record for record in records if not getattr(record, column)], ""
         if 0 < len(bare) < len(records):
-            reading.problems.add(bare[0].place, f"{column} is empty, but other rows give it: expected all or none")
+            why = f"{column} is empty, but other rows give it: expected all or none"
         elif bare and reading.config.questions and column == "question":
-            reading.problems.add(bare[0].place, "there is no question: expected one in every row with questions = true")
+            why = "there is no question: expected one in every row with questions = true"
+        if why:  # one says it all, where it stops everything
+            wrong |= {id(record): why for record in (bare if reading.config.broken == "skip" else bare[:1])}
     seen: dict[Source, Record] = {}
-    for record in (record for record in records if record.image is not None):
-        assert record.image is not None
-        other = seen.setdefault(record.image, record)
+    for record in records:
+        other = seen.setdefault(record.image, record) if record.image is not None else record
         if other.split != record.split and record.split and other.split:
+            assert record.image is not None
             said = f"the image {record.image.name} is in the split {record.split} here and in {other.split} at {other.place}"
-            reading.problems.add(record.place, said)
+            wrong.setdefault(id(record), said)
+    for record in records:
+        if id(record) in wrong:
+            reading.problems.add(record.place, wrong[id(record)])
+    return [record for record in records if id(record) not in wrong]
 
 
 def _notes(root: Path, records: Sequence[Record], found: Mapping[Source, str], facts: Facts, reading: Reading) -> list[str]:

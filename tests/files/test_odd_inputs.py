@@ -191,6 +191,13 @@ def test_one_picture_under_two_names_is_in_one_split_wherever_it_lies(tmp_path: 
     assert splits(tmp_path / "elsewhere" / "t.csv") == first
 
 
+def test_rows_that_do_not_go_with_the_others_are_left_out_too(cards: Path) -> None:
+    path = table(cards, "image,caption,split\na.png,x,train\na.png,y,test\nIMG_1.JPG,z,\ndeep/x.png,u,train\n")
+    assert captions(path, broken="skip", max_broken=0.5) == ["x", "u"]
+    assert [line.partition("t.csv:")[2].partition(":")[0] for line in data(path, broken="skip", max_broken=0.5).left_out()] == ["3", "4"]
+    assert "3 of 4" not in refused(path) and "t.csv:3: the image" in refused(path) and "t.csv:4: split is empty" in refused(path)
+
+
 def test_pictures_that_given_splits_share_are_told(cards: Path) -> None:
     shutil.copy(cards / "a.png", cards / "b.png")
     found = data(table(cards, "image,caption,split\na.png,x,train\ndeep/x.png,y,train\nb.png,x,test\n"))
