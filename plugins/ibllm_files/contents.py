@@ -10,7 +10,6 @@ from pathlib import Path
 from ibllm.plugin import content_hashes
 from ibllm_files.config import FilesConfig
 from ibllm_files.loading import load
-from ibllm_files.sources import FileSource
 
 
 def contents(config: FilesConfig) -> list[tuple[str, str]]:
@@ -19,17 +18,13 @@ def contents(config: FilesConfig) -> list[tuple[str, str]]:
     No image is decoded; one whose bytes are known as they stand is not read again.
     """
     root, items = Path(config.path).expanduser(), load(config).items
-    base, found = root if root.is_dir() else root.parent, []
+    within, found = f"{root if root.is_dir() else root.parent}{os.sep}", []
     sources = list(dict.fromkeys(record.image for some in items.values() for record, _ in some if record.image is not None))
     hashes = dict(zip(sources, content_hashes(sources), strict=True))  # as they are now, whatever was loaded when
     for split, some in items.items():
         for record, _ in some:
-            name = record.caption
-            if isinstance(record.image, FileSource):
-                path = record.image.path
-                name = (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
-            elif record.image is not None:
-                name = record.image.name.removeprefix(f"{base}{os.sep}")
+            # Of texts, not of paths: there may be a hundred thousand.
+            name = record.caption if record.image is None else record.image.name.removeprefix(within).replace(os.sep, "/")
             content = hashes[record.image] if record.image is not None else ""
             said = [record.caption, record.language or config.language, split, record.question, record.answer, content]
             found.append((name, hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]))

@@ -39,7 +39,7 @@ def file_key(path: Path) -> str:
     return f"{path.absolute()}|{found.st_size}|{found.st_mtime_ns}"
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class FileSource(Source):
     """A file of its own."""
 
