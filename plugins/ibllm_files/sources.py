@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import BinaryIO
@@ -33,28 +34,29 @@ class Source(ABC):
         """Its bytes, at their beginning; whoever opens it closes it. Raises `OSError` where it cannot be opened."""
 
 
-def file_key(path: Path) -> str:
+def file_key(path: str | os.PathLike[str]) -> str:
     """A file's path, size in bytes and time of change in nanoseconds. Raises `OSError` where there is none."""
-    found = path.stat()
-    return f"{path.absolute()}|{found.st_size}|{found.st_mtime_ns}"
+    found = os.stat(path)
+    return f"{os.path.abspath(path)}|{found.st_size}|{found.st_mtime_ns}"
 
 
-@attrs.frozen(cache_hash=True)
+@attrs.frozen
 class FileSource(Source):
-    """A file of its own."""
+    """A file of its own. Its path is kept as a text: there may be a hundred thousand."""
 
-    path: Path
+    name: str = attrs.field(converter=str)
 
     @property
-    def name(self) -> str:
-        return str(self.path)
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self.name)
 
     @property
     def key(self) -> str:
-        return file_key(self.path)
+        return file_key(self.name)
 
     def open(self) -> BinaryIO:
-        return self.path.open("rb")
+        return open(self.name, "rb")
 
 
 def shown(text: str) -> str:

@@ -105,6 +105,7 @@ class DiskTree(Tree):
 
     def __init__(self, root: Path, outside: bool = False) -> None:
         self.root, self.name, self._outside = root, str(root), outside
+        self._within = "" if self.name == "." else self.name
 
     def find(self, name: str) -> Source:
         path = checked(name)
@@ -112,7 +113,7 @@ class DiskTree(Tree):
             inside = os.path.relpath(path, self.root) if path.startswith("/") else path
             if inside.startswith("..") or not path.startswith("/"):
                 raise Refused(f"the image {name} lies outside of {self.root}; outside = true lets a table name such files")
-        return FileSource(self.root / path)
+        return FileSource(os.path.join(self._within, path))
 
     def files(self, passed: Passed) -> Iterator[tuple[str, Source]]:
         seen: set[tuple[int, int]] = set()
@@ -141,7 +142,7 @@ class DiskTree(Tree):
                     passed.add(*_NOTHING, path)
 
         for path in walk(""):
-            yield path, FileSource(self.root / path)
+            yield path, FileSource(os.path.join(self._within, path))
 
     def below(self, folder: str) -> DiskTree:
         return DiskTree(self.root / folder, self._outside)
