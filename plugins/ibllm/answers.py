@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Found", "RoundTrip", "Score", "Written"]
+__all__ = ["Found", "RoundTrip", "Score", "Written", "alike"]
 
 
 @attrs.frozen
@@ -84,3 +84,10 @@ class Found:
     image: str | os.PathLike[str] | Any
     number: int
     agreement: float
+
+
+def alike(drawn: Any) -> str:
+    """Of drawings (b k h w c), k of each text: a sentence where all of every text are equal to the last bit; else empty."""
+    if not len(drawn) or len(drawn[0]) < 2 or any((one != each[0]).any() for each in drawn for one in each[1:]):
+        return ""
+    return f"all {len(drawn[0])} drawings of a text are equal: this model draws the same picture for every seed"

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.runs.directory import read_json
 
-from .trained import Run, Trained
+from .arguments import a_name, a_path, overrides, whole_number
+from .finished import Run
+from .trained import Trained
 
 if TYPE_CHECKING:
     from ibllm_core.model.model import Model
@@ -59,7 +61,7 @@ class LoadedRecipe:
         from ibllm.sources import accepting
         from ibllm_core.training.job import Job
 
-        job = Job(on_device(self.resolved, device), Path(run_dir) if run_dir is not None else None, listeners)
+        job = Job(on_device(self.resolved, device), a_path("run_dir", run_dir) if run_dir is not None else None, listeners)
         with accepting(code=accept_code):
             job.run(resume)
         return Run(job.directory.path, device)
@@ -73,7 +75,7 @@ def on_device(recipe: Recipe, device: str | None) -> Recipe:
 
     from ibllm_core.model.compute import choose_device
 
-    choose_device(device)
+    choose_device(a_name("device", device, "cpu"))
     return attrs.evolve(recipe, compute=attrs.evolve(recipe.compute, device=device))
 
 
@@ -90,7 +92,7 @@ def recipe(path: str | os.PathLike[str], *, set: Iterable[str] = (), seed: int |
     """
     from ibllm_core.recipe import load
 
-    return LoadedRecipe(load(Path(path), tuple(set), seed))
+    return LoadedRecipe(load(a_path("the recipe", path), overrides(set), None if seed is None else whole_number("seed", seed, 0)))
 
 
 def open(path: str | os.PathLike[str], *, device: str | None = None) -> Trained:
@@ -103,11 +105,12 @@ def open(path: str | os.PathLike[str], *, device: str | None = None) -> Trained:
     Raises:
         UserError: it is none of these.
     """
-    folder = Path(path)
+    folder = a_path("what is opened", path)
     if not folder.exists():
         raise UserError(f"there is no {folder}: expected a run directory, its model/ folder or one that save_pretrained wrote")
     if not (folder / "recipe.toml").is_file():
         raise UserError(f"{folder} is no run directory and no model folder: it holds no recipe.toml")
+    device = None if device is None else a_name("device", device, "cpu")
     return Trained(folder, device) if any((folder / name).is_file() for name in WEIGHTS) else Run(folder, device)
 
 
@@ -124,7 +127,7 @@ def from_pretrained(
     Raises:
         UserError: there is no such folder or model, or what it needs is not installed.
     """
-    if Path(name).exists():
+    if a_path("name", name).exists():
         return open(name, device=device)
     from .hub import download
 

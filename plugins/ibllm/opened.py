@@ -14,6 +14,7 @@ from ibllm_core.errors import Notice, UserError
 from ibllm_core.host.options import DatasetConfig
 from ibllm_core.runs.directory import read_json
 
+from .arguments import a_name
 from .pictures import Fit
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Opened:
 
         return load_recorded(self.folder / "recipe.toml", self.record, str(self.path))
 
-    def _require_questions(self) -> None:
+    def require_questions(self) -> None:
         """Raises `UserError` for a model that no loss of its recipe taught to ask or to answer: it would write something all the same."""
         played = {name for stage in self.recipe.running() for name in stage.losses}
         if not any("data.questions" in self.recipe.losses[name].component.config.needs() for name in played):
@@ -114,7 +115,7 @@ class Opened:
         from ibllm_core.model.compute import choose_device, choose_precision
 
         with self._lock:
-            chosen, precision = choose_device(device), self.recipe.compute.precision
+            chosen, precision = choose_device(a_name("device", device, "cpu")), self.recipe.compute.precision
             self.model.autocast = choose_precision(precision, chosen)
             self.model.to(chosen)
             self.device = device

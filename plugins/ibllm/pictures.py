@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from ibllm_core.errors import UserError, system_error
 
+from .cropping import outside
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
@@ -52,6 +54,7 @@ _FIRST_FRAME = {"MPO", "PSD", "ICO", "ICNS"}
 #: EXIF's tag of the orientation, and what makes an image upright, by its value (a member of Pillow's `Transpose`).
 _ORIENTATION = 0x0112
 _UPRIGHT = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
+_ON_ITS_SIDE = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 
 
 @attrs.frozen
@@ -185,11 +188,14 @@ def listed(images: Picture | Sequence[Picture]) -> tuple[list[Any], bool]:
     return [images], True
 
 
-def pixels(images: Sequence[Picture], shape: tuple[int, int, int], fit: Fit, names: Sequence[str] = ()) -> Pixels:
+def pixels(
+    images: Sequence[Picture], shape: tuple[int, int, int], fit: Fit, names: Sequence[str] = (), shares: list[float] | None = None
+) -> Pixels:
     """Pictures → (b h w c) uint8, as a model for images of the shape (c, h, w) reads them.
 
     Args:
         names: what to call each in messages.
+        shares: takes the share of each that is cut off.
 
     Raises:
         UserError: one of them is no picture, or cannot be read.
@@ -198,11 +204,14 @@ def pixels(images: Sequence[Picture], shape: tuple[int, int, int], fit: Fit, nam
     made = np.empty((len(images), h, w, c), np.uint8)
     for number, image in enumerate(images):
         name = names[number] if names else "the image" if len(images) == 1 else f"image {number + 1} of {len(images)}"
-        made[number] = _one(image, shape, fit, name)
+        made[number], share = _one(image, shape, fit, name)
+        if shares is not None:
+            shares.append(share)
     return made
 
 
-def _one(image: Picture, shape: tuple[int, int, int], fit: Fit, name: str) -> Pixels:
+def _one(image: Picture, shape: tuple[int, int, int], fit: Fit, name: str) -> tuple[Pixels, float]:
+    """The picture as the model reads it, and the share of it that is cut off."""
     from PIL.Image import Image
 
     c, h, w = shape
@@ -212,12 +221,15 @@ def _one(image: Picture, shape: tuple[int, int, int], fit: Fit, name: str) -> Pi
         image = opened(image, name, size=(w, h), fit=fit)  # type: ignore[arg-type]
     if isinstance(image, Image):
         with explained(getattr(image, "filename", "") or name):
-            return fitted(image, (w, h), fit, c)
+            width, height = image.size
+            if _UPRIGHT.get(_orientation(image), "") in _ON_ITS_SIDE:
+                width, height = height, width
+            return fitted(image, (w, h), fit, c), outside(width, height, (w, h), fit.how)
     values = _array(image, name)
     if values.shape == (h, w, c):
-        return values
+        return values, 0.0
     with explained(name):
-        return fitted(to_pil(values), (w, h), fit, c)
+        return fitted(to_pil(values), (w, h), fit, c), outside(values.shape[1], values.shape[0], (w, h), fit.how)
 
 
 def _array(image: Any, name: str) -> Pixels:

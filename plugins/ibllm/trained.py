@@ -6,23 +6,21 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ibllm_core.errors import Notice, UserError, system_error
-from ibllm_core.runs.directory import RunDirectory, read_json
 
-from .answers import Found, RoundTrip, Score
-from .arguments import Seeds, Texts, as_seeds, as_texts, at_least_one, is_file, language_of, picture, same_number
+from .answers import Found, RoundTrip, Score, alike
+from .arguments import Seeds, Texts, a_path, as_seeds, as_texts, at_least_one, is_file, language_of, picture, same_number, writing
+from .blocks.ends import told_of_ends
+from .cropping import cut_off
 from .opened import Opened
 from .pictures import Picture, listed, pixels
 
-if TYPE_CHECKING:
-    from ibllm_core.recipe.schema import Recipe
-
-__all__ = ["Run", "Trained"]
+__all__ = ["Trained"]
 
 Images: TypeAlias = "Picture | Sequence[Picture]"
 Floats = npt.NDArray[np.float32]
@@ -77,11 +75,14 @@ class Trained(Opened):
         given, one = as_texts(texts)
         options = {"guidance": guidance, "temperature": temperature, "steps": steps, **live}
         at_least_one(n=n, best_of=best_of)
+        seeds = as_seeds(seed, len(given))
         with self.computing(**options):
-            captions = self._checked(given)
-            drawn = self._drawn(captions, as_seeds(seed, len(captions)), max(n, best_of))
+            captions = self.as_read(given)
+            drawn = self._drawn(captions, seeds, max(n, best_of))
         if best_of > 1:
             drawn = self._best(drawn, captions, by)[:, :n]
+        elif n > 1 and (same := alike(drawn)):
+            warnings.warn(Notice(same), stacklevel=2)
         found = [[picture(image, output) for image in images] for images in drawn]
         if n == 1:
             return found[0][0] if one else [images[0] for images in found]
@@ -135,34 +136,36 @@ class Trained(Opened):
 
     def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, **how: Any) -> Any:
         """Invents a question about each image; `how` is as for `caption`."""
-        self._require_questions()
+        self.require_questions()
         return self._written(images, seed, {"asks": True, "temperature": temperature, **how})
 
     def _written(self, images: Images, seed: Seeds, how: dict[str, Any]) -> Any:
         from . import use
 
         given, one = listed(images)
-        with self._lock:
+        seeds = as_seeds(seed, len(given))
+        with self._lock, told_of_ends():
             read = self.pixels(given)
-            keys = use.image_keys(read, as_seeds(seed, len(read)))
+            keys = use.image_keys(read, seeds)
             languages = use.for_each(how.pop("language", None), len(read))
-            texts = self.model.caption(read, languages=languages, numbers=keys, batch=use.BATCH, **how)
+            texts = self.model.caption(read, languages=languages, numbers=keys, batch=use.BATCH, **writing(how))
         return texts[0] if one else texts
 
     def answer(self, images: Images, questions: Texts, *, seed: Seeds = 0, **how: Any) -> Any:
         """Answers a question about each image; one question for all of them, or one for each. `how` is as for `caption`."""
         from . import use
 
-        self._require_questions()
+        self.require_questions()
         given, one = listed(images)
         asked, single = as_texts(questions)
-        with self._lock:
+        seeds = as_seeds(seed, len(given))
+        with self._lock, told_of_ends():
             read = self.pixels(given)
-            texts = self._checked(asked, "text_decoder")
+            texts = self.as_read(asked, "text_decoder")
             texts = texts * len(read) if single else texts
             same_number(images=read, questions=texts)
-            keys = use.image_keys(read, as_seeds(seed, len(read)))
-            found = self.model.caption(read, questions=texts, numbers=keys, batch=use.BATCH, **how)
+            keys = use.image_keys(read, seeds)
+            found = self.model.caption(read, questions=texts, numbers=keys, batch=use.BATCH, **writing(how))
         return found[0] if one and single else found
 
     def captions(
@@ -184,12 +187,13 @@ class Trained(Opened):
         from . import use
 
         given, one = listed(images)
-        at_least_one(n=n, **({} if beams is None else {"beams": beams}))
+        at_least_one(n=n)
+        writing({"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent})
+        seeds = as_seeds(seed, len(given))
         if temperature and beams is not None and beams > 1:
             raise UserError(f"temperature = {temperature}, beams = {beams}: expected one of the two")
-        with self._lock:
+        with self._lock, told_of_ends():
             model, read = self.model, self.pixels(given)
-            seeds = as_seeds(seed, len(read))
             keys = np.stack([use.image_keys(read, seeds, number) for number in range(n if temperature else 1)])
             exponent = model.length_exponent if length_exponent is None else length_exponent
             followed = model.beams if beams is None else beams
@@ -208,8 +212,9 @@ class Trained(Opened):
         given, one = listed(images)
         said, single = as_texts(texts)
         at_least_one(draws=draws)
+        as_seeds(0 if isinstance(seed, list | tuple) else seed, 1)
         with self._lock:
-            model, read, captions = self.model, self.pixels(given), self._checked(said)
+            model, read, captions = self.model, self.pixels(given), self.as_read(said)
             read = np.repeat(read, len(captions), 0) if one else read
             captions = captions * len(read) if single else captions
             same_number(images=read, texts=captions)
@@ -244,7 +249,7 @@ class Trained(Opened):
         at_least_one(k=k)
         folder = Path(images) if isinstance(images, str | os.PathLike) else None
         with self._lock:
-            space, captions = self.space, self._checked(said)
+            space, captions = self.space, self.as_read(said)
             if folder is not None:
                 places, points = search.indexed(folder, self.key, self.pixels, space.images)
                 things: list[Any] = list(places)
@@ -267,17 +272,18 @@ class Trained(Opened):
         if any(texts) != all(texts):
             raise UserError("texts and images in one list: expected one of the two")
         kind = "text" if any(texts) else "image"
-        with self.computing() as model:
+        seeds = as_seeds(seed, len(items))
+        with self.computing() as model, told_of_ends():
             if kind == "text":
-                captions = self._checked(items)
-                drawn = self._drawn(captions, as_seeds(seed, len(captions)))[:, 0]
+                captions = self.as_read(items)
+                drawn = self._drawn(captions, seeds)[:, 0]
                 read, log_p = use.read(model, drawn)
                 back: list[Any] = list(read)
             else:
                 drawn = self.pixels(items)
                 read, log_p = use.read(model, drawn)
                 captions = read
-                back = list(self._drawn(captions, as_seeds(seed, len(captions)))[:, 0])
+                back = list(self._drawn(captions, seeds)[:, 0])
         found = []
         for number, text in enumerate(captions):
             came = back[number] if kind == "text" else picture(back[number], output)
@@ -292,7 +298,7 @@ class Trained(Opened):
 
         given, one = as_texts(texts)
         with self._lock:
-            found = use.encode_text(self.model, self._checked(given))
+            found = use.encode_text(self.model, self.as_read(given))
         return found[0] if one else found
 
     def encode_image(self, images: Images) -> Floats:
@@ -304,11 +310,19 @@ class Trained(Opened):
             found = use.encode_image(self.model, self.pixels(given))
         return found[0] if one else found
 
-    def pixels(self, images: Images) -> Pixels:
-        """Pictures as the model reads them: (b h w c) uint8. One picture is a list of one here."""
+    def pixels(self, images: Images, *, outside: list[float] | None = None) -> Pixels:
+        """Pictures as the model reads them: (b h w c) uint8. One picture is a list of one here.
+
+        Args:
+            outside: takes the share of each picture that is cut off; by default much of it is told by a warning, `Notice`.
+        """
         from ibllm_core.model import build
 
-        return pixels(listed(images)[0], build.image_shape(self.recipe), self.fit)
+        given, shares = listed(images)[0], list[float]() if outside is None else outside
+        found = pixels(given, build.image_shape(self.recipe), self.fit, shares=shares)
+        if outside is None and (said := cut_off(shares)):
+            warnings.warn(Notice(said), stacklevel=3)
+        return found
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, licence: str | None = None) -> Path:
         """Writes the model in Hugging Face's layout: config.json, model.safetensors, README.md (the model card, from the model's own record), recipe and
@@ -324,7 +338,7 @@ class Trained(Opened):
         from .hub import save
 
         try:
-            return save(self, Path(folder), licence)
+            return save(self, a_path("folder", folder), licence)
         except OSError as error:
             raise system_error(error) or error from error
 
@@ -350,51 +364,14 @@ class Trained(Opened):
         from . import use
 
         with self._lock:
-            return use.remarks(self.model, use.checked(self.model, as_texts(texts)[0], part), part)
+            return use.as_read(self.model, as_texts(texts)[0], part)[1]
 
-    def _checked(self, texts: list[Any], part: str = "text_encoder") -> list[str]:
+    def as_read(self, texts: Sequence[str], part: str = "text_encoder") -> list[str]:
+        """Texts as a part reads them: single spaces, and in lower case where the model knows their words so alone; what `remarks` gives is told."""
         from . import use
 
-        found = use.checked(self.model, texts, part)
-        for remark in use.remarks(self.model, found, part):
+        with self._lock:
+            found, said = use.as_read(self.model, as_texts(texts)[0], part)
+        for remark in said:
             warnings.warn(Notice(remark), stacklevel=3)
-        return found
-
-
-class Run(Trained):
-    """A finished (or unfinished) run, opened: a trained model with its record and its results.
-
-    Example:
-        >>> run = ibllm.open("runs/joint")                        # doctest: +SKIP
-        >>> run.results["test/scene_exact"]                       # doctest: +SKIP
-    """
-
-    def __init__(self, path: str | os.PathLike[str], device: str | None = None) -> None:
-        super().__init__(path, device)
-        self.directory = RunDirectory(self.path)
-        if not self.directory.recipe.is_file():
-            raise UserError(f"{path} is no run directory: it holds no recipe.toml")
-
-    @property
-    def folder(self) -> Path:
-        return self.directory.model
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What run.json says."""
-        found: dict[str, Any] = self._once("info", self.directory.info)
-        return found
-
-    def _read_recipe(self) -> Recipe:
-        """The recipe as it was resolved when the run started."""
-        from .opening import load_run
-
-        return load_run(self.directory)
-
-    @property
-    def results(self) -> dict[str, float]:
-        """The flat table of figures. Raises `UserError` where the run has not got so far."""
-        found = read_json(self.directory.results)
-        if found is None:
-            raise UserError(f"{self.path} has no results yet; go on with it: ibllm run {self.path} --resume")
         return found

@@ -17,11 +17,12 @@ from ibllm_core.interfaces.image import ImageDecoder, ImageEncoder
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.randomness import derive_key
 from ibllm_core.interfaces.text import TextDecoder, TextEncoder
-from ibllm_core.interfaces.tokenizer import BOS
+from ibllm_core.interfaces.tokenizer import BOS, UNK
 from ibllm_core.model.model import Model
 
 from .answers import Written
 from .blocks.sampling import best_texts
+from .lower_case import in_lower_case
 from .vocabulary import SHOWN, unknown
 
 Pixels = npt.NDArray[np.uint8]
@@ -48,20 +49,38 @@ def image_keys(images: Pixels, seeds: Sequence[int], number: int = 0) -> npt.NDA
     return text_keys(hashes, seeds, number)
 
 
-def remarks(model: Model, texts: Sequence[str], part: str = "text_encoder") -> list[str]:
-    """What a part cannot know of some texts: words that its tokenizer has no id for, texts that are cut."""
-    tokenizer, found = model.tokenizers[part], list[str]()
-    if words := unknown(texts, tokenizer):
-        more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+def as_read(model: Model, texts: Sequence[object], part: str = "text_encoder") -> tuple[list[str], list[str]]:
+    """Texts as `part` reads them, and what it cannot know of them or does with them, a sentence each: words that are read in lower case, words that its
+    tokenizer has no id for, texts that are cut.
+
+    Raises:
+        UserError: as `checked`.
+    """
+    given, tokenizer = checked(model, texts, part), model.tokenizers[part]
+    read, small = in_lower_case(given, tokenizer)
+    found = list[str]()
+    if small:
+        said = "1 word is" if len(small) == 1 else f"{len(small)} words are"
+        found.append(f"{said} known in lower case only, and read so: {_named(small)}")
+    if words := unknown(read, tokenizer):
         said = "1 word was" if len(words) == 1 else f"{len(words)} words were"
-        found.append(f"{said} never seen in training, so nothing can be known of them: {', '.join(words[:SHOWN])}{more}")
-    lengths = [(len(tokenizer.encode_one(text)) + 2, text) for text in dict.fromkeys(texts)]
+        known = [f"{word} → {word.lower()}" for word in words if word != word.lower() and UNK not in tokenizer.encode_one(word.lower())]
+        helps = f"; written small {'it is' if len(known) == 1 else 'these are'} known: {_named(known)}" if known else ""
+        found.append(
+            f"{said} never seen in training, so nothing can be known of {'it' if len(words) == 1 else 'them'}: {_named(words)}{helps}"
+        )
+    lengths = [(len(tokenizer.encode_one(text)) + 2, text) for text in dict.fromkeys(read)]
     if cut := [(length, text) for length, text in lengths if length > tokenizer.max_length]:
         length, text = cut[0]
         shown = text if len(text) <= 60 else f"{text[:59]}…"
         others = f", and {len(cut) - 1} more" if len(cut) > 1 else ""
         found.append(f"a text of {length} tokens is cut to {tokenizer.max_length}, the most that the model reads: {shown!r}{others}")
-    return found
+    return read, found
+
+
+def _named(words: Sequence[str]) -> str:
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return f"{', '.join(words[:SHOWN])}{more}"
 
 
 def checked(model: Model, texts: Sequence[object], part: str = "text_encoder") -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibllm_core.errors import UserError
-
 from .plan import Plan, Window, World, ramp
 from .script import Script
 
@@ -20,7 +18,7 @@ class CaptionsWorld(World):
     def plan(self) -> Plan:
         script, (h, w) = self.script, self.canvas
         if len(script.entries) > self.most:
-            raise UserError(f"{script.name}: {len(script.entries)} captions; a world of at most {self.most} can be drawn")
+            raise script.wrong([(0, f"{len(script.entries)} captions; a world of at most {self.most} can be drawn")])
         places = self.places()
         height = max(top for _, top in places) + h
         width = (
@@ -31,9 +29,9 @@ class CaptionsWorld(World):
             if mistakes := list(self.beyond(script.entries, height, width, (h, w))):
                 raise script.wrong(mistakes)
         elif script.columns is not None or script.rows is not None:
-            raise UserError(f"{script.name}: columns and rows are for lines with places; a sequence is as long as its captions")
+            raise script.wrong([(0, "columns and rows are for lines with places; a sequence is as long as its captions")])
         if width < w:
-            raise UserError(f"{script.name}: a world of one caption is smaller than the model's canvas; expected at least two")
+            raise script.wrong([(0, "a world of one caption is smaller than the model's canvas; expected at least two")])
         windows = [
             Window(left % width, top, entry.text, (k,)) for k, (entry, (left, top)) in enumerate(zip(script.entries, places, strict=True))
         ]

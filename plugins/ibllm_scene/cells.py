@@ -13,11 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 import numpy as np
 
-from ibllm_core.errors import UserError
-
 from .composer import Composer
 from .plan import F64, Box, Placed, Plan, Window, World, ramp
-from .script import Script
+from .script import Mistakes, Script, quoted
 
 #: How far from a thing, in cells, a window that is not told of it counts in full again: a step in the weights would show.
 SOFT = 0.5
@@ -49,38 +47,46 @@ class CellsWorld(World):
         """Things in places; none has a window of its own."""
         script, (ch, cw) = self.script, self.cell
         entries = [entry for entry in script.entries if entry.place is not None]
-        self.height, self.width = self.size(
-            math.ceil(max(e.place[0] for e in entries if e.place) + 1), math.ceil(max(e.place[1] for e in entries if e.place) + 1)
-        )
-        mistakes = list(self.beyond(entries, self.height, self.width, self.cell))
-        things = []
+        mistakes, things = list[tuple[int, str]](), []
         for entry in entries:
             assert entry.place is not None
             thing = self.composer.thing(entry.text)
             if thing is None:
                 mistakes.append(
-                    (entry.line, f"{entry.text!r} is nothing that these data have; expected for example {self.composer.example!r}")
+                    (entry.line, f"{quoted(entry.text)} is nothing that these data have; expected for example {self.composer.example!r}")
                 )
             box = Box(self.snapped(entry.place[0], cw), self.snapped(entry.place[1], ch), cw, ch)
             things.append(Placed(thing, entry.text, entry.line, box))
+        try:
+            self.height, self.width = self.size(
+                math.ceil(max(e.place[0] for e in entries if e.place) + 1), math.ceil(max(e.place[1] for e in entries if e.place) + 1)
+            )
+        except Mistakes as error:
+            raise script.wrong([*mistakes, *error.mistakes]) from None
+        mistakes += self.beyond(entries, self.height, self.width, self.cell)
         mistakes += self.too_near(things)
-        if mistakes:
+        if mistakes or script.mistakes:
+            wrong = {line for line, _ in mistakes}
+            try:
+                self.corners([placed for placed in things if placed.line not in wrong])
+            except Mistakes as error:
+                mistakes += error.mistakes
             raise script.wrong(mistakes)
         return things, {}, self.composer.language(entries[0].text)
 
     def sequence(self) -> tuple[list[Placed], dict[int, Corner], str]:
         """The things of captions side by side, each with its caption's window."""
         script, (rows, columns), (ch, cw) = self.script, self.grid, self.cell
-        if script.columns is not None or script.rows is not None:
-            raise UserError(f"{script.name}: columns and rows are for lines with places; a sequence is as long as its captions")
         self.height, self.width = rows * ch, columns * cw * len(script.entries)
         things: list[Placed] = []
         owners: dict[int, Corner] = {}
         mistakes = []
+        if script.columns is not None or script.rows is not None:
+            mistakes.append((0, "columns and rows are for lines with places; a sequence is as long as its captions"))
         for k, entry in enumerate(script.entries):
             found = self.composer.things(entry.text)
             if found is None:
-                mistakes.append((entry.line, f"{entry.text!r} is no caption of these data, which are like {self.example()!r}"))
+                mistakes.append((entry.line, f"{quoted(entry.text)} is no caption of these data, which are like {self.example()!r}"))
             for cell, thing in (found or {}).items():
                 row, column = divmod(cell, columns)
                 owners[len(things)] = (0, k * columns * cw)
@@ -124,8 +130,8 @@ class CellsWorld(World):
             raise self.too_many(len(found))
         return sorted(found)
 
-    def too_many(self, windows: int) -> UserError:
-        return UserError(f"{self.script.name}: {windows} windows; a world of at most {self.most} can be drawn")
+    def too_many(self, windows: int) -> Mistakes:
+        return self.script.wrong([(0, f"{windows} windows; a world of at most {self.most} can be drawn")])
 
     def inside(self, things: Sequence[Placed], corner: Corner) -> dict[int, int]:
         """Number of a thing that lies in a cell of the window → the cell."""

@@ -94,7 +94,7 @@ def command(
     require_new([output], overwrite)
     from .script import parse
 
-    read = parse("\n".join(lines_of(script)), "standard input" if str(script) == "-" else str(script))
+    read = parse("\n".join(lines_of(script)), "standard input" if str(script) == "-" else str(script), strict=False)
     with using(run, device) as model:
         from .world import draw
 

@@ -14,8 +14,6 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm_core.errors import UserError
-
 from .composer import Thing
 from .script import Entry, Script
 
@@ -130,13 +128,13 @@ class World:
         script, (h, w), (ch, cw) = self.script, self.canvas, self.cell
         for name, given, least, length, canvas in (("columns", script.columns, columns, cw, w), ("rows", script.rows, rows, ch, h)):
             if given is not None and given * length < canvas:
-                raise UserError(f"{script.name}: {name} = {given:g}: expected at least {canvas / length:g}, a canvas of the model")
+                raise script.wrong([(0, f"{name} = {given:g}: expected at least {canvas / length:g}, a canvas of the model")])
             if max(given or 0, least) * length > self.most * canvas:
-                raise UserError(f"{script.name}: {name} = {max(given or 0, least):g}: expected at most {self.most * canvas / length:g}")
+                raise script.wrong([(0, f"{name} = {max(given or 0, least):g}: expected at most {self.most * canvas / length:g}")])
         across = script.columns if script.columns is not None else max(columns, w / cw)
         down = script.rows if script.rows is not None else max(rows, h / ch)
         if across * cw * down * ch > self.most * h * w:
-            raise UserError(f"{script.name}: a world of {across:g} columns and {down:g} rows; expected at most {self.most} canvases in all")
+            raise script.wrong([(0, f"a world of {across:g} columns and {down:g} rows; expected at most {self.most} canvases in all")])
         return self.snapped(down, ch), self.snapped(across, cw)
 
     def beyond(self, entries: Sequence[Entry], height: int, width: int, need: tuple[int, int]) -> Iterator[tuple[int, str]]:
@@ -160,5 +158,5 @@ class World:
         empty = np.flatnonzero((total <= 0).any(axis=0))
         if len(empty):
             named = f"{empty[0] / self.cell[1]:g} to {(empty[-1] + 1) / self.cell[1]:g}"
-            raise UserError(f"{self.script.name}: nothing is said of some place in columns {named}; put something there")
+            raise self.script.wrong([(0, f"nothing is said of some place in columns {named}; put something there")])
         return plan

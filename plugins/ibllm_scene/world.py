@@ -15,7 +15,7 @@ from ibllm_core.errors import Notice, UserError
 
 from .composer import Composer
 from .plan import Plan
-from .script import Script, parse
+from .script import Entry, Script, parse
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -101,9 +101,11 @@ def plan(script: Script, canvas: tuple[int, int], composer: Composer | None, ove
     from .captions import CaptionsWorld
     from .cells import CellsWorld
 
-    if composer is None or composer.grid is None:
-        return CaptionsWorld(script, canvas, overlap, unit).plan()
-    return CellsWorld(script, canvas, composer, unit).plan()
+    cells = composer is not None and composer.grid is not None
+    found = (CellsWorld(script, canvas, composer, unit) if cells else CaptionsWorld(script, canvas, overlap, unit)).plan()  # type: ignore[arg-type]
+    if script.mistakes:
+        raise script.wrong(())
+    return found
 
 
 def draw(
@@ -138,7 +140,7 @@ def draw(
 
     if overlap is not None and not 0 <= overlap <= 0.5:
         raise UserError(f"overlap = {overlap:g}: expected at least 0 and at most 0.5")
-    script = parse(script) if isinstance(script, str) else script
+    script, remarks = readable(run, parse(script, strict=False) if isinstance(script, str) else script)
     composer = composer_of(run)
     with run.computing(**live) as model:
         model.part("text_encoder")
@@ -150,7 +152,7 @@ def draw(
             )
         if best_of > 1:
             _require_sequence(script, planned, together=isinstance(model.part("image_decoder"), Joint))
-        tell_unknown(run, script, planned)
+        tell(remarks, script, planned)
         drawn = draw_windows(model, planned, seed, batch, best_of)
         regions = read_regions(model, planned, drawn, composer, [entry.line for entry in script.entries], batch)
     return Scene(drawn.world, regions, planned, drawn.together, seed, script.title or Path(script.name).stem, best_of)
@@ -170,11 +172,22 @@ def composer_of(run: Trained) -> Composer | None:
     return cast("Composer", config.composer()) if hasattr(config, "composer") else None
 
 
-def tell_unknown(run: Trained, script: Script, planned: Plan) -> None:
-    """Warns of what the model cannot know of the script's texts, or leaves out of them, and of places that were moved."""
+def readable(run: Trained, script: Script) -> tuple[Script, list[str]]:
+    """The script with its texts as the model reads them, and what it cannot know of them or leaves out, a sentence each with its line."""
+    from ibllm.use import as_read
+
+    entries, said = list[Entry](), list[str]()
     for entry in script.entries:
-        for remark in run.remarks(entry.text):
-            warnings.warn(Notice(f"{script.name}:{entry.line}: {remark}"), stacklevel=3)
+        (text,), remarks = as_read(run.model, [entry.text])
+        entries.append(attrs.evolve(entry, text=text))
+        said += [f"{script.name}:{entry.line}: {remark}" for remark in remarks]
+    return attrs.evolve(script, entries=entries), said
+
+
+def tell(remarks: Sequence[str], script: Script, planned: Plan) -> None:
+    """Warns of what `readable` found, and of places that were moved."""
+    for remark in remarks:
+        warnings.warn(Notice(remark), stacklevel=3)
     if planned.rounded:
         places = "1 place lies" if planned.rounded == 1 else f"{planned.rounded} places lie"
         warnings.warn(Notice(f"{script.name}: {places} between pixels that a window can begin at, and went to the nearest"), stacklevel=3)

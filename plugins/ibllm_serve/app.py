@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 
+from ibllm.answers import alike
+
 from . import schema
 from .batching import Batcher
 from .engine import NEEDS, Cannot, Engine, Job
@@ -85,7 +87,9 @@ class Service:
             image = decoded(data, self.settings.pixels)
             if getattr(image, "is_animated", False):
                 notices.append("of an animation the first picture is read")
-            return self.engine.pixels(image)
+            pixels, said = self.engine.pixels(image)
+            notices.extend([said] if said else [])
+            return pixels
 
         async with self._decoding:
             return await asyncio.to_thread(read)
@@ -140,6 +144,8 @@ def _operations(app: FastAPI, service: Service) -> None:
         drawn = await service.run(job, (request.text, request.seed), rows=request.n * request.best_of)
         if request.n == 1 and raw.headers.get("accept", "").startswith("image/png"):
             return Response(png(drawn[0]), media_type="image/png")
+        if request.n > 1 and request.best_of == 1 and (said := alike([drawn])):
+            notices.append(said)
         chosen = None if request.best_of == 1 else f"the best of {request.best_of} by {request.by}"
         return schema.Generated(images=[picture(each) for each in drawn], seed=request.seed, chosen_by=chosen, notices=notices)
 
@@ -150,9 +156,10 @@ def _operations(app: FastAPI, service: Service) -> None:
         notices: list[str] = []
         how = {"beams", "length_exponent"} | (set() if request.n > 1 else {"temperature", "top_p"})
         image = await service.image(request.image, notices)
-        written = await service.run(
+        written, said = await service.run(
             Job.of("caption", n=request.n, **request.model_dump(include=how)), (image, request.seed), rows=request.n
         )
+        notices.extend([said] if said else [])
         return schema.Captions(captions=[schema.Captioned(text=text, log_p=log_p) for text, log_p in written], notices=notices)
 
     @app.post("/v1/ask", responses=FAILURES)

@@ -79,9 +79,12 @@ class Engine:
             return "this model was trained on no questions; ibllm:vqa is a recipe that has some"
         return None
 
-    def pixels(self, image: Image) -> Pixels:
-        """An image of any size and mode as the model reads it (h w c)."""
-        return self.model.pixels([image])[0]
+    def pixels(self, image: Image) -> tuple[Pixels, str]:
+        """An image of any size and mode as the model reads it (h w c), and where much of it is cut off a sentence about it."""
+        from ibllm.cropping import cut_off
+
+        shares = list[float]()
+        return self.model.pixels([image], outside=shares)[0], cut_off(shares)
 
     def options(self) -> list[str]:
         """What of a request's options the image decoder has."""
@@ -89,9 +92,9 @@ class Engine:
 
     def remarks(self, text: str, part: str) -> list[str]:
         """What a part of the model cannot know of a text. Raises `UserError` for one that says nothing. Does not wait for the model."""
-        from ibllm.use import checked, remarks
+        from ibllm.use import as_read
 
-        return remarks(self.model.model, checked(self.model.model, [text], part), part)
+        return as_read(self.model.model, [text], part)[1]
 
     def warm(self) -> None:
         """Asks for one of each, so that the first request is not the slow one, and a model that does not work is not served."""
@@ -117,12 +120,18 @@ class Engine:
         drawn = self.model.generate(texts, n=n, seed=seeds, output="numpy", **how)
         return drawn if n > 1 else [[each] for each in drawn]
 
-    def _caption(self, items: Sequence[tuple[Pixels, int]], *, n: int, **how: Any) -> Sequence[Sequence[tuple[str, float | None]]]:
+    def _caption(self, items: Sequence[tuple[Pixels, int]], *, n: int, **how: Any) -> Sequence[tuple[list[tuple[str, float | None]], str]]:
+        """Of each image its captions with their log p, and what is to be said of those that were cut."""
+        from ibllm.blocks.ends import Ends, counted_ends
+
         images, seeds = map(list, zip(*items, strict=True))
-        if n > 1:
-            found = self.model.captions(images, n, **how)
-            return [[(each.text, each.log_p) for each in best] for best in found]
-        return [[(text, None)] for text in self.model.caption(images, seed=seeds, **how)]
+        with counted_ends() as ends:
+            if n > 1:
+                found = [[(each.text, each.log_p) for each in best] for best in self.model.captions(images, n, **how)]
+            else:
+                found = [[(text, None)] for text in self.model.caption(images, seed=seeds, **how)]
+        cut = [ends.cut[row * n : (row + 1) * n] for row in range(len(images))]
+        return [(written, Ends(each, ends.most).said()) for written, each in zip(found, cut, strict=True)]
 
     def _ask(self, items: Sequence[tuple[Pixels, str | None, int]], *, temperature: float, invent: bool) -> Sequence[tuple[str, str]]:
         images, given, seeds = map(list, zip(*items, strict=True))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+
+from ibllm.blocks.ends import told_of_ends
 
 from .common import (
     device_option,
@@ -15,14 +17,12 @@ from .common import (
     note,
     run_argument,
     seed_option,
+    short,
     tell,
     texts_from,
     told_already,
     using,
 )
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLES = examples(
     "ibllm ask runs/vqa a.png",
@@ -68,9 +68,10 @@ def command(
     from .images import read, sources
 
     given = texts_from(questions, file, "question") if questions or file is not None else []
-    found = sources([image])
     items: list[dict[str, Any]] = []
-    with using(run, device) as model:
+    with using(run, device) as model, told_of_ends():
+        model.require_questions()
+        found = sources([image])
         for remark in model.remarks(given, "text_decoder") if given else ():
             note(remark)
         for chunk, pixels in read(model, found, "asking"):
@@ -85,5 +86,5 @@ def command(
                 for asked, answers in zip(rounds, answered, strict=True)
             ]
     several = len({item["image"] for item in items}) > 1
-    rows = [(*([item["image"]] if several else []), item["question"], item["answer"]) for item in items]
+    rows = [(*([item["image"]] if several else []), short(item["question"]), item["answer"]) for item in items]
     tell({"run": str(run), "seed": seed, "temperature": temperature, "items": items}, rows, as_json)

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ibllm.blocks.ends import told_of_ends
 from ibllm_core.errors import UserError
 
 from .common import (
@@ -89,7 +90,7 @@ def command(
     if output is not None and any(source.data is not None for source in found):
         raise UserError(f"-o {output}: a table names files, and an image from standard input has none")
     items: list[dict[str, Any]] = []
-    with using(run, device) as model:
+    with using(run, device) as model, told_of_ends():
         for chunk, pixels in read(model, found, "captioning"):
             if number is None:
                 written = [[{"text": text}] for text in model.caption(list(pixels), beams=beams, **how)]

@@ -32,6 +32,8 @@ T = TypeVar("T")
 CHUNK = 32
 #: Seconds between lines of progress where there is no terminal.
 QUIET = 10.0
+#: Of a text that is said again in the terminal; --json has it whole.
+CHARACTERS = 200
 
 
 def run_argument(function: F) -> F:
@@ -106,14 +108,40 @@ def using(run: Path, device: str | None) -> Iterator[Trained]:
 def texts_from(texts: Sequence[str], file: Path | None, what: str = "text") -> list[str]:
     """The texts of a command: its arguments, then the lines of a file. The argument ``-`` and the file ``-`` are standard input.
 
-    Empty lines are passed over. Raises `UserError` where there is none, or a file that cannot be read as text.
+    Empty lines among those of a file are passed over, and told. Raises `UserError` for an empty argument, where there is no text, or a file that cannot be
+    read as text.
     """
-    found = [line for text in texts for line in (lines_of(Path("-")) if text == "-" else [text])]
-    found += [] if file is None else lines_of(file)
-    kept = [text.strip() for text in found if text.strip()]
-    if not kept:
+    found = list[str]()
+    for number, text in enumerate(texts, 1):
+        if text == "-":
+            found += _filled(Path("-"), what)
+        elif says_nothing(text):
+            which = f"the {what}" if len(texts) == 1 else f"{what} {number} of {len(texts)}"
+            raise UserError(f"{which} is empty: expected words")
+        else:
+            found.append(text.strip())
+    found += [] if file is None else _filled(file, what)
+    if not found:
         raise UserError(f"no {what}: give it as an argument, by --from FILE (one a line), or by - from standard input")
-    return kept
+    return found
+
+
+def says_nothing(text: str) -> bool:
+    """True where nothing of a text can be seen."""
+    return not any(character.isprintable() and not character.isspace() for character in text)
+
+
+def _filled(file: Path, what: str) -> list[str]:
+    """The lines of a file that say something; those between them that do not are counted and told."""
+    lines = [line.strip() for line in lines_of(file)]
+    while lines and says_nothing(lines[-1]):
+        lines.pop()
+    found = [line for line in lines if not says_nothing(line)]
+    if empty := len(lines) - len(found):
+        name = "standard input" if str(file) == "-" else str(file)
+        first = next(number for number, line in enumerate(lines, 1) if says_nothing(line))
+        note(f"{name}: {empty} empty {'line is' if empty == 1 else 'lines are'} no {what} and passed over, the first is line {first}")
+    return found
 
 
 def lines_of(file: Path) -> list[str]:
@@ -197,8 +225,13 @@ def working(doing: str) -> Iterator[None]:
         yield
 
 
+def short(text: str) -> str:
+    """A text that is said again: its first `CHARACTERS` characters, with a mark where it goes on."""
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"
+
+
 def tell(result: Mapping[str, Any], rows: Sequence[Sequence[str]], as_json: bool, heads: Sequence[str] = ()) -> None:
-    """The results on standard output: one JSON object, or a line a row: tabs between its cells, on a terminal aligned below `heads`."""
+    """The results on standard output: one JSON object, or below `heads` a line a row: tabs between its cells, on a terminal aligned."""
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
         return
@@ -210,7 +243,7 @@ def tell(result: Mapping[str, Any], rows: Sequence[Sequence[str]], as_json: bool
         for text, style in _laid_out(cells, heads, console.width):
             console.print(text, style=style, markup=False, emoji=False, soft_wrap=True)
     else:
-        for row in cells:
+        for row in ([heads] if heads else []) + cells:
             click.echo("\t".join(row))
 
 

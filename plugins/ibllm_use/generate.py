@@ -17,6 +17,7 @@ from .common import (
     output_option,
     require_new,
     run_argument,
+    short,
     tell,
     texts_from,
     using,
@@ -89,7 +90,7 @@ def command(
     _write(places, one, asked, pixels, overwrite)
     files = [[str(output)] if one else [str(place) for place in places[k * number : (k + 1) * number]] for k in range(len(asked))]
     items = [{"text": text, "files": drawings} for text, drawings in zip(asked, files, strict=True)]
-    rows = [(place, text) for text, drawings in zip(asked, files, strict=True) for place in drawings]
+    rows = [(place, short(text)) for text, drawings in zip(asked, files, strict=True) for place in drawings]
     if one and len(asked) * number > 1:
         rows = [(str(output), f"{len(asked) * number} pictures")]
     if how["best_of"] > 1:

@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ibllm.cropping import cut_off
 from ibllm.pictures import SUFFIXES
 from ibllm_core.errors import UserError
 
@@ -63,7 +64,10 @@ def sources(paths: Iterable[Path], file: Path | None = None) -> list[Source]:
             )
     if not found:
         raise UserError("no image: give files or folders as arguments, a list of them by --from FILE, or - for standard input")
-    return list({source.path: source for source in found}.values())
+    once = list({source.path: source for source in found}.values())
+    if again := len(found) - len(once):
+        note(f"{again} {'image is' if again == 1 else 'images are'} given more than once, and taken once")
+    return once
 
 
 def _listed(raw: bytes, file: Path) -> list[Path]:
@@ -84,17 +88,20 @@ def _is_image(raw: bytes) -> bool:
 
 def _below(folder: Path) -> Iterator[Path]:
     """The images below a folder, by name; what is hidden and what is no image is passed over, counted and told."""
-    hidden = others = taken = 0
+    hidden = others = taken = linked = 0
     for place, folders, files in os.walk(folder):
         hidden += sum(name.startswith(".") for name in (*folders, *files))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        linked += sum(Path(place, name).is_symlink() for name in folders)
         for name in sorted(name for name in files if not name.startswith(".")):
             if Path(name).suffix.lower() in SUFFIXES:
                 taken += 1
                 yield Path(place, name)
             else:
                 others += 1
-    passed = [f"{number} {what}" for number, what in ((hidden, "hidden"), (others, "that are no images")) if number]
+    passed = [
+        f"{number} {what}" for number, what in ((hidden, "hidden"), (linked, "linked folders"), (others, "that are no images")) if number
+    ]
     if passed:
         note(f"{folder}: {taken} images; passed over: {', '.join(passed)}")
     elif not taken:
@@ -111,18 +118,25 @@ def opened(source: Source) -> Image:
 def read(model: Trained, found: Sequence[Source], doing: str) -> Iterator[tuple[list[Source], Pixels]]:
     """Chunks of images as the model reads them: sources and (b h w c) uint8, with the progress told.
 
-    One that cannot be read raises `UserError` where it was named; in a folder it is passed over, and told.
+    One that cannot be read raises `UserError` where it was named; in a folder it is passed over, and told. At the end it is told how many were read where
+    some were not, and of how many much is cut off.
     """
+    names, shares = list[str](), list[float]()
     for chunk in in_chunks(found, doing):
         kept, pixels = [], []
         for source in chunk:
             try:
-                pixels.append(model.pixels([opened(source)])[0])
+                pixels.append(model.pixels([opened(source)], outside=shares)[0])
             except UserError as error:
                 if source.named:
                     raise
                 note(f"{error}; it is passed over")
             else:
                 kept.append(source)
+                names.append(str(source.path))
         if kept:
             yield kept, np.stack(pixels)
+    if len(names) < len(found):
+        note(f"{len(names)} of {len(found)} images were read; {len(found) - len(names)} could not be read and are passed over")
+    if said := cut_off(shares, names):
+        note(said)

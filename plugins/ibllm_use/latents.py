@@ -34,6 +34,7 @@ Pixels = npt.NDArray[np.uint8]
 
 def between_texts(trained: Trained, texts: Sequence[str], seed: int, steps: int) -> Pixels:
     """Pictures (b h w c) on the way through the texts, `steps` from each to the next, both included; the noise of all is the first one's."""
+    texts = trained.as_read(texts)
     with trained.computing() as model:
         encoder, tokenizer = cast(TextEncoder, model.part("text_encoder")), model.tokenizers["text_encoder"]
         ends = [encoder(to_tokens(tokenizer, [text]).to(model.device)) for text in texts]
@@ -82,6 +83,7 @@ def between_noises(trained: Trained, text: str, seeds: Sequence[int], steps: int
         raise UserError(
             f"--noise: the image decoder {type(decoder).__name__} does not draw in one pass of text and noise; walk between texts instead"
         )
+    (text,) = trained.as_read([text])
     with trained.computing() as model:
         z = cast(TextEncoder, model.part("text_encoder"))(to_tokens(model.tokenizers["text_encoder"], [text]).to(model.device))
         ends = [decoder.noise(z, _chance(text, seed, model)) for seed in seeds]

@@ -10,15 +10,17 @@ import attrs
 import click
 import numpy as np
 
+from ibllm.blocks.ends import told_of_ends
+
 from .common import (
     common_options,
     examples,
     from_option,
-    in_chunks,
     of_texts,
     output_option,
     require_new,
     run_argument,
+    short,
     tell,
     texts_from,
     using,
@@ -55,7 +57,7 @@ def command(
     A text is drawn and the drawing is read: text, image, text. An image is read and what was read is drawn: image, text, image.
     What is the name of a file or a folder is taken for images, all else for text.
     """
-    from .images import opened, sources
+    from .images import read, sources
     from .pictures import STILL, require_ending
 
     given = texts_from(things, file, "text or image")
@@ -65,10 +67,10 @@ def command(
     texts = [thing for thing in given if not _is_image(thing)]
     images = sources([Path(thing) for thing in given if _is_image(thing)]) if len(texts) < len(given) else []
     trips: list[tuple[str, RoundTrip]] = []
-    with using(run, device) as model:
+    with using(run, device) as model, told_of_ends():
         trips += zip(texts, of_texts(model, texts, "drawing and reading", lambda chunk: model.roundtrip(chunk, seed=seed)), strict=True)
-        for found in in_chunks(images, "reading and drawing"):
-            trips += [(str(s.path), trip) for s, trip in zip(found, model.roundtrip([opened(s) for s in found], seed=seed), strict=True)]
+        for found, pixels in read(model, images, "reading and drawing") if images else ():
+            trips += [(str(s.path), trip) for s, trip in zip(found, model.roundtrip(list(pixels), seed=seed), strict=True)]
     if output is not None:
         _write(output, trips, overwrite)
     items = [_item(name, trip) for name, trip in trips]
@@ -106,7 +108,7 @@ def _item(name: str, trip: RoundTrip) -> dict[str, Any]:
 
 def _row(name: str, trip: RoundTrip) -> tuple[str, ...]:
     if trip.given == "text":
-        return (name, "drawn, then read:", trip.back, "the same text" if trip.returned else "another text")
+        return (short(name), "drawn, then read:", trip.back, "the same text" if trip.returned else "another text")
     return (name, "read, then drawn:", trip.text)
 
 

@@ -18,6 +18,7 @@ from .common import (
     overwrite_option,
     require_new,
     run_argument,
+    short,
     tell,
     texts_from,
     told_already,
@@ -78,7 +79,9 @@ def command(
         for text, found in zip(asked, answers, strict=True)
     ]
     lines = [
-        (*([item["text"]] if len(asked) > 1 else []), one["image"], f"{one['agreement']:.4f}") for item in items for one in item["found"]
+        (*([short(item["text"])] if len(asked) > 1 else []), one["image"], f"{one['agreement']:.4f}")
+        for item in items
+        for one in item["found"]
     ]
     result = {"run": str(run), "folder": str(folder), "k": number, "file": None if output is None else str(output), "items": items}
     tell(result, lines, as_json)

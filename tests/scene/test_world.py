@@ -11,7 +11,7 @@ import pytest
 import torch
 from ibllm_scene.choosing import fitting, ring
 from ibllm_scene.script import parse
-from ibllm_scene.world import Scene, composer_of, draw, plan, tell_unknown
+from ibllm_scene.world import Scene, composer_of, draw, plan, readable
 from ibllm_shapes.render import BACKGROUND, render
 
 from ibllm_core.errors import Notice, UserError
@@ -170,9 +170,30 @@ def test_words_that_the_model_never_saw_are_told_with_their_lines() -> None:
     captions = "a large red circle at the top left\na large red wombat at the top left"
     with pytest.raises(UserError):
         draw(Oracle(), captions)
-    model, script = Oracle(), parse(captions, "zoo.txt")
-    with pytest.warns(Notice, match=r"^zoo.txt:2: .*wombat"):
-        tell_unknown(model, script, plan(script, (32, 32), None))
+    script, remarks = readable(Oracle(), parse(captions, "zoo.txt"))
+    assert [entry.text for entry in script.entries] == captions.splitlines()
+    assert remarks == ["zoo.txt:2: 1 word was never seen in training, so nothing can be known of it: wombat"]
+
+
+def test_capitals_of_a_script_are_read_in_lower_case_and_told() -> None:
+    model = Oracle()
+    with pytest.warns(Notice, match=r"^script:2: 1 word is known in lower case only, and read so: Red$"):
+        scene = draw(model, "columns: 4\n0, 0: a large Red circle")
+    assert [region.asked for region in scene.regions] == ["a large red circle at the top left"]
+
+
+def test_all_mistakes_of_a_script_are_told_at_once_and_no_more_than_twenty() -> None:
+    long = "a wombat " * 40
+    script = f"columns: many\n0, 0: a wombat\n-1, 0: a large red circle\n1, 0.5: a small blue ring\n3, 9: {long}\n5, 0:\nno place"
+    with pytest.raises(UserError) as caught:
+        draw(Oracle(), script)
+    told = str(caught.value).splitlines()
+    assert [int(line.split(":")[1]) for line in told] == [1, 2, 3, 5, 6, 7]
+    assert all(len(line) < 200 for line in told) and f"{long[:79]}…" in told[3]
+    with pytest.raises(UserError) as caught:
+        draw(Oracle(), "\n".join(f"a wombat {number}" for number in range(33)))
+    told = str(caught.value).splitlines()
+    assert len(told) == 21 and told[0].startswith("script:1: ") and told[20] == "script: and 13 more mistakes"
 
 
 def test_windows_of_latents_lie_on_whole_latents() -> None:

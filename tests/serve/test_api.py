@@ -109,6 +109,22 @@ def test_what_a_model_cannot_is_said(client):
     assert answer.json() == {"error": {"code": "cannot", "message": "this model has no image_encoder and no text_decoder"}}
 
 
+def test_what_a_picture_loses_and_what_a_caption_lacks_is_noticed(client):
+    answers = client()
+    wide = answers.post("/v1/caption", json={"image": encoded((40, 10))}).json()
+    assert wide["notices"] == ["75% of the picture lies outside what is read: the model reads the middle, as its data were cropped"]
+    long = answers.post("/v1/caption", json={"image": encoded(colour=77)}).json()
+    assert long["notices"] == ["the text that was written ends because it may not be longer than max_length = 24 tokens"]
+    assert answers.post("/v1/caption", json={"image": encoded()}).json()["notices"] == []
+
+
+def test_a_model_that_draws_the_same_for_every_seed_says_so(client):
+    answers = client()
+    said = "all 4 drawings of a text are equal: this model draws the same picture for every seed"
+    assert answers.post("/v1/generate", json={"text": "always", "n": 4}).json()["notices"] == [said]
+    assert answers.post("/v1/generate", json={"text": "other", "n": 4}).json()["notices"] == []
+
+
 def test_a_model_that_saw_no_question_is_asked_none(client, stand_in):
     stand_in.recipe = trained_on({"image_encoder"})
     answer = client().post("/v1/ask", json={"image": encoded()})

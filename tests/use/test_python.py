@@ -16,7 +16,8 @@ from PIL import Image
 
 import ibllm
 from ibllm import use
-from ibllm.trained import Run, Trained
+from ibllm.finished import Run
+from ibllm.trained import Trained
 from ibllm_core.errors import Notice, UserError
 from ibllm_core.interfaces.batch import to_images, to_tokens
 

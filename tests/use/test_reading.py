@@ -139,7 +139,10 @@ def test_pairs_are_scored_from_arguments_and_tables(shell: Shell, run: Path, ima
     (images / "pairs.csv").write_text("caption,image\na red circle,a.png\na whale,b.jpg\n", encoding="utf-8")
     again = shell("score", run, "--from", "mine/pairs.csv", "--json")
     assert [item["text_given_image"] for item in again.json["items"]] == [first["text_given_image"], second["text_given_image"]]
-    line = shell("score", run, "mine/a.png", "a red circle").out.split("\t")
+    alone = shell("score", run, "mine/a.png", "a red circle")
+    heads, line = (row.split("\t") for row in alone.out.splitlines())
+    assert heads == ["image", "text", "log p(text | image)", "log p(image | text)", "agreement"] and line[3] == "-"
+    assert "log p(image | text) is - for all of them: the model's image decoder measures no likelihood" in alone.notices
     assert line[:3] == ["mine/a.png", "a red circle", f"{first['text_given_image']:.4f}"]
 
 

@@ -16,6 +16,8 @@ from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
 
+from .ends import count_ends
+
 
 def nucleus(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -> Tensor:
     """Draws among the likeliest ids that have the probability `top_p` together (Holtzman et al. 2020, eq. 2).
@@ -105,6 +107,7 @@ def best_texts(
         written[..., place] = ids
         logits, state = step(ids.flatten(), _rows(state, (first.unsqueeze(-1) * beams + origin).flatten()))
     best = best.flatten(0, 1)
+    count_ends(best[:, -1] == EOS, max_length, best_log_p.flatten() > -torch.inf)
     return Tokens(best, best != PAD), best_log_p
 
 

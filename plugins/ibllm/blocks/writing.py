@@ -18,6 +18,7 @@ from ibllm_core.interfaces.latent import Latent, Tokens, at_least_float32
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, EOS, PAD
 
+from .ends import count_ends
 from .layers import word_dropout
 from .sampling import beam_search, choose
 
@@ -64,14 +65,17 @@ class TextDecoder(text.TextDecoder):
         asks = z.tokens.device.type == "cpu" or not (self.training or z.tokens.is_meta)
         written = [torch.full((len(z),), BOS, device=z.tokens.device)]
         ended = torch.zeros(len(z), dtype=torch.bool, device=z.tokens.device)
+        cut = ended
         for place in range(1, self.max_length):
             ids = choose(logits, rng, temperature, top_p)
+            cut = ~ended & (ids != EOS) if place == self.max_length - 1 else cut
             ids = torch.where(ended, PAD, EOS if place == self.max_length - 1 else ids)
             written.append(ids)
             ended = ended | (ids == EOS)
             if place % 4 == 0 and asks and bool(ended.all()):
                 break
             logits, state = self.step(ids, state)
+        count_ends(cut, self.max_length)
         out = torch.stack(written, 1)
         return Tokens(out, out != PAD)
 
