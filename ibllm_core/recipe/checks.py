@@ -334,6 +334,7 @@ def parts_are_trained_before(draft: Draft) -> None:
         return
     ready = _from_another_run(draft, recipe.init) | {name for name, part in recipe.model.parts.items() if part.init}
     ready |= {name for name, entry in recipe.model.named.items() if entry.init or entry.frozen}
+    ready |= {name for name, part in parts.items() if "ready" in part.config.provides()}
     for stage in recipe.running():
         ready |= _from_another_run(draft, stage.init) | set(stage.parts)
         for loss in (loss for loss in stage.losses if loss in recipe.losses):

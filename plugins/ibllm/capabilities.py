@@ -22,6 +22,7 @@ CAPABILITIES: Mapping[str, str] = {
     "latents": "a codec that gives continuous latents (interfaces.image.LatentCodec)",
     "regularisation": "a codec that adds something to the reconstruction error (`Reconstruction.regularisation`): a commitment to codes, a KL term",
     "sequences": "a backbone that text and image go through as one sequence, in either order, and the decoders that go through it so",
+    "ready": "a part that losses may go through before any stage has trained it: a pretrained one with nothing of ours in it",
     "captions": "data with captions, or a table `[unpaired.text]` with such (`Cycle.texts`)",
     "images": "data with images, or a table `[unpaired.images]` with such (`Cycle.images`)",
     "pairs": "data with captions and images that belong together (`Cycle.x`, `Cycle.y`)",

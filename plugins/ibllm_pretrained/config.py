@@ -75,7 +75,7 @@ class PretrainedTextEncoderConfig(AdaptingConfig):
     space: str = option("own", help=SPACE, choices=("own", "common"))
 
     def provides(self) -> frozenset[str]:
-        return frozenset({"soft_tokens"})
+        return frozenset({"soft_tokens", "ready"} if self.space == "common" else {"soft_tokens"})
 
 
 @attrs.frozen(kw_only=True)
@@ -140,6 +140,9 @@ class PretrainedImageEncoderConfig(AdaptingConfig):
     )
     space: str = option("own", help=SPACE, choices=("own", "common"))
 
+    def provides(self) -> frozenset[str]:
+        return frozenset({"ready"} if self.space == "common" else ())
+
     def check(self) -> tuple[OptionError, ...]:
         """The model is there, with weights."""
         return missing_model(self.model, VISION)
@@ -147,6 +150,39 @@ class PretrainedImageEncoderConfig(AdaptingConfig):
     def provenance(self) -> Mapping[str, str]:
         """The model's name, licence and hash."""
         return model_origin(self.model, VISION)
+
+
+@attrs.frozen(kw_only=True)
+class PretrainedCodecConfig(AdaptingConfig):
+    """A codec of `diffusers`: tokens of a VQModel, or latents of an AutoencoderKL (Stable Diffusion) or an AutoencoderDC (DC-AE), scaled as the model says.
+
+    Needs ``pip install "ibllm[diffusers]"``. A saved model brings the weights; of the folder it still needs config.json.
+    """
+
+    model: str = option(
+        help="where the model is: a folder (config.json, *.safetensors), relative to the recipe that names it, or else an installed package that carries one",
+        path="name",
+    )
+    gives: str = option(
+        "latents", help="what decoders work on: tokens, of a VQModel, or latents, of an autoencoder", choices=("tokens", "latents")
+    )
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.mode == "lora":
+            raise OptionError("mode", self.mode, "frozen or tuned for a codec, whose layers are convolutions")
+
+    def provides(self) -> frozenset[str]:
+        commits = self.gives == "tokens" and self.mode == "tuned"
+        return frozenset({self.gives, "ready"} | ({"regularisation"} if commits else set()))
+
+    def check(self) -> tuple[OptionError, ...]:
+        """The model is there, with weights."""
+        return missing_model(self.model, CODEC)
+
+    def provenance(self) -> Mapping[str, str]:
+        """The model's name, licence and hash."""
+        return model_origin(self.model, CODEC)
 
 
 def missing_model(model: str, needed: tuple[str, ...]) -> tuple[OptionError, ...]:

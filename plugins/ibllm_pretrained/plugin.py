@@ -45,4 +45,11 @@ def ibllm_components() -> Iterable[ComponentSpec]:
             config="ibllm_pretrained.config:ClipScoreConfig",
             summary="how well captions and images go together to a pretrained pair like CLIP (Hessel et al. 2021)",
         ),
+        ComponentSpec(
+            kind="image_tokenizer",
+            name="pretrained",
+            factory="ibllm_pretrained.image_tokenizer:image_tokenizer",
+            config="ibllm_pretrained.config:PretrainedCodecConfig",
+            summary="a codec of diffusers: VQModel, AutoencoderKL or AutoencoderDC, frozen or tuned",
+        ),
     ]

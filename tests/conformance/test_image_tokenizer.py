@@ -12,4 +12,4 @@ PRESETS: dict[str, dict[str, object]] = {
     "vq/gradient": {"options": {"channels": [8], "blocks": 1, "codes": 16, "decay": 0.0}},
 }
 
-globals().update(cover(ImageTokenizerSuite, "ibllm", PRESETS))
+globals().update(cover(ImageTokenizerSuite, "ibllm", PRESETS, but=("pretrained",)))

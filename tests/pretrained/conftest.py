@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.pretrained.models import PREPROCESSORS, language_models, vision_models, write_preprocessor, write_tokenizer
+from tests.pretrained.models import PREPROCESSORS, codecs, language_models, vision_models, write_preprocessor, write_tokenizer
 
 #: Special tokens of tokenizers that have others.
 TOKENIZERS: dict[str, tuple[Any, ...]] = {"siglip": ({"pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>"}, "")}
@@ -32,6 +32,26 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
             write_tokenizer(made[kind], *TOKENIZERS.get(kind, ()))
             if kind in PREPROCESSORS:
                 write_preprocessor(made[kind], kind)
+        return made[kind]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A codec's folder by name, made when it is first asked for. Nobody writes into it."""
+    diffusers = pytest.importorskip("diffusers")
+    made: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                model = codecs()[kind](diffusers).eval()
+                if kind == "vq":
+                    model.quantize.embedding.weight.data.normal_()
+                model.save_pretrained(str(made[kind]))
         return made[kind]
 
     return folder

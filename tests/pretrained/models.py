@@ -106,3 +106,17 @@ def write_preprocessor(folder: Path, kind: str) -> None:
         "size": {"height": 32, "width": 32},
     }
     (folder / "preprocessor_config.json").write_text(json.dumps({**said, **PREPROCESSORS[kind]}), encoding="utf-8")
+
+
+def codecs() -> dict[str, Callable[[Any], Any]]:
+    """Name → what makes a codec of `diffusers` for images of 32 × 32."""
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3, "block_out_channels": (8, 8, 8)}
+    dc = {"encoder_block_types": ("ResBlock",) * 3, "decoder_block_types": ("ResBlock",) * 3}
+    dc |= {"encoder_block_out_channels": (8, 8, 8), "decoder_block_out_channels": (8, 8, 8)}
+    dc |= {"encoder_layers_per_block": (1, 1, 1), "decoder_layers_per_block": (1, 1, 1)}
+    dc |= {"encoder_qkv_multiscales": ((), (), ()), "decoder_qkv_multiscales": ((), (), ())}
+    return {
+        "vq": lambda d: d.VQModel(**blocks, latent_channels=4, num_vq_embeddings=16, vq_embed_dim=4, norm_num_groups=4),
+        "kl": lambda d: d.AutoencoderKL(**blocks, latent_channels=4, norm_num_groups=4, scaling_factor=0.5, shift_factor=0.1),
+        "dc": lambda d: d.AutoencoderDC(**dc, latent_channels=4, attention_head_dim=4, scaling_factor=0.4),
+    }
