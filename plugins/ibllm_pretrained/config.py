@@ -112,6 +112,9 @@ class PretrainedTextDecoderConfig(PrefixedTextDecoderConfig, AdaptingConfig):
         PrefixedTextDecoderConfig.__attrs_post_init__(self)
         AdaptingConfig.__attrs_post_init__(self)
 
+    def trainable(self) -> tuple[str, ...]:
+        return ("projector",)
+
 
 @attrs.frozen(kw_only=True)
 class PretrainedImageEncoderConfig(AdaptingConfig):

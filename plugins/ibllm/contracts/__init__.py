@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from ibllm.local_model import AdaptingConfig
 from ibllm_core.model import build
 from ibllm_core.recipe.draft import needs
 from ibllm_core.recipe.schema import Recipe
@@ -72,6 +73,9 @@ def _untrained(recipe: Recipe) -> Iterator[str]:
     inits = [recipe.init, *(stage.init for stage in recipe.running())]
     known = {part for init in inits if init for part in init.parts or recipe.parts}
     known |= {part for init, parts in recipe.model.starts() if init for part in parts}
+    known |= {
+        name for name, part in recipe.parts.items() if isinstance(part.config, AdaptingConfig)
+    }  # its first weights are a pretrained model's
     for stage in recipe.running():
         known |= set(stage.train)
         for name in (name for name in stage.train if name.partition(".")[0] not in known):
