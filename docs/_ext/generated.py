@@ -18,6 +18,7 @@ import click
 import markup
 import measured as measured_figures
 import plugin_reference
+import pretrained_memory as pretrained_models
 from ibllm_cli.main import cli, own_commands
 from ibllm_inspect.options import OptionRow, options_of
 from ibllm_study.budget import Budget
@@ -218,6 +219,11 @@ def findings(name: str) -> str:
     return f"```{{include}} ../measured/studies/{name}/table.md\n```" if there else ""
 
 
+def pretrained_memory(_: str = "") -> str:
+    """What pretrained models take in memory, as ``docs/_ext/pretrained_memory.py`` measured it."""
+    return pretrained_models.table()
+
+
 def families(_: str = "") -> str:
     """Figures and costs of the recipes of every family, side by side."""
     return measured_figures.families()
@@ -339,6 +345,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         curves,
         findings,
         families,
+        pretrained_memory,
         conformance,
         fixtures,
         hooks,
