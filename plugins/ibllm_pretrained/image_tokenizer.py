@@ -48,7 +48,7 @@ class _Codec(ImageCodec):
         """What a user should know of the model."""
         return self._notes
 
-    def train(self, mode: bool = True) -> ImageCodec:
+    def train(self, mode: bool = True) -> _Codec:
         """A frozen model's dropout stays off."""
         super().train(mode)
         if self.frozen:
