@@ -283,8 +283,10 @@ class EvaluationPlan(Config):
     batch: int = option(128, help="items a forward pass", ge=1)
     beams: int = option(1, help="texts followed at once to find the likeliest; 1 takes the likeliest word each time", ge=1)
     length_exponent: float = option(0.0, help="beams compare texts by log p / length^exponent; more favours longer ones", ge=0)
-    by_language: bool = option(False, help="give every figure of captions for each language of the captions, too")
-    translate: tuple[str, ...] = option((), help='also measure caption → image → caption in another language, `["en,zh"]`')
+    by_language: bool = with_facts(option(False, help="give every figure of captions for each language of the captions, too"), added=True)
+    translate: tuple[str, ...] = with_facts(
+        option((), help='also measure caption → image → caption in another language, `["en,zh"]`'), added=True
+    )
 
 
 @attrs.frozen(kw_only=True)

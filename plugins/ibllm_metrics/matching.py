@@ -67,8 +67,8 @@ class RecallMetric(Metric):
     """R@k of real images for their captions and of captions for their real images, in random pools of the split's items.
 
     `image_recall_k`: an image of the caption's is among the k best scored of the pool; `caption_recall_k`: a caption of the image's is. An image is a
-    caption's if some item of the split has that image and these words (`ibllm_metrics.belonging`); an image, or a caption, that several items of
-    a pool have is asked about once and chosen from once. Items that fill no pool are left out. `…_recall_1_times_chance`: over what guessing would
+    caption's if some item of the split has that image and these words (`ibllm_metrics.belonging`); where data say which items are of one image
+    (`Samples.groups`), an image, or a caption, that several items of a pool have is asked about once and chosen from once. Items that fill no pool are left out. `…_recall_1_times_chance`: over what guessing would
     give, so that 1 is chance; `…_recall_1_shuffled`: each judged as if it were the next one's of the pool, which must come out at chance, or below
     where the own ones are found.
     """
@@ -109,12 +109,17 @@ class RecallMetric(Metric):
         return order[: items // size * size].reshape(-1, size)
 
     def _asked(self, evaluation: Evaluation, pool: Places) -> Mapping[str, _Asked]:
-        """What is looked for in a pool (m): images for captions, and captions for images; each different one counts once."""
+        """What is looked for in a pool (m): images for captions, and captions for images.
+
+        Each different one counts once where the data say which items are of one image; else every item counts, as in ibllm 0.1.
+        """
         words, pictures = texts(evaluation), images(evaluation)
         of_images = right(words, pictures)[pool][:, pool]
         once = {
             what: np.sort(np.unique(numbers[pool], return_index=True)[1]) for what, numbers in (("caption", words), ("image", pictures))
         }
+        if evaluation.samples.groups is None:
+            once = dict.fromkeys(once, np.arange(len(pool)))
         return {
             "image": _Asked(once["caption"], once["image"], of_images[once["caption"]][:, once["image"]]),
             "caption": _Asked(once["image"], once["caption"], of_images.T[once["image"]][:, once["caption"]]),

@@ -106,7 +106,9 @@ class Scored(RecallMetric):
 def test_recall_counts_images_and_captions_once_as_on_coco(monkeypatch: pytest.MonkeyPatch) -> None:
     images, captions = [0, 0, 1, 1, 2, 2], ["a", "b", "c", "d", "e", "f"]
     by_image = np.random.default_rng(1).normal(size=(3, 6))  # image, caption
-    stated: Any = Stated(captions=captions, real=pictures(3)[images], samples=Samples(np.arange(6), captions=captions))
+    stated: Any = Stated(
+        captions=captions, real=pictures(3)[images], samples=Samples(np.arange(6), captions=captions, groups=np.array(images))
+    )
     monkeypatch.setattr("ibllm_metrics.matching._scores", lambda config, evaluation, real, candidates: by_image[images])
     found = Scored(RecallConfig(), Context()).evaluate(stated)
     for k in (1, 5):
