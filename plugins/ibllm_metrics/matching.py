@@ -67,10 +67,10 @@ class RecallMetric(Metric):
     """R@k of real images for their captions and of captions for their real images, in random pools of the split's items.
 
     `image_recall_k`: an image of the caption's is among the k best scored of the pool; `caption_recall_k`: a caption of the image's is. An image is a
-    caption's if some item of the split has that image and these words (`ibllm_metrics.belonging`); where data say which items are of one image
-    (`Samples.groups`), an image, or a caption, that several items of a pool have is asked about once and chosen from once. Items that fill no pool are left out. `…_recall_1_times_chance`: over what guessing would
-    give, so that 1 is chance; `…_recall_1_shuffled`: each judged as if it were the next one's of the pool, which must come out at chance, or below
-    where the own ones are found.
+    caption's if some item of the split has that image and these words (`ibllm_metrics.belonging`). Where data say which items are of one image
+    (`Samples.groups`), an image, or a caption, that several items of a pool have is asked about once and chosen from once. Items that fill no pool
+    are left out. `…_recall_1_times_chance`: over what guessing would give, so that 1 is chance; `…_recall_1_shuffled`: each judged as if it were the
+    next one's of the pool, which must come out at chance, or below where the own ones are found.
     """
 
     def __init__(self, config: RecallConfig, context: Context) -> None:
