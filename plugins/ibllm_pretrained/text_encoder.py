@@ -30,7 +30,7 @@ class PretrainedTextEncoder(TextEncoder):
         self.width, self.frozen = config.width or context.width, config.mode == "frozen"
         self.common, self.last = config.space == "common", config.pooling == "last"
         self.backbone, self._notes = load(tokenizer, config)
-        self.tower = text_tower(self.backbone)
+        self._tower = (text_tower(self.backbone),)  # a part of the backbone, which has its weights
         self.pair = tokenizer.config.model if self.common and self.frozen else ""
         self.checkpointed = recomputable(self.backbone, "backbone")
         adapt(self.backbone, config)
@@ -44,6 +44,11 @@ class PretrainedTextEncoder(TextEncoder):
             raise ValueError(f"width = {self.width}: expected {wide}, that of the pair's common space, as nothing of ours is between")
         self.project = nn.Identity() if self.common else nn.Linear(self.backbone.config.hidden_size, self.width)
         self.norm = nn.Identity() if self.common else nn.LayerNorm(self.width)
+
+    @property
+    def tower(self) -> Any:
+        """What embeds and encodes in a pair's text tower; None of a model that takes embeddings."""
+        return self._tower[0]
 
     def notes(self) -> tuple[str, ...]:
         """What a user should know of the model."""

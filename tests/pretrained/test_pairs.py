@@ -79,6 +79,7 @@ def test_a_text_tower_is_a_text_encoder_as_well(model_folder: Folder, kind: str)
     """By itself, with a projection of ours; padding changes nothing."""
     tokens = tokenizer(model_folder(kind))
     part = PretrainedTextEncoder(PretrainedTextEncoderConfig(mode="tuned"), Context(width=8, tokenizer=tokens)).eval()
+    assert not any("tower" in name for name in part.state_dict())  # the weights are kept once
     both, alone = part(read(tokens, TEXTS)), part(read(tokens, TEXTS[:1]))
     assert torch.allclose(both.pooled[:1], alone.pooled, atol=1e-5)
     part.train()(read(tokens, TEXTS)).pooled.square().sum().backward()
