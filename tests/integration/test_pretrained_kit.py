@@ -24,6 +24,7 @@ class TestPair(TextDecoderSuite):
     """T5, whose dropout is off: it is frozen."""
 
     component, kind_of = "pretrained", "t5"
+    bf16 = 0.2  # its random weights are four times as large as those that training begins with
     own: Mapping[str, Any] = MappingProxyType({"projector": "linear"})
     excuses: Mapping[str, str] = MappingProxyType(
         {
