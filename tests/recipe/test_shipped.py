@@ -32,6 +32,7 @@ FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
     ("dataset", "files"): "it reads the user's own files",
+    ("dataset", "webdataset"): "it reads shards of the user's own",
     ("image_tokenizer", "pretrained"): "no package carries a codec of diffusers; a folder is the user's own",
     ("metric", "clip_score"): "no package carries a pair like CLIP",
     ("backbone", "unified_pretrained"): "no package carries a causal language model; a folder is the user's own",
