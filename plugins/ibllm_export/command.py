@@ -37,7 +37,8 @@ FORMATS = ("safetensors", "torch-export", "onnx")
     "--page",
     type=click.Path(path_type=Path),
     metavar="PACKAGE",
-    help="With onnx: also write page.html, which draws and reads in a browser; PACKAGE is what `npm pack onnxruntime-web` wrote.",
+    help="With onnx: also write page.html, which draws and reads in a browser, if need be into an export of the same weights that is there; "
+    "PACKAGE is what `npm pack onnxruntime-web` wrote.",
 )
 @json_option
 @overwrite_option
@@ -55,13 +56,21 @@ def command(
     if page is not None and format_ != "onnx":
         raise UserError(f"--page with --format {format_}: expected onnx, whose graphs the page runs")
     folder = output or run / "export" / (f"{format_}-{quantize}" if quantize else format_)
-    require_new_folder(folder, overwrite, "config.json" if format_ == "safetensors" else "export.json")
+    mark = "config.json" if format_ == "safetensors" else "export.json"
+    there = page is not None and not overwrite and (folder / mark).is_file()
+    if not there:
+        require_new_folder(folder, overwrite, mark)
     with using(run, "cpu") as opened, _progress() as say:
-        from .export import export_onnx
+        from .export import add_page, export_onnx, is_of
         from .other_formats import export_programs, export_weights
 
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if format_ == "onnx":
+        if page is not None and there:
+            if not is_of(folder, opened, quantize or ""):
+                require_new_folder(folder, overwrite, mark)
+            say("writing page.html")
+            report = add_page(opened, folder, page)
+        elif format_ == "onnx":
             report = export_onnx(opened, folder, quantize or "", items, say, page)
         elif format_ == "torch-export":
             report = export_programs(opened, folder, quantize or "", say)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.batch import to_images, to_tokens
 from ibllm_core.model.model import Model
-from ibllm_core.runs.directory import replacing, write_json, write_text
+from ibllm_core.runs.directory import read_json, replacing, write_json, write_text
 
 from . import onnx_files, run_onnx, tokenizer_files
 from .figures import changes, measured, real_items
@@ -114,6 +114,18 @@ def export_onnx(opened: Any, folder: Path, quantize: str, items: int, say: Calla
     return report
 
 
+def is_of(folder: Path, opened: Any, quantize: str) -> bool:
+    """Whether a folder holds an export of these very weights, quantised like that, and no page yet."""
+    said = read_json(folder / "export.json") or {}
+    return said.get("weights") == opened.key and (said.get("quantised") or "") == quantize and not (folder / "page.html").exists()
+
+
+def add_page(opened: Any, folder: Path, page: Path) -> Report:
+    """Writes page.html into an export that is there. Raises `UserError` as `export_onnx` does."""
+    written = write_page(folder, runtime(page), _caption(opened))
+    return Report(folder, {written.name: written.stat().st_size}, {})
+
+
 def _caption(opened: Any) -> str:
     """A caption of the data, or none where they are not here."""
     samples = real_items(opened, 1)
@@ -127,6 +139,7 @@ def about(opened: Any, folder: Path, traced: list[Program], quantize: str) -> No
     said: dict[str, Any] = {
         "format": 1,
         "name": recipe.name,
+        "weights": opened.key,
         "image_shape": list(opened.model.image_shape),
         "quantised": quantize or None,
         "fit": {"how": fit.how, "background": list(fit.background)},

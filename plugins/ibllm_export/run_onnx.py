@@ -17,16 +17,27 @@ import json
 import re
 import sys
 import unicodedata
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
+#: A share of a picture that is worth a word where it is cut off, and characters of a text that are said again.
+MUCH, CHARACTERS = 0.25, 60
 
 JOIN, OPENING, CLOSING = "<join>", frozenset("([{“‘«"), frozenset(",.;:!?)]}”’»…%")
+
+
+class Mistake(Exception):
+    """A mistake of the user's: one line on standard error, exit code 2."""
+
+
+class Notice(UserWarning):
+    """What a user should know and nothing stops for."""
 
 
 class Words:
@@ -42,6 +53,18 @@ class Words:
         sign = rf"[\U0001f1e6-\U0001f1ff]{{2}}|.(?:[{self.joined}]|(?<=\u200d)[^\w\s])*" if self.joined else "."
         self.piece = re.compile(rf"\s+|[{unspaced}]{tail}|{letter}+(?:['’-]{letter}+)*|{sign}", re.DOTALL)
         self.run = re.compile(f"[{unspaced}][{unspaced}{self.joined}]*")
+        self.capitals = any(piece != piece.lower() for piece in self.ids)
+
+    def known_best(self, text: str) -> str:
+        """The text, in lower case where it is known better so and the vocabulary has no capitals."""
+        small, lacking = text.lower(), self.read(text).count(UNK)
+        return small if lacking and not self.capitals and self.read(small).count(UNK) < lacking else text
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that are not in the vocabulary; where all are, the marks."""
+        pieces = self.split(text.lower() if self.lowercase else text)
+        lacking = [piece for piece in dict.fromkeys(pieces) if not piece.isspace() and piece not in self.ids]
+        return [piece for piece in lacking if any(map(str.isalnum, piece))] or lacking
 
     def split(self, text: str) -> list[str]:
         """The pieces of a text; Chinese, Japanese, Thai and the like are cut into words by ICU where the vocabulary was."""
@@ -53,7 +76,7 @@ class Words:
             try:
                 from icu4py.breakers import WordBreaker
             except ImportError:
-                sys.exit("texts of this language are cut into words by ICU: pip install icu4py")
+                raise Mistake("texts of this language are cut into words by ICU: pip install icu4py") from None
             found += self.piece.findall(text[end : run.start()]) + list(WordBreaker(run.group(), ""))
             end = run.end()
         return found + self.piece.findall(text[end:])
@@ -106,6 +129,14 @@ class Bytes:
         self.bytes = {character: byte for byte, character in self.characters.items()}
         self.pieces = {place: piece for piece, place in self.vocabulary.items()}
 
+    def known_best(self, text: str) -> str:
+        """The text: every byte is known."""
+        return text
+
+    def unknown(self, text: str) -> list[str]:
+        """Nothing of a text, for the same reason."""
+        return []
+
     def split(self, text: str) -> list[str]:
         """The parts of a text within which bytes are merged."""
 
@@ -157,6 +188,8 @@ class Exported:
         self.options = onnxruntime.SessionOptions()
         self.options.intra_op_num_threads = threads
         draw, write = self.about.get("draw"), self.about.get("write")
+        #: Of the captions that were written last, which may not be longer.
+        self.cut: Any = np.zeros(0, bool)
         self.draw: Any = self._session(draw["graph"]) if draw else None
         self.reader: Any = self._session(write["read"]) if write else None
         self.step: Any = self._session(write["step"]) if write else None
@@ -169,8 +202,31 @@ class Exported:
         name = self.about[side]["tokenizer"]
         state = json.loads((self.folder / name).read_text(encoding="utf-8"))
         if state["kind"] not in TOKENIZERS:
-            sys.exit(f"{name}: texts of the tokenizer {state['kind']!r} cannot be read or written here, only their ids")
+            raise Mistake(f"{name}: texts of the tokenizer {state['kind']!r} cannot be read or written here, only their ids")
         return TOKENIZERS[state["kind"]](state)
+
+    def as_read(self, texts: list[str]) -> tuple[list[str], list[str]]:
+        """Texts as the model reads them, and what is to be said of them: read in lower case, pieces that it never saw, ends that it does not read.
+
+        Raises:
+            Mistake: a text is empty.
+        """
+        tokenizer, found, said = self.tokenizer("draw"), list[str](), list[str]()
+        for number, text in enumerate(texts, 1):
+            which = "the text" if len(texts) == 1 else f"text {number} of {len(texts)}"
+            given = " ".join(text.split())
+            if not any(character.isprintable() and not character.isspace() for character in given):
+                raise Mistake(f"{which} is empty: expected words")
+            read = tokenizer.known_best(given)
+            if read != given:
+                said.append(f"{which} is read in lower case: this model's training texts had no capitals")
+            if unknown := tokenizer.unknown(read):
+                said.append(f"{which}: never seen in training, so nothing can be known of it: {', '.join(unknown)}")
+            if (most := tokenizer.max_length) < (length := len(tokenizer.read(read)) + 2):
+                shown = read if len(read) <= CHARACTERS else f"{read[: CHARACTERS - 1]}…"
+                said.append(f"{which} has {length} tokens and is cut to {most}, the most that the model reads: {shown!r}")
+            found.append(read)
+        return found, said
 
     def encode(self, texts: list[str]) -> tuple[Any, Any]:
         """ids (b t), mask (b t)."""
@@ -201,12 +257,15 @@ class Exported:
         return self.draw.run(None, {one.name: feed[one.name] for one in self.draw.get_inputs()})[0]
 
     def generate(self, texts: list[str], seed: int = 0) -> Any:
-        """(b h w c) uint8 of texts."""
+        """(b h w c) uint8 of texts; what `as_read` says of them is a warning."""
+        texts, said = self.as_read(texts)
+        for one in said:
+            warnings.warn(one, Notice, stacklevel=2)
         ids, mask = self.encode(texts)
         return to_pixels(self.images(ids, mask, self.noise(texts, ids.shape[1], seed)))
 
     def write(self, images: Any, temperature: float = 0.0, seed: int = 0) -> Any:
-        """ids (b t) of captions of images (b c h w) in [−1, 1]: the likeliest words, or drawn with a temperature."""
+        """ids (b t) of captions of images (b c h w) in [−1, 1]: the likeliest words, or drawn with a temperature. `cut` says (b) which may not be longer."""
         assert self.reader is not None and self.step is not None, "this model does not write"
         about, chance = self.about["write"], np.random.default_rng(seed)
         state = dict(zip(about["state"], self.reader.run(None, {"image": images}), strict=True))
@@ -219,7 +278,9 @@ class Exported:
             logits[:, : BOS + 1] = -np.inf
             if temperature:  # Gumbel's trick: the largest of logits with such noise is a draw of their softmax
                 logits = logits / temperature + chance.gumbel(size=logits.shape)
-            ids = np.where(ended, PAD, EOS if place == about["max_length"] - 1 else logits.argmax(1))
+            last = place == about["max_length"] - 1
+            self.cut = ~ended & (logits.argmax(1) != EOS) & last
+            ids = np.where(ended, PAD, EOS if last else logits.argmax(1))
             written.append(ids)
             ended |= ids == EOS
             if ended.all():
@@ -230,19 +291,42 @@ class Exported:
         """Captions of images (b h w c) uint8."""
         tokenizer = self.tokenizer("write")
         floats = images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - 1
-        return [tokenizer.write([i for i in row if i > EOS]) for row in self.write(floats, temperature, seed).tolist()]
+        texts = [tokenizer.write([i for i in row if i > EOS]) for row in self.write(floats, temperature, seed).tolist()]
+        if self.cut.any():
+            most = self.about["write"]["max_length"]
+            warnings.warn(
+                f"{self.cut.sum()} of {len(texts)} captions end because they may not be longer than {most} tokens", Notice, stacklevel=2
+            )
+        return texts
 
     def fitted(self, path: str) -> Any:
-        """A picture of any size and mode as the model reads it, (h w c) uint8."""
-        colours, height, width = self.about["image_shape"]
-        with Image.open(path) as opened:
-            return fitted(opened, (colours, height, width), self.about["fit"]["how"], tuple(self.about["fit"]["background"]))
+        """A picture of any size and mode as the model reads it, (h w c) uint8; that much of it is cut off is a warning.
+
+        Raises:
+            Mistake: there is none, or it cannot be read.
+        """
+        (colours, height, width), fit = self.about["image_shape"], self.about["fit"]
+        try:
+            with Image.open(path) as opened:
+                upright = ImageOps.exif_transpose(opened)
+                made = fitted(upright, (colours, height, width), fit["how"], tuple(fit["background"]))
+        except FileNotFoundError:
+            raise Mistake(f"there is no picture {path}") from None
+        except Exception as error:  # readers of damaged files raise anything
+            what = "is no picture of a kind that Pillow reads" if isinstance(error, UnidentifiedImageError) else f"cannot be read ({error})"
+            raise Mistake(f"{path} {what}") from None
+        across, down = upright.width * height, upright.height * width
+        outside = 1 - min(across, down) / max(across, down)
+        if fit["how"] == "crop" and outside > MUCH:
+            why = "the model reads the middle, as its data were cropped"
+            warnings.warn(f"{outside:.0%} of the picture {path} lies outside what is read: {why}", Notice, stacklevel=2)
+        return made
 
 
 def fitted(image: Image.Image, shape: tuple[int, int, int], how: str, background: tuple[int, ...]) -> Any:
-    """The middle of a picture (``crop``), or the whole of it with bars (``pad``), (h w c) uint8; `background` shows through and beside it."""
+    """The middle of an upright picture (``crop``), or the whole of it with bars (``pad``), (h w c) uint8; `background` shows through and beside it."""
     colours, height, width = shape
-    upright = ImageOps.exif_transpose(image).convert("RGBA")
+    upright = image.convert("RGBA")
     plain = Image.alpha_composite(Image.new("RGBA", upright.size, (*background, 255)), upright).convert("RGB")
     if how == "crop":
         made = ImageOps.fit(plain, (width, height), Image.Resampling.LANCZOS)
@@ -256,28 +340,60 @@ def to_pixels(images: Any) -> Any:
     return np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
+def require_new(output: Path, overwrite: bool) -> None:
+    """Raises `Mistake` for a file that is there already, or a name that is no picture's."""
+    if output.exists() and not overwrite:
+        raise Mistake(f"{output} is there already; choose another name, or write over it with --overwrite")
+    if output.suffix.lower() not in Image.registered_extensions():
+        raise Mistake(f"{output}: expected a name that ends in .png, .jpg or another ending of pictures")
+
+
+def save(drawn: Any, output: Path) -> None:
+    """Writes drawings (b h w c) side by side. Raises `Mistake` where they cannot be written."""
+    row = np.concatenate(list(drawn), 1)
+    try:
+        Image.fromarray(row[..., 0] if row.shape[-1] == 1 else row).save(output)
+    except OSError as error:
+        raise Mistake(f"{output}: {error.strerror or error}") from None
+
+
+def run(given: argparse.Namespace) -> None:
+    """Does what the command line says. Raises `Mistake`."""
+    exported = Exported(Path(__file__).parent)
+    if (needed := "draw" if given.command == "generate" else "write") not in exported.about:
+        raise Mistake(f"this folder has no graph to {needed}")
+    for name in ("seed", "temperature"):
+        if not 0 <= getattr(given, name, 0) < float("inf"):
+            raise Mistake(f"--{name} {getattr(given, name)}: expected at least 0")
+    if given.command == "generate":
+        require_new(given.output, given.overwrite)
+        save(exported.generate(given.texts, given.seed), given.output)
+        print(given.output)
+        return
+    pictures = np.stack([exported.fitted(path) for path in given.pictures])
+    for path, text in zip(given.pictures, exported.caption(pictures, given.temperature, given.seed), strict=True):
+        print(f"{path}: {text}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn by chance")
     commands = parser.add_subparsers(dest="command", required=True)
     generate = commands.add_parser("generate", help="draw texts")
     generate.add_argument("texts", nargs="+")
-    generate.add_argument("-o", "--output", default="out.png", help="a PNG, all drawings side by side")
+    generate.add_argument("-o", "--output", type=Path, default=Path("out.png"), help="a picture, all drawings side by side")
+    generate.add_argument("--overwrite", action="store_true", help="write over a file that is there already; without it that is refused")
     caption = commands.add_parser("caption", help="write captions of pictures")
     caption.add_argument("pictures", nargs="+")
     caption.add_argument("--temperature", type=float, default=0.0, help="0 writes the likeliest words")
     given = parser.parse_args()
-    exported = Exported(Path(__file__).parent)
-    if (needed := "draw" if given.command == "generate" else "write") not in exported.about:
-        sys.exit(f"this folder has no graph to {needed}")
-    if given.command == "generate":
-        drawn = np.concatenate(list(exported.generate(given.texts, given.seed)), 1)
-        Image.fromarray(drawn[..., 0] if drawn.shape[-1] == 1 else drawn).save(given.output)
-        print(given.output)
-        return
-    pictures = np.stack([exported.fitted(path) for path in given.pictures])
-    for path, text in zip(given.pictures, exported.caption(pictures, given.temperature, given.seed), strict=True):
-        print(f"{path}: {text}")
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    warnings.simplefilter("always", Notice)
+    try:
+        run(given)
+    except Mistake as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from ibllm_cli.main import main
 from ibllm_export.page import RUNTIME, WASM, runtime, write_page
 
+import ibllm
 from ibllm_core.errors import UserError
+
+from .untrained import untrained
 
 
 @pytest.fixture
@@ -65,3 +69,22 @@ def test_graphs_that_no_page_holds_are_refused(package: Path, export: Path, monk
     monkeypatch.setattr("ibllm_export.page.LARGEST", 100)
     with pytest.raises(UserError, match="--quantize makes them smaller"):
         write_page(export, runtime(package), "")
+
+
+def test_a_page_is_added_to_an_export_of_the_same_weights_and_to_no_other(
+    package: Path, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = untrained(tmp_path, {"model": {}})
+    command = ["export", str(model), "-o", str(export), "--page", str(package)]
+    about = {"name": "tiny", "weights": ibllm.open(model).key, "quantised": None}
+    graph = (export / "draw.onnx").read_bytes()
+    for other in ({"weights": "of another"}, {"quantised": "int8"}, {"weights": None}):
+        (export / "export.json").write_text(json.dumps(about | other))
+        assert main(command) == 2
+        assert "is there already; choose another place, or write over it with --overwrite" in capsys.readouterr().err
+    (export / "export.json").write_text(json.dumps(about))
+    assert main(command) == 0
+    assert (export / "draw.onnx").read_bytes() == graph, "nothing is exported again"
+    assert "<h1>tiny</h1>" in (export / "page.html").read_text()
+    assert capsys.readouterr().out.startswith(str(export / "page.html"))
+    assert main(command) == 2, "a page is never written over"

@@ -108,7 +108,11 @@ def test_a_caption_is_drawn_as_often_as_asked_and_equal_seeds_give_equal_drawing
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not severe
     if (folder / "tokenizer-text.json").read_text().startswith('{"kind": "word"'):
-        assert "never seen" in browser.find_element("id", "draw-said").text
+        assert "Never seen in training, so nothing can be known of it: zyzzyva." in browser.find_element("id", "draw-said").text
+    text.clear()
+    text.send_keys(Keys.ENTER)
+    assert "nothing is drawn of an empty one" in browser.find_element("id", "draw-said").text
+    assert not browser.find_elements("css selector", "#drawn li")
     browser.save_screenshot(str(folder.parent / "page.png"))
 
 

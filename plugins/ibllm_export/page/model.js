@@ -22,6 +22,21 @@ class Words {
     this.piece = new RegExp(`\\s+|[${unspaced}]${tail}|${letter}+(?:['’-]${letter}+)*|${sign}`, "gsu");
     this.run = new RegExp(`[${unspaced}][${unspaced}${joined}]*`, "gu");
     this.unspaced = new RegExp(`^[${unspaced}]`, "u");
+    this.capitals = [...this.ids.keys()].some((piece) => piece !== piece.toLowerCase());
+  }
+
+  /** The text, in lower case where it is known better so and the vocabulary has no capitals. */
+  knownBest(text) {
+    const lacking = (given) => this.read(given).filter((id) => id === UNK).length;
+    const small = text.toLowerCase();
+    return lacking(text) && !this.capitals && lacking(small) < lacking(text) ? small : text;
+  }
+
+  /** The words of a text that are not in the vocabulary; where all are, the marks. */
+  unknown(text) {
+    const lacking = [...new Set(this.split(this.lowercase ? text.toLowerCase() : text))].filter((piece) => !isSpace(piece) && !this.ids.has(piece));
+    const words = lacking.filter((piece) => /[\p{L}\p{N}]/u.test(piece));
+    return words.length ? words : lacking;
   }
 
   /** The pieces of a text; Chinese, Japanese, Thai and the like are cut into words by the browser's ICU where the vocabulary was. */
@@ -90,6 +105,12 @@ class Bytes {
     this.bytes = new Map(this.characters.map((character, byte) => [character, byte]));
     this.pieces = new Map([...this.vocabulary].map(([piece, id]) => [id, piece]));
   }
+
+  /** The text: every byte is known. */
+  knownBest(text) { return text; }
+
+  /** Nothing of a text, for the same reason. */
+  unknown() { return []; }
 
   /** The parts of a text within which bytes are merged. */
   split(text) {
@@ -163,15 +184,16 @@ class Exported {
     return made;
   }
 
-  /** A text as ids (t), and what the model will not see of it. */
-  encode(text) {
-    const tokenizer = this.tokenizers.draw, read = tokenizer.read(text), kept = read.slice(0, tokenizer.maxLength - 2);
-    return { ids: [BOS, ...kept, EOS], unknown: kept.filter((id) => id === UNK).length, cut: read.length - kept.length };
+  /** A text as ids (t) and as it is read, the pieces of it that the model never saw, and how many are beyond what it reads. */
+  encode(typed) {
+    const tokenizer = this.tokenizers.draw, text = tokenizer.knownBest(typed.split(/\s+/u).filter(Boolean).join(" "));
+    const read = tokenizer.read(text), kept = read.slice(0, tokenizer.maxLength - 2);
+    return { ids: [BOS, ...kept, EOS], text, unknown: tokenizer.unknown(text), cut: read.length - kept.length };
   }
 
   /** One image (c h w) in [−1, 1] as floats, of a text and a seed. */
-  async generate(text, seed) {
-    const { ids, unknown, cut } = this.encode(text), t = ids.length, uniform = uniforms(`${seed} ${text}`);
+  async generate(typed, seed) {
+    const { ids, text, unknown, cut } = this.encode(typed), t = ids.length, uniform = uniforms(`${seed} ${text}`);
     const feed = {
       ids: new this.ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, t]),
       mask: new this.ort.Tensor("bool", new Uint8Array(t).fill(1), [1, t]),
@@ -183,26 +205,27 @@ class Exported {
     }
     const given = Object.fromEntries(this.draw.inputNames.map((name) => [name, feed[name]]));
     const found = await this.draw.run(given);
-    return { image: found[this.draw.outputNames[0]].data, unknown, cut };
+    return { image: found[this.draw.outputNames[0]].data, text, unknown, cut };
   }
 
-  /** The likeliest caption, word by word, of an image (c h w) in [−1, 1]. */
+  /** The likeliest caption, word by word, of an image (c h w) in [−1, 1], and whether it ends because it may not be longer. */
   async caption(image) {
     const write = this.about.write, tokenizer = this.tokenizers.write;
     const read = await this.reader.run({ image: new this.ort.Tensor("float32", image, [1, ...this.about.image_shape]) });
     const state = Object.fromEntries(write.state.map((name, n) => [name, read[this.reader.outputNames[n]]]));
     const ids = [];
-    let token = BOS;
-    for (let place = 1; place < write.max_length - 1; place++) {
+    let token = BOS, cut = false;
+    for (let place = 1; place < write.max_length; place++) {
       const feed = { token: new this.ort.Tensor("int64", BigInt64Array.of(BigInt(token)), [1]) };
       for (const name of this.step.inputNames) if (name !== "token") feed[name] = state[name];
       const after = await this.step.run(feed), logits = after[this.step.outputNames[0]].data;
       write.changed.forEach((name, n) => { state[name] = after[this.step.outputNames[n + 1]]; });
       token = EOS;
       for (let id = EOS; id < logits.length; id++) if (logits[id] > logits[token]) token = id;
-      if (token === EOS) break;
+      cut = token !== EOS && place === write.max_length - 1;
+      if (token === EOS || cut) break;
       ids.push(token);
     }
-    return tokenizer.write(ids.filter((id) => id > EOS));
+    return { caption: tokenizer.write(ids.filter((id) => id > EOS)), cut };
   }
 }

@@ -63,15 +63,23 @@ const busy = (form, on) => form.querySelectorAll("button").forEach((button) => {
 async function draw(event) {
   event.preventDefault();
   const text = $("text").value.trim(), n = Number($("n").value) || 1, seed = Number($("seed").value) || 0, said = $("draw-said");
-  if (!text) return;
+  $("drawn").replaceChildren();
+  if (!text) {
+    say(said, ["Type a caption first: nothing is drawn of an empty one."], true);
+    $("text").focus();
+    return;
+  }
   busy($("draw-form"), true);
   say(said, []);
-  $("drawn").replaceChildren();
+  let first = null, alike = n > 1, told = [];
   try {
     for (let k = 0; k < n; k++) {
-      const { image, unknown, cut } = await call("generate", [text, seed + k]);
-      if (!k) say(said, [
-        ...(unknown ? [`${unknown} ${unknown === 1 ? "piece" : "pieces"} of this text the model has never seen.`] : []),
+      const { image, text: read, unknown, cut } = await call("generate", [text, seed + k]);
+      first ??= image;
+      alike = alike && image.every((value, place) => value === first[place]);
+      if (!k) say(said, told = [
+        ...(read === text.split(/\s+/u).join(" ") ? [] : [`Read in lower case, since the model's training texts had no capitals: ${read}`]),
+        ...(unknown.length ? [`Never seen in training, so nothing can be known of it: ${unknown.join(", ")}.`] : []),
         ...(cut ? [`The text is longer than the model reads: its last ${cut} ${cut === 1 ? "piece was" : "pieces were"} left out.`] : []),
       ]);
       const item = document.createElement("li"), canvas = drawn(image), words = document.createElement("p");
@@ -81,10 +89,12 @@ async function draw(event) {
       $("drawn").append(item);
       if (about.write) {
         words.className = "soft";
-        words.textContent = `read back: ${await call("caption", [image])}`;
+        const { caption, cut: ends } = await call("caption", [image]);
+        words.textContent = `read back: ${caption}${ends ? " … (it may not be longer)" : ""}`;
         item.append(words);
       }
     }
+    if (alike) say(said, [...told, "All these drawings are equal: this model draws the same picture for every seed."]);
   } catch (error) {
     say(said, [`This did not work: ${error.message}`], true);
   }
@@ -107,13 +117,17 @@ async function take(file) {
   canvas.id = "seen";
   $("seen").replaceWith(canvas);
   $("drop-text").textContent = `${file.name || "picture"}, ${source.width} × ${source.height}, as the model sees it`;
-  await read();
+  const across = source.width * about.image_shape[1], down = source.height * about.image_shape[2];
+  const outside = about.fit.how === "crop" ? 1 - Math.min(across, down) / Math.max(across, down) : 0;
+  await read(outside > 0.25 ? [`${Math.round(100 * outside)} % of the picture lies outside what is read: the model reads the middle, as its data were cropped.`] : []);
 }
 
-async function read() {
+async function read(told) {
   const said = $("read-said");
   try {
-    $("caption").textContent = await call("caption", [picture]);
+    const { caption, cut } = await call("caption", [picture]);
+    $("caption").textContent = caption || "(the model writes nothing of this picture)";
+    say(said, [...told, ...(cut ? ["The caption ends because it may not be longer."] : [])]);
   } catch (error) {
     say(said, [`This did not work: ${error.message}`], true);
   }
