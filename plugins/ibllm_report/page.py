@@ -146,10 +146,14 @@ def _count(number: int) -> str:
 
 
 def _headlines(found: ResultsTable, glossary: Glossary) -> list[tuple[Row, Cell]]:
-    """The first few figures of the split to look at first; none that needs a caution to be understood."""
+    """The first few figures of the split to look at first, of every direction (the round trip among them) one at least; none that needs a caution."""
     rows = [row for row in found.rows if found.primary in row.cells and row.figure.name in glossary.figures and not row.figure.caution]
     fractions = [row for row in rows if row.figure.percent] or rows
-    return [(row, row.cells[found.primary or ""]) for row in fractions[:4]]
+    first: dict[str, Row] = {}
+    for row in fractions:
+        first.setdefault(row.figure.direction, row)
+    chosen = [*first.values(), *(row for row in fractions if row is not first[row.figure.direction])][:4]
+    return [(row, row.cells[found.primary or ""]) for row in fractions if row in chosen]
 
 
 def _stages(files: RunFiles) -> list[StageView]:

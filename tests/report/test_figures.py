@@ -4,8 +4,10 @@ import json
 import math
 from pathlib import Path
 
+import attrs
 import pytest
 from ibllm_report.files import glossary_of
+from ibllm_report.page import _headlines
 from ibllm_report.results import table, wilson
 from ibllm_report.results_table import results_table
 from rich.console import Console
@@ -122,3 +124,14 @@ def test_the_terminal_table_takes_names_literally() -> None:
     assert "[red]own" in printed({"[bold]/[red]own": 1.0})
     assert printed({})
     assert "novel" in printed(RESULTS, Glossary())
+
+
+def test_the_cards_show_every_direction() -> None:
+    directions = {"a": TEXT_TO_IMAGE, "b": TEXT_TO_IMAGE, "c": IMAGE_TO_TEXT, "d": IMAGE_TO_TEXT, "e": IMAGE_TO_TEXT, "f": ROUND_TRIP}
+    figures = {name: Figure.share(name, name, direction, "") for name, direction in directions.items()}
+    glossary = attrs.evolve(GLOSSARY, figures=figures)
+
+    def cards(names: str) -> str:
+        return "".join(row.figure.name for row, _ in _headlines(table({f"novel/{name}": 0.5 for name in names}, glossary), glossary))
+
+    assert [cards(names) for names in ("abcdef", "abc", "cdef", "f", "")] == ["abcf", "abc", "cdef", "f", ""]
