@@ -130,6 +130,7 @@ def application(engine: Engine, settings: Settings, name: str, examples: list[st
     app.add_middleware(Guard, settings=settings, retry=service.retry, answered=service.answered)
     install(app, settings.timeout, service.retry)
     _operations(app, service)
+    _questions_and_comparisons(app, service)
     _about(app, service, examples)
     return app
 
@@ -162,6 +163,8 @@ def _operations(app: FastAPI, service: Service) -> None:
         notices.extend([said] if said else [])
         return schema.Captions(captions=[schema.Captioned(text=text, log_p=log_p) for text, log_p in written], notices=notices)
 
+
+def _questions_and_comparisons(app: FastAPI, service: Service) -> None:
     @app.post("/v1/ask", responses=FAILURES)
     async def ask(request: schema.AskRequest) -> schema.Answered:
         """The answer to a question about an image; without one the model asks first."""
