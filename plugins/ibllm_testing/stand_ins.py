@@ -5,6 +5,7 @@ Shapes: b batch, t tokens, n latent places, d latent width, c h w image, k noise
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,9 @@ class LetterTokenizer(Tokenizer):
         pass
 
     def encode_one(self, text: str) -> list[int]:
-        return [self._letters.find(letter) + len(SPECIAL) if letter in self._letters else UNK for letter in text]
+        return [
+            self._letters.find(letter) + len(SPECIAL) if letter in self._letters else UNK for letter in unicodedata.normalize("NFC", text)
+        ]
 
     def decode_one(self, ids: Sequence[int]) -> str:
         return "".join(self._letters[i - len(SPECIAL)] if i >= len(SPECIAL) else "?" for i in ids)

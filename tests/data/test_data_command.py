@@ -75,7 +75,7 @@ def test_the_terminal_fits_80_columns_and_the_page_has_the_pictures(
     page = recipe.with_name("data.html")
     assert main(["data", str(recipe), "--html", str(page)]) == 0
     said = capsys.readouterr().out
-    assert max(map(len, said.splitlines())) <= 80
+    assert max(len(line) for line in said.splitlines() if str(page) not in line) <= 80  # a path is as long as it is
     for word in ("Splits", "Texts in tokens", "zebra", "Devanagari", "left out: ", "smaller than what the model sees"):
         assert word in said
     html = page.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from ibllm_core.host.manager import manager
 from ibllm_core.host.options import MetricConfig
 
 #: Distances; and controls and descriptions, of which neither direction is better. Of all others more is better.
-LOWER = {"frechet_random", "kernel_random", "question_kinds", "residual"}
+LOWER = {"frechet_random", "kernel_random", "question_kinds", "residual", "text_perplexity"}
 NEITHER = {
     "answer_blind",
     "answer_prior",

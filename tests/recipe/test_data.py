@@ -116,7 +116,7 @@ def test_losses_of_pairs_are_refused_where_there_are_none(tmp_path: Path) -> Non
     told = mistakes(tmp_path, '[data]\nuse = "files"\npath = "x"\nholds = "images"\nsize = 32\n', 'evaluation.splits=["test"]')
     assert "losses.matching.use: matching needs data.pairs, which files (mine.toml:4) does not provide" in told
     assert "masked_text" not in told, "its captions are the unpaired ones"
-    assert 'expected: [data] with use = "files" or ' in told
+    assert 'expected: [data] with use = "' in told and '"shapes"' in told
 
 
 def test_losses_of_captions_are_refused_where_there_are_none(tmp_path: Path) -> None:
