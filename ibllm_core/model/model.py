@@ -184,9 +184,9 @@ class Model(nn.Module):
         """Answers a question about each image (b h w c) uint8; `how` is as for `caption`."""
         return self.caption(images, questions=questions, **how)
 
-    def ask(self, images: Pixels, *, temperature: float = 1.0, **how: Any) -> list[str]:
-        """Asks a question about each image (b h w c) uint8, drawn by default; `how` is as for `caption`."""
-        return self.caption(images, asks=True, temperature=temperature, **how)
+    def ask(self, images: Pixels, *, temperature: float = 1.0, top_p: float = 0.9, **how: Any) -> list[str]:
+        """Asks a question about each image (b h w c) uint8, drawn within a nucleus by default; `how` is as for `caption`."""
+        return self.caption(images, asks=True, temperature=temperature, top_p=top_p, **how)
 
     def round_trip(self, captions: Sequence[str], *, seed: int = 0) -> tuple[Pixels, list[str]]:
         """Text → image → text: the drawn images (b h w c) and the captions read off them."""

@@ -134,10 +134,10 @@ class Trained(Opened):
         how = {"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent}
         return self._written(images, seed, how | {"language": language_of(self.recipe, language)})
 
-    def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, **how: Any) -> Any:
-        """Invents a question about each image; `how` is as for `caption`."""
+    def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, top_p: float = 0.9, **how: Any) -> Any:
+        """Invents a question about each image, drawn within the nucleus `top_p`; `how` is as for `caption`."""
         self.require_questions()
-        return self._written(images, seed, {"asks": True, "temperature": temperature, **how})
+        return self._written(images, seed, {"asks": True, "temperature": temperature, "top_p": top_p, **how})
 
     def _written(self, images: Images, seed: Seeds, how: dict[str, Any]) -> Any:
         from . import use

@@ -183,6 +183,7 @@ class QuestionsMetric(Metric):
         return {
             **super().record(evaluation),
             "temperature": 1.0,
+            "top_p": 0.9,
             "kinds, one half of the data's from the other": total_variation(given[:half], given[half:]),
         }
 

@@ -47,6 +47,13 @@ EXAMPLES = examples(
 @click.option(
     "--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Of invented questions: 0 asks the likeliest one."
 )
+@click.option(
+    "--top-p",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="Of invented questions: words are drawn among the likeliest, which have this probability together.",
+)
 @seed_option
 @device_option
 @json_option
@@ -57,6 +64,7 @@ def command(
     file: Path | None,
     number: int,
     temperature: float,
+    top_p: float,
     seed: int,
     device: str | None,
     as_json: bool,
@@ -76,7 +84,7 @@ def command(
             note(remark)
         for chunk, pixels in read(model, found, "asking"):
             rounds = [[question] * len(chunk) for question in given] or [
-                model.ask(list(pixels), seed=seed + again, temperature=temperature) for again in range(number)
+                model.ask(list(pixels), seed=seed + again, temperature=temperature, top_p=top_p) for again in range(number)
             ]
             with told_already(model, given, "text_decoder"):
                 answered = [model.answer(list(pixels), asked) for asked in rounds]
@@ -87,4 +95,4 @@ def command(
             ]
     several = len({item["image"] for item in items}) > 1
     rows = [(*([item["image"]] if several else []), short(item["question"]), item["answer"]) for item in items]
-    tell({"run": str(run), "seed": seed, "temperature": temperature, "items": items}, rows, as_json)
+    tell({"run": str(run), "seed": seed, "temperature": temperature, "top_p": top_p, "items": items}, rows, as_json)
