@@ -51,7 +51,7 @@ def take(run: Path) -> dict[str, Any]:
         "parameters": sum(part["parameters"] for part in info["parts"]),
         "hardware": info["hardware"],
         "versions": info["versions"],
-        "command": info["command"],
+        "command": re.sub(r"(?<=\s)/\S*/(?=[^/\s]+)", "runs/", info["command"]),  # where it lay on the machine is nobody's business
         "step_seconds": step_seconds(run, info),
         "seconds_per_image": seconds_per_image(run),
         "results": json.loads((run / "results.json").read_text(encoding="utf-8")),
