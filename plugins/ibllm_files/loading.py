@@ -81,7 +81,7 @@ def load_folder(config: FilesConfig, root: Path, key: str) -> Loaded:
             reading.problems.add(record.place, partial(_damaged, facts.broken[number], record.image))
         else:
             usable.append((record, number))
-    reading.problems.settle(config, len(usable))
+    reading.problems.refuse_broken(config, len(usable))
     if not usable:
         raise UserError(f"{root}: no record can be used")
     notes = _notes(root, [record for record, _ in usable], found, facts, reading)

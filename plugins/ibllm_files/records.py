@@ -70,7 +70,7 @@ class Problems:
         found = sorted(self._found, key=lambda one: _order(one[0]))[:most]
         return [shown(f"{place}: {message if isinstance(message, str) else message()}") for place, message in found]
 
-    def settle(self, config: FilesConfig, good: int) -> None:
+    def refuse_broken(self, config: FilesConfig, good: int) -> None:
         """Raises `UserError` where there are problems and they stop the data, or more than `max_broken` of all records are left out.
 
         Args:

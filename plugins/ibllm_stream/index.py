@@ -124,7 +124,7 @@ def index_of(shards: Sequence[Path], config: WebDatasetConfig, split: str) -> In
         with _locked(folder):
             found = _kept(folder, key)
             found = _made(folder, key, shards, config) if found is None else found
-    settle(found.left_out, found.images, config, split)
+    refuse_broken(found.left_out, found.images, config, split)
     return found
 
 
@@ -136,7 +136,7 @@ def _kept(folder: Path, key: str) -> Index | None:
         return None
 
 
-def settle(left_out: Sequence[str], good: int, config: WebDatasetConfig, split: str) -> None:
+def refuse_broken(left_out: Sequence[str], good: int, config: WebDatasetConfig, split: str) -> None:
     """Raises `UserError` where what is wrong stops the data, or is more than `max_broken` of all samples."""
     count = len(left_out)
     if not count or (config.broken == "skip" and count <= config.max_broken * (count + good)):

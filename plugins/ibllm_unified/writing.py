@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import cast
 
 import attrs
@@ -27,9 +28,9 @@ class Writer(ImageDecoder):
         self.enter = nn.Identity() if latent == width else nn.Linear(latent, width)
         self.positions = GridPositions(rows, columns, width)
 
+    @abstractmethod
     def order(self, y: Tensor, z: Latent, rng: Rng) -> Order:
         """The sequence whose last piece's hidden states give `nll`."""
-        raise NotImplementedError
 
     def nll(self, y: Tensor, z: Latent, rng: Rng) -> Tensor:
         order = self.order(y, z, rng)
