@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from ibllm.images.facts import Facts as Facts
     from ibllm.images.facts import look as look
     from ibllm.images.incidents import Incidents as Incidents
+    from ibllm.images.options import NAMED as NAMED
+    from ibllm.images.options import StoredImagesConfig as StoredImagesConfig
     from ibllm.images.sources import ImageSource as ImageSource
     from ibllm.images.stored import StoredImages as StoredImages
     from ibllm.images.stored import decoded as decoded
@@ -182,6 +184,7 @@ _HOMES = {
     "ibllm.hashes": "cache_folder content_hashes Keyed",
     "ibllm.images.facts": "Facts look",
     "ibllm.images.incidents": "Incidents",
+    "ibllm.images.options": "NAMED StoredImagesConfig",
     "ibllm.images.sources": "ImageSource",
     "ibllm.images.stored": "decoded StoredImages",
     "ibllm.kinds": "KINDS",

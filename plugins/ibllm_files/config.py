@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ibllm.plugin import Config, DatasetConfig, option, with_facts
+from ibllm.plugin import Config, StoredImagesConfig, option
 
 SPLITS: Mapping[str, str] = {
     "train": "items seen in training",
@@ -29,7 +29,7 @@ class Columns(Config):
 
 
 @attrs.frozen(kw_only=True)
-class FilesConfig(DatasetConfig):
+class FilesConfig(StoredImagesConfig):
     """Your own images and captions.
 
     A table (.csv and .tsv with a header line, .jsonl) has the columns ``image`` (a path, relative to the table) and ``caption``, a text or a
@@ -55,28 +55,7 @@ class FilesConfig(DatasetConfig):
     columns: Columns = option(factory=Columns, help="other names of a table's columns: the value is the name that the table has")
     outside: bool = option(False, help="a table may name images outside of its folder, by .. or by a path from the root")
     questions: bool = option(False, help="every row of the table has a question and its answer; losses on answers ask for it")
-    size: int = option(64, help="height and width of the images in pixels", ge=8, le=1024)
-    fit: str = option("crop", help="crop: the middle square; pad: the whole image, with bars of the background", choices=("crop", "pad"))
-    background: tuple[int, int, int] = option((255, 255, 255), help="red, green and blue of bars and behind transparency", ge=0, le=255)
     language: str = option("en", help="language (ISO 639) of the captions that do not name theirs")
-    broken: str = option(
-        "stop",
-        help="what becomes of records that cannot be read: stop refuses the data and names 20 of them; skip leaves them out, and a run lists them",
-        choices=("stop", "skip"),
-    )
-    max_broken: float = option(0.01, help='with broken = "skip": the largest fraction of the records that may be left out', ge=0, le=1)
-    most_pixels: int = option(89_478_485, help="an image with more pixels is broken", ge=1, le=178_956_970)
-    cache: bool | str = with_facts(
-        option(
-            "auto",
-            help="whether decoded images are kept: on disk (true), nowhere (false), or as their number and the cost of decoding suggest (auto)",
-            choices=("auto", True, False),
-        ),
-        unresolved=True,
-    )
-    cache_limit: float = with_facts(
-        option(20.0, help="gigabytes that the decoded images of all data sets may take on disk", ge=0), unresolved=True
-    )
     validation: float = option(
         0.1,
         help="fraction of the images (of the captions, where there are no images) for the split validation, where the table has no column split",
@@ -100,17 +79,8 @@ class FilesConfig(DatasetConfig):
         """Split → what it holds."""
         return SPLITS
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(c, h, w) of every image."""
-        return (3, self.size, self.size)
-
     def contents(self) -> Sequence[tuple[str, str]]:
         """Every row: its image's path within the data, and a hash of all that it holds (`ibllm.data_prints`)."""
         from ibllm_files.contents import contents
 
         return contents(self)
-
-    def fitting(self) -> tuple[str, tuple[int, int, int]]:
-        """As its options say."""
-        return self.fit, self.background

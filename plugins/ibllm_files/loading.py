@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm.plugin import Facts, Fit, StoredImages, UserError, content_hashes, look
+from ibllm.plugin import NAMED, Facts, Fit, StoredImages, UserError, content_hashes, look
 from ibllm_files.config import FilesConfig
 from ibllm_files.division import drawn, leaks, remedy, unit
 from ibllm_files.formats import read_records
@@ -81,7 +81,7 @@ def load_folder(config: FilesConfig, root: Path, key: str) -> Loaded:
             reading.problems.add(record.place, partial(_damaged, facts.broken[number], record.image))
         else:
             usable.append((record, number))
-    reading.problems.refuse_broken(config, len(usable))
+    config.refuse_broken(str(reading.problems.path), len(reading.problems), len(usable), reading.problems.lines(NAMED))
     if not usable:
         raise UserError(f"{root}: no record can be used")
     notes = _notes(root, [record for record, _ in usable], found, facts, reading)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import attrs
 
-from ibllm.plugin import UserError
 from ibllm_files.config import FilesConfig
 from ibllm_files.sources import Source, shown
 
@@ -52,8 +51,6 @@ class Problems:
         path: of the data.
     """
 
-    SHOWN = 20
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self._found: list[tuple[str, str | Callable[[], str]]] = []
@@ -69,24 +66,6 @@ class Problems:
         """All of them, or the first, in the order of their places; a line each."""
         found = sorted(self._found, key=lambda one: _order(one[0]))[:most]
         return [shown(f"{place}: {message if isinstance(message, str) else message()}") for place, message in found]
-
-    def refuse_broken(self, config: FilesConfig, good: int) -> None:
-        """Raises `UserError` where there are problems and they stop the data, or more than `max_broken` of all records are left out.
-
-        Args:
-            good: the number of records that can be used.
-        """
-        count, total = len(self), len(self) + good
-        if not count or (config.broken == "skip" and count <= config.max_broken * total):
-            return
-        if config.broken == "skip":
-            head = f"{count} of {total} records are broken, more than max_broken = {config.max_broken:g} lets be left out"
-        elif count == 1:
-            raise UserError(self.lines()[0])
-        else:
-            head = f'{count} problems; broken = "skip" leaves such records out'
-        more = [f"… and {count - self.SHOWN} more"] if count > self.SHOWN else []
-        raise UserError("\n  ".join([f"{self.path}: {head}", *self.lines(self.SHOWN), *more]))
 
 
 def _order(place: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ibllm.plugin import DatasetConfig, option, with_facts
+from ibllm.plugin import StoredImagesConfig, option
 
 SPLITS: Mapping[str, str] = {
     "train": "items of the shards for training",
@@ -16,7 +16,7 @@ SPLITS: Mapping[str, str] = {
 
 
 @attrs.frozen(kw_only=True)
-class WebDatasetConfig(DatasetConfig):
+class WebDatasetConfig(StoredImagesConfig):
     """Images and captions in tar shards, as WebDataset and img2dataset write them.
 
     Files of one name up to its first dot are a sample: ``000.jpg``, ``000.txt``, ``000.json``. A sample with several captions gives as many items.
@@ -38,25 +38,6 @@ class WebDatasetConfig(DatasetConfig):
     caption_key: str = option("caption", help="where they are in JSON: a text, or an array of texts")
     language: str = option("en", help="language (ISO 639) of the captions")
     language_key: str = option("", help="where a sample's JSON says another one")
-    size: int = option(64, help="height and width of the images in pixels", ge=8, le=1024)
-    fit: str = option("crop", help="crop: the middle square; pad: the whole image, with bars of the background", choices=("crop", "pad"))
-    background: tuple[int, int, int] = option((255, 255, 255), help="red, green and blue of bars and behind transparency", ge=0, le=255)
-    broken: str = option(
-        "stop", help="what broken samples do: stop ends the run and names 20, skip leaves them out", choices=("stop", "skip")
-    )
-    max_broken: float = option(0.01, help='with broken = "skip": the largest fraction of them', ge=0, le=1)
-    most_pixels: int = option(89_478_485, help="an image with more pixels is broken", ge=1, le=178_956_970)
-    cache: bool | str = with_facts(
-        option(
-            "auto",
-            help="whether decoded images are kept: on disk (true), nowhere (false), or as their number and the cost of decoding suggest (auto)",
-            choices=("auto", True, False),
-        ),
-        unresolved=True,
-    )
-    cache_limit: float = with_facts(
-        option(20.0, help="gigabytes that the decoded images of all data sets may take on disk", ge=0), unresolved=True
-    )
     indexed: bool = option(True, help="false: the shards of the split train are a stream; needs items")
     items: int = option(0, help="of a stream: its items, as an epoch counts them; it is read anew when it ends", ge=0)
     buffer: int = option(1000, help="of a stream: samples that each reader keeps to shuffle", ge=1)
@@ -79,12 +60,3 @@ class WebDatasetConfig(DatasetConfig):
         from ibllm_stream.samples import contents
 
         return contents(self)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(c, h, w) of every image."""
-        return (3, self.size, self.size)
-
-    def fitting(self) -> tuple[str, tuple[int, int, int]]:
-        """As its options say."""
-        return self.fit, self.background

@@ -124,7 +124,7 @@ def index_of(shards: Sequence[Path], config: WebDatasetConfig, split: str) -> In
         with _locked(folder):
             found = _kept(folder, key)
             found = _made(folder, key, shards, config) if found is None else found
-    refuse_broken(found.left_out, found.images, config, split)
+    config.refuse_broken(f"data.{split}", len(found.left_out), found.images, found.left_out)
     return found
 
 
@@ -134,18 +134,6 @@ def _kept(folder: Path, key: str) -> Index | None:
         return Index(folder, key)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def refuse_broken(left_out: Sequence[str], good: int, config: WebDatasetConfig, split: str) -> None:
-    """Raises `UserError` where what is wrong stops the data, or is more than `max_broken` of all samples."""
-    count = len(left_out)
-    if not count or (config.broken == "skip" and count <= config.max_broken * (count + good)):
-        return
-    head = f'data.{split}: {count} problems; broken = "skip" leaves such samples out'
-    if config.broken == "skip":
-        head = f"data.{split}: {count} of {count + good} samples are broken, more than max_broken = {config.max_broken:g} lets be left out"
-    more = [f"… and {count - 20} more"] if count > 20 else []
-    raise UserError("\n  ".join([head, *left_out[:20], *more]))
 
 
 @contextlib.contextmanager

@@ -131,7 +131,7 @@ def test_what_would_leave_the_shard_is_named_and_never_followed(tmp_path: Path) 
         "pipe.png is no file",
     ):
         assert f"train-0.tar: the member {words}" in told
-    assert "the sample w has no image" in told and 'broken = "skip" leaves such samples out' in told
+    assert "the sample w has no image" in told and 'broken = "skip" leaves such records out' in told
     dataset = data(tmp_path, broken="skip", max_broken=1.0)
     assert all_of(dataset) == ["a red card"] and len(dataset.left_out()) == 6
 
