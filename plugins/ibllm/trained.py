@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +14,20 @@ import numpy.typing as npt
 from ibllm_core.errors import Notice, UserError, system_error
 
 from .answers import Found, RoundTrip, Score, alike
-from .arguments import Seeds, Texts, a_path, as_seeds, as_texts, at_least_one, is_file, language_of, picture, same_number, writing
+from .arguments import Seeds, Texts, a_path, as_seeds, as_texts, at_least_one, is_file, picture, same_number
 from .blocks.ends import told_of_ends
-from .cropping import cut_off
-from .opened import Opened
-from .pictures import Picture, listed, pixels
+from .pictures import Picture, listed
+from .writer import Images, OneImage, Pixels, SomeImages, Writer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["Trained"]
 
-Images: TypeAlias = "Picture | Sequence[Picture]"
 Floats = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
 
 
-class Trained(Opened):
+class Trained(Writer):
     """A trained model, ready to use.
 
     One item in gives one out, a list a list. Images may be Pillow's, arrays (h w c), tensors (c h w), paths or open files, of any size and mode. The same seed
@@ -44,6 +44,20 @@ class Trained(Opened):
         >>> m.generate("a small red circle at the top left").save("a.png")   # doctest: +SKIP
         >>> m.caption(["a.png", "b.jpg"])                                    # doctest: +SKIP
     """
+
+    @overload
+    def generate(self, texts: str, *, n: Literal[1] = 1, output: Literal["pil"] = "pil", **options: Any) -> Image: ...
+
+    @overload
+    def generate(self, texts: str, *, n: Literal[1] = 1, output: Literal["numpy"], **options: Any) -> Pixels: ...
+
+    @overload
+    def generate(
+        self, texts: list[str] | tuple[str, ...], *, n: Literal[1] = 1, output: Literal["pil"] = "pil", **options: Any
+    ) -> list[Image]: ...
+
+    @overload
+    def generate(self, texts: Texts, *, n: int = 1, output: str = "pil", **options: Any) -> Any: ...
 
     def generate(
         self,
@@ -112,95 +126,16 @@ class Trained(Opened):
         order = np.argsort(-scores.reshape(b, k), axis=1, kind="stable")
         return np.take_along_axis(drawn, order[:, :, None, None, None], axis=1)
 
-    def caption(
-        self,
-        images: Images,
-        *,
-        language: str | None = None,
-        seed: Seeds = 0,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        beams: int | None = None,
-        length_exponent: float | None = None,
-    ) -> Any:
-        """Writes a caption for each image.
+    @overload
+    def score(self, images: OneImage, texts: str, *, seed: Seeds = 0, draws: int = 16) -> Score: ...
 
-        Args:
-            language: to write in, one that the captioner is told in training (its option `languages`); left out, it writes in whichever is likeliest.
-            seed: of chance, one for all or one an image.
-            temperature: 0 takes the likeliest word each time; otherwise words are drawn within the nucleus `top_p`.
-            beams, length_exponent: of the search for the likeliest text, by default as the recipe says.
-        """
-        how = {"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent}
-        return self._written(images, seed, how | {"language": language_of(self.recipe, language)})
+    @overload
+    def score(self, images: SomeImages, texts: Texts, *, seed: Seeds = 0, draws: int = 16) -> list[Score]: ...
 
-    def ask(self, images: Images, *, seed: Seeds = 0, temperature: float = 1.0, top_p: float = 0.9, **how: Any) -> Any:
-        """Invents a question about each image, drawn within the nucleus `top_p`; `how` is as for `caption`."""
-        self.require_questions()
-        return self._written(images, seed, {"asks": True, "temperature": temperature, "top_p": top_p, **how})
+    @overload
+    def score(self, images: Images, texts: Texts, *, seed: Seeds = 0, draws: int = 16) -> Score | list[Score]: ...
 
-    def _written(self, images: Images, seed: Seeds, how: dict[str, Any]) -> Any:
-        from . import use
-
-        given, one = listed(images)
-        seeds = as_seeds(seed, len(given))
-        with self._lock, told_of_ends():
-            read = self.pixels(given)
-            keys = use.image_keys(read, seeds)
-            languages = use.for_each(how.pop("language", None), len(read))
-            texts = self.model.caption(read, languages=languages, numbers=keys, batch=use.BATCH, **writing(how))
-        return texts[0] if one else texts
-
-    def answer(self, images: Images, questions: Texts, *, seed: Seeds = 0, **how: Any) -> Any:
-        """Answers a question about each image; one question for all of them, or one for each. `how` is as for `caption`."""
-        from . import use
-
-        self.require_questions()
-        given, one = listed(images)
-        asked, single = as_texts(questions)
-        seeds = as_seeds(seed, len(given))
-        with self._lock, told_of_ends():
-            read = self.pixels(given)
-            texts = self.as_read(asked, "text_decoder")
-            texts = texts * len(read) if single else texts
-            same_number(images=read, questions=texts)
-            keys = use.image_keys(read, seeds)
-            found = self.model.caption(read, questions=texts, numbers=keys, batch=use.BATCH, **writing(how))
-        return found[0] if one and single else found
-
-    def captions(
-        self,
-        images: Images,
-        n: int,
-        *,
-        language: str | None = None,
-        seed: Seeds = 0,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        beams: int | None = None,
-        length_exponent: float | None = None,
-    ) -> Any:
-        """The `n` best captions of each image that a search finds, the best first: a list of `Written`, or one for each image.
-
-        With a `temperature` they are the different ones of `n` draws. There are fewer where no more were found.
-        """
-        from . import use
-
-        given, one = listed(images)
-        at_least_one(n=n)
-        writing({"temperature": temperature, "top_p": top_p, "beams": beams, "length_exponent": length_exponent})
-        seeds = as_seeds(seed, len(given))
-        if temperature and beams is not None and beams > 1:
-            raise UserError(f"temperature = {temperature}, beams = {beams}: expected one of the two")
-        with self._lock, told_of_ends():
-            model, read = self.model, self.pixels(given)
-            keys = np.stack([use.image_keys(read, seeds, number) for number in range(n if temperature else 1)])
-            exponent = model.length_exponent if length_exponent is None else length_exponent
-            followed = model.beams if beams is None else beams
-            found = use.captions(model, read, keys, n, followed, exponent, temperature, top_p, language_of(self.recipe, language))
-        return found[0] if one else found
-
-    def score(self, images: Images, texts: Texts, *, seed: Seeds = 0, draws: int = 16) -> Any:
+    def score(self, images: Images, texts: Texts, *, seed: Seeds = 0, draws: int = 16) -> Score | list[Score]:
         """How well each image and its text belong together (`Score`); one of either stands with all of the others.
 
         Args:
@@ -233,7 +168,18 @@ class Trained(Opened):
         found = [Score(text_given_image=x, image_given_text=y, image_kind=kind, image_of=of, agreement=z) for x, y, z in rows]
         return found[0] if one and single else found
 
-    def search(self, images: str | os.PathLike[str] | Sequence[Picture], text: Texts, k: int = 10) -> Any:
+    @overload
+    def search(self, images: str | os.PathLike[str] | Sequence[Picture], text: str, k: int = 10) -> list[Found]: ...
+
+    @overload
+    def search(
+        self, images: str | os.PathLike[str] | Sequence[Picture], text: list[str] | tuple[str, ...], k: int = 10
+    ) -> list[list[Found]]: ...
+
+    @overload
+    def search(self, images: str | os.PathLike[str] | Sequence[Picture], text: Texts, k: int = 10) -> list[Found] | list[list[Found]]: ...
+
+    def search(self, images: str | os.PathLike[str] | Sequence[Picture], text: Texts, k: int = 10) -> list[Found] | list[list[Found]]:
         """The `k` pictures that are nearest to a text by the model's latents, the nearest first: a list of `Found`, or one for each text.
 
         Args:
@@ -260,7 +206,16 @@ class Trained(Opened):
         found = [[Found(things[number], number, cosine) for number, cosine in row] for row in ranks]
         return found[0] if one else found
 
-    def roundtrip(self, given: Texts | Images, *, seed: Seeds = 0, output: str = "pil") -> Any:
+    @overload
+    def roundtrip(self, given: OneImage, *, seed: Seeds = 0, output: str = "pil") -> RoundTrip: ...
+
+    @overload
+    def roundtrip(self, given: SomeImages, *, seed: Seeds = 0, output: str = "pil") -> list[RoundTrip]: ...
+
+    @overload
+    def roundtrip(self, given: Texts | Images, *, seed: Seeds = 0, output: str = "pil") -> RoundTrip | list[RoundTrip]: ...
+
+    def roundtrip(self, given: Texts | Images, *, seed: Seeds = 0, output: str = "pil") -> RoundTrip | list[RoundTrip]:
         """Text → image → text, or image → text → image, for each (`RoundTrip`). A string is a path where there is such a file, else a text."""
         from . import use
 
@@ -310,20 +265,6 @@ class Trained(Opened):
             found = use.encode_image(self.model, self.pixels(given))
         return found[0] if one else found
 
-    def pixels(self, images: Images, *, outside: list[float] | None = None) -> Pixels:
-        """Pictures as the model reads them: (b h w c) uint8. One picture is a list of one here.
-
-        Args:
-            outside: takes the share of each picture that is cut off; by default much of it is told by a warning, `Notice`.
-        """
-        from ibllm_core.model import build
-
-        given, shares = listed(images)[0], list[float]() if outside is None else outside
-        found = pixels(given, build.image_shape(self.recipe), self.fit, shares=shares)
-        if outside is None and (said := cut_off(shares)):
-            warnings.warn(Notice(said), stacklevel=3)
-        return found
-
     def save_pretrained(self, folder: str | os.PathLike[str], *, licence: str | None = None) -> Path:
         """Writes the model in Hugging Face's layout: config.json, model.safetensors, README.md (the model card, from the model's own record), recipe and
         tokenizers. `ibllm.from_pretrained` and `ibllm.open` read it.
@@ -358,20 +299,3 @@ class Trained(Opened):
         from .hub import push
 
         return push(self, repo, token=token, private=private, licence=licence, message=message)
-
-    def remarks(self, texts: Texts, part: str = "text_encoder") -> list[str]:
-        """What the model cannot know of some texts, or leaves out of them, a sentence each; what other methods warn of."""
-        from . import use
-
-        with self._lock:
-            return use.as_read(self.model, as_texts(texts)[0], part)[1]
-
-    def as_read(self, texts: Sequence[str], part: str = "text_encoder") -> list[str]:
-        """Texts as a part reads them: single spaces, and in lower case where the model knows their words so alone; what `remarks` gives is told."""
-        from . import use
-
-        with self._lock:
-            found, said = use.as_read(self.model, as_texts(texts)[0], part)
-        for remark in said:
-            warnings.warn(Notice(remark), stacklevel=3)
-        return found
