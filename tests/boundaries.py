@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("training", "runs", "model", "recipe", "interfaces", "host")
 #: Tool plugins, which bring commands and use the core's rooms, and the other tools that each may use.
 TOOLS = {
+    "ibllm_attack": ("ibllm_cli", "ibllm_report", "ibllm_use"),
     "ibllm_author": ("ibllm_cli", "ibllm_inspect", "ibllm_testing"),
     "ibllm_cli": (),
     "ibllm_data": ("ibllm_cli", "ibllm_report"),
