@@ -13,7 +13,7 @@ OLDEST = 1
 #: The kinds of component there are; `ibllm.plugin.KINDS` says what each is.
 KINDS = (
     "text_encoder", "image_decoder", "image_encoder", "text_decoder", "discriminator", "image_tokenizer", "backbone", "loss", "dataset",
-    "tokenizer", "metric", "optimizer", "schedule", "procedure", "tracker",
+    "tokenizer", "metric", "optimizer", "schedule", "procedure", "perturbation", "tracker",
 )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ class Batch:
         unpaired_x: captions of other data, as E_x's tokenizer reads them.
         unpaired_y: images of other data.
         groups: (b) int64, which items are of one image (`Samples.groups`).
+        x_shift: (b t e) what is added to x's embeddings, where a perturbation says so.
+        y_clean, y_perturbed: (b c h w) images before and after a perturbation; y is one of the two.
         keys: (b) int64, the numbers on the device, where an iteration that is captured reads them.
     """
 
@@ -47,6 +49,9 @@ class Batch:
     unpaired_x: Tokens | None = None
     unpaired_y: Tensor | None = None
     groups: Tensor | None = None
+    x_shift: Tensor | None = None
+    y_clean: Tensor | None = None
+    y_perturbed: Tensor | None = None
     keys: Tensor | None = None
 
     def __len__(self) -> int:

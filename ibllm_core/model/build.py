@@ -17,6 +17,7 @@ from ..interfaces.image import ImageTokenizer, LatentCodec
 from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.noise import seeded
 from ..interfaces.optimisation import Optimizer, Procedure, Schedule
+from ..interfaces.perturbation import Perturbation
 from ..interfaces.randomness import derive_key
 from ..interfaces.reporting import Metric, Tracker
 from ..interfaces.tokenizer import Tokenizer
@@ -156,6 +157,11 @@ def build_schedule(recipe: Recipe, stage: Stage) -> Schedule:
 
 def build_procedure(recipe: Recipe, stage: Stage) -> Procedure:
     return make(recipe, stage.procedure, Context(steps=stage.steps), Procedure, f"stages.{stage.name}.procedure")
+
+
+def build_perturbation(recipe: Recipe, stage: Stage) -> Perturbation | None:
+    """None where the stage perturbs nothing."""
+    return make(recipe, stage.perturb, Context(steps=stage.steps), Perturbation, f"stages.{stage.name}.perturb") if stage.perturb else None
 
 
 def losses_with_terms(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ class Cycle:
     ) -> None:
         self.model, self.batch, self.number = model, batch, number
         self._present = present or Present()
-        self._losses, self._key, self._shares, self._watch = losses or {}, key, shares, watch or Watch()
+        self.losses, self._key, self._shares, self._watch = losses or {}, key, shares, watch or Watch()
         self._added: dict[str, Any] = {}
         self._values: dict[str, Tensor] = {}
         self._seen: dict[tuple[str, int, bool], tuple[Tensor, Any]] = {}
@@ -109,6 +109,10 @@ class Cycle:
             yield
             if drew():
                 self.model.unkeyed.add(place)
+
+    def of(self, batch: Batch) -> Cycle:
+        """A cycle of another batch in the same iteration: nothing of it is computed yet, and it is no share."""
+        return Cycle(self.model, batch, self.losses, self._key, self._present, watch=self._watch)
 
     # Steps that plugins add.
 
@@ -205,8 +209,9 @@ class Cycle:
 
     @step("text_encoder")
     def z_x(self) -> Latent:
-        """E_x(x)."""
-        return cast(Latent, self.model.part("text_encoder")(self.x))
+        """E_x(x), of embeddings that a perturbation has shifted where there is one."""
+        encoder, shift = cast(TextEncoder, self.model.part("text_encoder")), self.batch.x_shift
+        return cast(Latent, encoder(self.x)) if shift is None else encoder.encode(encoder.embed(self.x.ids) + shift, self.x.mask)
 
     @step("image_decoder")
     def noise(self) -> Tensor:
@@ -341,7 +346,7 @@ class Cycle:
 
     def value(self, name: str) -> Tensor:
         """The value () of the model's loss `name`, computed once for this batch."""
-        loss = self._losses[name]
+        loss = self.losses[name]
         assert isinstance(loss, Loss), f"{name} is no loss of the model"
 
         def compute() -> Tensor:
@@ -373,7 +378,7 @@ class Cycle:
 
     def critic_value(self, name: str) -> Tensor:
         """The value () of the critic's loss `name`, computed anew."""
-        loss = self._losses[name]
+        loss = self.losses[name]
         assert isinstance(loss, CriticLoss | AdversarialLoss), f"{name} is no loss of the critic"
         with self.drawing(f"losses.{name}", logged=f"loss/critic/{name}"):
             return self._watch.loss(name, lambda: self._share(name, loss.critic(self)))

@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ..host.attribution import within
 from ..interfaces.batch import Batch
 from ..interfaces.loss import CriticLoss, Loss
 from ..interfaces.noise import seeded
@@ -56,6 +57,7 @@ class StageTrainer:
         set_trainable(model, stage.train)
         self.players = make_players(recipe, stage, model, losses)
         self.procedure, self._schedule = build.build_procedure(recipe, stage), build.build_schedule(recipe, stage)
+        self._perturbation = build.build_perturbation(recipe, stage)
         self.validation = ValidationState()
         self.step = 0
         used = build.losses_with_terms(recipe, tuple(stage.losses))
@@ -116,6 +118,17 @@ class StageTrainer:
         present = present or Present(self.step, self.step if key is None else None)
         key = key or (self.recipe.seed.data, "train", self.stage.name)
         return Shares(self.model, batches, losses, key, present, ranks, self.stage.training.batch, watch)
+
+    def perturbed(self, batches: Sequence[Batch], watch: Watch | None, present: Present | None) -> Sequence[Batch]:
+        """Micro-batches on the model's device as the stage's perturbation leaves them."""
+        if self._perturbation is None:
+            return batches
+        found, place = [], f"stages.{self.stage.name}.perturb"
+        for batch in batches:
+            cycle = next(self.shares([batch], Ranks(), watch=watch, present=present).cycles())
+            with within(place), cycle.drawing(place), self.model.precision():
+                found.append(self._perturbation.perturbed(cycle))
+        return found
 
     def _begin(self, micro: Sequence[Batch]) -> list[Batch]:
         batches = [batch.to(self.model.device) for batch in micro]
@@ -263,6 +276,7 @@ class PlayedIteration(Iteration):
         present: Present | None = None,
     ) -> None:
         super().__init__(trainer.players, trainer.step)
+        batches = trainer.perturbed(batches, watch, present)
         self._trainer, self._batches, self._rate, self._watch = trainer, batches, rate, watch
         self._shares = trainer.shares(batches, trainer.ranks if watch is None else Ranks(), watch=watch, present=present)
 

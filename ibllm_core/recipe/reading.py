@@ -116,7 +116,8 @@ def _read_entry(draft: Draft, cls: type[C], path: tuple[str, ...]) -> C | None:
             filled[held.name] = recipes_own
         else:
             filled[held.name] = _read(draft, held, path, tuple(keys(cls)))
-    return None if read is None or any(value is None for value in filled.values()) else attrs.evolve(read, **filled)
+    unread = any(filled[held.name] is None and not (held.optional and held.name not in table) for held in sections(cls))
+    return None if read is None or unread else attrs.evolve(read, **filled)
 
 
 def _own(draft: Draft, cls: type[C], path: tuple[str, ...]) -> C | None:

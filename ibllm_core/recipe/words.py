@@ -53,6 +53,7 @@ class Section:
         names: the names there may be; empty for any.
         removable: ``NAME = false`` takes a table away that another file gave.
         required: a recipe has it.
+        optional: None where nothing is said.
         spread: its keys stand in the table of the class that has the field, among that class's options.
         otherwise: the component where a recipe names none.
         fills: it is taken where ``[FILLS.NAME]`` says nothing of its own.
@@ -67,6 +68,7 @@ class Section:
     names: tuple[str, ...] = ()
     removable: bool = False
     required: bool = False
+    optional: bool = False
     spread: bool = False
     otherwise: str = ""
     fills: str = ""

@@ -53,6 +53,9 @@ _ALL = (
     Kind("optimizer", "optimisation:Optimizer", "how parameters follow gradients", role="optimizer"),
     Kind("schedule", "optimisation:Schedule", "a factor over a stage's steps", "step, steps → float", "schedule"),
     Kind("procedure", "optimisation:Procedure", "how an iteration is played", role="procedure"),
+    Kind(
+        "perturbation", "perturbation:Perturbation", "what a stage's losses see in the place of its data", "cycle → batch", "perturbation"
+    ),
     Kind("tracker", "reporting:Tracker", "where figures are written", role="tracker"),
 )
 KINDS: Mapping[str, Kind] = {

@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.optimisation import Optimizer as Optimizer
     from ibllm_core.interfaces.optimisation import Procedure as Procedure
     from ibllm_core.interfaces.optimisation import Schedule as Schedule
+    from ibllm_core.interfaces.perturbation import Perturbation as Perturbation
     from ibllm_core.interfaces.randomness import derive_key as derive_key
     from ibllm_core.interfaces.reporting import Metric as Metric
     from ibllm_core.interfaces.reporting import Panel as Panel
@@ -204,6 +205,7 @@ _HOMES = {
     "ibllm_core.interfaces.loss": "AdversarialLoss CriticLoss log Loss Value WholeBatchLoss",
     "ibllm_core.interfaces.noise": "Rng",
     "ibllm_core.interfaces.optimisation": "EvaluationWeights Iteration Optimizer Procedure Schedule",
+    "ibllm_core.interfaces.perturbation": "Perturbation",
     "ibllm_core.interfaces.randomness": "derive_key",
     "ibllm_core.interfaces.reporting": "Metric Panel Tracker",
     "ibllm_core.interfaces.text": "TextEncoder",

@@ -1,0 +1,147 @@
+"""The options of attacks and of the losses that are trained with them. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from ibllm.plugin import Config, LossConfig, Weight, option
+
+#: What may be perturbed.
+OF = ("image", "text")
+#: What may be attacked → what of a batch and a model is needed for it, where images and where texts are perturbed.
+AGAINST = {
+    "captioning": {"image": {"image_encoder", "text_decoder", "data.pairs"}},
+    "answers": {"image": {"image_encoder", "text_decoder", "data.questions"}},
+    "drawing": {"text": {"text_encoder", "image_decoder", "data.pairs"}},
+    "agreement": {of: {"text_encoder", "image_encoder", "data.pairs"} for of in OF},
+    "cycle": {of: {"text_encoder", "image_decoder", "image_encoder", "text_decoder", "data.captions"} for of in OF},
+    "latent": {"image": {"image_encoder", "data.images"}, "text": {"text_encoder", "data.captions"}},
+}
+
+
+def _norm(*norms: str) -> Any:
+    return option(
+        "linf", help="how far is measured: linf, by the largest change of a number; l2, by the length of all changes", choices=norms
+    )
+
+
+def _steps(default: int) -> Any:
+    return option(default, help="passes forward and back that follow the gradient", ge=1)
+
+
+@attrs.frozen(kw_only=True)
+class AttackConfig(Config):
+    """The base of all attacks' options. The first ones say how strong it is; the others, where a stage perturbs its batches, what it perturbs."""
+
+    epsilon: Weight = option(
+        8 / 255,
+        help="ε, the radius of the ball: of images as a part of their range, of texts in root mean squares of each word's embedding; may be a ramp "
+        "over a stage's steps",
+        ge=0,
+    )
+    of: str = option("image", help="what a stage perturbs: images, or the embeddings of the words that the text encoder reads", choices=OF)
+    against: str = option(
+        "captioning",
+        help="what a stage's attack makes worse: the caption of an image, answers, the drawing of a caption, the agreement of text and image, the cycle "
+        "(a drawing read as something else), or the latent, which it moves away",
+        choices=tuple(AGAINST),
+    )
+    space: str = option("", help='the loss whose common space `against = "agreement"` is measured in, one of the stage\'s')
+    share: float = option(1.0, help="of a stage's batch, the part that is perturbed, at the same places of every batch", ge=0, le=1)
+    replace: bool = option(
+        True,
+        help="all losses of the stage see the perturbed in the place of the clean; false: they see the clean, and those that ask for both (robust_consistency) "
+        "have both",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.of not in AGAINST[self.against]:
+            others = ", ".join(name for name, of in AGAINST.items() if self.of in of)
+            raise ValueError(f'against = "{self.against}" is no attack on of = "{self.of}": expected {others}')
+        if self.against == "agreement" and not self.space:
+            raise ValueError(
+                'against = "agreement" is measured in a common space: expected space = "NAME", a loss of the stage that learns one'
+            )
+
+    def needs(self) -> frozenset[str]:
+        return frozenset(AGAINST[self.against][self.of])
+
+
+@attrs.frozen(kw_only=True)
+class NoiseConfig(AttackConfig):
+    """Uniform noise in the ball, which knows nothing of the model: what every attack is compared with."""
+
+    norm: str = _norm("linf", "l2")
+
+
+@attrs.frozen(kw_only=True)
+class FGSMConfig(AttackConfig):
+    """Goodfellow et al. 2015: one step along the gradient, to the edge of the ball."""
+
+    norm: str = _norm("linf", "l2")
+
+
+@attrs.frozen(kw_only=True)
+class PGDConfig(AttackConfig):
+    """Madry et al. 2018. The worst of all that it meets is kept."""
+
+    norm: str = _norm("linf", "l2")
+    steps: int = _steps(10)
+    step_size: float = option(0.0, help="length of a step as a part of ε; 0 for 2.5 / steps, which reaches the edge from anywhere", ge=0)
+    restarts: int = option(1, help="times that it begins anew, at another place", ge=1)
+    random_start: bool = option(True, help="begin anywhere in the ball; false: the first time where nothing is changed")
+
+
+@attrs.frozen(kw_only=True)
+class APGDConfig(AttackConfig):
+    """Croce and Hein 2020: no step size to choose, for steps are halved where they lead nowhere."""
+
+    norm: str = _norm("linf", "l2")
+    steps: int = _steps(20)
+    restarts: int = option(1, help="times that it begins anew, at another place", ge=1)
+    rho: float = option(
+        0.75, help="ρ, the part of the steps between two looks that has to make things worse, or steps are halved", gt=0, lt=1
+    )
+
+
+@attrs.frozen(kw_only=True)
+class SquareConfig(AttackConfig):
+    """Andriushchenko et al. 2020: squares of ±ε at random places, kept where they make things worse. It asks for no gradient."""
+
+    norm: str = _norm("linf")
+    queries: int = option(200, help="passes forward", ge=1)
+    first: float = option(0.8, help="p, the part of the image that the first squares cover; it falls with the queries", gt=0, le=1)
+
+
+@attrs.frozen(kw_only=True)
+class UniversalConfig(AttackConfig):
+    """Shafahi et al. 2020: one δ for all items of a set, by steps along the sum of their gradients. A stage cannot use it, for its batches come in shares."""
+
+    norm: str = _norm("linf", "l2")
+    steps: int = _steps(30)
+    step_size: float = option(0.0, help="length of a step as a part of ε; 0 for 2.5 / steps", ge=0)
+
+
+@attrs.frozen(kw_only=True)
+class RobustConsistencyConfig(LossConfig):
+    """Clean and perturbed images have one latent (Schlarmann et al. 2024, FARE), or one distribution over captions (Zhang et al. 2019, TRADES)."""
+
+    of: str = option(
+        "latent",
+        help="what has to agree: latent (FARE: the squared distance of latents), captions (TRADES: the divergence of the next word's distributions)",
+        choices=("latent", "captions"),
+    )
+    teacher: str = option(
+        "",
+        help="the frozen image encoder, one of [model.extra.NAME], that gives the clean images' latents; empty for the model's own",
+        part="image_encoder",
+    )
+    stop: bool = option(
+        True, help="no gradient through what the clean images give, so that they do not move towards the perturbed; latent only"
+    )
+
+    def needs(self) -> frozenset[str]:
+        captions = {"text_decoder", "data.pairs"} if self.of == "captions" else set()
+        return frozenset({"image_encoder", "data.images", *captions})
