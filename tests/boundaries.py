@@ -22,6 +22,7 @@ TOOLS = {
     "ibllm_inspect": ("ibllm_cli",),
     "ibllm_profile": ("ibllm_cli",),
     "ibllm_report": ("ibllm_cli",),
+    "ibllm_runs": ("ibllm_cli", "ibllm_report"),
     "ibllm_scene": ("ibllm_cli", "ibllm_use"),
     "ibllm_serve": ("ibllm_cli", "ibllm_use"),
     "ibllm_study": ("ibllm_cli", "ibllm_inspect", "ibllm_report"),

@@ -25,6 +25,8 @@ _KINDS = {
 }
 #: The file that is locked while a process trains in a run directory.
 LOCK = ".lock"
+#: Bytes that no JSON file of a run has.
+_LARGEST = 1 << 24
 
 
 @contextmanager
@@ -72,13 +74,25 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def parsed(path: Path) -> Any:
+    """What a JSON file holds. Raises `OSError`, and `UserError` where it is no JSON, or larger or deeper than any of ours: reading it takes bounded memory."""
+    if path.stat().st_size > _LARGEST or not path.is_file():
+        raise UserError(f"{path.name} is larger than {_LARGEST} bytes, or no file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeEncodeError:  # the path's own
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path.name} cannot be read: {error}") from error
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None where there is no such file. Raises `UserError` where it is damaged or cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed(path)
     except FileNotFoundError:
         return None
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, UserError) as error:
         raise system_error(error) or UserError(f"{path} is damaged: {error}") from error
     if not isinstance(found, dict):
         raise UserError(f"{path} is damaged: it holds {type(found).__name__}, not a JSON object")

@@ -20,14 +20,14 @@ from torch import Tensor
 from ..errors import UserError
 from ..model.sharding import in_shards
 from ..model.shares import Ranks
-from ..runs.directory import replacing, sync
+from ..runs.directory import parsed, replacing, sync
 from ..runs.model_folder import write_weights
 
 Tensors = Mapping[str, Mapping[str, Tensor]]
 
 _STATE, _HASHES = "state.json", "hashes.json"
 #: What every checkpoint's state says.
-_KEYS = {"global_step", "records", "seconds", "stage", "step"}
+_KEYS = {"global_step": int, "records": list, "seconds": dict, "stage": int, "step": int}
 
 
 @attrs.frozen(eq=False)
@@ -76,14 +76,14 @@ def save(folder: Path, checkpoint: Checkpoint, ranks: Ranks | None = None) -> Pa
 def load(folder: Path) -> Checkpoint:
     """The checkpoint of a folder. Raises `UserError`, which says what is wrong with it, where it is damaged."""
     try:
-        hashes, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (_HASHES, _STATE))
+        hashes, state = (parsed(folder / name) for name in (_HASHES, _STATE))
         groups = {name.partition("/")[0].removesuffix(".safetensors") for name in hashes} if isinstance(hashes, dict) else set()
-        if not {_STATE, "weights"} <= groups:
+        if not {_STATE, "weights"} <= groups or any(".." in name.split("/") or name.startswith("/") for name in hashes):
             raise UserError(f"{_HASHES} does not name the files of a checkpoint")
         if changed := [name for name, digest in hashes.items() if _sha256(folder / name) != digest]:
             raise UserError(f"{', '.join(changed)} is not as it was written")
-        if not isinstance(state, dict) or not state.keys() >= _KEYS:
-            raise UserError(f"{_STATE} does not hold {', '.join(sorted(_KEYS))}")
+        if not isinstance(state, dict) or not all(isinstance(state.get(name), kind) for name, kind in _KEYS.items()):
+            raise UserError(f"{_STATE} does not hold {', '.join(_KEYS)}")
         files = {group: folder / f"{group}.safetensors" for group in sorted(groups - {_STATE})}
         tensors = {group: load_file(path) if path.is_file() else _gathered(folder / group) for group, path in files.items()}
         # ibllm 0.1 wrote the losses' weights apart.
@@ -91,7 +91,7 @@ def load(folder: Path) -> Checkpoint:
         return Checkpoint(state, tensors)
     except OSError as error:
         raise UserError(f"{Path(error.filename or folder).name}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except SafetensorError as error:
         raise UserError(f"cannot be read: {error}") from error
 
 
@@ -112,7 +112,12 @@ def _gathered(folder: Path) -> dict[str, Tensor]:
 
 def all_in(folder: Path) -> list[Path]:
     """The checkpoints of a folder, newest (most steps) first."""
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=_place, reverse=True)
+
+
+def _place(path: Path) -> tuple[int, str]:
+    """Numbers of steps have seven digits, or more."""
+    return len(path.name.removesuffix("-end")), path.name
 
 
 def newest(folder: Path, flaws: Callable[[Tensors], str] = lambda groups: "") -> tuple[Checkpoint | None, dict[str, str]]:
@@ -144,5 +149,7 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def _sha256(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path.name} is no file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

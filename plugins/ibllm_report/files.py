@@ -142,7 +142,7 @@ def read_object(path: Path) -> Object:
     """A JSON file; empty where there is none, or no object in it."""
     try:
         found = json.loads(_text(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -152,7 +152,7 @@ def _rows(path: Path) -> list[Object]:
     for line in _text(path).splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # the line that was being written when the run was cut off
+        except (ValueError, RecursionError):  # the line that was being written when the run was cut off
             continue
         if isinstance(row, dict) and is_number(row.get("step")):
             key = str(row.get("kind")), str(row.get("stage")), float(row["step"])

@@ -294,5 +294,6 @@ def plain(plan: Plan) -> dict[str, Any]:
         "sources": plan.sources,
         "arms": [{"name": arm.name, "changes": json.loads(json.dumps(arm.changes)), "differs": plan.differs(arm)} for arm in plan.arms],
         "cells": [{"id": cell.id, "arm": cell.arm.name, "seed": cell.seed, "key": cell.key} for cell in plan.cells],
+        "stages": sorted({prefix.key for cell in plan.cells for prefix in cell.prefixes}),
         "knobs": {name: {"value": value, "cost": cost} for name, (value, cost) in plan.knobs.items()},
     }
