@@ -13,6 +13,8 @@ from ibllm_cli.terminal import shown
 from ibllm_core.errors import UserError
 
 if TYPE_CHECKING:
+    from ibllm.launching import Launcher
+
     from .directory import StudyDirectory
     from .plan import Plan
     from .runner import Runner
@@ -25,6 +27,8 @@ INTERRUPTED = 130
 @click.option("--study-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the study goes; by default studies/NAME.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time; by default as many as the cores (or the devices) take.")
 @click.option("--devices", default="auto", show_default=True, help="Where runs go: auto, cpu, or e.g. cuda:0,cuda:1.")
+@click.option("--launcher", default="local", show_default=True, help="Who computes the runs: local, submitit (SLURM), ray, or a package's.")
+@click.option("--launch", multiple=True, metavar="KEY=VALUE", help="An option of the launcher; may be given several times.")
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="Instead of the study's scale.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Instead of the study's seeds: 0, 1, … up to so many.")
 @click.option("--plan", "only_plan", is_flag=True, help="Print every run, what differs, what is shared and what it costs; train nothing.")
@@ -39,6 +43,8 @@ def command(
     study_dir: Path | None,
     jobs: int | None,
     devices: str,
+    launcher: str,
+    launch: tuple[str, ...],
     scale: float | None,
     seeds: int | None,
     only_plan: bool,
@@ -53,6 +59,8 @@ def command(
     """
     if only_plan + only_report + verify > 1:
         raise UserError("--plan, --report and --verify exclude each other")
+    from ibllm.launching import Place, make_launcher
+
     from .checking import choose_devices
     from .directory import StudyDirectory
     from .plan import make_plan
@@ -74,7 +82,8 @@ def command(
     if only_report or verify:
         directory.check_held(plan)
         return _report(plan, directory) if only_report else _verify(plan, directory)
-    return _run(plan, directory, jobs, choose_devices(devices), retry, accept_code)
+    where = Place(folder=directory / "jobs", jobs=jobs, devices=tuple(choose_devices(devices)), threads=read.table.threads)
+    return _run(plan, directory, make_launcher(launcher, launch, where), retry, accept_code)
 
 
 def _tell(plan: Plan, directory: StudyDirectory, accepted: bool) -> None:
@@ -91,11 +100,11 @@ def _tell(plan: Plan, directory: StudyDirectory, accepted: bool) -> None:
         click.echo(f"{what} were made with another state of {', '.join(edited)}: {happens}", err=True)
 
 
-def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[str], retry: bool, accept_code: bool) -> int:
+def _run(plan: Plan, directory: StudyDirectory, launcher: Launcher, retry: bool, accept_code: bool) -> int:
     from ibllm_core.host.attribution import stdout_to_stderr
 
     from . import display as study_display
-    from .checking import check_arms, choose_jobs
+    from .checking import check_arms
     from .runner import Runner, failed
 
     study = plan.study
@@ -109,7 +118,7 @@ def _run(plan: Plan, directory: StudyDirectory, jobs: int | None, places: list[s
 
             trials.retry(plan, directory)
     screen = study_display.choose(plan)
-    runner = Runner(plan, directory, jobs or choose_jobs(places, study.table.threads), places, screen, accept_code)
+    runner = Runner(plan, directory, launcher, screen, accept_code)
     try:
         with _interruptible(runner):
             if study.table.design == "search":

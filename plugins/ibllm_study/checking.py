@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ibllm_core.errors import UserError
@@ -68,10 +67,3 @@ def choose_devices(wanted: str) -> list[str]:
     if not names:
         raise UserError("--devices: expected auto, cpu, or cuda:0,cuda:1,…")
     return names
-
-
-def choose_jobs(devices: Sequence[str], threads: int) -> int:
-    """One run a CUDA device; on the CPU as many as the cores take."""
-    cuda = [name for name in devices if name != "cpu"]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return len(cuda) if cuda else max(1, cores // threads)

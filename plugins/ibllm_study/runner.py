@@ -1,22 +1,21 @@
-"""Runs a plan's cells in worker processes: several at a time, each isolated, none twice. Torch-free."""
+"""Runs a plan's cells, each a task of a launcher: several at a time, each isolated, none twice. Torch-free."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ibllm.launching import Ended, Launcher, Task
 from ibllm_core.runs.directory import write_json, write_text
 
 from .directory import DONE, FAILED, PRUNED, RUNNING, WAITING, Outcome, StudyDirectory
@@ -26,9 +25,11 @@ from .worker import BUSY, STOPPED
 #: Failures of one reason after which what would fail alike is not started.
 ENOUGH = 2
 #: How reasons begin that lie with the machine, not with the recipe: the next run may well go through.
-OF_THE_MACHINE = ("killed by", "hung")
-#: Seconds between two looks at the workers, and before a cell that somebody else is at is tried again.
-LOOK, AGAIN = 0.2, 3.0
+OF_THE_MACHINE = ("killed by", "hung", "lost")
+#: Seconds between two looks at the workers where none ends.
+LOOK = 0.2
+#: How often a cell is tried again whose machine died.
+LOST = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -64,8 +65,8 @@ class Watcher:
 @attrs.define(eq=False)
 class _Worker:
     cell: Cell
-    process: subprocess.Popen[bytes]
-    device: str
+    #: Since when it computes; None while it waits for a machine.
+    begun: float | None = None
     started: float = attrs.field(factory=time.monotonic)
 
 
@@ -73,27 +74,22 @@ class Runner:
     """Executes a plan.
 
     Args:
-        jobs: workers at a time.
-        devices: ``cpu``, ``cuda:0``, …; workers are spread over them.
+        launcher: what computes the cells.
         accept_code: workers go on although source code, or a run to start from, is not what the plan was made with.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        directory: StudyDirectory,
-        jobs: int,
-        devices: Sequence[str],
-        watcher: Watcher | None = None,
-        accept_code: bool = False,
+        self, plan: Plan, directory: StudyDirectory, launcher: Launcher, watcher: Watcher | None = None, accept_code: bool = False
     ) -> None:
-        self.plan, self.directory, self.jobs, self.devices, self.accept_code = plan, directory, jobs, list(devices), accept_code
+        self.plan, self.directory, self.launcher, self.accept_code = plan, directory, launcher, accept_code
         self.watcher = watcher or Watcher()
         self.outcomes: dict[str, Outcome] = {cell.id: directory.outcome(cell) for cell in plan.cells}
         self._workers: dict[str, _Worker] = {}
         self._not_before: dict[str, float] = {}
+        self._lost: Counter[str] = Counter()
         self._stopping = 0
         self._alike: dict[str, list[Cell]] = {}
+        self._told = 0.0
         #: Cells that are not started, since runs like them have failed alike.
         self.held: dict[str, str] = {}
 
@@ -108,25 +104,30 @@ class Runner:
                 self._count(cell, self.outcomes[cell.id].reason)
         try:
             while any([self.step(), also()]):
-                time.sleep(LOOK)
+                self.launcher.wait(LOOK)
         finally:
-            self._end_all(signal.SIGKILL)
+            self._end_all(now=True)
+            self.launcher.close()
         return self.outcomes
 
     def step(self) -> bool:
         """One look at the workers; False once nothing is left to do."""
+        ended = self.launcher.ended()
         for worker in list(self._workers.values()):
-            self._look(worker)
+            self._look(worker, ended.get(worker.cell.id))
         if not self._stopping:
             self._start_some()
-        self.watcher.looked({cell.id: self.progress(cell) for cell in self.plan.cells})
         ahead = any(o.status == WAITING for name, o in self.outcomes.items() if name not in self.held)
-        return bool(self._workers) or (not self._stopping and ahead)
+        more = bool(self._workers) or (not self._stopping and ahead)
+        if time.monotonic() - self._told > LOOK or not more:
+            self._told = time.monotonic()
+            self.watcher.looked({cell.id: self.progress(cell) for cell in self.plan.cells})
+        return more
 
     def stop(self) -> None:
         """Asks the workers to stop with a checkpoint; a second time ends them at once."""
         self._stopping += 1
-        self._end_all(signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
+        self._end_all(now=self._stopping > 1)
 
     @property
     def stopped(self) -> bool:
@@ -136,7 +137,7 @@ class Runner:
     def spare(self) -> int:
         """Workers that no waiting cell is there for; what somebody else is running needs none of ours."""
         waiting = [cell.id for cell in self.plan.cells if self.outcomes[cell.id].status == WAITING]
-        return self.jobs - sum(name in self._workers or name not in self._not_before for name in waiting)
+        return self.launcher.jobs - sum(name in self._workers or name not in self._not_before for name in waiting)
 
     def add(self, plan: Plan) -> None:
         """Goes on with a plan that has further cells."""
@@ -147,10 +148,8 @@ class Runner:
 
     def give_up(self, cell: Cell, reason: str) -> None:
         """Ends a cell that a search need not see finished, or keeps it from being started."""
-        worker = self._workers.pop(cell.id, None)
-        if worker is not None:
-            _signal(worker, signal.SIGKILL)
-            worker.process.wait()
+        if self._workers.pop(cell.id, None) is not None:
+            self.launcher.stop(cell.id, now=True)
         self.directory.fail(cell, reason, PRUNED)
         self.outcomes[cell.id] = Outcome(status=PRUNED, reason=reason)
 
@@ -167,7 +166,7 @@ class Runner:
     def _start_some(self) -> None:
         now = time.monotonic()
         for cell in self.plan.cells:
-            if len(self._workers) >= self.jobs:
+            if len(self._workers) >= self.launcher.jobs:
                 return
             waits = self.outcomes[cell.id].status == WAITING and cell.id not in self._workers and cell.id not in self.held
             if not waits or self._not_before.get(cell.id, 0) > now or self._blocked(cell):
@@ -194,41 +193,59 @@ class Runner:
         write_json(
             task,
             {
-                "recipe": str(recipe),
-                "run": str(directory.run(cell).path),
-                "shelf": str(directory.shelf.path),
-                "locks": str(directory / "locks"),
+                "recipe": str(recipe.absolute()),
+                "run": str(directory.run(cell).path.absolute()),
+                "shelf": str(directory.shelf.path.absolute()),
+                "locks": str((directory / "locks").absolute()),
                 "prefixes": [attrs.asdict(prefix) for prefix in cell.prefixes],
                 "command": command,
                 "sources": None if self.accept_code else self.plan.here,
                 "data": dict(cell.data),
             },
         )
-        device = min(self.devices, key=lambda name: sum(worker.device == name for worker in self._workers.values()))
-        process = launch(task, directory.log(cell), device, self.plan.study.table.threads)
-        self._workers[cell.id] = _Worker(cell, process, device)
+        self.launcher.start(worker_task(cell.id, task, directory.log(cell), self.plan.study.table.threads))
+        self._workers[cell.id] = _Worker(cell)
         self.watcher.started(cell)
 
-    def _look(self, worker: _Worker) -> None:
-        cell, code = worker.cell, worker.process.poll()
-        if code is None:
-            silent = time.time() - max(_touched(self.directory.log(cell)), _touched(self.directory.run(cell) / "metrics.jsonl"))
-            if min(silent, time.monotonic() - worker.started) > self.plan.study.table.silence:
-                _signal(worker, signal.SIGKILL)
-                worker.process.wait()
-                self._finish(worker, f"hung: no sign of life for {self.plan.study.table.silence:.0f} s, so it was ended")
-            return
-        if code == BUSY:
+    def _look(self, worker: _Worker, ended: Ended | None) -> None:
+        cell = worker.cell
+        if ended is None:
+            self._look_for_life(worker)
+        elif ended.code is None:
+            self._try_again(worker, ended.reason)
+        elif ended.code == BUSY:
             if cell.id not in self._not_before:
                 self.watcher.say(
                     f"{cell.arm.name}, seed {cell.seed}: another invocation is at it, or at a stage that it starts from; waiting"
                 )
-            self._not_before[cell.id] = time.monotonic() + AGAIN
+            self._not_before[cell.id] = time.monotonic() + self.launcher.again
             del self._workers[cell.id]
-        elif code == STOPPED or (self._stopping and code < 0):
+        elif ended.code == STOPPED or (self._stopping and ended.code < 0):
             del self._workers[cell.id]
         else:
-            self._finish(worker, "" if code == 0 else why_ended(code, self.directory.log(cell)))
+            self._finish(worker, "" if ended.code == 0 else why_ended(ended.code, self.directory.log(cell)))
+
+    def _look_for_life(self, worker: _Worker) -> None:
+        """Ends a worker that has written nothing for as long as the study says."""
+        cell, silence = worker.cell, self.plan.study.table.silence
+        if worker.begun is None and self.launcher.begun(cell.id):
+            worker.begun = time.monotonic()
+        if worker.begun is None:
+            return
+        silent = time.time() - max(_touched(self.directory.log(cell)), _touched(self.directory.run(cell) / "metrics.jsonl"))
+        if min(silent, time.monotonic() - worker.begun) > silence:
+            self.launcher.stop(cell.id, now=True)
+            self._finish(worker, f"hung: no sign of life for {silence:.0f} s, so it was ended")
+
+    def _try_again(self, worker: _Worker, reason: str) -> None:
+        """A cell whose machine died goes on from its last checkpoint on another one."""
+        cell = worker.cell
+        self._lost[cell.id] += 1
+        if self._stopping or self.directory.outcome(cell).status == DONE or self._lost[cell.id] > LOST:
+            self._finish(worker, reason and f"lost {self._lost[cell.id]} times: {reason}")
+            return
+        del self._workers[cell.id]
+        self.watcher.say(f"{cell.arm.name}, seed {cell.seed}: {reason}; tried again ({self._lost[cell.id]} of {LOST})")
 
     def _finish(self, worker: _Worker, reason: str) -> None:
         cell = worker.cell
@@ -257,22 +274,14 @@ class Runner:
         if held:
             self.watcher.say(f"{len(same)} runs failed alike, so {len(held)} more like them are not started: {reason}")
 
-    def _end_all(self, number: signal.Signals) -> None:
-        for worker in self._workers.values():
-            _signal(worker, number)
+    def _end_all(self, now: bool) -> None:
+        for name in self._workers:
+            self.launcher.stop(name, now)
 
 
-def launch(task: Path, log: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
-    """A worker on its way, in a process group of its own. It stops, with a checkpoint, when this process is gone and the pipe between them ends."""
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker", str(task)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=_environment(device, threads),
-            start_new_session=True,
-        )
+def worker_task(name: str, task: Path, log: Path, threads: int) -> Task:
+    """What a launcher is to compute: a worker with its task."""
+    return Task(name=name, command=(sys.executable, "-m", f"{__package__}.worker", str(task.absolute())), log=log, threads=threads)
 
 
 def last_row(path: Path) -> dict[str, Any]:
@@ -291,24 +300,6 @@ def last_row(path: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
-
-
-def _environment(device: str, threads: int) -> dict[str, str]:
-    """A worker sees its own device only, and starts no more threads than its study says."""
-    kind, _, number = device.partition(":")
-    # Where not all devices are ours, cuda:1 is the second of those that are.
-    ours = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": (ours[int(number)] if ours else number) if kind == "cuda" else "",
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def _signal(worker: _Worker, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker.process.pid, number)
 
 
 def _touched(path: Path) -> float:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ibllm.launching import LOCAL, Place, make_launcher
 from ibllm_core.errors import UserError
 from ibllm_core.runs.directory import RunDirectory, write_json
 
 from .checking import choose_devices
 from .directory import StudyDirectory
 from .plan import Plan
-from .runner import launch, why_ended
+from .runner import LOOK, why_ended, worker_task
 
 #: What of a run's record may explain a difference. Memory does not.
 RECORDED = ("versions", "hardware", "provenance", "sources")
@@ -116,13 +115,14 @@ def _again(run: RunDirectory, folder: Path, device: str, threads: int) -> str:
             "data": None,
         },
     )
-    process = launch(task, folder / "log.txt", device, threads)
+    launcher = make_launcher(LOCAL, (), Place(folder=folder, jobs=1, devices=(device,), threads=threads))
     try:
-        code = process.wait()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
+        launcher.start(worker_task("run", task, folder / "log.txt", threads))
+        while not (ended := launcher.ended()):
+            launcher.wait(LOOK)
+    finally:
+        launcher.close()
+    code = ended["run"].code
     return why_ended(code, folder / "log.txt") if code else ""
 
 

@@ -12,13 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+from ibllm_launchers.local import visible
 from ibllm_study.directory import DONE, FAILED, WAITING, StudyDirectory
 from ibllm_study.plan import Plan, make_plan
-from ibllm_study.runner import Runner, Watcher, _environment
+from ibllm_study.runner import Runner, Watcher
 from ibllm_study.sharing import end_of
 from ibllm_study.study_file import read_study
 from safetensors.torch import load_file
 
+from ibllm.launching import Place, make_launcher
 from ibllm_core.training.job import Job
 from tests import processes
 
@@ -189,9 +191,9 @@ def test_a_report_of_other_runs_is_refused(finished: Path) -> None:
 
 def test_a_worker_sees_the_device_it_was_given_among_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
-    assert [_environment(device, 1)["CUDA_VISIBLE_DEVICES"] for device in ("cuda:0", "cuda:1", "cpu")] == ["5", "GPU-7", ""]
+    assert [visible(device) for device in ("cuda:0", "cuda:1", "cpu")] == ["5", "GPU-7", ""]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert _environment("cuda:1", 1)["CUDA_VISIBLE_DEVICES"] == "1"
+    assert visible("cuda:1") == "1"
 
 
 class Said(Watcher):
@@ -217,7 +219,7 @@ def run_with(study: Path, code: str, monkeypatch: pytest.MonkeyPatch, jobs: int 
     plan, directory = opened(study)
     directory.prepare(plan)
     said = Said()
-    Runner(plan, directory, jobs, ["cpu"], said).run()
+    Runner(plan, directory, make_launcher("local", (), Place(folder=directory / "jobs", jobs=jobs)), said).run()
     return plan, directory, said.failures
 
 

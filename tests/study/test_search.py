@@ -7,7 +7,7 @@ import math
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ibllm_study.plan import Cell, Plan, make_plan
 from ibllm_study.runner import Runner, Watcher
 from ibllm_study.study_file import read_study
 
+from ibllm.launching import Ended, Launcher, Task
 from ibllm_core.errors import UserError
 
 CHECK = search._check
@@ -39,13 +40,20 @@ RATE = '"optimizer.lr" = { low = 1e-4, high = 1e-2, log = true }'
 Figure = Callable[[Cell, int], float]
 
 
-class Process:
-    """A worker's, as far as a runner looks at it."""
+class Nowhere(Launcher):
+    """Computes nothing: what becomes of a run is pretended."""
 
-    pid = 0
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
 
-    def wait(self) -> int:
-        return 0
+    def start(self, task: Task) -> None:
+        raise AssertionError
+
+    def ended(self) -> Mapping[str, Ended]:
+        return {}
+
+    def stop(self, name: str, now: bool = False) -> None:
+        pass
 
 
 class Killed(Exception):
@@ -57,7 +65,7 @@ class Pretended(Runner):
 
     def __init__(self, plan: Plan, directory: StudyDirectory, figure: Figure, jobs: int = 1, looks: float = math.inf) -> None:
         self.said: list[str] = []
-        super().__init__(plan, directory, jobs, ["cpu"], _Saying(self.said))
+        super().__init__(plan, directory, Nowhere(jobs), _Saying(self.said))
         self.figure, self.looks = figure, looks
         self.started: list[str] = []
         self.together = 0
@@ -73,10 +81,10 @@ class Pretended(Runner):
         run = self.directory.run(cell)
         run.path.mkdir(parents=True, exist_ok=True)
         (run / "metrics.jsonl").unlink(missing_ok=True)
-        self._workers[cell.id] = runner._Worker(cell, Process(), "cpu")  # type: ignore[arg-type]
+        self._workers[cell.id] = runner._Worker(cell)
         self.together = max(self.together, len({worker.cell.arm.name for worker in self._workers.values()}))
 
-    def _look(self, worker: Any) -> None:
+    def _look(self, worker: Any, ended: Ended | None) -> None:
         cell, run = worker.cell, self.directory.run(worker.cell)
         step = int(runner.last_row(run / "metrics.jsonl").get("step", 0)) + 2
         value = self.figure(cell, step)
@@ -99,7 +107,6 @@ class _Saying(Watcher):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "LOOK", 0.0)
-    monkeypatch.setattr(runner, "_signal", lambda worker, number: None)
     monkeypatch.setattr(search, "_check", lambda cell: None)
 
 

@@ -15,6 +15,7 @@ from ibllm_study.runner import Runner
 from ibllm_study.study_file import read_study
 from ibllm_study.verify import differences, finished, verify
 
+from ibllm.launching import Place, make_launcher
 from ibllm_core.errors import UserError
 from tests.processes import ibllm
 
@@ -49,7 +50,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verified")
     plan, directory = opened(folder)
     directory.prepare(plan)
-    Runner(plan, directory, 1, ["cpu"]).run()
+    Runner(plan, directory, make_launcher("local", (), Place(folder=directory / "jobs", jobs=1))).run()
     return folder
 
 

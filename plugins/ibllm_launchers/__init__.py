@@ -1,0 +1,1 @@
+"""Launchers of studies: this machine, a SLURM cluster (submitit), a Ray cluster."""
