@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -166,7 +167,8 @@ class Manager:
         spec, origin = self._find(kind, name)
         path = getattr(spec, field)
         who = f"{origin}: the {field} of {kind}.{name}, {path},"
-        with running(origin, f"{who} cannot be imported", importing=path):
+        # A study asks thousands of times, and a module that is there takes no time that a line would have to explain.
+        with running(origin, f"{who} cannot be imported", importing="" if path.partition(":")[0] in sys.modules else path):
             return pkgutil.resolve_name(path), who
 
     def _find(self, kind: str, name: str) -> tuple[ComponentSpec, Origin]:

@@ -51,7 +51,7 @@ class Draft:
         """The parts that the model has or was meant to have: one whose name is misspelt is no missing part too."""
         if not self.is_table("model"):
             return PARTS
-        meant = {nearest(name, PARTS) for name in self.names("model")}
+        meant = {name if name in PARTS else nearest(name, PARTS) for name in self.names("model")}
         return (*(part for part in PARTS if part in meant), *self.names("model", "shared"), *self.names("model", "extra"))
 
     def place(self, *path: str | int) -> Place:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import platform
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,6 +45,12 @@ Accepted = Mapping[str, str] | None
 NOTHING_ACCEPTED: Accepted = MappingProxyType({})
 
 
+@functools.cache
+def version(distribution: str) -> str:
+    """A distribution's version; a process goes on with what it has imported."""
+    return metadata.version(distribution)
+
+
 def finished(run: RunDirectory) -> bool:
     """True where a run is done and its figures can be read."""
     try:
@@ -61,21 +68,20 @@ def run_key(recipe: Recipe, accepted: Accepted = NOTHING_ACCEPTED) -> str:
 
 def prefixes(recipe: Recipe, accepted: Accepted = NOTHING_ACCEPTED) -> tuple[Prefix, ...]:
     """The run's prefixes, one a stage; the last is the whole training, with which a longer run may begin."""
-    found, step = [], 0
+    found, step, tables = [], 0, resolved(recipe, added=False)
     for number, stage in enumerate(recipe.running(), 1):
         step += stage.steps
-        found.append(Prefix(stage=stage.name, step=step, key=_digest(_so_far(recipe, number, accepted), ordered=True)))
+        found.append(Prefix(stage=stage.name, step=step, key=_digest(_so_far(recipe, tables, number, accepted), ordered=True)))
     return tuple(found)
 
 
-def _so_far(recipe: Recipe, count: int, accepted: Accepted) -> list[Any]:
+def _so_far(recipe: Recipe, tables: Mapping[str, Any], count: int, accepted: Accepted) -> list[Any]:
     """Everything that the first `count` stages depend on.
 
     The whole model is among it: a part that is trained later has weights in the checkpoint too. Losses of later stages are not: each has its
     own stream of first weights, and a run that starts from a checkpoint makes those that the checkpoint lacks. Of data that lie in files the content
     counts; pretrained weights are named, not looked into.
     """
-    tables = resolved(recipe, added=False)
     running = recipe.running()
     stages = [stage.name for stage in running[:count]]
     used = {loss for name in stages for loss in recipe.stages[name].losses}
