@@ -190,11 +190,9 @@ def named_parts_fit(draft: Draft) -> None:
             draft.say(path, "no part can be called so", "letters, digits and _, and not the name of a kind or of another part")
         if entry.init and len(entry.init.parts) > 1:
             draft.say((*path, "init", "parts"), "a part takes the weights of one part", "the name of one of the run's parts")
-    for name, extra in model.extra.items():
-        path, own = ("model", "extra", name), model.parts.get(extra.kind)
-        used, wanted = (getattr(one.component.config, "tokenizer", None) if one else None for one in (extra, own))
+        used, wanted = (getattr(one.component.config, "tokenizer", None) if one else None for one in (entry, model.parts.get(entry.kind)))
         if wanted is not None and used != wanted:
-            draft.say((*path, "tokenizer"), f"it is handed the tokens of {extra.kind}", f'"{wanted}"')
+            draft.say((*path, "tokenizer"), f"it is handed the tokens of {entry.kind}", f'"{wanted}"')
 
 
 def _validations(draft: Draft) -> Iterator[tuple[tuple[str, ...], Validation]]:

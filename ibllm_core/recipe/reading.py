@@ -153,7 +153,8 @@ def _one(draft: Draft, section: Section, path: tuple[str, ...], own: tuple[str, 
         return None
     kind = section.kind
     if kind == PART:
-        kind = {"shared": "backbone", "extra": str(table.get("kind"))}.get(path[1], path[-1])
+        named = {"shared": "backbone", "extra": None}
+        kind = str(table.get("kind", named[path[1]])) if path[1] in named else path[-1]
     return draft.component(kind, path, table, own) if kind in KINDS else None
 
 

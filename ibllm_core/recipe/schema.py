@@ -89,6 +89,10 @@ class SharedEntry(PartEntry):
     Its `init` takes the run's module of the same name, or the one that ``parts`` names.
     """
 
+    kind: str = with_facts(
+        option("backbone", help="what it is: a backbone, or a part that another one is put around", choices=("backbone", *PARTS)),
+        added=True,
+    )
     frozen: bool = option(False, help='never trained, not by train = "all" either: a teacher, or pretrained weights')
 
 

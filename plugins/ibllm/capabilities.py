@@ -18,6 +18,7 @@ CAPABILITIES: Mapping[str, str] = {
     "caption_likelihood": "an image decoder that reads text and image as one sequence and gives both likelihoods, `caption_nll`",
     "features": "a discriminator that shows what it sees on its way to the score, `features`",
     "token_mixing": "a backbone that maps tokens (b n d) and their mask to as many tokens (ibllm.blocks.borrowing.Backbone)",
+    "knowledge": "a backbone that links a text's tokens to what it knows of them, `facts` (ids → vectors, kinds, whether there are any)",
     "tokens": "a codec that gives discrete tokens (interfaces.image.ImageTokenizer)",
     "latents": "a codec that gives continuous latents (interfaces.image.LatentCodec)",
     "regularisation": "a codec that adds something to the reconstruction error (`Reconstruction.regularisation`): a commitment to codes, a KL term",

@@ -215,7 +215,7 @@ class LossSuite(Suite):
         _backward(loss(self.cycle(model, loss, m)))
         reached = {name for name, part in model.parts.items() if any(p.grad is not None and bool(p.grad.any()) for p in part.parameters())}
         lent = {module for name in self._parts() & model.parts.keys() for module in borrowed(model.parts[name]).values()}
-        stray = sorted(name for name in reached - self._parts() if model.parts[name] not in lent)
+        stray = sorted(name for name in reached - self._parts() - self.shared.keys() if model.parts[name] not in lent)
         expect(not stray, f"{self._name}: gradients reach {', '.join(stray)}, which its needs() does not name")
         able = not self._parts() - {"discriminator"} or bool(reached & self._parts())
         expect(able, f"{self._name}: no gradient reaches any of {', '.join(sorted(self._parts()))}, which it needs")

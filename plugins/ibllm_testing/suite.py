@@ -212,13 +212,12 @@ class Suite:
 
 def _lent(table: Mapping[str, Any], context: Context) -> torch.nn.Module:
     """A shared module, in use, with the same weights each time."""
-    found = structure(
-        plugins.manager().config_class("backbone", table["use"]), {key: value for key, value in table.items() if key != "use"}
-    )
+    kind, options = table.get("kind", "backbone"), {key: value for key, value in table.items() if key not in ("use", "kind")}
+    found = structure(plugins.manager().config_class(kind, table["use"]), options)
     assert not isinstance(found, list), f"shared: {'; '.join(map(_described, found))}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made: torch.nn.Module = plugins.manager().factory("backbone", table["use"])(found, context)
+        made: torch.nn.Module = plugins.manager().factory(kind, table["use"])(found, context)
     return made.eval()
 
 

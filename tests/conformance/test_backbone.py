@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from ibllm_testing import BackboneSuite, cover
 from ibllm_testing.checks import has_shape
 from ibllm_testing.inputs import Inputs
@@ -13,7 +15,7 @@ from torch import Tensor
 
 PRESETS: dict[str, dict[str, object]] = {"transformer/dropout": {"options": {"depth": 1, "dropout": 0.1, "width": 8}}}
 
-globals().update(cover(BackboneSuite, "ibllm", PRESETS, but=("unified", "unified_pretrained")))
+globals().update(cover(BackboneSuite, "ibllm", PRESETS, but=("graph", "unified", "unified_pretrained")))
 
 
 class TestUnified(BackboneSuite):
@@ -36,3 +38,28 @@ class TestUnified(BackboneSuite):
         image, text = part.hidden(self._orders(part, m))
         has_shape("image", image, "b n d", (*m.z.mask.shape, part.width))
         has_shape("text", text, "b t d", (*m.x.mask.shape, part.width))
+
+
+class TestGraph(BackboneSuite):
+    """Called as its borrowers call it: what it knows of a text's tokens, and how plausible a fact is."""
+
+    component = "graph"
+    options: Mapping[str, Any] = {
+        "path": str(Path(__file__).parents[1] / "graph" / "letters.tsv"),
+        "width": 6,
+        "layers": 1,
+        "embedding": "rotate",
+    }
+
+    def passes(self, part: Any, m: Inputs) -> dict[str, Tensor]:
+        facts, _, there = part(m.x.ids)
+        every = torch.arange(len(part.graph.entities), device=m.y.device)
+        scores = part.score(every, torch.zeros_like(every), every.flip(0)) + part.score(every, torch.ones_like(every), every)
+        # A row for each item, so that what does not depend on the batch is the same in any.
+        return {"facts": facts * m.x.mask[..., None, None], "there": there & m.x.mask.unsqueeze(-1), "scores": scores.expand(len(m), -1)}
+
+    def check_shapes(self, part: Any, m: Inputs) -> None:
+        facts, kinds, there = part(m.x.ids)
+        has_shape("kinds", kinds, "b t m", (*m.x.ids.shape, part.slots))
+        has_shape("facts", facts, "b t m k", (*m.x.ids.shape, part.slots, part.width))
+        has_shape("there", there, "b t m", (*m.x.ids.shape, part.slots))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
 import torch
+from ibllm_graph.backbone import KnowledgeGraph
+from ibllm_graph.config import GraphConfig
 from ibllm_testing import LossSuite, cover
 from ibllm_testing.stand_ins import TinyCodec, TinyCritic
 from ibllm_unified.backbone import UnifiedBackbone
@@ -25,6 +28,8 @@ from torch import nn
 from ibllm_core.interfaces.context import ImageTokens
 from ibllm_core.model.model import Model
 
+#: A graph whose names are made of the letters that the stand-in tokenizer knows.
+LETTERS = str(Path(__file__).parents[1] / "graph" / "letters.tsv")
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {
     "answer_nll/sample": {"options": {"per": "sample"}},
@@ -55,7 +60,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "wgan_gp/no penalty": {"options": {"penalty": 0.0, "mismatched": 0.5}},
 }
 
-globals().update(cover(LossSuite, "ibllm", PRESETS, but=("unified",)))
+globals().update(cover(LossSuite, "ibllm", PRESETS, but=("link_prediction", "unified")))
 
 
 class TestUnified(LossSuite):
@@ -85,3 +90,18 @@ class TestUnified(LossSuite):
             }
         tokenizers = {"text_encoder": context.tokenizer, "text_decoder": context.tokenizer}
         return Model(parts, tokenizers, context.image_shape).to(device)
+
+
+class TestLinkPrediction(LossSuite):
+    """It is about a graph, which no stand-in has."""
+
+    component = "link_prediction"
+    options: ClassVar[dict[str, object]] = {"facts": 2, "negatives": 3}
+    shared: ClassVar[dict[str, dict[str, object]]] = {"facts": {"use": "graph", "path": LETTERS, "width": 6}}
+
+    def model(self, device: torch.device, *, by_patch: bool = False, latents: bool = False, seed: int = 5) -> Model:
+        model = super().model(device, by_patch=by_patch, latents=latents, seed=seed)
+        with torch.random.fork_rng(devices=[]), device:
+            torch.manual_seed(seed)
+            model.parts["facts"] = KnowledgeGraph(GraphConfig(path=LETTERS, width=6), self.context()).to(device)
+        return model

@@ -48,10 +48,9 @@ def main(folder: Path) -> None:
         rest = {key: files["icons.json"][key] for key in ("prefix", "width", "height")}
         small = {"chars.json": chars, "icons.json": {**rest, "icons": icons}, "info.json": files["info.json"]}
         write(HERE / found[package].path.name, {**small, "package.json": files["package.json"]})
-    names = found[NAMES].read([*(f"{code}/compact.json" for code in LANGUAGES), "package.json"])
+    names = found[NAMES].read([*(f"{code}/compact.json" for code in LANGUAGES), "en/data.json", "meta/groups.json", "package.json"])
     small = {
-        name: [row for row in rows if plain(row["hexcode"]) in CODES] if name.endswith("compact.json") else rows
-        for name, rows in names.items()
+        name: [row for row in rows if plain(row["hexcode"]) in CODES] if isinstance(rows, list) else rows for name, rows in names.items()
     }
     with tarfile.open(found[NAMES].path) as archive:
         licence = archive.extractfile("package/LICENSE")
