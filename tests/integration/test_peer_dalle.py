@@ -9,14 +9,10 @@ The peer runs in an environment of its own, made for the run with pip; IBLLM_PEE
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
 import subprocess
-import time
 import venv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +35,9 @@ from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 
 from .needs import needs
+from .peers import paired, python_of, started
 
 SIZES = {"image_vocabulary": 512, "text_vocabulary": 1000, "words": 32, "width": 256, "depth": 4, "heads": 4, "batch": 16, "drawn": 4}
-ROUNDS, WARM_UP = 11, 3
 #: setuptools for its pkg_resources; --no-deps leaves out what only its pretrained image tokenizers and data loaders need.
 PEER = ("dalle-pytorch==1.6.6",)
 PEER_NEEDS = ("setuptools<81", "numpy", "einops", "axial-positional-embedding==0.3.12", "rotary-embedding-torch==0.9.1")
@@ -51,40 +47,13 @@ PEER_NEEDS = ("setuptools<81", "numpy", "einops", "axial-positional-embedding==0
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of the peer's environment, which has the same torch as ours."""
     folder = Path(os.environ.get("IBLLM_PEER_ENV") or tmp_path_factory.mktemp("peer"))
-    found = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    found = python_of(folder)
     if not found.exists():
         venv.create(folder, with_pip=True)
     pip = [str(found), "-m", "pip", "install", "--quiet"]
     for words in ([f"torch=={torch.__version__.partition('+')[0]}", *PEER_NEEDS], ["--no-deps", *PEER]):
         needs("dalle-pytorch, which pip cannot install here", subprocess.run([*pip, *words], check=False).returncode == 0)
     return found
-
-
-class Peer:
-    """The process that the peer runs in."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.parameters = int(self._line())
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, "the peer's process ended"
-        return line
-
-    def seconds(self, what: str) -> float:
-        assert self.process.stdin is not None
-        print(what, file=self.process.stdin, flush=True)
-        return float(self._line())
-
-
-@contextmanager
-def started(python: Path) -> Iterator[Peer]:
-    command = [str(python), "-W", "ignore", str(Path(__file__).with_name("peer_dalle.py")), json.dumps(SIZES)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        yield Peer(process)  # closing its input ends it
 
 
 class Given(ImageTokenizer):
@@ -150,30 +119,15 @@ class Ours:
         assert drawn.shape == (SIZES["drawn"], 64)
 
 
-def paired(what: str, ours: Callable[[], None], peer: Peer) -> float:
-    """The median over some rounds of our CPU time over the peer's, side by side."""
-    pairs = []
-    for number in range(ROUNDS + WARM_UP):
-        begun = time.process_time()
-        ours()
-        pair = (time.process_time() - begun, peer.seconds(what))
-        if number >= WARM_UP:
-            pairs.append(pair)
-    ratio = statistics.median(mine / theirs for mine, theirs in pairs)
-    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"{what}: ours {mine:.3f} s, dalle-pytorch {theirs:.3f} s, ratio {ratio:.2f}")
-    return ratio
-
-
 def test_a_step_and_a_drawing_cost_no_more_than_the_peers(python: Path, record_property: Callable[[str, object], None]) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     ours = Ours()
-    with started(python) as peer:
+    with started(python, "peer_dalle.py", SIZES) as peer:
         parameters = sum(parameter.numel() for parameter in ours.model.parameters())
         print(f"parameters: ours {parameters:,}, dalle-pytorch {peer.parameters:,}")
         assert abs(parameters / peer.parameters - 1) <= 0.02
-        ratios = {what: paired(what, getattr(ours, what), peer) for what in ("train", "sample")}
+        ratios = {what: paired(what, getattr(ours, what), peer, "dalle-pytorch") for what in ("train", "sample")}
     for what, ratio in ratios.items():
         record_property(what, round(ratio, 3))
     assert ratios["train"] <= 1.0 and ratios["sample"] <= 1.0

@@ -9,12 +9,9 @@ The peer runs in an environment of its own, made for the run with pip; IBLLM_OPE
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
@@ -38,9 +35,9 @@ from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 
 from .needs import needs
+from .peers import paired, python_of, started
 
 SIZES = {"vocabulary": 1000, "words": 32, "width": 256, "depth": 6, "heads": 4, "common": 128, "side": 64, "patch": 8, "batch": 16}
-ROUNDS, WARM_UP = 11, 3
 
 
 def write_clip(folder: Path) -> None:
@@ -104,7 +101,7 @@ class Ours:
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of the peer's environment; with the same torch as ours where it is made here."""
     folder = Path(os.environ.get("IBLLM_OPEN_CLIP_ENV") or tmp_path_factory.mktemp("peer"))
-    found = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    found = python_of(folder)
     if not found.exists():
         venv.create(folder, with_pip=True)
     here = "import open_clip, sys; sys.exit(open_clip.__version__ != '3.3.0')"
@@ -119,27 +116,10 @@ def test_a_step_costs_no_more_than_the_peers(python: Path, tmp_path: Path, recor
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     ours = Ours(tmp_path)
-    command = [str(python), "-W", "ignore", str(Path(__file__).with_name("peer_open_clip.py")), json.dumps(SIZES)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    pairs = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdin is not None and process.stdout is not None
-        parameters = int(process.stdout.readline())
-        for number in range(ROUNDS + WARM_UP):
-            begun = time.process_time()
-            ours.train()
-            mine = time.process_time() - begun
-            print("train", file=process.stdin, flush=True)
-            pair = (mine, float(process.stdout.readline()))
-            if number >= WARM_UP:
-                pairs.append(pair)
-        process.stdin.close()
-    ratio = statistics.median(mine / theirs for mine, theirs in pairs)
-    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(
-        f"parameters: ours {ours.parameters:,}, open_clip {parameters:,}; step: ours {mine:.3f} s, open_clip {theirs:.3f} s, ratio {ratio:.3f}",
-        file=sys.stderr,
-    )
+    with started(python, "peer_open_clip.py", SIZES) as peer:
+        parameters = peer.parameters
+        print(f"parameters: ours {ours.parameters:,}, open_clip {parameters:,}", file=sys.stderr)
+        ratio = paired("train", ours.train, peer, "open_clip")
     record_property("ratio", round(ratio, 3))
     assert abs(ours.parameters / parameters - 1) <= 0.02
     assert ratio <= 1.0
