@@ -21,7 +21,7 @@ import pretrained_memory as pretrained_models
 from commands_and_checks import commands, conformance, fixtures
 from ibllm_inspect.options import OptionRow, options_of
 from ibllm_study.budget import Budget
-from ibllm_study.schema import Range, Search, StudyTable
+from ibllm_study.schema import Factorial, Range, Search, StudyTable
 
 from ibllm.capabilities import CAPABILITIES
 from ibllm.kinds import KINDS
@@ -107,7 +107,7 @@ def recipe(_: str = "") -> str:
 
 def study(_: str = "") -> str:
     """The study's own keys, then its tables."""
-    tables = {"keys": StudyTable, "`[search]`": Search, "`[budget]`": Budget, "range": Range}
+    tables = {"keys": StudyTable, "`[factorial]`": Factorial, "`[search]`": Search, "`[budget]`": Budget, "range": Range}
     return "\n\n".join(
         f"## {title}\n\n{markup.plain(inspect.cleandoc(config.__doc__ or ''))}\n\n{options(options_of(config))}"
         for title, config in tables.items()
@@ -224,6 +224,12 @@ def curves(name: str) -> str:
     return differences(name)
 
 
+def interactions(name: str) -> str:
+    """The interaction plots of a factorial study, on a page of ``docs/studies/``; nothing where it has not been run yet."""
+    there = (DOCS / "measured" / "studies" / name / "interactions.html").is_file()
+    return f"```{{raw}} html\n:file: ../measured/studies/{name}/interactions.html\n```" if there else ""
+
+
 def findings(name: str) -> str:
     """A study's own table, on a page of ``docs/studies/``; nothing where it has not been run yet."""
     there = (DOCS / "measured" / "studies" / name / "table.md").is_file()
@@ -293,6 +299,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         differences,
         curves,
         findings,
+        interactions,
         families,
         pretrained_memory,
         conformance,

@@ -14,9 +14,10 @@ from pathlib import Path
 from ibllm_report.plots import Plot
 from ibllm_study import tables
 from ibllm_study.analysis import Analysis
-from ibllm_study.charts import differences, pareto
+from ibllm_study.charts import decided, pareto
 from ibllm_study.directory import StudyDirectory
 from ibllm_study.findings import from_plan
+from ibllm_study.interactions import interactions
 from ibllm_study.plan import make_plan
 from ibllm_study.study_file import read_study
 from ibllm_study.sweeps import sweeps
@@ -37,12 +38,14 @@ def take(study: Path, folder: Path, seeds: int | None = None, scale: float | Non
     text = re.sub(r"\A# .*\n+", "", tables.markdown(analysis))
     (target / "table.md").write_text(text, encoding="utf-8")
     (target / "runs.csv").write_text(_without_paths(tables.runs_csv(analysis), folder), encoding="utf-8")
-    forest = differences(analysis, found.primary, wide=True)
+    forest = decided(analysis)
     assert forest is not None, "no differences to show yet"
     (target / "forest.html").write_text(_inline(forest), encoding="utf-8")
     found_curves = [f"<p>{html.escape(sweep.title)}</p>\n" + "".join(map(_inline, sweep.plots)) for sweep in sweeps(analysis)]
     if found_curves:
         (target / "curves.html").write_text("".join(found_curves), encoding="utf-8")
+    if crossed := interactions(analysis):
+        (target / "interactions.html").write_text("".join(map(_inline, crossed)), encoding="utf-8")
     for plot in pareto(analysis)[:1]:
         (target / "pareto.html").write_text(_inline(plot), encoding="utf-8")
     (target / "made.json").write_text(json.dumps(_made(plan, folder), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -117,12 +117,22 @@ def _row(axes: Axes, row: int, estimate: Estimate, wide: bool) -> None:
         )
 
 
-def curves(title: str, found: Sequence[Curve], *, percent: bool, xlabel: str, at: Sequence[float] = (), whole: bool = False) -> Plot:
+def curves(
+    title: str,
+    found: Sequence[Curve],
+    *,
+    percent: bool,
+    xlabel: str,
+    at: Sequence[float] = (),
+    whole: bool = False,
+    names: Mapping[float, str] | None = None,
+) -> Plot:
     """Means over runs as lines, their intervals as bands.
 
     Args:
         at: the values to the right, where there are few and known ones: each has its mark, and they stand apart as their logarithms do if they span
             decades.
+        names: what to write at these values instead of numbers.
         whole: of percents all is shown, 0 to 100, so that plots compare.
     """
     from matplotlib.ticker import MaxNLocator
@@ -156,7 +166,8 @@ def curves(title: str, found: Sequence[Curve], *, percent: bool, xlabel: str, at
         if at and spans_decades(at):
             axes.set_xscale("log")
         if at:
-            axes.set_xticks(at, [f"{value:,g}" if value < 1e6 else f"{value:.0e}" for value in at], minor=False)
+            words = names or {value: f"{value:,g}" if value < 1e6 else f"{value:.0e}" for value in at}
+            axes.set_xticks(at, [words[value] for value in at], minor=False)
             axes.set_xticks([], minor=True)
         else:
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import attrs
 
 from ibllm_report.results import is_number, split_of
 
+from .claims import make_claims
 from .findings import Findings, FoundArm, FoundRun
 from .statistics import (
     Aggregate,
@@ -18,7 +19,6 @@ from .statistics import (
     PowerPrediction,
     Summary,
     compare,
-    holm,
     interquartile_mean,
     is_large,
     predict_power,
@@ -60,7 +60,7 @@ class Unit:
 
 @attrs.frozen(kw_only=True)
 class Line:
-    """One figure of one arm. `comparison` is with the base, None for the base itself; corrected over the arms for the primary figure only."""
+    """One figure of one arm. `comparison` is with the base, None for the base itself; it is corrected where it is a claim (`Analysis.claims`)."""
 
     arm: str
     figure: str
@@ -98,6 +98,7 @@ class Analysis:
     """All that tables, plots and the page are made of.
 
     Attributes:
+        claims: the comparisons by which the study decides.
         lines: (arm, figure) → what is to be said of it.
         foresight: what so many seeds could show, which was known before the first run.
     """
@@ -105,31 +106,34 @@ class Analysis:
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.figures: Sequence[str] = findings.figures
-        compared = len(findings.arms) - 1
-        self.foresight: PowerPrediction = predict_power(len(findings.seeds), compared, findings.confidence)
+        self.claims = make_claims(findings, self._within)
+        self.foresight: PowerPrediction = predict_power(len(findings.seeds), len(self.claims), findings.confidence)
         self.lines: dict[tuple[str, str], Line] = {}
         for figure in self.figures:
-            self._add(figure, correct=figure == findings.primary)
+            self._add(figure)
         self.costs: Mapping[str, Cost] = {arm.name: cost_of_arm(arm) for arm in findings.arms}
 
-    def _add(self, figure: str, correct: bool) -> None:
-        findings, base = self.findings, self.findings.base.values(figure)
-        better = findings.mode == "max"
-        # Which way is better is known of the primary figure only.
-        others = [
-            compare(base, arm.values(figure), findings.confidence, higher_is_better=better if correct else True)
-            for arm in findings.arms[1:]
-        ]
-        if findings.searched:
-            others = [attrs.evolve(found, p_t=None, p_permutation=None, note="") for found in others]
-        comparisons: Iterable[Comparison | None] = [None, *(holm(others) if correct and not findings.searched else others)]
-        bounded = self._bounded(figure)
-        for arm, comparison in zip(findings.arms, comparisons, strict=True):
+    def _add(self, figure: str) -> None:
+        findings = self.findings
+        decided = {claim.label: claim.comparison for claim in self.claims if claim.figure == figure and claim.effect is None}
+        for arm in findings.arms:
             summary = summarise([value for seed, value in arm.values(figure).items() if arm.runs[seed].done], findings.confidence)
-            if bounded:
+            if self._bounded(figure):
                 summary = within(summary, 0.0, "low", "high")
-                comparison = comparison and within(comparison, -1.0, "low", "high", "low_all", "high_all")
+            comparison = None if arm is findings.base else decided.get(arm.name) or self._explored(arm, figure)
             self.lines[arm.name, figure] = Line(arm=arm.name, figure=figure, summary=summary, comparison=comparison)
+
+    def _explored(self, arm: FoundArm, figure: str) -> Comparison:
+        """An arm's difference to the base in a figure that decides nothing; which way is better is not known."""
+        findings = self.findings
+        found = compare(findings.base.values(figure), arm.values(figure), findings.confidence)
+        if findings.searched or (findings.factorial is not None and figure == findings.primary):
+            # Points of a search were chosen by these figures; of a factorial design effects are tested, not cells.
+            found = attrs.evolve(found, p_t=None, p_permutation=None, note="")
+        return self._within(figure, found)
+
+    def _within(self, figure: str, comparison: Comparison) -> Comparison:
+        return within(comparison, -1.0, "low", "high", "low_all", "high_all") if self._bounded(figure) else comparison
 
     def _bounded(self, figure: str) -> bool:
         """Whether it is a fraction: shown in percent, and within [0, 1] in every run."""

@@ -20,9 +20,29 @@ from .statistics import summarise
 _ABOUT_A_ROW = frozenset({"step", "stage", "time", "kind"})
 
 
-def differences(analysis: Analysis, figure: str, wide: bool = False) -> Plot | None:
-    """A forest plot of one figure's differences to the base; None where no arm has one."""
-    unit, primary = analysis.units[figure], figure == analysis.findings.primary
+def decided(analysis: Analysis) -> Plot | None:
+    """A forest plot of what the study decides by, with the numbers beside it; None where there is nothing."""
+    found, figure = analysis.findings, analysis.findings.primary
+    unit = analysis.units[figure]
+    factor = 100.0 if unit.percent else 1.0
+    estimates = []
+    for claim in analysis.claims:
+        c = claim.comparison
+        low, value, high = (None if v is None else factor * v for v in (c.low_all, c.difference, c.high_all))
+        points = [factor * value for value in claim.by_seed]
+        estimates.append(Estimate(claim.label, value, low, high, points, wording.difference(unit, c)))
+    if all(estimate.value is None for estimate in estimates):
+        return None
+    what = "effect" if found.factorial is not None else f"difference to {found.base.name}"
+    xlabel = what + (f", {unit.of_differences}" if unit.of_differences else "")
+    # An interaction is neither good nor bad.
+    right_is = "" if found.factorial is not None else "better" if found.mode == "max" else "worse"
+    return forest(f"{split_of(figure)[0] or 'all'}: {unit.label}", estimates, xlabel=xlabel, wide=True, right_is=right_is)
+
+
+def differences(analysis: Analysis, figure: str) -> Plot | None:
+    """A forest plot of one figure's differences to the base, which decide nothing; None where no arm has one."""
+    unit = analysis.units[figure]
     factor = 100.0 if unit.percent else 1.0
     base = analysis.findings.base.values(figure)
     estimates = []
@@ -37,8 +57,7 @@ def differences(analysis: Analysis, figure: str, wide: bool = False) -> Plot | N
         return None
     split = split_of(figure)[0]
     xlabel = f"difference to {analysis.findings.base.name}" + (f", {unit.of_differences}" if unit.of_differences else "")
-    right_is = ("better" if analysis.findings.mode == "max" else "worse") if primary else ""
-    return forest(f"{split or 'all'}: {unit.label}", estimates, xlabel=xlabel, wide=wide, right_is=right_is)
+    return forest(f"{split or 'all'}: {unit.label}", estimates, xlabel=xlabel)
 
 
 @attrs.frozen(kw_only=True)

@@ -19,6 +19,7 @@ from ibllm_report.files import glossary_of, records_of
 from ibllm_report.results import ITEMS, is_number, split_of
 
 from .directory import DONE
+from .statistics.factorial import Design
 from .sweeps import place_in_grid
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class FoundArm:
 
     Attributes:
         family, point: in a grid, the variant that it is and its value on each axis.
+        high: in a factorial design, the factors that are at their high level.
     """
 
     name: str
@@ -66,6 +68,7 @@ class FoundArm:
     runs: Mapping[int, FoundRun]
     family: str = ""
     point: Mapping[str, Any] = attrs.field(factory=dict)
+    high: tuple[str, ...] = ()
 
     @property
     def done(self) -> list[FoundRun]:
@@ -85,6 +88,7 @@ class Findings:
         primary: the figure that decides, ``SPLIT/FIGURE``.
         chosen: whether somebody named it before the figures were looked at.
         searched: whether the arms are points of a search, chosen by the figures themselves: then nothing is tested.
+        factorial: cells and effects, where the arms are those of a factorial design.
         mode: ``max`` or ``min``: whether more of it is better.
         confidence: of all intervals.
         seeds: those that were meant, in order.
@@ -99,6 +103,7 @@ class Findings:
     primary: str
     chosen: bool = True
     searched: bool = False
+    factorial: Design | None = None
     mode: str = "max"
     confidence: float = 0.95
     seeds: tuple[int, ...]
@@ -153,7 +158,9 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
                 log=log if log.is_file() else None,
             )
         family, point = place_in_grid(plan, arm)
-        found.append(FoundArm(name=arm.name, differs=_but_for_the_name(plan.differs(arm)), runs=runs, family=family, point=point))
+        found.append(
+            FoundArm(name=arm.name, differs=_but_for_the_name(plan.differs(arm)), runs=runs, family=family, point=point, high=arm.high)
+        )
     records = [record for arm in found for run in arm.runs.values() for record in records_of(run.info)]
     own = [Glossary.of(plan.base), *(Glossary.of(plan.cell(arm.name, plan.study.seeds[0]).recipe) for arm in plan.arms)]
     return Findings(
@@ -161,6 +168,7 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
         question=_question(plan.study.source),
         primary=table.primary,
         searched=table.design == "search",
+        factorial=plan.study.factorial,
         mode=plan.mode,
         confidence=table.confidence,
         seeds=plan.study.seeds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from ibllm_core.errors import UserError, system_error
@@ -17,7 +18,7 @@ from .plan import Plan
 
 
 def write_outputs(plan: Plan, directory: StudyDirectory) -> list[str]:
-    """Writes ``study.html``, ``table.md``, ``table.tex``, ``table.csv`` and ``runs.csv`` from the runs there are; gives lines to print."""
+    """Writes ``study.html`` and the tables (``effects.csv`` among them for a factorial design) from the runs there are; gives lines to print."""
     return write_findings(from_plan(plan, directory), directory.path)
 
 
@@ -26,13 +27,15 @@ def write_findings(findings: Findings, folder: Path) -> list[str]:
     from .page import page
 
     analysis = Analysis(findings)
-    made = {
+    made: dict[str, Callable[[Analysis], str]] = {
         "study.html": page,
         "table.md": tables.markdown,
         "table.tex": tables.latex,
         "table.csv": tables.long_csv,
         "runs.csv": tables.runs_csv,
     }
+    if findings.factorial is not None:
+        made["effects.csv"] = tables.effects_csv
     texts = {name: make(analysis) for name, make in made.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,10 +50,11 @@ def summary(analysis: Analysis) -> list[str]:
     """The primary figure's table and its notes, as lines."""
     from rich.console import Console
 
-    from .terminal import primary_table
+    from .terminal import tables_of
 
     out = io.StringIO()
     # The width is that of the terminal (or of COLUMNS); where there is neither, nothing says how wide a line may be.
     width = shutil.get_terminal_size((150, 24)).columns
-    Console(file=out, width=width).print(primary_table(analysis, width))
+    for table in tables_of(analysis, width):
+        Console(file=out, width=width).print(table)
     return [*out.getvalue().rstrip("\n").splitlines(), wording.verdict(analysis), *wording.notes(analysis)]

@@ -20,6 +20,7 @@ from ibllm_report.sample_cards import Deck, decks, right_about, used
 from . import charts, tables, wording
 from .analysis import Analysis, Cost
 from .findings import Findings, FoundRun
+from .interactions import interactions
 from .sweeps import sweeps
 
 
@@ -39,7 +40,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
     files = {run.path: read(run.path) for _, run in found.runs if run.done}
     samples = [item for own in files.values() for items in own.samples.values() for item in items]
     done = sum(run.done for _, run in found.runs)
-    first = charts.differences(analysis, found.primary, wide=True)
+    first = charts.decided(analysis)
     return {
         "found": found,
         "status": "done" if done == len(found.runs) else f"{done} of {len(found.runs)} runs",
@@ -47,9 +48,9 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "verdict": wording.verdict(analysis),
         "foresight": analysis.foresight.sentences(),
         "notes": wording.notes(analysis),
-        "header": tables.primary_header(analysis),
-        "rows": tables.primary_rows(analysis),
+        "primary_tables": tables.primary_tables(analysis),
         "forest": [first] if first else [],
+        "interactions": interactions(analysis),
         "splits": found.glossary.splits,
         "all_figures": _all_figures(analysis),
         "exploratory": _exploratory(analysis),

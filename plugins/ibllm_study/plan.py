@@ -292,6 +292,7 @@ def plain(plan: Plan) -> dict[str, Any]:
         "scale": plan.study.table.scale,
         "options": list(plan.study.options),
         "sources": plan.sources,
+        "factorial": None if plan.study.factorial is None else attrs.asdict(plan.study.factorial),
         "arms": [{"name": arm.name, "changes": json.loads(json.dumps(arm.changes)), "differs": plan.differs(arm)} for arm in plan.arms],
         "cells": [{"id": cell.id, "arm": cell.arm.name, "seed": cell.seed, "key": cell.key} for cell in plan.cells],
         "stages": sorted({prefix.key for cell in plan.cells for prefix in cell.prefixes}),

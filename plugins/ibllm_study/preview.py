@@ -14,6 +14,7 @@ from .intermediate import pruning
 from .plan import Cell, Plan
 from .schema import BASE, Search
 from .statistics import predict_power
+from .wording import aliased
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,17 +39,37 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     seconds = _seconds(plan, reports)
     console.print(f"{study.name}: {arms} arms × {len(study.seeds)} seeds = {arms * len(study.seeds)} runs of {study.base}", style="bold")
     console.print(f"{study.table.design}, decided by {study.table.primary} ({plan.mode}), steps × {study.table.scale:g}")
-    for line in (*_budget(plan), *lines):
+    for line in (*_budget(plan), *crossed(plan), *lines):
         console.print(line)
     console.print()
     console.print(_arms(plan, reports, seconds))
     console.print()
     console.print(_runs(plan, directory, seconds))
     console.print()
-    for line in (*_sums(plan, directory, seconds), *predict_power(len(study.seeds), max(1, arms - 1)).sentences()):
+    for line in (*_sums(plan, directory, seconds), *predict_power(len(study.seeds), _claims(plan, arms)).sentences()):
         console.print(line)
     if others:
         console.print(f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.")
+
+
+def _claims(plan: Plan, arms: int) -> int:
+    """How many comparisons are corrected for together."""
+    design = plan.study.factorial
+    return max(1, arms - 1) if design is None else len(design.effects)
+
+
+def crossed(plan: Plan) -> list[str]:
+    """The factors, the cells that are run, the effects that are tested, and what they cannot be told apart from."""
+    design = plan.study.factorial
+    if design is None:
+        return []
+    k = len(design.factors)
+    cells = f"{len(design.cells)} of {2**k} cells, resolution {design.resolution}" if design.words else f"all {2**k} cells"
+    effects = [f"{effect.name} {aliased(effect)}".rstrip() for effect in design.effects]
+    return [
+        f"{k} factors, {cells}; every seed is a block of all of them; {len(effects)} effects are tested:",
+        *(f"  {effect}" for effect in effects),
+    ]
 
 
 def _budget(plan: Plan) -> list[str]:

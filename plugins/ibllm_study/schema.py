@@ -15,11 +15,12 @@ from ibllm_core.recipe.locate import Place
 from ibllm_core.recipe.words import written
 
 from .budget import Budget
+from .statistics.factorial import Design
 
 #: The study format this core reads.
 FORMAT = 1
 #: How arms are made of variants and axes.
-DESIGNS = ("one-at-a-time", "grid", "search")
+DESIGNS = ("one-at-a-time", "grid", "factorial", "search")
 #: The arm that is the base recipe itself.
 BASE = "base"
 
@@ -42,15 +43,30 @@ class Search(Config):
 
 
 @attrs.frozen(kw_only=True)
+class Factorial(Config):
+    """``factorial = { fraction = 1 }``: which cells of ``design = "factorial"`` are run, and which effects of its ``[factors]`` are tested."""
+
+    fraction: int = option(
+        0, help="1 for half of the cells, 2 for a quarter, …: those that confound the least; the base is among them", ge=0
+    )
+    order: int = option(2, help="interactions of up to so many factors are tested; 1 for main effects alone", ge=1)
+    effects: tuple[tuple[str, ...], ...] = option(
+        (), help='instead: the effects that are tested, [["critic"], ["critic", "cycle"]]; Holm\'s correction is over them alone'
+    )
+
+
+@attrs.frozen(kw_only=True)
 class StudyTable(Config):
-    """The keys of a study beside ``[set]``, ``[variants]`` and ``[axes]``."""
+    """The keys of a study beside ``[set]``, ``[variants]``, ``[axes]`` and ``[factors]``."""
 
     format: int = option(help="version of the study format", ge=1)
     base: str = option(help="the base recipe, relative to this file; or PACKAGE:RECIPE")
     name: str = option("", help="name of the study; the file's name when left out")
     seeds: int | tuple[int, ...] = option(help="how many seeds (0, 1, …), or which", ge=0)
     design: str = option(
-        "one-at-a-time", help="each variant and each axis value against the base; their product; a search", choices=DESIGNS
+        "one-at-a-time",
+        help="each variant and each axis value against the base; their product; factors, each on or off; a search",
+        choices=DESIGNS,
     )
     primary: str = option(help="the figure the study decides by, SPLIT/FIGURE, chosen beforehand; all others are secondary")
     mode: str = option(
@@ -60,6 +76,7 @@ class StudyTable(Config):
         1.0, help="factor on every stage's steps, on what is counted in them (validation, warm-up, ramps), and on a budget of FLOPs", gt=0
     )
     budget: Budget | None = option(None, help="hold parameters or training FLOPs equal over the arms by a knob")
+    factorial: Factorial | None = option(None, help="which cells and effects of a factorial design")
     threads: int = option(1, help="CPU threads of a run: sums of floats depend on it, so it is part of the study, not of the machine", ge=1)
     confidence: float = option(0.95, help="of all intervals; tests are at one minus it", gt=0.5, lt=1)
     silence: float = option(1800.0, help="seconds without a sign of life after which a run counts as hung and is ended", gt=0)
@@ -107,12 +124,14 @@ class Arm:
     Attributes:
         changes: dotted key → value, as the study wrote them; empty for the base.
         layer: the same as a document to be laid over the base.
+        high: in a factorial design, the factors that are at their high level; none elsewhere.
     """
 
     name: str
     changes: Mapping[str, Any]
     layer: Document = attrs.field(eq=False)
     place: Place = attrs.field(eq=False)
+    high: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
@@ -142,7 +161,8 @@ class Study:
         source: the file's text.
         table: its own keys.
         common: what every arm has: the study's threads and its ``[set]``.
-        variants, axes: what arms are made of (`ibllm_study.study_file.arms`).
+        variants, axes, factors: what arms are made of (`ibllm_study.study_file.arms`).
+        factorial: the cells and effects of a factorial design; None for any other.
         options: what the command line said instead of the file: ``--scale 0.1``.
         accepted: source and runs that the keys are made with, in place of what is here (`ibllm_study.sharing.Accepted`).
         document: the file, for the places of its keys.
@@ -156,6 +176,8 @@ class Study:
     common: Document
     variants: tuple[Arm, ...]
     axes: tuple[Axis, ...]
+    factors: tuple[Arm, ...] = ()
+    factorial: Design | None = None
     options: tuple[str, ...] = ()
     accepted: Mapping[str, str] | None = attrs.field(factory=dict)
     document: Document = attrs.field(eq=False)

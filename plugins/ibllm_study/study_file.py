@@ -10,16 +10,20 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from ibllm_core.errors import nearest
 from ibllm_core.host import packaged
 from ibllm_core.recipe.document import OF_FILES, Document, read_file
 from ibllm_core.recipe.locate import Mistakes, Path, Place, dotted, key_path
 from ibllm_core.recipe.words import Flaw, show, structure, written
 
+from .factors import read_factorial
 from .schema import BASE, FORMAT, Arm, Axis, Range, Study, StudyTable
+from .statistics.factorial import Design
 
 #: Tables whose keys are the recipe's.
-FREE = ("set", "variants", "axes")
+FREE = ("set", "variants", "axes", "factors")
 
 
 def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: int | None = None) -> Study:
@@ -40,15 +44,17 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
         mistakes.fail(document.place(), what, "a study: base, seeds, primary, and what is changed", hint=f"ibllm run {shlex.quote(file)}")
     instead = {key: value for key, value in (("scale", scale), ("seeds", seeds)) if value is not None}
     own = {key: value for key, value in document.data.items() if key not in FREE} | instead
-    table = _own(document, mistakes, own)
+    table, design = _own(document, mistakes, own), None
     common = Document(file=file)
     if table is not None:
         common.put(("compute", "threads"), table.threads, document.place("threads"))
     _merge(document, mistakes, ("set",), _table(document, mistakes, "set"), common)
-    variants = tuple(_variants(document, mistakes))
+    variants = tuple(_variants(document, mistakes, "variants"))
+    factors = tuple(_variants(document, mistakes, "factors"))
     axes = tuple(_axes(document, mistakes, search=table is not None and table.design == "search"))
     if table is not None:
         _check(document, mistakes, table, variants, axes)
+        design = read_factorial(document, mistakes, table, factors)
     base = "" if table is None else _base(document, mistakes, table.base)
     mistakes.throw()
     assert table is not None
@@ -62,6 +68,8 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
         common=common,
         variants=variants,
         axes=axes,
+        factors=factors,
+        factorial=design,
         options=tuple(f"--{key} {value:g}" for key, value in instead.items()),
         document=document,
     )
@@ -98,6 +106,8 @@ def arms(study: Study) -> tuple[Arm, ...]:
         return (base, *study.variants, *itertools.chain(*singles.values()))
     if study.table.design == "search":
         return (base,)
+    if study.factorial is not None:
+        return (base, *_factorial(study, study.factorial))
     choices: list[list[Arm]] = list(singles.values())
     if study.variants:
         choices.insert(0, [base, *study.variants])
@@ -107,6 +117,16 @@ def arms(study: Study) -> tuple[Arm, ...]:
         changes = {key: value for arm in named for key, value in arm.changes.items()}
         points.append(_arm(study.document, named[0].place if named else base.place, changes, ", ".join(arm.name for arm in named)))
     return (base, *(arm for arm in points if arm.changes))
+
+
+def _factorial(study: Study, design: Design) -> Iterable[Arm]:
+    """The cells of a factorial design but the base, each the changes of all factors that are high in it."""
+    for cell in design.cells[1:]:
+        levels = design.levels(cell)
+        high = [factor for factor in study.factors if levels[factor.name]]
+        changes = {key: value for factor in high for key, value in factor.changes.items()}
+        arm = _arm(study.document, high[0].place, changes, ", ".join(factor.name for factor in high))
+        yield attrs.evolve(arm, high=tuple(factor.name for factor in high))
 
 
 def arm_of(study: Study, changes: Mapping[str, Any], name: str = "") -> Arm:
@@ -148,16 +168,17 @@ def _merge(document: Document, mistakes: Mistakes, path: tuple[str, ...], table:
     return right
 
 
-def _variants(document: Document, mistakes: Mistakes) -> Iterable[Arm]:
-    for name, changes in _table(document, mistakes, "variants").items():
-        place = document.place("variants", name)
+def _variants(document: Document, mistakes: Mistakes, kind: str) -> Iterable[Arm]:
+    """The named changes of ``[variants]`` or of ``[factors]``."""
+    for name, changes in _table(document, mistakes, kind).items():
+        place = document.place(kind, name)
         if not isinstance(changes, dict) or not changes:
-            mistakes.add(place, f"{show(changes)} is no variant", expected='a table of changes, e.g. { "losses.cycle" = false }')
+            mistakes.add(place, f"{show(changes)} is no {kind[:-1]}", expected='a table of changes, e.g. { "losses.cycle" = false }')
             continue
         if name == BASE:
             mistakes.add(place, f'"{BASE}" is the name of the base recipe itself', expected="another name")
         layer = Document(file=document.file)
-        if _merge(document, mistakes, ("variants", name), changes, layer):
+        if _merge(document, mistakes, (kind, name), changes, layer):
             yield Arm(name=name, changes=changes, layer=layer, place=place)
 
 

@@ -7,16 +7,38 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import attrs
+
 from ibllm_report.results import split_of
 
 from . import wording
 from .analysis import Analysis, Line, run_cost
+from .claims import effects
 from .latex import table as latex_table
 from .latex import text as latex_text
 
 _NBSP = "\u00a0"
 #: Arms beside each other in a LaTeX table of secondary figures.
 _ARMS_BESIDE = 5
+
+
+@attrs.frozen(kw_only=True)
+class Table:
+    """Text by columns; the first column names rows, and the others are numbers.
+
+    Attributes:
+        title: what it shows; empty for the only one.
+        sizes: how many of the last columns are effect sizes, for which a terminal has no room.
+    """
+
+    title: str = ""
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    sizes: int = 0
+
+    @property
+    def align(self) -> str:
+        return "l" + "r" * (len(self.header) - 1)
 
 
 def markdown(analysis: Analysis) -> str:
@@ -30,7 +52,9 @@ def markdown(analysis: Analysis) -> str:
         _plain(wording.verdict(analysis)),
         "",
     ]
-    lines += _pipes(primary_header(analysis), primary_rows(analysis), "lr" + "r" * 6)
+    for table in primary_tables(analysis):
+        lines += [*([f"## {_plain(table.title)}", ""] if table.title else []), *_pipes(table.header, table.rows, table.align), ""]
+    lines.pop()
     lines += ["", *(f"- {_plain(note)}" for note in wording.notes(analysis)), ""]
     secondary = analysis.distinct()
     if secondary:
@@ -50,7 +74,11 @@ def latex(analysis: Analysis) -> str:
     out = ["% \\usepackage{booktabs}", f"% {found.command}".replace("\n", " "), ""]
     notes = " ".join(latex_text(note) for note in wording.notes(analysis)[:2])
     caption = f"{latex_text(found.name)}: {latex_text(wording.headline(analysis))}. {notes}"
-    out.append(latex_table(primary_header(analysis), primary_rows(analysis), "lrrrrrrr", caption, f"tab:{_slug(found.name)}"))
+    for number, table in enumerate(primary_tables(analysis)):
+        above = caption if number == 0 else f"{latex_text(found.name)}: {latex_text(table.title)}."
+        out.append(
+            latex_table(table.header, table.rows, table.align, above, f"tab:{_slug(found.name)}" + (f"-{number + 1}" if number else ""))
+        )
     secondary = analysis.distinct()
     base, others = found.arms[0], found.arms[1:]
     for number, start in enumerate(range(0, len(others), _ARMS_BESIDE) if secondary else ()):
@@ -62,14 +90,22 @@ def latex(analysis: Analysis) -> str:
     return "\n".join(out)
 
 
-def primary_header(analysis: Analysis) -> list[str]:
+def primary_tables(analysis: Analysis) -> list[Table]:
+    """What the study decides by, the deciding table first."""
+    if analysis.findings.factorial is not None:
+        return [_of_effects(analysis), _of_cells(analysis)]
+    return [_of_arms(analysis)]
+
+
+def _heads(analysis: Analysis) -> tuple[str, str]:
+    """``mean [95 % CI] (%)``, and what stands over differences behind their name."""
     unit = analysis.units[analysis.findings.primary]
     interval = f"[{100 * analysis.findings.confidence:g}{_NBSP}%{_NBSP}CI]"
     mean_in, differences_in = (f" ({short})" if short else "" for short in (unit.unit, "points" if unit.percent else unit.unit))
-    return ["arm", "n", f"mean {interval}{mean_in}", f"difference {interval}{differences_in}", "p (t-test)", "p (sign-flip)", "g_z", "g"]
+    return f"mean {interval}{mean_in}", f"{interval}{differences_in}"
 
 
-def primary_rows(analysis: Analysis) -> list[list[str]]:
+def _of_arms(analysis: Analysis) -> Table:
     """One row an arm, in the study's order."""
     unit = analysis.units[analysis.findings.primary]
     rows: list[list[str]] = []
@@ -77,7 +113,36 @@ def primary_rows(analysis: Analysis) -> list[list[str]]:
         line = analysis.line(arm, analysis.findings.primary)
         compared = [wording.difference(unit, line.comparison), *wording.p_values(line.comparison), *wording.effects(line.comparison)]
         rows.append([arm.name, analysis.counted(arm), wording.mean(unit, line.summary), *compared])
-    return rows
+    mean, behind = _heads(analysis)
+    return Table(header=["arm", "n", mean, f"difference {behind}", "p (t-test)", "p (sign-flip)", "g_z", "g"], rows=rows, sizes=2)
+
+
+def _of_effects(analysis: Analysis) -> Table:
+    """One row an effect that was asked for."""
+    unit = analysis.units[analysis.findings.primary]
+    rows: list[list[str]] = []
+    for claim in analysis.claims:
+        means = " → ".join(wording.NONE if mean is None else unit.number(mean) for mean in claim.means)
+        tested = [wording.difference(unit, claim.comparison), *wording.p_values(claim.comparison), wording.effects(claim.comparison)[0]]
+        rows.append([claim.label, str(claim.comparison.n), means, *tested])
+    mean, behind = _heads(analysis)
+    over = f"means at − and +{mean.rpartition(']')[2]}"
+    return Table(
+        title="Effects", header=["effect", "seeds", over, f"effect {behind}", "p (t-test)", "p (sign-flip)", "g_z"], rows=rows, sizes=1
+    )
+
+
+def _of_cells(analysis: Analysis) -> Table:
+    """One row a cell: its factors' levels and its mean."""
+    found = analysis.findings
+    assert found.factorial is not None
+    unit = analysis.units[found.primary]
+    rows = [
+        [arm.name, *("+" if name in arm.high else "−" for name in found.factorial.factors), analysis.counted(arm),
+         wording.mean(unit, analysis.line(arm, found.primary).summary)]
+        for arm in found.arms
+    ]  # fmt: skip
+    return Table(title="Cells", header=["cell", *found.factorial.factors, "n", _heads(analysis)[0]], rows=rows)
 
 
 #: Columns of table.csv: figures, differences and their intervals are in the figure's own units (fractions in [0, 1]); empty where there is nothing to say.
@@ -107,6 +172,31 @@ def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
         *row, c.n, c.difference, c.sd, c.low, c.high, *together, c.p_t, c.p_permutation, *corrected, c.d_z, c.g_z, c.g,
         better, wording.cannot_pass(c), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
     ]  # fmt: skip
+
+
+#: Columns of effects.csv: as in table.csv; the means are those over the cells whose product of levels is −1, and +1.
+EFFECTS = (
+    "effect", "aliases", "figure", "primary", "seeds", "mean_minus", "mean_plus", "difference", "difference_sd", "difference_low", "difference_high",
+    "confidence", "difference_low_all", "difference_high_all", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "effects", "d_z", "g_z", "note",
+)  # fmt: skip
+
+
+def effects_csv(analysis: Analysis) -> str:
+    """One row a figure and an effect of a factorial design, unrounded; figures that decide nothing are uncorrected and without p-values."""
+    found = analysis.findings
+    assert found.factorial is not None
+    rows: list[list[Any]] = []
+    for figure in analysis.figures:
+        primary = figure == found.primary
+        for claim in analysis.claims if primary else effects(found, figure):
+            c = claim.comparison
+            assert claim.effect is not None
+            tested = [c.low_all, c.high_all, c.p_t, c.p_permutation, c.p_t_holm, c.p_permutation_holm, c.family] if primary else [None] * 7
+            rows.append(
+                [claim.label, wording.aliased(claim.effect), figure, primary, c.n, *claim.means, c.difference, c.sd, c.low, c.high,
+                 c.confidence, *tested, c.d_z, c.g_z, c.note]
+            )  # fmt: skip
+    return _csv(EFFECTS, rows)
 
 
 def runs_csv(analysis: Analysis) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from . import wording
 from .analysis import Analysis
-from .tables import primary_header, primary_rows
+from .tables import Table as Shown
+from .tables import primary_tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
 _NARROW = 120
 
 
-def primary_table(analysis: Analysis, width: int) -> Table:
-    """One row an arm: mean and difference with intervals, p-values. Effect sizes stand in the files."""
+def tables_of(analysis: Analysis, width: int) -> list[Table]:
+    """What the study decides by, without effect sizes, which stand in the files."""
+    found = primary_tables(analysis)
+    first = f"{analysis.findings.name}: {wording.headline(analysis)}"
+    return [_drawn(table, first if number == 0 else table.title, width) for number, table in enumerate(found)]
+
+
+def _drawn(shown: Shown, titled: str, width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -27,11 +34,10 @@ def primary_table(analysis: Analysis, width: int) -> Table:
             plain = plain.replace(f" {bracket}", f"\n{bracket}")
         return Text(plain)
 
-    title = Text(f"{analysis.findings.name}: {wording.headline(analysis)}")
-    out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    header, *rows = (primary_header(analysis), *primary_rows(analysis))
-    for number, text in enumerate(header[:-2]):
+    out = Table(title=Text(titled), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    columns = len(shown.header) - shown.sizes
+    for number, text in enumerate(shown.header[:columns]):
         out.add_column(cell(text, "[("), justify="left" if number == 0 else "right", overflow="fold", no_wrap=number in (1, 2, 3))
-    for row in rows:
-        out.add_row(Text(row[0]), *map(cell, row[1:-2]))
+    for row in shown.rows:
+        out.add_row(Text(row[0]), *map(cell, row[1:columns]))
     return out

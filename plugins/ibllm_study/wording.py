@@ -9,8 +9,10 @@ from typing import Any
 from ibllm_report.results import split_of
 
 from .analysis import Analysis, Line, Unit
+from .claims import Claim
 from .findings import Findings, FoundRun
 from .statistics import Comparison, Summary
+from .statistics.factorial import Effect, named
 
 NONE = "—"
 #: Behind a p that could not have passed, however large the difference.
@@ -110,32 +112,31 @@ def headline(analysis: Analysis) -> str:
 def notes(analysis: Analysis) -> list[str]:
     """What must be known to read the primary table: how it was made, what these seeds could show, what is missing."""
     found = analysis.findings
-    lines = [line.comparison for line in primary_lines(analysis) if line.comparison is not None]
+    lines = [claim.comparison for claim in analysis.claims]
     family = max((comparison.family for comparison in lines), default=1)
     exact = all(comparison.exact for comparison in lines)
     tests = [
         "p: two-sided paired t-test and "
         + ("exact sign-flip test" if exact else "sign-flip test")
         + (
-            f", Holm-corrected over the {family} comparisons of the primary figure."
+            f", Holm-corrected over the {family} {_claimed(found)} of the primary figure."
             if family > 1
-            else "; a single comparison, uncorrected."
+            else f"; a single {_claimed(found)[:-1]}, uncorrected."
         ),
         *([f"{CANNOT} Could not pass {level(found.confidence):g}, however large the difference."] if any(map(cannot_pass, lines)) else []),
-        "g_z: mean difference in standard deviations of the paired differences; g: Hedges' g as of independent groups, which compares with unpaired studies.",
+        _sizes(found),
         *analysis.foresight.sentences(),
     ]
     together = f" Those of differences hold for all {family} at once (Bonferroni)." if family > 1 else ""
     out = [
-        f"Differences are to “{found.base.name}”, paired by seed; intervals are {_methods(analysis)}.{together}",
+        f"{_made(found)}; intervals are {_methods(analysis)}.{together}",
+        *_confounded(found),
         *([] if found.searched else tests),
     ]
     if not found.chosen:
         out.append("The primary figure was not named (--primary), so it counts as chosen after the fact: read the p-values as exploratory.")
     out += mismatches(found)
-    out += [
-        f"{line.arm}: {line.comparison.note}." for line in primary_lines(analysis) if line.comparison and _worth_saying(line.comparison)
-    ]
+    out += [f"{claim.label}: {claim.comparison.note}." for claim in analysis.claims if _worth_saying(claim.comparison)]
     missing = [(arm, run) for arm, run in found.runs if not run.done]
     if missing:
         counts = Counter(run.status for _, run in missing)
@@ -144,6 +145,43 @@ def notes(analysis: Analysis) -> list[str]:
         )
     out += [f"{arm.name}, seed {run.seed}: {run.status}: {run.reason.rstrip('.')}." for arm, run in missing if run.reason][:_MOST]
     return out
+
+
+def _claimed(found: Findings) -> str:
+    """What the claims are of, in the plural."""
+    return "effects" if found.factorial is not None else "comparisons"
+
+
+def _made(found: Findings) -> str:
+    """How differences came about."""
+    if found.factorial is None:
+        return f"Differences are to “{found.base.name}”, paired by seed"
+    return (
+        "An effect is the mean over the cells in which the product of its factors' levels (−1, +1) is +1, less the mean over the others; "
+        "seeds are blocks, each giving one value"
+    )
+
+
+def _sizes(found: Findings) -> str:
+    own = "g_z: mean difference in standard deviations of the paired differences"
+    return (
+        f"{own}." if found.factorial is not None else f"{own}; g: Hedges' g as of independent groups, which compares with unpaired studies."
+    )
+
+
+def _confounded(found: Findings) -> list[str]:
+    """What a fraction of a factorial design cannot tell apart."""
+    design = found.factorial
+    if design is None or not design.words:
+        return []
+    cells = f"A fraction of resolution {design.resolution}: {len(design.cells)} of {2 ** len(design.factors)} cells"
+    told = [f"{effect.name} {aliased(effect)}" for effect in design.effects]
+    return [f"{cells}. What is said of an effect is said of its aliases with it: {'; '.join(told)}."]
+
+
+def aliased(effect: Effect) -> str:
+    """``+ cycle × attention``: what an effect's contrast holds besides."""
+    return " ".join(f"{'+' if sign > 0 else '−'} {named(factors)}" for factors, sign in effect.aliases)
 
 
 def _worth_saying(comparison: Comparison) -> bool:
@@ -159,21 +197,21 @@ def _methods(analysis: Analysis) -> str:
 
 def verdict(analysis: Analysis) -> str:
     """What the primary figure says, in one or two sentences; no claim where the seeds cannot carry one."""
-    lines = [line for line in primary_lines(analysis) if line.comparison is not None]
-    base, alpha = f"“{analysis.findings.base.name}”", level(analysis.findings.confidence)
+    claims, factorial = analysis.claims, analysis.findings.factorial is not None
+    alpha = level(analysis.findings.confidence)
+    any_arm, base = ("effect", "zero") if factorial else ("arm", f"“{analysis.findings.base.name}”")
     if analysis.findings.searched:
         return "A search tests nothing: its points were chosen by these very figures. What it found is to be confirmed by a study on other seeds."
-    tested = [line for line in lines if line.comparison and any(p is not None for p in _able(line.comparison))]
+    tested = [claim for claim in claims if any(p is not None for p in _able(claim.comparison))]
     if not tested:
-        return f"Too few seeds to say whether any arm differs from {base}: the intervals are all that can be reported."
+        return f"Too few seeds to say whether any {any_arm} differs from {base}: the intervals are all that can be reported."
     unit = analysis.units[analysis.findings.primary]
-    groups: dict[str, list[Line]] = {}
-    for line in tested:
-        assert line.comparison is not None
-        passed = [p is not None and p <= alpha for p in _able(line.comparison)]
-        alone = cannot_pass(line.comparison) or line.comparison.p_t is None
-        groups.setdefault("all" if all(passed) else "" if not any(passed) else "alone" if alone else "one", []).append(line)
-    corrected = ", Holm-corrected," if len(lines) > 1 else ""
+    groups: dict[str, list[Claim]] = {}
+    for claim in tested:
+        passed = [p is not None and p <= alpha for p in _able(claim.comparison)]
+        alone = cannot_pass(claim.comparison) or claim.comparison.p_t is None
+        groups.setdefault("all" if all(passed) else "" if not any(passed) else "alone" if alone else "one", []).append(claim)
+    corrected = ", Holm-corrected," if len(claims) > 1 else ""
     out = []
     if both := groups.get("all"):
         out.append(f"Both tests{corrected} pass {alpha:g} for {_listed(unit, both)}.")
@@ -185,10 +223,12 @@ def verdict(analysis: Analysis) -> str:
             "which trusts no distribution."
         )
     if not out:
-        out.append(f"No arm can be told from {base} at {alpha:g}.")
-    if len(lines) > sum(len(group) for name, group in groups.items() if name):
+        out.append(f"No {any_arm} can be told from {base} at {alpha:g}.")
+    if len(claims) > sum(len(group) for name, group in groups.items() if name):
         out.append(
-            "An arm that cannot be told from the base is not shown to equal it: its interval says which differences remain possible."
+            "An effect that cannot be told from zero is not shown to be none: its interval says how large it may still be."
+            if factorial
+            else "An arm that cannot be told from the base is not shown to equal it: its interval says which differences remain possible."
         )
     return " ".join(out)
 
@@ -199,9 +239,9 @@ def _able(comparison: Comparison) -> tuple[float | None, float | None]:
     return by_t, None if cannot_pass(comparison) else by_flips
 
 
-def _listed(unit: Unit, lines: list[Line]) -> str:
+def _listed(unit: Unit, claims: list[Claim]) -> str:
     in_units = f" {unit.of_differences}" if unit.of_differences else ""
-    return ", ".join(f"“{line.arm}” ({difference(unit, line.comparison).split(' [')[0]}{in_units})" for line in lines)
+    return ", ".join(f"“{claim.label}” ({difference(unit, claim.comparison).split(' [')[0]}{in_units})" for claim in claims)
 
 
 def mismatches(found: Findings) -> list[str]:

@@ -110,10 +110,12 @@ def small(recipe: Recipe) -> str:
 
 
 def small_study(text: str) -> str:
-    """A study with one arm beside the base, one seed and hardly any steps."""
+    """A study with one arm beside the base, or two factors, one seed and hardly any steps."""
     study = tomllib.loads(text)
     study |= {"seeds": 1, "scale": 0.001}
     study.pop("budget", None)
+    if "factors" in study:
+        return tomlkit.dumps(study | {"factors": dict(list(study["factors"].items())[:2]), "factorial": {"order": 1}})
     study["variants"] = dict(list(study.get("variants", {}).items())[:1])
     study["axes"] = {} if study["variants"] else {key: values[:1] for key, values in study["axes"].items()}
     return tomlkit.dumps(study)
