@@ -77,7 +77,7 @@ def _chosen(document: Document, mistakes: Mistakes, full: Design, asked: Sequenc
             mistakes.add(
                 place, f"{list(names)}: the cells that are run do not show this effect", expected="each factor once, or a larger fraction"
             )
-        elif effect.name in found:
+        elif any(effect.factors in {known.factors, *(other for other, _ in known.aliases)} for known in found.values()):
             mistakes.add(place, f"{list(names)}: {effect.name} is there already, or cannot be told from it", expected="one of them")
         else:
             found[effect.name] = effect

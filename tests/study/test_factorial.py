@@ -53,6 +53,18 @@ def test_aliases_have_the_same_contrast_up_to_their_sign():
         assert len(contrasts) == len(design.effects), "each class of aliases once"
 
 
+def test_an_effect_is_told_under_the_name_that_was_asked_for():
+    for k, p in [(4, 1), (5, 2)]:
+        design = make_design(list(LETTERS[:k]), p, order=2)
+        for factors in itertools.combinations(LETTERS[:k], 2):
+            if (effect := design.effect(factors)) is None:
+                continue  # a word of the fraction
+            assert effect.factors == factors
+            own = [design.sign(effect, cell) for cell in design.cells]
+            for other, sign in effect.aliases:
+                assert [sign * np.prod([1 if design.levels(cell)[name] else -1 for name in other]) for cell in design.cells] == own
+
+
 def test_a_fraction_that_confounds_main_effects_is_refused():
     with pytest.raises(ValueError, match="expected fraction <= 1"):
         make_design(["a", "b", "c", "d"], 2)

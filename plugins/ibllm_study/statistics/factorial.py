@@ -87,9 +87,15 @@ class Design:
         return dict(zip(self.factors, cell, strict=True))
 
     def effect(self, factors: Iterable[str]) -> Effect | None:
-        """The tested effect of these factors, under whatever alias; None where there is none."""
-        wanted = frozenset(factors)
-        return next((e for e in self.effects if wanted in {frozenset(e.factors), *(frozenset(other) for other, _ in e.aliases)}), None)
+        """The effect of these factors, if it or one of its aliases is among the effects; None where there is none."""
+        names = [name for name in self.factors if name in set(factors)]
+        for known in self.effects:
+            members = {known.factors: 1, **dict(known.aliases)}
+            if tuple(names) in members:
+                # Where two contrasts have other signs, so have their relations to all the rest.
+                turned = members.pop(tuple(names))
+                return Effect(factors=tuple(names), aliases=tuple((other, turned * sign) for other, sign in members.items()))
+        return None
 
     def sign(self, effect: Effect, cell: Sequence[bool]) -> int:
         """+1 or −1: the product of the effect's levels in a cell."""
