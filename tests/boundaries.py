@@ -29,6 +29,7 @@ TOOLS = {
     "ibllm_study": ("ibllm_cli", "ibllm_inspect", "ibllm_report"),
     "ibllm_testing": ("ibllm_cli", "ibllm_inspect"),
     "ibllm_use": ("ibllm_cli",),
+    "ibllm_watch": (),
 }
 
 

@@ -22,6 +22,7 @@ from commands_and_checks import commands, conformance, fixtures
 from ibllm_inspect.options import OptionRow, options_of
 from ibllm_study.budget import Budget
 from ibllm_study.schema import Factorial, Range, Search, StudyTable
+from ibllm_watch.symptoms import SYMPTOMS
 
 from ibllm.capabilities import CAPABILITIES
 from ibllm.kinds import KINDS
@@ -236,6 +237,12 @@ def findings(name: str) -> str:
     return f"```{{include}} ../measured/studies/{name}/table.md\n```" if there else ""
 
 
+def symptoms(_: str = "") -> str:
+    """What a watch looks for, how it shows, and what helps."""
+    rows = [(f"`{one.name}`: {one.title}", one.shows, one.remedy) for one in SYMPTOMS.values()]
+    return markup.table(("symptom", "how it shows", "what helps"), [tuple(map(markup.plain, row)) for row in rows])
+
+
 def pretrained_memory(_: str = "") -> str:
     """What pretrained models take in memory, as ``docs/_ext/pretrained_memory.py`` measured it."""
     return pretrained_models.table()
@@ -300,6 +307,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         curves,
         findings,
         interactions,
+        symptoms,
         families,
         pretrained_memory,
         conformance,

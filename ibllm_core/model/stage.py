@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -42,6 +42,8 @@ class StageTrainer:
     Attributes:
         statistics: numbers that trained parts keep of the batches that they see; None before the first iteration.
         replays: what captures its iterations and replays them; None where all are eager.
+        looked_at: handed each row of figures, to which it may add, before it is kept, and what is not finite where training is about to fail; in every
+            process. What it raises ends the stage, a `GoBack` to train on from an earlier step.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class StageTrainer:
         self._trained = [*(f"parts.{name}" for name in stage.train), *(f"losses.{loss}" for loss in used)]
         self.statistics: list[str] | None = None
         self.replays: Replays | None = None
+        self.looked_at: Callable[..., None] = lambda figures, trouble="": None
         self._engines: dict[str, Engine] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -307,9 +310,8 @@ class PlayedIteration(Iteration):
             for name, value in logged.items():
                 trainer.record(name, value)
             clip = trainer.stage.training.clip
-            if clip > 0:
-                norm = clip_gradients(list(player.parameters.values()), clip)
-                trainer.record(f"grad_norm/{player.name}", norm.detach())
+            norm = clip_gradients(list(player.parameters.values()), clip or math.inf)
+            trainer.record(f"grad_norm/{player.name}", norm.detach())
 
     def forget(self) -> None:
         self._shares.forget()

@@ -14,6 +14,7 @@ import attrs
 
 from ..host.options import Config, MetricConfig, option
 from .locate import Component, Dependency, Place
+from .steering import Balance, Plateau, Watched
 from .words import PART, derived, section, sections, with_facts
 
 #: The recipe format this core reads.
@@ -151,25 +152,6 @@ class PlayerEntry(Config):
 
 
 @attrs.frozen(kw_only=True)
-class Plateau(Config):
-    """``plateau = { factor = 0.5, patience = 2 }``: lower the learning rate when the watched figure stops improving."""
-
-    factor: float = option(0.5, help="what the rate is multiplied with", gt=0, lt=1)
-    patience: int = option(2, help="validations without improvement before it is", ge=1)
-
-
-@attrs.frozen(kw_only=True)
-class Balance(Config):
-    """``balance = { … }``: λ follows the validation, up while image → text lags behind text → image, down otherwise."""
-
-    loss: str = option("joint", help="name of the composite loss whose λ is changed")
-    text: str = option(help="figure of the text module (text → image), higher is better")
-    image: str = option(help="figure of the image module (image → text), higher is better")
-    rate: float = option(0.5, help="log-change of λ for a full point of difference", gt=0)
-    limit: float = option(10.0, help="λ stays within this factor of its start", gt=1)
-
-
-@attrs.frozen(kw_only=True)
 class Validation(Config):
     """``[stages.NAME.validate]``: how a stage is watched on held-out data, and what follows from it."""
 
@@ -196,6 +178,7 @@ class Training(Config):
     log_every: int = option(20, help="steps between log lines; the device is only synchronised there", ge=1)
     checkpoint_every: int = option(200, help="steps between checkpoints; 0 for only at the end of a stage", ge=0)
     keep: int = option(2, help="checkpoints kept besides those at the end of a stage", ge=1)
+    watch: Watched | None = with_facts(option(None, help="look for what makes adversarial training fail"), added=True)
 
 
 @attrs.frozen(kw_only=True)

@@ -40,7 +40,7 @@ from .events import (
     StageStarted,
     TrainerBuilt,
 )
-from .loop import Interrupted, train_stage
+from .loop import GoBack, Interrupted, train_stage
 from .measuring import measure, measure_stage
 from .session import Session
 
@@ -175,12 +175,17 @@ class Job:
         stage, begun = stages[number], found is not None and found.state["step"] > 0
         if not begun:
             session.start_from(stage.init)
-        trainer = session.trainer(stage)
-        if found is not None and begun:
-            trainer.restore(found.state, found.tensors)
-        session.bus.emit(TrainerBuilt(session, trainer))
-        session.bus.emit(StageStarted(stage, number + 1, len(stages), trainer.step))
-        note = train_stage(session, stage, number, trainer)
+        note: str | None = None
+        while note is None:
+            trainer = session.trainer(stage)
+            if found is not None and found.state["step"] > 0:
+                trainer.restore(found.state, found.tensors)
+            session.bus.emit(TrainerBuilt(session, trainer))
+            session.bus.emit(StageStarted(stage, number + 1, len(stages), trainer.step))
+            try:
+                note = train_stage(session, stage, number, trainer)
+            except GoBack as back:
+                found = back.args[0]
         trainer.use_evaluation_weights()
         best_step = trainer.validation.best_step
         if session.best and best_step != trainer.step:

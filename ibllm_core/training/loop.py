@@ -22,6 +22,10 @@ class Interrupted(Exception):
     """The run was asked to stop and did, at a step boundary, with a checkpoint."""
 
 
+class GoBack(Exception):
+    """The stage is to go on from a checkpoint (``args[0]``), from which the session has taken back all but the stage's own state."""
+
+
 class Diverged(UserError):
     """A loss or a gradient is no longer a number."""
 
@@ -34,14 +38,12 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
         Diverged: a figure, or what a checkpoint would hold, is not finite; the last checkpoint is from before.
     """
     settings, plan, ranks = stage.training, stage.validate, session.ranks
-    listened, begun = session.bus.listens(Stepped), session.step
+    listened = session.bus.listens(Stepped)
     with session.bus.clock.timed(stage.name), closing(session.feeder(stage, trainer.step)) as feeder:
         batches = iter(feeder)
         clock = session.bus.clock.read()[stage.name]
         while trainer.step < stage.steps:
             trainer.iterate(_next(batches, session, number, trainer))
-            if session.step == begun:
-                _tell_shares(session, stage, trainer)
             session.step += 1
             step, last = trainer.step, trainer.step == stage.steps
             if listened:
@@ -77,15 +79,6 @@ def _next(batches: Iterator[list[Batch]], session: Session, number: int, trainer
         raise
 
 
-def _tell_shares(session: Session, stage: Stage, trainer: StageTrainer) -> None:
-    """Says what in a stage's first iteration depended on how its batch was shared."""
-    found = [f"{place} draws from torch's global generator" for place in sorted(session.model.unkeyed)]
-    if trainer.statistics and session.ranks.count * stage.training.accumulate > 1:
-        found.append(f"{', '.join(trainer.statistics)} follow what is seen at once")
-    for what in found:
-        session.tell(f"stage {stage.name}: {what}: results depend on training.accumulate and the number of processes")
-
-
 def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) -> None:
     means = trainer.read()
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
@@ -95,10 +88,12 @@ def _log(session: Session, stage: Stage, trainer: StageTrainer, since: float) ->
     steps = trainer.step % stage.training.log_every or stage.training.log_every
     # By the stage's own clock, which stands still while something is compiled.
     means["samples_per_second"] = steps * stage.training.batch / (session.bus.clock.read()[stage.name] - since)
+    trainer.looked_at(means)
     session.bus.emit(Logged("train", stage.name, trainer.step, session.step, means))
 
 
 def _diverged(session: Session, stage: Stage, trainer: StageTrainer, what: str) -> Diverged:
+    trainer.looked_at({}, what)
     step = trainer.step  # the search for the cause goes back to earlier ones
     looked = NotFinite(stage, session, trainer)
     if not session.model.sharded:  # the first process, which alone looks for the cause, has not all weights then

@@ -26,6 +26,26 @@ def mismatched_latent(cycle: Cycle) -> Latent:
     return z.rows(before.gather(1, of_image.to(torch.uint8).argmin(1, keepdim=True))[:, 0][own])
 
 
+def told_apart(cycle: Cycle, real: Tensor, fake: Tensor | None, wrong: Tensor | None, zero: bool, certainty: Tensor | None) -> None:
+    """Logs how well the critic tells apart what it is shown, from its scores (b) or (b p).
+
+    ``accuracy_generated`` and ``accuracy_mismatched`` are the shares of scores that are below 0, and ``accuracy_real`` that above, where 0 is what the
+    loss pulls them apart at (`zero`); otherwise the shares below the real image's own score, and there is no ``accuracy_real``. ``gap`` is the mean real
+    score less the mean generated one; ``certainty`` in [0, 1] is near 1 where the loss has nothing left to teach the critic.
+    """
+    with torch.no_grad():
+        level = torch.zeros((), device=real.device) if zero else real
+        if zero:
+            cycle.log("accuracy_real", (real > 0).float().mean())
+        if fake is not None:
+            cycle.log("accuracy_generated", (fake < level).float().mean())
+            cycle.log("gap", (real - fake).mean())
+        if wrong is not None:
+            cycle.log("accuracy_mismatched", (wrong < level).float().mean())
+        if certainty is not None:
+            cycle.log("certainty", certainty)
+
+
 class Relativistic(AdversarialLoss):
     """The relativistic pairing loss of R3GAN (Huang et al. 2024, eq. 2; Jolicoeur-Martineau 2019), each image with its caption's latent.
 
@@ -40,10 +60,12 @@ class Relativistic(AdversarialLoss):
 
     def critic(self, cycle: Cycle) -> Tensor:
         z, y, y_fake = self.judged.z(cycle), self.judged.real(cycle), self.judged.fake(cycle)
-        real = cycle.score(y, z)
-        value = F.softplus(cycle.score(y_fake.detach(), z) - real).mean()
+        real, fake = cycle.score(y, z), cycle.score(y_fake.detach(), z)
+        value, wrong = F.softplus(fake - real).mean(), None
         if self.mismatched:
-            value = value + self.mismatched * F.softplus(cycle.score(cycle.y, mismatched_latent(cycle)) - real).mean()
+            wrong = cycle.score(cycle.y, mismatched_latent(cycle))
+            value = value + self.mismatched * F.softplus(wrong - real).mean()
+        told_apart(cycle, real, fake, wrong, zero=False, certainty=torch.sigmoid(real.detach() - fake.detach()).mean())
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:
@@ -61,6 +83,9 @@ class _UnpairedScores(AdversarialLoss):
     Means are over items, and over patches where the critic judges each by itself. With of = "reconstruction", y_fake is what the codec leaves of y (`Judged`).
     """
 
+    #: True where scores of real images are to be above 0 and others below.
+    zero = True
+
     def __init__(self, config: HingeConfig | NonSaturatingConfig | WGANGPConfig, context: Context) -> None:
         super().__init__()
         self.mismatched, self.judged = config.mismatched, Judged(config.of, context)
@@ -77,13 +102,21 @@ class _UnpairedScores(AdversarialLoss):
         """The model's loss of the scores of generated images, score by score."""
         return -scores
 
+    def certainty(self, real: Tensor, fake: Tensor) -> Tensor | None:
+        """() in [0, 1], near 1 where the loss has nothing left to teach the critic; None of a loss of which that cannot be said."""
+        return None
+
     def critic(self, cycle: Cycle) -> Tensor:
         z, y, y_fake = self.judged.z(cycle), self.judged.real(cycle), self.judged.fake(cycle)
-        value = self.real_loss(cycle.score(y, z)).mean()
+        real, fake, wrong = cycle.score(y, z), None, None
+        value = self.real_loss(real).mean()
         if self.mismatched < 1:
-            value = value + (1 - self.mismatched) * self.fake_loss(cycle.score(y_fake.detach(), z)).mean()
+            fake = cycle.score(y_fake.detach(), z)
+            value = value + (1 - self.mismatched) * self.fake_loss(fake).mean()
         if self.mismatched:
-            value = value + self.mismatched * self.fake_loss(cycle.score(cycle.y, mismatched_latent(cycle))).mean()
+            wrong = cycle.score(cycle.y, mismatched_latent(cycle))
+            value = value + self.mismatched * self.fake_loss(wrong).mean()
+        told_apart(cycle, real, fake, wrong, self.zero, None if fake is None else self.certainty(real.detach(), fake.detach()))
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:
@@ -103,6 +136,10 @@ class Hinge(_UnpairedScores):
     def fake_loss(self, scores: Tensor) -> Tensor:
         return F.relu(1 + scores)
 
+    def certainty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The share of scores beyond the margin, which have no gradient."""
+        return ((real >= 1).float().mean() + (fake <= -1).float().mean()) / 2
+
 
 class NonSaturating(_UnpairedScores):
     """Critic −log σ(real) − log(1 − σ(rejected)), model −log σ(generated) instead of log(1 − σ(generated)) (Goodfellow et al. 2014, section 3).
@@ -119,12 +156,18 @@ class NonSaturating(_UnpairedScores):
     def generator_loss(self, scores: Tensor) -> Tensor:
         return F.softplus(-scores)
 
+    def certainty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The mean probability that the critic gives to what is so."""
+        return (torch.sigmoid(real).mean() + torch.sigmoid(-fake).mean()) / 2
+
 
 class WGANGP(_UnpairedScores):
     """Critic rejected − real + λ·E(‖∇C(ŷ, z)‖₂ − 1)², ŷ = ε·y + (1 − ε)·y_fake with ε uniform; model −generated (Gulrajani et al. 2017, eq. 3).
 
     ε is drawn once for an image; the gradient is by the image, the norm over everything of one item.
     """
+
+    zero = False  # a constant on all scores changes nothing
 
     def __init__(self, config: WGANGPConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -143,4 +186,7 @@ class WGANGP(_UnpairedScores):
         y, y_fake = self.judged.real(cycle), self.judged.fake(cycle).detach()
         between = torch.lerp(y_fake.to(y), y, cycle.rng("wgan_gp").uniform(1, 1, 1).to(y))
         norms = torch.linalg.vector_norm(score_gradients(cycle, between, self.judged.z(cycle)), dim=1)
-        return value + self.penalty * (norms - 1).square().mean()
+        cycle.log("slope", norms.mean())
+        penalty = (norms - 1).square().mean()
+        cycle.log("penalty", penalty)
+        return value + self.penalty * penalty

@@ -46,8 +46,11 @@ class GradientPenalty(CriticLoss):
         self.config, self.judged = config, Judged(config.of, context)
 
     def critic(self, cycle: Cycle) -> Tensor:
-        images = [{"real": self.judged.real, "generated": self.judged.fake}[where](cycle) for where in self.config.at]
-        return self.config.gamma / 2 * torch.stack([self.squared_gradient(cycle, y).mean() for y in images]).sum()
+        images = {"real": self.judged.real, "generated": self.judged.fake}
+        squares = {where: self.squared_gradient(cycle, images[where](cycle)).mean() for where in self.config.at}
+        for where, square in squares.items():
+            cycle.log(f"squared_slope_{where}", square)
+        return self.config.gamma / 2 * torch.stack([*squares.values()]).sum()
 
     def squared_gradient(self, cycle: Cycle, y: Tensor) -> Tensor:
         """(b) ‖∇C‖² at images y (b c h w), with its graph."""
@@ -69,4 +72,6 @@ class MatchingAwarePenalty(CriticLoss):
 
     def critic(self, cycle: Cycle) -> Tensor:
         found = score_gradients(cycle, cycle.y, cycle.z_x, self.config.by)
-        return self.config.scale * found.square().sum(1).pow(self.config.exponent / 2).mean()
+        squares = found.square().sum(1)
+        cycle.log("squared_slope_real", squares.mean())
+        return self.config.scale * squares.pow(self.config.exponent / 2).mean()

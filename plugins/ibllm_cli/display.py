@@ -24,9 +24,9 @@ def duration(seconds: float) -> str:
 
 
 def losses(values: Mapping[str, float]) -> str:
-    """The losses of a log line: ``image_nll 0.42  critic: relativistic 0.69``."""
+    """The losses of a log line: ``image_nll 0.42  critic: relativistic 0.69``, without what the critic's log of themselves."""
     found = [f"{name.removeprefix('loss/')} {value:.4g}" for name, value in values.items() if name.startswith("loss/")]
-    critic = [loss.removeprefix("critic/") for loss in found if loss.startswith("critic/")]
+    critic = [loss.removeprefix("critic/") for loss in found if loss.startswith("critic/") and loss.count("/") == 1]
     model = [loss for loss in found if not loss.startswith("critic/")]
     return "  ".join(model) + ("  critic: " + "  ".join(critic) if critic else "")
 

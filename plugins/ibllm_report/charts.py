@@ -41,9 +41,18 @@ def bands(files: RunFiles) -> list[Band]:
 
 
 def losses(files: RunFiles) -> list[Plot]:
-    """One plot a loss, over all stages."""
+    """One plot a loss, over all stages; what a critic's loss logs of how well it tells apart shares one."""
     rows, stretches = files.of_kind("train"), bands(files)
-    return [lines(_loss_title(name), [_series(rows, name)], stretches) for name in _keys(rows, lambda key: key.startswith("loss/"))]
+    together: dict[tuple[str, bool], list[Series]] = {}
+    for key in _keys(rows, lambda key: key.startswith("loss/")):
+        loss, _, name = key.rpartition("/")
+        told = name.startswith("accuracy_") or name == "certainty"
+        series = _series(rows, key)
+        together.setdefault((loss if told else key, told), []).append(
+            attrs.evolve(series, label=name.replace("_", " ")) if told else series
+        )
+    titles = {(key, told): _loss_title(key) + ": accuracy" * told for key, told in together}
+    return [lines(titles[key], series, stretches, percent=key[1]) for key, series in together.items()]
 
 
 def training(files: RunFiles) -> list[Plot]:

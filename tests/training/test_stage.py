@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ibllm_diagnose.shared_batches import SharedBatches
 from ibllm_testing.waiting import Waited, nothing_waits
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from ibllm_core.errors import Notice
 from ibllm_core.model.players import Average
 from ibllm_core.model.stage import StageTrainer
 from ibllm_core.runs.directory import RunDirectory
+from ibllm_core.training.events import TrainerBuilt
 from ibllm_core.training.feeding import Draws, Feeder
 from ibllm_core.training.loop import train_stage
 from ibllm_core.training.session import Session
@@ -143,8 +145,11 @@ def test_a_run_says_where_a_library_draws_from_the_global_generator(tiny, tmp_pa
     (tmp_path / "run").mkdir()
     session.model.parts["text_encoder"].norm = torch.nn.Sequential(session.model.parts["text_encoder"].norm, torch.nn.Dropout(0.1))
     stage = session.recipe.stages["text"]
+    trainer = session.trainer(stage)
+    session.bus.add(SharedBatches())
+    session.bus.emit(TrainerBuilt(session, trainer))
     with pytest.warns(Notice, match="text_encoder"):
-        train_stage(session, stage, 0, session.trainer(stage))
+        train_stage(session, stage, 0, trainer)
     wanted = "stage text: model.text_encoder draws from torch's global generator: results depend on training.accumulate and the number of processes"
     assert session.notices == [wanted]
 
