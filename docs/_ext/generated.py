@@ -31,12 +31,12 @@ from ibllm.launching import launchers as known_launchers
 from ibllm_core.host.entry_points import origin_of
 from ibllm_core.host.manager import manager
 from ibllm_core.host.options import Config, DatasetConfig, MetricConfig
-from ibllm_core.recipe.schema import PARTS, SECTIONS, Init, PartEntry, Ramp, Recipe, SharedEntry
+from ibllm_core.recipe.schema import PARTS, SECTIONS, Init, PartEntry, Recipe, SharedEntry
 from ibllm_core.recipe.words import PART, Section, article, keys, sections, types_of
 
 DISTRIBUTION = "ibllm"
 #: Tables of a recipe that stand in several places, and what their description is called.
-SHARED: Mapping[type[Config], str] = {Ramp: "weights that change", Init: "init"}
+SHARED: Mapping[type[Config], str] = {Init: "init"}
 _SECTION = re.compile(r"^(<!-- generated: (\w+)(?: (\S+))? -->\n).*?^(<!-- end -->)$", re.MULTILINE | re.DOTALL)
 DOCS = Path(__file__).resolve().parents[1]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..interfaces.loss import AdversarialLoss, CriticLoss, Loss
 from ..interfaces.optimisation import EvaluationWeights
-from ..recipe.schema import Ramp, Recipe, Stage, Weight, weight_at
+from ..recipe.schema import Recipe, Stage
 from . import build
 from .cycle import Cycle
 from .model import Model
@@ -27,22 +27,22 @@ MODEL, CRITIC = "model", "critic"
 SIDES = {CRITIC: CriticLoss | AdversarialLoss, MODEL: Loss}
 
 
-@attrs.frozen
+@attrs.define
 class Term:
     """A loss in a player's sum: effective weight = the loss's own × the stage's factor; played on every n-th step, n times as strong."""
 
     name: str
-    weight: Weight
-    factor: Weight
+    weight: float
+    factor: float
     every: int
 
-    def at(self, step: int) -> float:
-        return weight_at(self.weight, step) * weight_at(self.factor, step)
+    @property
+    def effective(self) -> float:
+        return self.weight * self.factor
 
     def within(self, cycle: Cycle) -> float | Tensor:
         """The weight in a cycle's iteration, with `every`."""
-        changes = isinstance(self.weight, Ramp) or isinstance(self.factor, Ramp)
-        return cycle.at(lambda step: self.every * self.at(step)) if changes else self.every * self.at(0)
+        return cycle.at(lambda _: self.every * self.effective)
 
 
 @attrs.define(eq=False)
@@ -54,9 +54,10 @@ class Player:
         parameters: name → parameter.
         terms: what is summed.
         optimizer: of the parameters; its groups' rates are what factors multiply.
-        scale: factor on these rates for the whole stage.
+        scale: factor on these rates.
         every: plays on every n-th iteration.
         steps: how often it has played.
+        rates: of each group of the optimizer.
     """
 
     name: str
@@ -66,10 +67,10 @@ class Player:
     scale: float
     every: int
     steps: int = attrs.field(default=0, init=False)
-    _rates: list[float] = attrs.field(init=False)
+    rates: list[float] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rates = [float(group["lr"]) * self.scale for group in self.optimizer.param_groups]
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def plays(self, step: int) -> bool:
         return step % self.every == 0
@@ -88,11 +89,11 @@ class Player:
         return reduce(Tensor.add, weighted), {name: value.detach() for name, value in values.items()}
 
     def set_rate(self, factor: float) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate * factor)
+                group["lr"].fill_(rate * self.scale * factor)
             else:
-                group["lr"] = rate * factor
+                group["lr"] = rate * self.scale * factor
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:

@@ -40,6 +40,8 @@ class StageTrainer:
         ranks: this process among all.
 
     Attributes:
+        stage: with the numbers of the present step.
+        course: puts these where they are read.
         statistics: numbers that trained parts keep of the batches that they see; None before the first iteration.
         replays: what captures its iterations and replays them; None where all are eager.
         looked_at: handed each row of figures, to which it may add, before it is kept, and what is not finite where training is about to fail; in every
@@ -59,7 +61,7 @@ class StageTrainer:
         set_trainable(model, stage.train)
         self.players = make_players(recipe, stage, model, losses)
         self.procedure, self._schedule = build.build_procedure(recipe, stage), build.build_schedule(recipe, stage)
-        self._perturbation = build.build_perturbation(recipe, stage)
+        self.perturbation = build.build_perturbation(recipe, stage)
         self.validation = ValidationState()
         self.step = 0
         used = build.losses_with_terms(recipe, tuple(stage.losses))
@@ -67,6 +69,7 @@ class StageTrainer:
         self.statistics: list[str] | None = None
         self.replays: Replays | None = None
         self.looked_at: Callable[..., None] = lambda figures, trouble="": None
+        self.course: Course | None = None
         self._engines: dict[str, Engine] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -86,7 +89,7 @@ class StageTrainer:
             self.statistics = [name for name, version in self._versions().items() if version != known[name]]
         if self.played().get(MODEL, 0) > before:
             self.average.follow(self._trained, self.stage.training.ema)
-        self.step += 1
+        self.go_to(self.step + 1, self.played())
 
     def play(self, batches: Sequence[Batch], rate: float | None, present: Present | None = None) -> None:
         """The present iteration on micro-batches on the device; with a `rate` of None the learning rates stay."""
@@ -107,6 +110,8 @@ class StageTrainer:
         self.step = step
         for player in self.players:
             player.steps = players[player.name]
+        if self.course is not None:
+            self.course.turn(self)
 
     def shares(
         self,
@@ -124,13 +129,13 @@ class StageTrainer:
 
     def perturbed(self, batches: Sequence[Batch], watch: Watch | None, present: Present | None) -> Sequence[Batch]:
         """Micro-batches on the model's device as the stage's perturbation leaves them."""
-        if self._perturbation is None:
+        if self.perturbation is None:
             return batches
         found, place = [], f"stages.{self.stage.name}.perturb"
         for batch in batches:
             cycle = next(self.shares([batch], Ranks(), watch=watch, present=present).cycles())
             with within(place), cycle.drawing(place), self.model.precision():
-                found.append(self._perturbation.perturbed(cycle))
+                found.append(self.perturbation.perturbed(cycle))
         return found
 
     def _begin(self, micro: Sequence[Batch]) -> list[Batch]:
@@ -200,7 +205,7 @@ class StageTrainer:
         self._sums, self._counts = {}, {}
         for player in self.players:
             means[f"lr/{player.name}"] = float(player.optimizer.param_groups[0]["lr"])
-        return means
+        return means | (self.course.described(self.step - 1) if self.course is not None else {})
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
@@ -244,6 +249,16 @@ class StageTrainer:
             unpack_optimizer(player.optimizer, tensors.get(f"optimizer-{player.name}", {}), values["optimizers"][player.name])
         self.procedure.restore(tensors.get("procedure", {}))
         self.apply_balance()
+
+
+class Course(Protocol):
+    """Knows the recipe at each step of a stage."""
+
+    def turn(self, trainer: StageTrainer) -> None:
+        """Whatever moves is as it is at the trainer's present step: its `stage`, the players' weights and rates, the options of parts and losses."""
+
+    def described(self, step: int) -> dict[str, float]:
+        """What moves at a step, for the log."""
 
 
 class Replays(Protocol):

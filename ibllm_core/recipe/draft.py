@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os.path
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -16,10 +17,11 @@ from ..host.attribution import PluginError
 from ..host.manager import Manager, UnknownComponent
 from ..host.options import Config, DatasetConfig, LossConfig, MetricConfig
 from ..host.spec import KINDS
+from ..interfaces.context import Context
 from .document import Document
-from .locate import Component, Dependency, Mistakes, Path, Place
+from .locate import Component, Dependency, Mistakes, Path, Place, Scheduled, ScheduledFloat, ScheduledInt
 from .schema import PARTS, PLAYERS, Recipe
-from .words import article, keys, listing, show, structure
+from .words import Located, article, keys, listing, show, structure
 
 C = TypeVar("C", bound=Config)
 
@@ -35,6 +37,7 @@ class Draft:
     recipe: Recipe = Recipe(order=())
     unread: set[str] = attrs.field(factory=set)
     recorded: bool = False
+    scheduled: list[Scheduled] = attrs.field(factory=list, init=False)
     _named: dict[Path, Dependency] = attrs.field(factory=dict, init=False)
 
     def names(self, *path: str) -> tuple[str, ...]:
@@ -80,10 +83,37 @@ class Draft:
 
     def structure(self, cls: type[C], table: Mapping[str, Any], path: Path, also: Iterable[str] = (), provider: str = "") -> C | None:
         """An instance of `cls`, or None once its mistakes are noted."""
-        done = structure(cls, table, also, lambda inside, written, kind: self._located((*path, *inside), written, kind))
-        for flaw in done if isinstance(done, list) else ():
+        located: Located = lambda inside, *written: self._located((*path, *inside), *written)  # noqa: E731
+        done = structure(cls, table, also, located, lambda inside, *number: self._followed((*path, *inside), *number))
+        for flaw in [flaw for flaw in done if flaw.what] if isinstance(done, list) else ():
             self.say((*path, *flaw.path), flaw.what, flaw.expected, nearest=flaw.nearest, provider=provider)
         return None if isinstance(done, list) else done
+
+    def _followed(self, path: Path, table: Mapping[str, Any], of: type, check: Callable[[Any], None]) -> Any:
+        """The number that follows the schedule of a table; None once its mistakes are noted. Raises what `check` has against one of its values."""
+        if "use" not in table:
+            if "to" not in table:
+                self.say((*path, "to"), "missing", "a number, the last one of the line; or use = and the name of a schedule")
+            table = {"use": "linear", "from": 0.0, **table}
+        value, component = table.get("value", 1.0), self.component("schedule", path, table, ("value",))
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self.say((*path, "value"), f"{show(value)} is refused", "a finite number, which the schedule's factors multiply")
+            return None
+        if component is None:
+            return None
+        names = (str(path[1]),) if path[0] == "stages" else self.names("stages")
+        stages = [n for name in names if type(n := self.document.get("stages", name, "steps")) is int and n > 0] or [1]
+        with self.manager.blamed("schedule", component.use, "the factor"):
+            make, found = self.manager.factory("schedule", component.use), list[float]()
+            for steps in [sum(stages)] if getattr(component.config, "of_run", False) else stages:
+                schedule = make(component.config, Context(steps=steps))
+                found += [value * schedule.factor(step, steps) for step in (*range(0, steps, max(1, steps // 500)), steps - 1)]
+        for extreme in (min(found), max(found)):
+            check(extreme)
+        number = ScheduledFloat(found[-1]) if of is float else ScheduledInt(round(found[-1]))
+        number.value, number.schedule, number.path = value, component, path
+        self.scheduled.append(number)
+        return number
 
     def _located(self, path: Path, written: str, kind: str) -> str:
         """Where a file is that an option names: a relative path is one of the file that says it, and of the working directory where that is no file
@@ -105,7 +135,7 @@ class Draft:
         idle = [("stages", name) for name, stage in self.recipe.stages.items() if not stage.steps]
         return tuple(one for path, one in self._named.items() if path[:2] not in idle)
 
-    def component(self, kind: str, path: tuple[str, ...], table: Mapping[str, Any], own: Iterable[str] = ()) -> Component | None:
+    def component(self, kind: str, path: Path, table: Mapping[str, Any], own: Iterable[str] = ()) -> Component | None:
         """The component that a table names beside `own` keys of the recipe; None once the mistakes are noted."""
         use = table.get("use")
         if not isinstance(use, str):

@@ -57,6 +57,34 @@ class Component:
         return f"{self} of {self.distribution} {self.version}"
 
 
+class Scheduled:
+    """A number of a recipe, a float or an int, that follows a schedule. As it stands it is what the last step of all has (see `ibllm.course`).
+
+    Attributes:
+        value: what the schedule's factors multiply.
+        schedule, path: the schedule, and where it stands.
+    """
+
+    value: float
+    schedule: Component
+    path: Path
+
+    def __eq__(self, other: object) -> bool:
+        alike = not isinstance(other, Scheduled) or (self.value, self.schedule) == (other.value, other.schedule)
+        return alike and bool(super().__eq__(other))
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+
+class ScheduledFloat(Scheduled, float):
+    """A float that does."""
+
+
+class ScheduledInt(Scheduled, int):
+    """An int that does: the schedule's values are rounded."""
+
+
 @attrs.frozen
 class Dependency:
     """A file, a folder or a run that an option names.

@@ -60,7 +60,8 @@ def load(
         check_all(draft)
     mistakes.throw()
     place = Place(file=document.file, line=1, key="")
-    return attrs.evolve(draft.recipe, source=to_toml(document.data), place=place, dependencies=draft.dependencies())
+    recipe = attrs.evolve(draft.recipe, source=to_toml(document.data), place=place)
+    return attrs.evolve(recipe, dependencies=draft.dependencies(), scheduled=tuple(draft.scheduled))
 
 
 def _check_plugins(draft: Draft, named: Plugins) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from ..host.options import Config, MetricConfig, option
-from .locate import Component, Dependency, Place
+from .locate import Component, Dependency, Place, Scheduled
 from .steering import Balance, Plateau, Watched
 from .words import PART, derived, section, sections, with_facts
 
@@ -34,27 +34,6 @@ PLAYERS = ("model", "critic")
 UNPAIRED: Mapping[str, str] = {"text": "captions", "images": "images"}
 #: Part → the encoder whose latents it reads.
 READS: Mapping[str, str] = {"image_decoder": "text_encoder", "discriminator": "text_encoder", "text_decoder": "image_encoder"}
-
-
-@attrs.frozen(kw_only=True)
-class Ramp(Config):
-    """``{ from = 0.0, to = 0.1, over = 300 }``: linear from one value to another over so many steps of a stage, then constant."""
-
-    start: float = option(0.0, help="value at the stage's first step", key="from")
-    to: float = option(help="value after `over` steps")
-    over: int = option(help="steps from the first value to the last", ge=1)
-
-    def at(self, step: int) -> float:
-        return self.start + (self.to - self.start) * min(1.0, step / self.over)
-
-
-#: A loss weight: a number, or a line from one value to another over some of the stage's steps.
-Weight = float | Ramp
-
-
-def weight_at(weight: Weight, step: int) -> float:
-    """The value of a weight at a stage's step."""
-    return weight.at(step) if isinstance(weight, Ramp) else weight
 
 
 @attrs.frozen(kw_only=True)
@@ -135,7 +114,7 @@ class ModelTable(Config):
 class LossEntry(Config):
     """``[losses.NAME]`` beside the loss's own options."""
 
-    weight: Weight = option(1.0, help="a number, or a line over a stage's first steps; the stage's factor multiplies it")
+    weight: float = option(1.0, help="how much it counts; the stage's factor multiplies it", live=True)
     every: int = option(1, help="play it only on every n-th step of its player, n times as heavy", ge=1)
     player: str | None = with_facts(
         option(None, help="who plays it, for the reader; the loss must agree", choices=PLAYERS), unresolved=True
@@ -162,7 +141,7 @@ class Validation(Config):
     figure: str = option("", help="the figure to watch, one that a metric of the recipe gives; empty for the stage's own loss")
     mode: str = option("auto", help="whether more is better: auto for yes with a figure, no with the loss", choices=("auto", "max", "min"))
     best: bool = option(True, help="go on from the weights of the best validation")
-    patience: int = option(0, help="stop the stage after so many validations without improvement; 0 for never", ge=0)
+    patience: int = option(0, help="stop the stage after so many validations without improvement; 0 for never", ge=0, live=True)
     plateau: Plateau | None = option(None, help="lower the learning rate on a plateau")
     balance: Balance | None = option(None, help="let λ follow the validations")
 
@@ -173,8 +152,8 @@ class Training(Config):
 
     batch: int = option(64, help="items an iteration, over all ranks and micro-batches", ge=1)
     accumulate: int = option(1, help="micro-batches an iteration", ge=1)
-    clip: float = option(1.0, help="largest gradient norm of a player; 0 for no clipping", ge=0)
-    ema: float = option(0.0, help="decay of the averaged weights that are validated and kept; 0 for none", ge=0, lt=1)
+    clip: float = option(1.0, help="largest gradient norm of a player; 0 for no clipping", ge=0, live=True)
+    ema: float = option(0.0, help="decay of the averaged weights that are validated and kept; 0 for none", ge=0, lt=1, live=True)
     log_every: int = option(20, help="steps between log lines; the device is only synchronised there", ge=1)
     checkpoint_every: int = option(200, help="steps between checkpoints; 0 for only at the end of a stage", ge=0)
     keep: int = option(2, help="checkpoints kept besides those at the end of a stage", ge=1)
@@ -195,8 +174,8 @@ class Stage(Config):
         option("all", help='parts that are trained, sub-modules of parts (`"image_decoder.prior"`), or "all"; the rest is frozen'),
         written=str | tuple[str, ...],
     )
-    losses: Mapping[str, Weight] = option(help="loss → factor on its own weight")
-    lr: float = option(1.0, help="factor on every learning rate", ge=0)
+    losses: Mapping[str, float] = option(help="loss → factor on its own weight", live=True)
+    lr: float = option(1.0, help="factor on every learning rate", ge=0, live=True)
     schedule: Component = section(help="of the learning rate over this stage", kind="schedule")
     procedure: Component = section(help="how an iteration of this stage is played", kind="procedure", implied="alternate")
     perturb: Component | None = section(
@@ -290,7 +269,7 @@ class Plugins(Config):
 @attrs.frozen(kw_only=True)
 class Recipe(Config):
     """A recipe: keys of its own, and tables. `source` is the resolved TOML text that reads back to the same recipe; `dependencies` are
-    the files, folders and runs that it names."""
+    the files, folders and runs that it names, `scheduled` its numbers that follow a schedule."""
 
     format: int = option(FORMAT, help="version of the recipe format; some file of the chain must say it", ge=1)
     name: str = option("", help="name of the run; the file's name when left out")
@@ -316,6 +295,7 @@ class Recipe(Config):
     source: str = derived(default="")
     place: Place = derived(default=None, eq=False)
     dependencies: tuple[Dependency, ...] = derived(default=(), eq=False)
+    scheduled: tuple[Scheduled, ...] = derived(default=(), eq=False)
 
     @property
     def parts(self) -> Mapping[str, Component]:

@@ -22,6 +22,8 @@ from .locate import Path
 C = TypeVar("C", bound=Config)
 #: Key path, text and kind of an option that names a file → where that is.
 Located = Callable[[Path, str, str], str]
+#: Key path, table, type and the option's check → the number that follows the schedule of the table; None where its mistakes are told.
+Follows = Callable[[Path, Mapping[str, Any], type, Callable[[Any], None]], Any]
 
 _SCALARS: Mapping[Any, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
@@ -185,7 +187,7 @@ def article(kind: str) -> str:
 
 @attrs.frozen
 class Flaw:
-    """One thing wrong with a table: its key path inside the table, what is wrong, what was expected, the nearest known key."""
+    """One thing wrong with a table: its key path inside the table, what is wrong (empty: it is told), what was expected, the nearest known key."""
 
     path: Path
     what: str
@@ -193,9 +195,11 @@ class Flaw:
     nearest: str = ""
 
 
-def structure(cls: type[C], table: Mapping[str, Any], also: Iterable[str] = (), located: Located | None = None) -> C | list[Flaw]:
+def structure(
+    cls: type[C], table: Mapping[str, Any], also: Iterable[str] = (), located: Located | None = None, follows: Follows | None = None
+) -> C | list[Flaw]:
     """An instance of `cls`, or everything that keeps the table from being one; `also` are keys that others read, for suggestions."""
-    reader = _Reader(located)
+    reader = _Reader(located, follows)
     made: C = reader.table(cls, table, (), tuple(also))
     return reader.flaws or made
 
@@ -205,6 +209,7 @@ class _Reader:
     """Reads values one after the other; what is wrong gathers in `flaws`."""
 
     located: Located | None
+    follows: Follows | None
     flaws: list[Flaw] = attrs.field(factory=list)
 
     def table(self, cls: type[Config], table: Mapping[str, Any], path: Path, also: tuple[str, ...] = ()) -> Any:
@@ -242,7 +247,13 @@ class _Reader:
         """A value of a type; TOML has no null, so None is only ever a default."""
         origin, inside = typing.get_origin(of), typing.get_args(of)
         if not _fits(value, of):
-            self.flaws.append(Flaw(path, f"{show(value)} has the wrong type", _expected(of, field)))
+            number = next((one for one in (float, int) if one in (of, *inside)), None)
+            if number and origin in (None, *_UNIONS) and self.follows and isinstance(value, Mapping) and field.metadata.get("live"):
+                found = self.follows(path, value, number, lambda one: field.validator and field.validator(None, field, one))
+                self.flaws += [Flaw(path, "")] if found is None else []
+                return found
+            fixed = ": it is read once, when the run is built, and follows no schedule" if number and isinstance(value, Mapping) else ""
+            self.flaws.append(Flaw(path, f"{show(value)} has the wrong type{fixed}", _expected(of, field)))
             return None
         if origin in _UNIONS:
             return self.value(next(one for one in inside if _fits(value, one)), value, path, field)
@@ -280,7 +291,8 @@ def _fits(value: Any, of: Any) -> bool:
 
 
 def _expected(of: Any, field: attrs.Attribute[Any]) -> str:
-    return ", ".join(text for text in (describe(of), field.metadata.get("range", "")) if text)
+    also = " or a schedule" if field.metadata.get("live") and of in (int, float) else ""
+    return ", ".join(text for text in (describe(of) + also, field.metadata.get("range", "")) if text)
 
 
 def _out_of_range(error: OptionError, path: Path) -> Flaw:

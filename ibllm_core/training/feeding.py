@@ -89,6 +89,7 @@ class Draws:
         rank, ranks: which contiguous share of each draw is this process's.
         padded: captions are padded here (`Batch.padded`), which costs a training on CUDA nothing.
         explain: an error as a user should see it.
+        at: a dataset as the iteration of a draw sees it, by the recipe's key of it (``data``, ``unpaired.NAME``).
     """
 
     def __init__(
@@ -104,8 +105,9 @@ class Draws:
         unpaired: Mapping[str, Dataset] | None = None,
         padded: bool = False,
         explain: Callable[[BaseException], BaseException] = lambda error: error,
+        at: Callable[[Dataset, int, str], Dataset] = lambda dataset, draw, key: dataset,
     ) -> None:
-        self._dataset, self._tokenizers, self._unpaired, self._explain = dataset, tokenizers, unpaired or {}, explain
+        self._dataset, self._tokenizers, self._unpaired, self._explain, self._at = dataset, tokenizers, unpaired or {}, explain, at
         self._order = getattr(dataset, "order", Order)(dataset.sizes()["train"], key)
         others = ((name, other, getattr(other, "order", Order)) for name, other in self._unpaired.items())
         self._orders = {name: order(other.sizes()["train"], (*key, "unpaired", name)) for name, other, order in others}
@@ -126,9 +128,12 @@ class Draws:
         return [self._collate(draw, share) for share in self._shares]
 
     def _collate(self, draw: int, share: npt.NDArray[np.int64]) -> Batch:
-        positions = draw * self._batch + share
-        found = {name: take(other, "train", self._orders[name](positions), f"unpaired.{name}") for name, other in self._unpaired.items()}
-        made = collate(take(self._dataset, "train", self._order(positions)), self._tokenizers, share, found)
+        positions, others = draw * self._batch + share, {name: f"unpaired.{name}" for name in self._unpaired}
+        found = {
+            name: take(self._at(self._unpaired[name], draw, key), "train", self._orders[name](positions), key)
+            for name, key in others.items()
+        }
+        made = collate(take(self._at(self._dataset, draw, "data"), "train", self._order(positions)), self._tokenizers, share, found)
         return made.padded(self._tokenizers) if self._padded else made
 
 

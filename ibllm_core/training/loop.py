@@ -13,6 +13,7 @@ from ..interfaces.batch import Batch, collate, take
 from ..model.players import MODEL
 from ..model.shares import Ranks
 from ..model.stage import StageTrainer
+from ..recipe.locate import dotted
 from ..recipe.schema import Stage, Validation
 from .events import Logged, NotFinite, Stepped, Validated
 from .session import Session
@@ -37,17 +38,24 @@ def train_stage(session: Session, stage: Stage, number: int, trainer: StageTrain
         Interrupted: a checkpoint is written.
         Diverged: a figure, or what a checkpoint would hold, is not finite; the last checkpoint is from before.
     """
-    settings, plan, ranks = stage.training, stage.validate, session.ranks
+    settings, ranks = stage.training, session.ranks
+    if session.recipe.scheduled and trainer.course is None:
+        raise UserError(f"{dotted(session.recipe.scheduled[0].path)} follows a schedule; what has it do so is blocked: the listener course")
     listened = session.bus.listens(Stepped)
-    with session.bus.clock.timed(stage.name), closing(session.feeder(stage, trainer.step)) as feeder:
-        batches = iter(feeder)
+    with session.bus.clock.timed(stage.name), ExitStack() as feeding:
+        batches = iter(feeding.enter_context(closing(session.feeder(stage, trainer.step))))
         clock = session.bus.clock.read()[stage.name]
         while trainer.step < stage.steps:
             trainer.iterate(_next(batches, session, number, trainer))
             session.step += 1
             step, last = trainer.step, trainer.step == stage.steps
             if listened:
+                moved = session.moved
                 session.bus.emit(Stepped(stage, step))
+                if session.moved is not moved:  # what was made ahead is of the data as they were
+                    feeding.close()
+                    batches = iter(feeding.enter_context(closing(session.feeder(stage, step))))
+            plan = trainer.stage.validate
             logs = last or step % settings.log_every == 0
             if logs:
                 _log(session, stage, trainer, clock)
@@ -145,6 +153,6 @@ def _held_out_loss(session: Session, plan: Validation, trainer: StageTrainer) ->
                 }
                 batches.append(collate(take(session.dataset, plan.split, indices), model.tokenizers, indices, found).to(model.device))
             cycles = list(trainer.shares(batches, Ranks(), key).cycles())
-            values = [term.at(trainer.step) * cycle.value(term.name) for cycle in cycles for term in player.terms]
+            values = [term.effective * cycle.value(term.name) for cycle in cycles for term in player.terms]
             total += float(sum(value.item() for value in values)) / len(cycles) * len(items)
     return total / count

@@ -13,6 +13,7 @@ from torch.nn import Module
 
 from ..errors import Notice, UserError
 from ..host.attribution import explained
+from ..interfaces.dataset import Dataset
 from ..interfaces.image import Discriminator
 from ..interfaces.loss import CriticLoss
 from ..interfaces.noise import SINGLE
@@ -52,6 +53,7 @@ class Session:
         step: iterations done over all stages.
         strict: a figure that is no finite number ends the run; in a rehearsal it is warned of.
         gather: makes a model that lies in shards whole again, before one process alone uses it.
+        moved: stage → what its batches are made of at each draw (`Draws`); as a rule what they always are.
 
     Raises:
         UserError: something cannot be built.
@@ -95,6 +97,7 @@ class Session:
         self.workers = worker_count(recipe.compute.workers, device)
         self.step, self.strict = 0, True
         self.gather: Callable[[], None] = lambda: None
+        self.moved: Callable[[Stage], Callable[[Dataset, int, str], Dataset]] = lambda stage: lambda dataset, *_: dataset
 
     def averages(self) -> Average:
         """New averages of the present weights, with counts of their own for what may be trained alone."""
@@ -118,6 +121,7 @@ class Session:
         plan, key, (rank, count) = stage.training, (self.recipe.seed.data, stage.name), (self.ranks.rank, self.ranks.count)
         how: dict[str, Any] = {"micro": plan.accumulate * count} if whole else {"micro": plan.accumulate, "rank": rank, "ranks": count}
         how |= {"unpaired": self.unpaired, "explain": partial(explained, recipe=self.recipe), "padded": self.model.device.type == "cuda"}
+        how |= {"at": self.moved(stage)}
         draws = Draws(self.dataset, self.model.tokenizers, batch=plan.batch, key=key, **how)
         return Feeder(draws, start, self.workers, self.model.device, self.tell)
 

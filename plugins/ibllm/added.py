@@ -1,4 +1,4 @@
-"""Options that came with a later version. Torch-free."""
+"""What an option may say of itself beside its meaning and its range: that it came with a later version, that it weighs. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def added(declared: Any) -> Any:
     While a recipe leaves it at that, a study's runs keep the names that they had, so that studies go on: ``added(option(8, help="…"))``.
     """
     declared.metadata["added"] = True
+    return declared
+
+
+def weighs(declared: Any) -> Any:
+    """Declares a live `option` of a loss that is read within `Cycle.at` alone: captured iterations follow it, where they hold others fast."""
+    declared.metadata["weighs"] = True
     return declared
 
 

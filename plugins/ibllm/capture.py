@@ -81,7 +81,7 @@ class _CapturedPresent(Present):
 
     def __init__(self, device: torch.device) -> None:
         self.drawn = torch.zeros((), dtype=torch.int64, device=device)
-        self._values, self._weights = torch.zeros(64, device=device), list[Callable[[int], float]]()
+        self._values, self._weights = torch.zeros(1024, device=device), list[Callable[[int], float]]()
 
     @property
     def step(self) -> NoReturn:  # type: ignore[override]
@@ -142,18 +142,19 @@ class Captures:
         self._trainer, self._recorder, self._tell = trainer, recorder, tell
         self._captured: dict[Hashable, _Captured] = {}
         self._seen = Counter[Hashable]()
-        self._balances: tuple[float | None, ...] = ()
+        self._held: tuple[float | None, ...] = ()
         self._ended = False
         self.replayed = 0
 
     def play(self, batches: Sequence[Batch], rate: float) -> None:
         """The trainer's present iteration on micro-batches on the device, with a factor on the learning rates."""
         trainer, kind = self._trainer, self._kind(batches)
-        if self._balances != (balances := tuple(getattr(loss, "balance", None) for loss in trainer.losses.values())):
-            # A validation has changed what may be a constant of the captures.
+        held = (getattr(trainer.course, "constants", 0), *(getattr(loss, "balance", None) for loss in trainer.losses.values()))
+        if self._held != held:
+            # A validation, a schedule or a user has changed what may be a constant of the captures.
             self._captured.clear()
             self._seen.clear()
-            self._balances = balances
+            self._held = held
         captured = self._captured.get(kind)
         if captured is None:
             self._seen[kind] += 1

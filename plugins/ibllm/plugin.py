@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ibllm.added import added as added
+    from ibllm.added import weighs as weighs
     from ibllm.blocks.attention import Attention as Attention
     from ibllm.blocks.attention import attention_bias as attention_bias
     from ibllm.blocks.attention import causal_mask as causal_mask
@@ -152,14 +153,12 @@ if TYPE_CHECKING:
     from ibllm_core.recipe.locate import Component as Component
     from ibllm_core.recipe.schema import Recipe as Recipe
     from ibllm_core.recipe.schema import Stage as Stage
-    from ibllm_core.recipe.schema import Weight as Weight
-    from ibllm_core.recipe.schema import weight_at as weight_at
     from ibllm_core.recipe.words import with_facts as with_facts
     from ibllm_core.training.events import Listener as Listener
 
 #: Module → the names that it holds.
 _HOMES = {
-    "ibllm.added": "added",
+    "ibllm.added": "added weighs",
     "ibllm.blocks.attention": "Attention attention_bias causal_mask rotary_embedding",
     "ibllm.blocks.borrowing": "Backbone borrow borrowed",
     "ibllm.blocks.cache": "KeyValueCache",
@@ -214,7 +213,7 @@ _HOMES = {
     "ibllm_core.model.evaluation": "Evaluation",
     "ibllm_core.model.model": "Model",
     "ibllm_core.recipe.locate": "Component",
-    "ibllm_core.recipe.schema": "Recipe Stage Weight weight_at",
+    "ibllm_core.recipe.schema": "Recipe Stage",
     "ibllm_core.recipe.words": "with_facts",
     "ibllm_core.training.events": "Listener",
 }

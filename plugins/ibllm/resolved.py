@@ -9,7 +9,7 @@ import attrs
 
 from ibllm.added import as_before
 from ibllm_core.host.options import Config
-from ibllm_core.recipe.locate import Component
+from ibllm_core.recipe.locate import Component, Scheduled
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import keys, sections
 
@@ -56,12 +56,24 @@ def options(config: Config, added: bool = True) -> dict[str, Any]:
     return found
 
 
+def schedule_table(number: Scheduled, added: bool = True) -> dict[str, Any]:
+    """A number that follows a schedule as a recipe writes it; a line from one value to another in the short form."""
+    schedule, short = number.schedule, ("from", "to", "over")
+    table, others = options(schedule.config), {"value": number.value}
+    line = {"warmup": 0, "final": 0.0, "value": 1.0, **{key: table.get(key) for key in short}}
+    if schedule.use == "linear" and table.get("to") is not None and others | table == line:
+        return {key: table[key] for key in short}
+    return {"use": schedule.use, **others, **options(schedule.config, added)}
+
+
 def _as_implied(value: Any, implied: str) -> bool:
     """Whether a table is left out, or says what is said where it is left out; one of tables with names of their own is left out where it is empty."""
     return not value or (isinstance(value, Component) and value.use == implied and value.config == type(value.config)())
 
 
 def _plain(value: Any, added: bool) -> Any:
+    if isinstance(value, Scheduled):
+        return schedule_table(value, added)
     if isinstance(value, Component):
         return {"use": value.use, **options(value.config, added)}
     if isinstance(value, Config):

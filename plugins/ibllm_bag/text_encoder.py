@@ -14,7 +14,7 @@ class BagTextEncoder(TextEncoder):
     def __init__(self, config: BagTextEncoderConfig, context: Context) -> None:
         super().__init__()
         assert context.tokenizer is not None
-        self.width, self.word_dropout = config.width or context.width, config.word_dropout
+        self.width, self.config = config.width or context.width, config
         self.embedding = nn.Embedding(context.tokenizer.size, self.width)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class BagTextEncoder(TextEncoder):
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
         kept = mask
-        if self.training and self.word_dropout:
-            kept = mask & Rng.of_pass(len(mask), mask.device).kept(self.word_dropout, mask.shape[1])
+        if self.training and self.config.word_dropout:
+            kept = mask & Rng.of_pass(len(mask), mask.device).kept(self.config.word_dropout, mask.shape[1])
         x = embeddings * kept.unsqueeze(-1)
         return Latent(x, mask, masked_mean(x, kept))

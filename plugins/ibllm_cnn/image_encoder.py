@@ -39,7 +39,7 @@ class CNNImageEncoder(ImageEncoder):
         )
         self.positions = position_embedding((2 if config.factored else 1) * height * width, self.width)
         self.norm = nn.LayerNorm(self.width)
-        self.drop = Dropout(config.dropout)
+        self.drop = Dropout(config)
 
     def forward(self, y: Tensor) -> Latent:
         seen = local_contrast(y) if self.factored else y

@@ -63,7 +63,7 @@ class ResNetImageEncoder(ImageEncoder):
         self.project = nn.Linear(before, self.width)
         self.positions = position_embedding(height * width, self.width)
         self.norm = nn.LayerNorm(self.width)
-        self.drop = Dropout(config.dropout)
+        self.drop = Dropout(config)
 
     def forward(self, y: Tensor) -> Latent:
         # Convolutions run faster on CPUs and GPUs alike with the channels last.

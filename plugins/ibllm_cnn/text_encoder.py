@@ -20,7 +20,7 @@ class ConvLayer(nn.Module):
         out = 2 * width if self.gated else width
         self.convolution = nn.Conv1d(width, out, config.kernel, padding=config.kernel // 2 * dilation, dilation=dilation)
         self.out = nn.Linear(width, width)
-        self.drop = Dropout(config.dropout)
+        self.drop = Dropout(config)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (b t d), mask (b t 1) → (b t d)."""

@@ -47,14 +47,18 @@ class LSTMTextDecoder(TextDecoder):
         width, latent = config.width or context.width, config.latent or context.latent
         embed = config.embed or width
         self.vocabulary, self.max_length = context.tokenizer.size, context.tokenizer.max_length
-        self.word_dropout = config.word_dropout
+        self.config = config
         self.embedding = nn.Embedding(self.vocabulary, embed)
         self.start = nn.Linear(latent, 2 * config.layers * width)
         self.layers = nn.ModuleList(nn.LSTM(given, width, batch_first=True) for given in [embed, *[width] * (config.layers - 1)])
-        self.drop = Dropout(config.dropout)
+        self.drop = Dropout(config)
         self.attention = Attention(width, latent, config.attention == "additive") if config.attention != "none" else None
         self.combine = nn.Linear(width + latent, width) if self.attention is not None else None
         self.head = nn.Linear(width, self.vocabulary)
+
+    @property
+    def word_dropout(self) -> float:  # type: ignore[override]  # it may move
+        return self.config.word_dropout
 
     def _run(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """ids (b t) from a state → logits (b t v) and the state after them."""

@@ -50,7 +50,7 @@ class LSTMTextEncoder(TextEncoder):
         self.embedding = nn.Embedding(context.tokenizer.size, embed)
         inputs = [embed, *[self.width] * (config.layers - 1)]
         self.layers = nn.ModuleList(LSTMLayer(given, self.width, config.bidirectional) for given in inputs)
-        self.drop = Dropout(config.dropout)
+        self.drop = Dropout(config)
 
     def embed(self, ids: Tensor) -> Tensor:
         embeddings: Tensor = self.embedding(ids)

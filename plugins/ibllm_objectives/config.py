@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ibllm.plugin import LossConfig, Weight, option
+from ibllm.plugin import LossConfig, option, weighs
 
 _DRAWN = frozenset({"text_encoder", "image_decoder", "image_decoder.differentiable_draw", "data.pairs"})
 
@@ -200,7 +200,7 @@ class JointConfig(LossConfig):
 
     text: str = option("image_nll", help="name of the recipe's loss that is L_text, −log p(y|x)")
     image: str = option("text_nll", help="name of the recipe's loss that is L_image, −log p(x|y)")
-    lambda_: Weight = option(1.0, key="lambda", help="λ: a number, or a line over the stage's first steps")
+    lambda_: float = weighs(option(1.0, key="lambda", help="λ", live=True))
 
     def __attrs_post_init__(self) -> None:
         if self.text == self.image:

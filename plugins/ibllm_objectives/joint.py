@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ibllm.plugin import Context, Cycle, Loss, weight_at
+from ibllm.plugin import Context, Cycle, Loss
 from ibllm_objectives.config import JointConfig
 
 
@@ -17,9 +17,10 @@ class Joint(Loss):
         super().__init__()
         self.config = config
 
-    def weight(self, step: int) -> float:
-        """λ at a stage's step."""
-        return weight_at(self.config.lambda_, step) * self.balance
+    @property
+    def weight(self) -> float:
+        """λ now."""
+        return self.config.lambda_ * self.balance
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return cycle.value(self.config.text) + cycle.at(self.weight) * cycle.value(self.config.image)
+        return cycle.value(self.config.text) + cycle.at(lambda _: self.weight) * cycle.value(self.config.image)

@@ -22,8 +22,13 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         _spec(
             "optimizer", "schedule_free", "ScheduleFree", "AdamW on an average of its own path instead of a schedule (extra schedulefree)"
         ),
-        _spec("schedule", "constant", "Constant", "the rate as it is, after a warm-up if wished"),
-        _spec("schedule", "cosine", "Cosine", "half a cosine from the full rate to a final fraction of it"),
+        _spec("schedule", "constant", "Constant", "the number as it is, after a warm-up if wished"),
+        _spec(
+            "schedule", "cosine", "Cosine", "half a cosine from the full number to a final fraction of it, or from one factor to another"
+        ),
         _spec("schedule", "step", "Step", "times gamma every so many steps, or every so large a part of the stage"),
-        _spec("schedule", "linear", "Linear", "a straight line from the full rate to a final fraction of it"),
+        _spec(
+            "schedule", "linear", "Linear", "a straight line from the full number to a final fraction of it, or from one factor to another"
+        ),
+        _spec("schedule", "piecewise", "Piecewise", "other values from given steps on, with steps or lines between them"),
     ]

@@ -1,11 +1,12 @@
-"""Schedules: factors on the learning rate, pure functions of the step. Torch-free."""
+"""Schedules: factors on a number, the learning rate above all; pure functions of the step. Torch-free."""
 
 from __future__ import annotations
 
+import bisect
 import math
 
 from ibllm.plugin import Context, Schedule
-from ibllm_optim.config import ConstantConfig, CosineConfig, LinearConfig, StepConfig
+from ibllm_optim.config import ConstantConfig, CosineConfig, LinearConfig, PiecewiseConfig, StepConfig
 
 
 def warmup_factor(step: int, warmup: int) -> float:
@@ -29,16 +30,16 @@ class Constant(Schedule):
 
 
 class Cosine(Schedule):
-    """final + (1 − final)·(1 + cos(π·p))/2 at progress p (Loshchilov and Hutter 2017, eq. 5)."""
+    """b + (a − b)·(1 + cos(π·p))/2 from a to b at progress p (Loshchilov and Hutter 2017, eq. 5)."""
 
     def __init__(self, config: CosineConfig, context: Context) -> None:
         self.config = config
 
     def factor(self, step: int, steps: int) -> float:
-        warmup, final = self.config.warmup, self.config.final
-        if step < warmup:
-            return warmup_factor(step, warmup)
-        return final + (1 - final) * (1 + math.cos(math.pi * progress(step, steps, warmup))) / 2
+        given = self.config
+        if step < given.warmup:
+            return given.start * warmup_factor(step, given.warmup)
+        return given.end + (given.start - given.end) * (1 + math.cos(math.pi * progress(step, given.over or steps, given.warmup))) / 2
 
 
 class Step(Schedule):
@@ -53,13 +54,28 @@ class Step(Schedule):
 
 
 class Linear(Schedule):
-    """1 − (1 − final)·p at progress p."""
+    """a − (a − b)·p from a to b at progress p."""
 
     def __init__(self, config: LinearConfig, context: Context) -> None:
         self.config = config
 
     def factor(self, step: int, steps: int) -> float:
-        warmup, final = self.config.warmup, self.config.final
-        if step < warmup:
-            return warmup_factor(step, warmup)
-        return 1 - (1 - final) * progress(step, steps, warmup)
+        given = self.config
+        if step < given.warmup:
+            return given.start * warmup_factor(step, given.warmup)
+        return given.start - (given.start - given.end) * progress(step, given.over or steps, given.warmup)
+
+
+class Piecewise(Schedule):
+    """Values from given steps on, with a step or a line from one to the next."""
+
+    def __init__(self, config: PiecewiseConfig, context: Context) -> None:
+        self.config = config
+
+    def factor(self, step: int, steps: int) -> float:
+        at, values = self.config.at, self.config.values
+        k = bisect.bisect_right(at, step) - 1
+        if k < 0 or k == len(at) - 1 or self.config.between == "steps":
+            return values[max(k, 0)]
+        part = (step - at[k]) / (at[k + 1] - at[k])
+        return values[k] + (values[k + 1] - values[k]) * part

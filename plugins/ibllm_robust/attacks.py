@@ -18,7 +18,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ibllm.plugin import Batch, Context, Cycle, Perturbation, Rng, UserError, weight_at
+from ibllm.plugin import Batch, Context, Cycle, Perturbation, Rng, UserError
 from ibllm_robust.config import APGDConfig, AttackConfig, FGSMConfig, NoiseConfig, PGDConfig, SquareConfig, UniversalConfig
 from ibllm_robust.objectives import Objective, aimed, rows_of, still
 
@@ -144,7 +144,7 @@ class Attack(Perturbation):
         Raises:
             UserError: the objective has no gradient, and the attack asks for one.
         """
-        radius = weight_at(self.config.epsilon, 0) if epsilon is None else epsilon
+        radius = self.config.epsilon if epsilon is None else epsilon
         return self.search(objective, Ball.around(x.detach(), radius, self.config.norm, low, high), rng).detach()
 
     def perturbed(self, cycle: Cycle) -> Batch:
@@ -153,7 +153,7 @@ class Attack(Perturbation):
         rows = rows_of(cycle.batch.numbers, config.share)
         with still(cycle.model):
             aim = aimed(cycle, config.of, config.against, rows=rows, space=config.space)
-            epsilon = cycle.at(lambda step: weight_at(config.epsilon, step))
+            epsilon = cycle.at(lambda _: self.config.epsilon)
             rng = aim.rng.fold("attack")
             found = self.perturb(aim.objective, aim.x, rng, aim.low, aim.high, epsilon) if len(rows) else aim.x
         return aim.written(found, config.replace)
@@ -315,7 +315,7 @@ class Universal(Attack):
         self, pieces: Sequence[tuple[Objective, Tensor]], low: float = 0.0, high: float = 1.0, epsilon: float | Tensor | None = None
     ) -> Tensor:
         """δ (…) for all items of a set that comes in pieces, however it is cut: each piece an objective and its x (b …). Add it, and stay in the range."""
-        radius = weight_at(self.config.epsilon, 0) if epsilon is None else epsilon
+        radius = self.config.epsilon if epsilon is None else epsilon
         return self._fit([(objective, Ball.around(x.detach(), radius, self.config.norm, low, high)) for objective, x in pieces])
 
     def _fit(self, pieces: Sequence[tuple[Objective, Ball]]) -> Tensor:

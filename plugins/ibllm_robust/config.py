@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from ibllm.plugin import Config, LossConfig, Weight, option
+from ibllm.plugin import Config, LossConfig, option, weighs
 
 #: What may be perturbed.
 OF = ("image", "text")
@@ -35,11 +35,13 @@ def _steps(default: int) -> Any:
 class AttackConfig(Config):
     """The base of all attacks' options. The first ones say how strong it is; the others, where a stage perturbs its batches, what it perturbs."""
 
-    epsilon: Weight = option(
-        8 / 255,
-        help="ε, the radius of the ball: of images as a part of their range, of texts in root mean squares of each word's embedding; may be a ramp "
-        "over a stage's steps",
-        ge=0,
+    epsilon: float = weighs(
+        option(
+            8 / 255,
+            help="ε, the radius of the ball: of images as a part of their range, of texts in root mean squares of each word's embedding",
+            ge=0,
+            live=True,
+        )
     )
     of: str = option("image", help="what a stage perturbs: images, or the embeddings of the words that the text encoder reads", choices=OF)
     against: str = option(

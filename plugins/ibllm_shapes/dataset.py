@@ -39,7 +39,7 @@ class ShapesDataset(Dataset):
             raise KeyError(f"shapes has no split {split!r}: expected one of {', '.join(self.config.splits())}")
         config = self.config
         indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))
-        scenes = self.sampler.scenes(split, indices)
+        scenes = self.sampler.by(config).scenes(split, indices)
         stream = Stream(self.sampler.key(split, "text"), indices)
         languages = [config.languages[k] for k in stream.integers(len(config.languages))]
         choice = stream.uniform()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,6 +120,14 @@ class SceneSampler:
     def key(self, split: str, purpose: str) -> tuple[int | str, ...]:
         """The key of a split's random numbers; only train follows the run's seed."""
         return (self.seed if split == "train" else self.config.evaluation_seed, "shapes", split, purpose)
+
+    def by(self, config: ShapesConfig) -> SceneSampler:
+        """The sampler with live options of another state; what is held out is the same."""
+        if config is self.config:
+            return self
+        other = copy.copy(self)
+        other.config = config
+        return other
 
     def scenes(self, split: str, indices: npt.ArrayLike) -> Scenes:
         """The scenes number `indices` of `split`."""

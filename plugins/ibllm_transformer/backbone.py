@@ -17,7 +17,7 @@ class TransformerBackbone(Backbone):
     def __init__(self, config: TransformerBackboneConfig, context: Context) -> None:
         super().__init__()
         self.width = config.width or context.width
-        self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
+        self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config) for _ in range(config.depth))
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         bias = attention_bias(mask, tokens)

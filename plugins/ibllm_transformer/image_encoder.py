@@ -25,7 +25,7 @@ class ViTImageEncoder(ImageEncoder):
             raise ValueError(f"patch = {config.patch}: expected a divisor of the image's height {height} and width {width}")
         self.enter = nn.Conv2d(channels, self.width, config.patch, stride=config.patch)
         self.positions = GridPositions(height // config.patch, width // config.patch, self.width)
-        self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
+        self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(self.width)
         borrow_backbone(self, config.backbone, context)
 

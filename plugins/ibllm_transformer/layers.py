@@ -9,13 +9,13 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Attention, Context, Dropout, FeedForward, ImageEncoder, KeyValueCache, Latent, TextEncoder, borrow
+from ibllm.plugin import Attention, Config, Context, Dropout, FeedForward, ImageEncoder, KeyValueCache, Latent, TextEncoder, borrow
 
 
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward layer, each with a norm before it and a residual connection (pre-norm, Xiong et al. 2020)."""
 
-    def __init__(self, width: int, heads: int, ratio: float, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, ratio: float, dropout: float | Config) -> None:
         super().__init__()
         self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width, heads)
         self.hidden_norm, self.hidden = nn.LayerNorm(width), FeedForward(width, ratio)
@@ -42,7 +42,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention, cross-attention to the latent and a feed-forward layer, each with a norm before it and a residual connection."""
 
-    def __init__(self, width: int, heads: int, ratio: float, dropout: float, latent: int) -> None:
+    def __init__(self, width: int, heads: int, ratio: float, dropout: float | Config, latent: int) -> None:
         super().__init__()
         self.own_norm, self.own = nn.LayerNorm(width), Attention(width, heads)
         self.latent_norm, self.latent = nn.LayerNorm(width), Attention(width, heads, latent)

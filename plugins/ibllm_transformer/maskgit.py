@@ -54,7 +54,7 @@ class MaskGIT(TokenDecoder):
         self.positions = GridPositions(sizes.rows, sizes.columns, width)
         #: A learned latent place that is never masked, so that there is something to attend to under the null condition.
         self.null = nn.Parameter(torch.randn(latent))
-        self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.ratio, config.dropout, latent) for _ in range(config.depth))
+        self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.ratio, config, latent) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.heads = DigitHeads(self.digits.levels, width)
 

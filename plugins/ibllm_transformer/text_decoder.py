@@ -25,13 +25,17 @@ class TransformerTextDecoder(TextDecoder):
         assert context.tokenizer is not None
         width, latent = config.width or context.width, config.latent or context.latent
         self.vocabulary, self.max_length = context.tokenizer.size, context.tokenizer.max_length
-        self.word_dropout = config.word_dropout
+        self.config = config
         self.embedding = nn.Embedding(self.vocabulary, width)
         # A prefix (a question) may come before the text, each of up to max_length tokens.
         self.positions = position_embedding(2 * self.max_length, width)
-        self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.ratio, config.dropout, latent) for _ in range(config.depth))
+        self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.ratio, config, latent) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.vocabulary)
+
+    @property
+    def word_dropout(self) -> float:  # type: ignore[override]  # it may move
+        return self.config.word_dropout
 
     def _layers(self) -> Iterator[DecoderLayer]:
         for layer in self.layers:

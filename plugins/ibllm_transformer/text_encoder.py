@@ -19,12 +19,12 @@ class TransformerTextEncoder(TextEncoder):
     def __init__(self, config: TransformerTextEncoderConfig, context: Context) -> None:
         super().__init__()
         assert context.tokenizer is not None
-        self.width = config.width or context.width
-        self.word_dropout, self.causal = config.word_dropout, config.causal
+        self.width, self.config = config.width or context.width, config
+        self.causal = config.causal
         self.embedding = nn.Embedding(context.tokenizer.size, self.width)
         places, rotary = context.tokenizer.max_length, config.positions == "rotary"
         self.positions = None if rotary else position_embedding(places, self.width)
-        self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
+        self.layers = nn.ModuleList(EncoderLayer(self.width, config.heads, config.ratio, config) for _ in range(config.depth))
         self.rotary: Tensor | None
         self.register_buffer("rotary", rotary_embedding(places, self.width // config.heads) if rotary else None, persistent=False)
         self.norm = nn.LayerNorm(self.width)
@@ -35,8 +35,8 @@ class TransformerTextEncoder(TextEncoder):
         return embedded
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Latent:
-        if self.training and self.word_dropout:
-            kept = Rng.of_pass(len(mask), mask.device).kept(self.word_dropout, mask.shape[1])
+        if self.training and self.config.word_dropout:
+            kept = Rng.of_pass(len(mask), mask.device).kept(self.config.word_dropout, mask.shape[1])
             embeddings = embeddings * kept.unsqueeze(-1)
         places = embeddings.shape[1]
         x = embeddings if self.positions is None else embeddings + self.positions[:places]

@@ -74,7 +74,7 @@ class VQTransformer(TokenDecoder):
         self.embedding = DigitEmbedding(self.digits.levels, width)
         #: Of the token that a place predicts, not of the one it reads.
         self.positions = GridPositions(sizes.rows, sizes.columns, width)
-        self.layers = nn.ModuleList(EncoderLayer(width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
+        self.layers = nn.ModuleList(EncoderLayer(width, config.heads, config.ratio, config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.heads = ChainedDigitHeads(self.digits.levels, width)
         self.words = nn.Linear(width, context.vocabularies["text_encoder"]) if config.caption else None

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Dropout, KeyValueCache, Tokenizer, attention_bias
+from ibllm.plugin import Config, Context, Dropout, KeyValueCache, Tokenizer, attention_bias
 from ibllm_unified.config import BackboneConfig
 from ibllm_unified.sequence import Order, Piece, Rotary, Row, joined, taken, visible
 
@@ -91,7 +91,7 @@ class Group(NamedTuple):
 class Layer(nn.Module):
     """Self-attention and a gated feed-forward layer (SwiGLU, Shazeer 2020), each with a norm before it and a residual connection; no biases, as in Llama."""
 
-    def __init__(self, width: int, heads: int, ratio: float, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, ratio: float, dropout: float | Config) -> None:
         super().__init__()
         self.heads, hidden = heads, max(1, int(width * ratio))
         self.attention_norm, self.hidden_norm = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
@@ -206,7 +206,7 @@ class UnifiedBackbone(SequenceBackbone):
         super().__init__(width, vocabulary)
         self.embedding = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
-        self.layers = nn.ModuleList(Layer(width, config.heads, config.ratio, config.dropout) for _ in range(config.depth))
+        self.layers = nn.ModuleList(Layer(width, config.heads, config.ratio, config) for _ in range(config.depth))
         self.rotary = Rotary(width // config.heads)
         self.norm = nn.LayerNorm(width, bias=False)
 

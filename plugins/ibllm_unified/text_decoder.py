@@ -32,9 +32,13 @@ class UnifiedTextDecoder(TextDecoder):
         borrow(self, backbone=cast(SequenceBackbone, context.shared[config.backbone]))
         self.backbone.speak(context.tokenizer)
         self.vocabulary, self.max_length = context.tokenizer.size, context.tokenizer.max_length
-        self.word_dropout = config.word_dropout
+        self.config = config
         latent, width = config.latent or context.latent, self.backbone.width
         self.enter = nn.Identity() if latent == width else nn.Linear(latent, width)
+
+    @property
+    def word_dropout(self) -> float:  # type: ignore[override]  # it may move
+        return self.config.word_dropout
 
     def _read(self, z: Latent) -> list[Piece]:
         """The image and the task token."""

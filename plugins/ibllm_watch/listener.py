@@ -22,7 +22,7 @@ from .symptoms import SYMPTOMS, Alarm, Row, diagnose
 
 if TYPE_CHECKING:
     from ibllm_core.model.stage import StageTrainer
-    from ibllm_core.recipe.schema import Watched
+    from ibllm_core.recipe.steering import Watched
     from ibllm_core.training.session import Session
 
 

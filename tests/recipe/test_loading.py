@@ -13,7 +13,7 @@ from ibllm_core.host.manager import Manager
 from ibllm_core.recipe import Recipe, RecipeErrors, load
 from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.locate import Place
-from ibllm_core.recipe.schema import SECTIONS, Init, Ramp, Seeds
+from ibllm_core.recipe.schema import SECTIONS, Init, Seeds
 
 BASE = Path(__file__).parent / "bad" / "base.toml"
 
@@ -161,8 +161,10 @@ def test_weights_can_be_ramps(read):
     recipe = read(
         "[losses.image_nll]\nweight = { from = 1, to = 2, over = 10 }\n[stages.text]\nlosses = { image_nll = { to = 3.0, over = 2 } }\n"
     )
-    assert recipe.losses["image_nll"].weight == Ramp(start=1.0, to=2.0, over=10)
-    assert recipe.stages["text"].losses["image_nll"] == Ramp(start=0.0, to=3.0, over=2)
+    tables = resolved(recipe)
+    assert tables["losses"]["image_nll"]["weight"] == {"from": 1.0, "to": 2.0, "over": 10}
+    assert tables["stages"]["text"]["losses"]["image_nll"] == {"from": 0.0, "to": 3.0, "over": 2}
+    assert [number.path for number in recipe.scheduled] == [("losses", "image_nll", "weight"), ("stages", "text", "losses", "image_nll")]
 
 
 def test_a_stage_lays_its_own_training_over(read):

@@ -13,7 +13,7 @@ import torch
 from ibllm_testing import recording
 from torch import Tensor
 
-from ibllm import capture
+from ibllm import capture, course
 from ibllm_core.errors import Notice
 from ibllm_core.interfaces.optimisation import Iteration, Procedure
 from ibllm_core.model.stage import StageTrainer
@@ -43,6 +43,7 @@ def play(
     if session.model.device.type != "cuda":
         recording.rates_on_the_device(trainer)
     trainer.replays = recording.captured(trainer, session.tell) if captured else None
+    course.arrange(session, trainer, recipe)
     feeder = session.feeder(trainer.stage)
     try:
         for _ in range(steps):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibllm.blocks.borrowing import borrowed
+from ibllm_core.host.options import Config
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.interfaces.tokenizer import BOS, UNK
 
@@ -34,11 +35,19 @@ class Dropout(nn.Module):
     """Drops each number with probability `p` in training; the others grow by 1/(1 − p) (Srivastava et al. 2014).
 
     Which ones is keyed by seed, step, part, call and sample, so that it does not depend on how a batch is shared nor on who else draws.
+
+    Args:
+        p: the probability; or a component's options, whose live option `dropout` it is at every pass.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float | Config) -> None:
         super().__init__()
-        self.p = p
+        self.config = p
+
+    @property
+    def p(self) -> float:
+        """The probability now."""
+        return float(self.config.dropout) if isinstance(self.config, Config) else self.config  # type: ignore[attr-defined]
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """(b …) → (b …).
@@ -46,10 +55,11 @@ class Dropout(nn.Module):
         An axis whose length follows the batch, such as the words of a text, has to be the second. Where it is the part before `start` whose length
         follows it, that draws last.
         """
-        if not (self.training and self.p):
+        p = self.p
+        if not (self.training and p):
             return x
-        kept = Rng.of_pass(len(x), x.device).kept(self.p, *x.shape[1:])
-        return x * (kept.roll(start, 1) if start else kept) * (1 / (1 - self.p))
+        kept = Rng.of_pass(len(x), x.device).kept(p, *x.shape[1:])
+        return x * (kept.roll(start, 1) if start else kept) * (1 / (1 - p))
 
 
 def into_range(bounded: bool) -> nn.Module:
