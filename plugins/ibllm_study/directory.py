@@ -114,11 +114,15 @@ class StudyDirectory:
 
     def outcome(self, cell: Cell) -> Outcome:
         """What became of a cell, as far as its files say; one that is being run counts as waiting."""
-        run = self.run(cell)
+        return self.outcome_of(cell.id)
+
+    def outcome_of(self, name: str) -> Outcome:
+        """The same of a cell by its name."""
+        run = RunDirectory(self / "runs" / name)
         info = _read(run / "run.json")
         if finished(run):
             return Outcome(status=DONE, results=_read(run.results), info=info)
-        failure = _read(self.failure(cell))
+        failure = _read(self / "failures" / f"{name}.json")
         if failure:
             return Outcome(status=str(failure.get("status", FAILED)), reason=str(failure.get("reason", "")), info=info)
         return Outcome(status=WAITING, info=info)

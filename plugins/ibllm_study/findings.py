@@ -18,14 +18,13 @@ from ibllm_core.runs.directory import RunDirectory
 from ibllm_report.files import glossary_of, records_of
 from ibllm_report.results import ITEMS, is_number, split_of
 
-from .directory import DONE
+from .directory import DONE, StudyDirectory
 from .statistics.factorial import Design
 from .sweeps import place_in_grid
 
 if TYPE_CHECKING:
     from ibllm_core.recipe.schema import Recipe
 
-    from .directory import StudyDirectory
     from .plan import Plan
 
 
@@ -96,6 +95,7 @@ class Findings:
         command: what makes these outputs again.
         root: what paths are written relative to.
         glossary: what the runs' figures and splits mean.
+        foreign: whether somebody else made the runs, of which a table of figures is all that is known.
     """
 
     name: str
@@ -112,6 +112,7 @@ class Findings:
     command: str = ""
     root: Path
     glossary: Glossary = attrs.field(factory=Glossary)
+    foreign: bool = False
 
     @property
     def base(self) -> FoundArm:
@@ -144,19 +145,7 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
     table = plan.study.table
     found = []
     for arm in plan.arms:
-        runs = {}
-        for seed in plan.study.seeds:
-            cell = plan.cell(arm.name, seed)
-            outcome, log = directory.outcome(cell), directory.log(cell)
-            runs[seed] = FoundRun(
-                path=directory.run(cell).path,
-                seed=seed,
-                status=outcome.status,
-                reason=outcome.reason,
-                results=_numbers(outcome.results),
-                info=outcome.info,
-                log=log if log.is_file() else None,
-            )
+        runs = {seed: found_run(directory.path, plan.cell(arm.name, seed).id, seed) for seed in plan.study.seeds}
         family, point = place_in_grid(plan, arm)
         found.append(
             FoundArm(name=arm.name, differs=_but_for_the_name(plan.differs(arm)), runs=runs, family=family, point=point, high=arm.high)
@@ -182,6 +171,21 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
     )
 
 
+def found_run(folder: Path, cell: str, seed: int) -> FoundRun:
+    """A cell of a study's directory, by its name."""
+    directory = StudyDirectory(folder)
+    outcome, log = directory.outcome_of(cell), directory / "logs" / f"{cell}.txt"
+    return FoundRun(
+        path=folder / "runs" / cell,
+        seed=seed,
+        status=outcome.status,
+        reason=outcome.reason,
+        results=_numbers(outcome.results),
+        info=outcome.info,
+        log=log if log.is_file() else None,
+    )
+
+
 def merged(glossaries: Iterable[Glossary]) -> Glossary:
     """Several in one; the first word on a name counts."""
     tables: dict[str, dict[str, Any]] = {"figures": {}, "splits": {}, "marks": {}}
@@ -199,12 +203,13 @@ def _question(source: str) -> str:
     return " ".join(line.lstrip("#").strip() for line in lines).strip()
 
 
-def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findings:
+def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "", accept_code: bool = False) -> Findings:
     """Loose run directories, those of one recipe but for seed, name and trackers being one arm; the first one's is the base.
 
     Args:
         primary: ``SPLIT/FIGURE``; by default the first known figure of the split to look at first.
         mode: whether more of it is better (``max``) or less (``min``); by default as its metric says.
+        accept_code: whether runs are compared though they were made with other source, or those of one arm with other data.
 
     Raises:
         UserError: a path is no run directory, two runs are the same, nothing is to be compared, or no run has the figure.
@@ -238,20 +243,25 @@ def from_runs(paths: Sequence[Path], primary: str = "", mode: str = "") -> Findi
     known = dict.fromkeys(key for arm in arms for run in arm.runs.values() for key in run.results)
     if decides not in known:
         raise UserError(f"--primary {decides}: no run has this figure; {suggestion(decides, known)}")
-    return Findings(
+    options = [*(["--primary", primary] if primary else []), *(["--mode", mode] if mode else [])]
+    options += ["--accept-code"] if accept_code else []
+    found = Findings(
         name=f"{_enumerated([arm.name for arm in arms[1:]])} against {arms[0].name}",
         primary=decides,
         chosen=bool(primary),
-        mode=mode or _direction(decides, glossary),
+        mode=mode or direction(decides, glossary),
         seeds=tuple(sorted(set(seeds))),
         arms=tuple(arms),
         recipe=base.source,
-        command=shlex.join(
-            ["ibllm", "compare", *map(str, paths), *(["--primary", primary] if primary else []), *(["--mode", mode] if mode else [])]
-        ),
+        command=shlex.join(["ibllm", "compare", *map(str, paths), *options]),
         root=Path(os.path.commonpath([path.absolute().parent for path in paths])),
         glossary=glossary,
     )
+    if not accept_code:
+        from .fingerprints import refuse_mixed
+
+        refuse_mixed(found)
+    return found
 
 
 def _numbers(results: Mapping[str, Any]) -> dict[str, float]:
@@ -298,7 +308,7 @@ def _but_for_the_name(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if not line.startswith(("name:", "trackers."))]
 
 
-def _direction(primary: str, glossary: Glossary) -> str:
+def direction(primary: str, glossary: Glossary) -> str:
     """``max`` or ``min``, as the figure's metric says. Raises `UserError` where it says neither."""
     better = glossary.figure(split_of(primary)[1]).better
     if not better:

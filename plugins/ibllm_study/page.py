@@ -20,6 +20,7 @@ from ibllm_report.sample_cards import Deck, decks, right_about, used
 from . import charts, tables, wording
 from .analysis import Analysis, Cost
 from .findings import Findings, FoundRun
+from .fingerprints import UNKNOWN, states, told
 from .interactions import interactions
 from .sweeps import sweeps
 
@@ -37,7 +38,7 @@ def page(analysis: Analysis) -> str:
 
 def _content(analysis: Analysis) -> dict[str, Any]:
     found = analysis.findings
-    files = {run.path: read(run.path) for _, run in found.runs if run.done}
+    files = {run.path: read(run.path) for _, run in found.runs if run.done and not found.foreign}
     samples = [item for own in files.values() for items in own.samples.values() for item in items]
     done = sum(run.done for _, run in found.runs)
     first = charts.decided(analysis)
@@ -56,7 +57,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "exploratory": _exploratory(analysis),
         "overall": analysis.overall,
         "sweeps": sweeps(analysis),
-        "learning": charts.learning(analysis, files),
+        "learning": charts.learning(analysis, files) if files else [],
         "pareto": charts.pareto(analysis),
         "costs": _costs(analysis),
         "grids": grids(found, files),
@@ -194,7 +195,7 @@ def _decks(run: FoundRun | None, files: Mapping[Path, RunFiles], glossary: Gloss
 
 def _made(found: Findings) -> list[tuple[str, list[str]]]:
     """(what, its values over the runs, each once)."""
-    infos = [run.info for _, run in found.runs]
+    infos, made = [run.info for _, run in found.runs], states(found)
     versions = _distinct(_in_words(info.get("versions")) for info in infos)
     hardware = _distinct(_in_words(info.get("hardware"), without=("memory_gib",)) for info in infos)
     packages = _distinct(
@@ -209,8 +210,15 @@ def _made(found: Findings) -> list[tuple[str, list[str]]]:
         ("versions", versions),
         ("components from", packages),
         ("hardware", hardware),
+        ("source and versions: runs of one letter share them", _known(made.source)),
+        ("data: runs of one letter share them", _known(made.data)),
     ]
     return [(what, values) for what, values in rows if values]
+
+
+def _known(letters: Mapping[tuple[str, int], str]) -> list[str]:
+    """Which runs share a letter; nothing where no run says."""
+    return told(letters) if set(letters.values()) - {UNKNOWN} else []
 
 
 def _values(table: object) -> list[Any]:

@@ -288,6 +288,8 @@ def plain(plan: Plan) -> dict[str, Any]:
         "base": plan.study.base,
         "design": plan.study.table.design,
         "primary": plan.study.table.primary,
+        "mode": plan.mode,
+        "confidence": plan.study.table.confidence,
         "seeds": list(plan.study.seeds),
         "scale": plan.study.table.scale,
         "options": list(plan.study.options),

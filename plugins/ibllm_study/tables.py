@@ -14,6 +14,7 @@ from ibllm_report.results import split_of
 from . import wording
 from .analysis import Analysis, Line, run_cost
 from .claims import effects
+from .fingerprints import states
 from .latex import table as latex_table
 from .latex import text as latex_text
 
@@ -63,8 +64,9 @@ def markdown(analysis: Analysis) -> str:
             ["figure", *(arm.name for arm in found.arms)], (_wide(analysis, figures) for figures in secondary), "l" + "r" * len(found.arms)
         )
         lines.append("")
-    lines += ["## What differs from the base", ""]
-    lines += [f"- {_plain(arm.name)}: {'; '.join(map(_code, arm.differs)) or 'nothing'}" for arm in found.arms[1:]]
+    if not found.foreign:
+        lines += ["## What differs from the base", ""]
+        lines += [f"- {_plain(arm.name)}: {'; '.join(map(_code, arm.differs)) or 'nothing'}" for arm in found.arms[1:]]
     return "\n".join(lines) + "\n"
 
 
@@ -155,9 +157,13 @@ LONG = (
 
 def long_csv(analysis: Analysis) -> str:
     """One row an arm and figure, unrounded."""
+    return _csv(*long_table(analysis))
+
+
+def long_table(analysis: Analysis) -> tuple[Sequence[str], list[list[Any]]]:
+    """The header and the rows of the same."""
     arms = {arm.name: arm for arm in analysis.findings.arms}
-    rows = [_long(analysis, line, len(arms[line.arm].runs)) for line in analysis.lines.values()]
-    return _csv(LONG, rows)
+    return LONG, [_long(analysis, line, len(arms[line.arm].runs)) for line in analysis.lines.values()]
 
 
 def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
@@ -201,13 +207,19 @@ def effects_csv(analysis: Analysis) -> str:
 
 def runs_csv(analysis: Analysis) -> str:
     """One row a run, whatever became of it."""
-    found = analysis.findings
+    return _csv(*runs_table(analysis))
+
+
+def runs_table(analysis: Analysis) -> tuple[Sequence[str], list[list[Any]]]:
+    """The header and the rows of the same."""
+    found, made = analysis.findings, states(analysis.findings)
     rows = []
     for arm, run in found.runs:
         cost = run_cost(run)
         figures = [run.results.get(figure) for figure in analysis.figures]
         costs = [cost.seconds, _whole(cost.parameters), _whole(cost.flops), _whole(cost.memory)]
-        rows.append([arm.name, run.seed, run.status, run.reason, *figures, *costs, found.shown(run.path)])
+        state = [letters.get((arm.name, run.seed)) for letters in (made.source, made.data)]
+        rows.append([arm.name, run.seed, run.status, run.reason, *figures, *costs, *state, found.shown(run.path)])
     header = [
         "arm",
         "seed",
@@ -218,9 +230,11 @@ def runs_csv(analysis: Analysis) -> str:
         "parameters",
         "training_flops",
         "peak_memory_bytes",
+        "source_state",
+        "data_state",
         "path",
     ]
-    return _csv(header, rows)
+    return header, rows
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -11,6 +11,7 @@ from ibllm_report.results import split_of
 from .analysis import Analysis, Line, Unit
 from .claims import Claim
 from .findings import Findings, FoundRun
+from .fingerprints import states, told
 from .statistics import Comparison, Summary
 from .statistics.factorial import Effect, named
 
@@ -259,13 +260,16 @@ def mismatches(found: Findings) -> list[str]:
 
 
 def _mixed(found: Findings) -> list[str]:
-    """What the finished runs were not all made with the same state of."""
-    states: dict[str, set[str]] = {}
-    for _, run in found.runs:
-        for name, value in (run.info.get("sources") or {}).items() if run.done else ():
-            states.setdefault(name, set()).add(value)
-    mixed = sorted(name for name, known in states.items() if len(known) > 1)
-    return [f"The runs were not all made with the same source or weights of {', '.join(mixed)}."] if mixed else []
+    """What the finished runs were not all made with the same state of, and which of them share one."""
+    now = states(found)
+    sources = {name for _, run in found.runs for name in run.info.get("sources") or {}}
+    kinds = {
+        "source or weights": [name for name in now.mixed if name in sources],
+        "version": [name for name in now.mixed if name not in sources],
+    }
+    out = [f"The runs were not all made with the same {kind} of {', '.join(names)}." for kind, names in kinds.items() if names]
+    out += [f"Runs of one letter share a state: {'. '.join(told(now.source))}."] if out else []
+    return out + [f"{arm}: not all of its runs had the same data ({'. '.join(told(now.data))})." for arm in now.mixed_data]
 
 
 def _measured_otherwise(base: FoundRun, run: FoundRun, split: str) -> list[str]:
