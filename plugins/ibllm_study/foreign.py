@@ -137,8 +137,8 @@ def _take(row: Mapping[str, Any], place: str, figures: Sequence[str], found: dic
         results={key: value for key in figures if done and (value := values[key]) is not None},
         info={
             **costs(*(values[key] for key in COSTS)),
-            **({"sources": {"source": row["source_state"]}} if row.get("source_state") else {}),
-            **({"fingerprint": {"data": row["data_state"]}} if row.get("data_state") else {}),
+            **({"sources": {"source": row["source_state"]}} if row.get("source_state") not in (None, "", "?") else {}),
+            **({"fingerprint": {"data": row["data_state"]}} if row.get("data_state") not in (None, "", "?") else {}),
         },
     )
 

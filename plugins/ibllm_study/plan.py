@@ -295,7 +295,15 @@ def plain(plan: Plan) -> dict[str, Any]:
         "options": list(plan.study.options),
         "sources": plan.sources,
         "factorial": None if plan.study.factorial is None else attrs.asdict(plan.study.factorial),
-        "arms": [{"name": arm.name, "changes": json.loads(json.dumps(arm.changes)), "differs": plan.differs(arm)} for arm in plan.arms],
+        "arms": [
+            {
+                "name": arm.name,
+                "changes": json.loads(json.dumps(arm.changes)),
+                "differs": plan.differs(arm),
+                **({"high": list(arm.high)} if plan.study.factorial is not None else {}),
+            }
+            for arm in plan.arms
+        ],
         "cells": [{"id": cell.id, "arm": cell.arm.name, "seed": cell.seed, "key": cell.key} for cell in plan.cells],
         "stages": sorted({prefix.key for cell in plan.cells for prefix in cell.prefixes}),
         "knobs": {name: {"value": value, "cost": cost} for name, (value, cost) in plan.knobs.items()},

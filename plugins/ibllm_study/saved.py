@@ -21,6 +21,7 @@ from . import tables
 from .analysis import Analysis
 from .findings import Findings, FoundArm, found_run, merged
 from .foreign import from_csv
+from .statistics.factorial import Design, Effect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,6 +117,7 @@ def from_directory(path: Path) -> Findings:
             name=str(arm["name"]),
             differs=[line for line in arm["differs"] if not line.startswith(("name:", "trackers."))],
             runs={seed: found_run(path, cells[str(arm["name"]), seed], seed) for seed in plan["seeds"]},
+            high=tuple(arm.get("high", ())),
         )
         for arm in plan["arms"]
     ]
@@ -135,7 +137,17 @@ def from_directory(path: Path) -> Findings:
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         root=path,
         glossary=glossary,
+        factorial=_design(plan["factorial"]) if plan.get("factorial") else None,
     )
+
+
+def _design(said: Mapping[str, Any]) -> Design:
+    effects = (
+        Effect(factors=tuple(one["factors"]), aliases=tuple((tuple(other), sign) for other, sign in one["aliases"]))
+        for one in said["effects"]
+    )
+    cells, words = (tuple(map(tuple, said[key])) for key in ("cells", "words"))
+    return Design(factors=tuple(said["factors"]), cells=cells, words=words, effects=tuple(effects))
 
 
 def _frame(table: tuple[Sequence[str], Sequence[Sequence[Any]]]) -> pd.DataFrame:
