@@ -49,7 +49,8 @@ class Learned:
     """The space of a loss."""
 
     def __init__(self, model: Model, loss: Any, name: str) -> None:
-        self.model, self.loss, self.what = model, loss.to(model.device).eval(), f"the common space of the loss {name}"
+        self.model, self.loss, self.name = model, loss.to(model.device).eval(), name
+        self.what = f"the common space of the loss {name}"
 
     def texts(self, texts: Sequence[str]) -> Floats:
         """b texts → (b k) unit vectors."""

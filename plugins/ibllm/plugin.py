@@ -92,6 +92,8 @@ if TYPE_CHECKING:
     from ibllm.local_model import model_origin as model_origin
     from ibllm.pictures import Fit as Fit
     from ibllm.pictures import fitted as fitted
+    from ibllm.recorded_data import RecordedData as RecordedData
+    from ibllm.recorded_data import recorded_data as recorded_data
     from ibllm_core.errors import Notice as Notice
     from ibllm_core.errors import UserError as UserError
     from ibllm_core.errors import nearest as nearest
@@ -190,6 +192,7 @@ _HOMES = {
     "ibllm.kinds": "KINDS",
     "ibllm.local_model": "AdaptingConfig find_folder model_origin",
     "ibllm.pictures": "Fit fitted",
+    "ibllm.recorded_data": "recorded_data RecordedData",
     "ibllm_core.errors": "nearest Notice UserError",
     "ibllm_core.host.hookspecs": "hookimpl",
     "ibllm_core.host.options": "Config DatasetConfig LossConfig MetricConfig option OptionError",

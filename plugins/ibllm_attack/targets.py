@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ibllm_core.errors import UserError
 from ibllm_core.interfaces.batch import take, to_images, to_pixels, to_tokens, told
+from ibllm_core.interfaces.dataset import Samples
 from ibllm_core.interfaces.image import ImageEncoder
 from ibllm_core.interfaces.latent import Latent, Tokens, at_least_float32
 from ibllm_core.interfaces.noise import Rng
@@ -93,25 +94,36 @@ class ImageTarget:
     """
 
     low, high = 0.0, 255.0
+    shape: tuple[int, ...]
+    images: npt.NDArray[np.uint8]
+    readers: Readers
 
     def __init__(self, opened: Trained, split: str, items: int, patch: int = 8, reference: str = "caption") -> None:
+        self._take(opened, first_items(opened, split, items), patch)
+        if is_reading(reference):
+            with self.model.inference():
+                self.readers.take_readings(self.encoder(to_images(self.images).to(self.model.device)))
+        self.indices = right_at_first(self, np.arange(len(self.images)), split, reference)
+        self.images, self.readers = self.images[self.indices], self.readers.only(self.indices)
+
+    @classmethod
+    def of_samples(cls, opened: Trained, samples: Samples, patch: int = 8) -> ImageTarget:
+        """Given items, all of them, held against their captions."""
+        found = cls.__new__(cls)
+        found._take(opened, samples, patch)
+        found.indices = np.arange(len(found.images))
+        return found
+
+    def _take(self, opened: Trained, samples: Samples, patch: int) -> None:
         self.model = opened.model
         self.encoder = cast(ImageEncoder, self.model.part("image_encoder"))
-        self.shape: tuple[int, ...]
         c, h, w = self.model.image_shape
         if h % patch or w % patch:
             raise UserError(f"patch = {patch}: expected a divisor of the image's height and width, {h}×{w}")
         self.shape, self.patch, self.grid = (h, w, c), patch, (h // patch, w // patch)
         self.actions = self.grid[0] * self.grid[1] * c
-        found = first_items(opened, split, items)
-        self.images = np.asarray(found.images)
-        self.readers = Readers(self.model, found.captions or (), found.languages)
-        if is_reading(reference):
-            with self.model.inference():
-                self.readers.take_readings(self.encoder(to_images(self.images).to(self.model.device)))
-        everything = np.arange(len(self.images))
-        self.indices = right_at_first(self, everything, split, reference)
-        self.images, self.readers = self.images[self.indices], self.readers.only(self.indices)
+        self.images = np.asarray(samples.images)
+        self.readers = Readers(self.model, samples.captions or (), samples.languages)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -259,8 +271,8 @@ def rows_of(tokens: Tokens, rows: Rows) -> Tokens:
     return Tokens(tokens.ids[which], tokens.mask[which])
 
 
-def first_items(opened: Trained, split: str, items: int):  # type: ignore[no-untyped-def]
-    """The first items of a split (`Samples`). Raises `UserError` where there is no such split, or it has no captions or images."""
+def first_items(opened: Trained, split: str, items: int) -> Samples:
+    """The first items of a split. Raises `UserError` where there is no such split, or it has no captions or images."""
     sizes = opened.dataset.sizes()
     if split not in sizes:
         raise UserError(f"split = {split!r}: expected one of {', '.join(sizes)}")

@@ -20,6 +20,7 @@ from .highlight import coloured
 from .panels import read_panels
 from .results import Cell, ResultsTable, Row, is_number, table
 from .told import told
+from .under_attack import read_attacks
 
 _ROLES = {
     "text_encoder": "reads the caption",
@@ -109,6 +110,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "decks": sample_cards.decks(files.samples, files.glossary),
         "marks": sample_cards.used(chain.from_iterable(files.samples.values()), files.glossary),
         "panels": read_panels(files.path),
+        "attacks": read_attacks(files.path),
         "timings": _timings(run),
         "costs": _costs(run),
         "recipe": coloured(files.recipe_text),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from ibllm.plugin import Config, LossConfig, option, weighs
+from ibllm.plugin import Config, DatasetConfig, LossConfig, option, weighs
+from ibllm_robust.attacked import AttackedFolder, attacked_folder
 
 #: What may be perturbed.
 OF = ("image", "text")
@@ -19,6 +21,9 @@ AGAINST = {
     "cycle": {of: {"text_encoder", "image_decoder", "image_encoder", "text_decoder", "data.captions"} for of in OF},
     "latent": {"image": {"image_encoder", "data.images"}, "text": {"text_encoder", "data.captions"}},
 }
+
+
+_MEANS = "what a changed text is held against: same, what it was before; own, itself, a new sentence, which the cycle alone can judge"
 
 
 def _norm(*norms: str) -> Any:
@@ -124,6 +129,100 @@ class UniversalConfig(AttackConfig):
     norm: str = _norm("linf", "l2")
     steps: int = _steps(30)
     step_size: float = option(0.0, help="length of a step as a part of ε; 0 for 2.5 / steps", ge=0)
+
+
+@attrs.frozen(kw_only=True)
+class AttacksConfig(DatasetConfig):
+    """Items that ``ibllm attack RUN --split train --save FOLDER`` left, among the training data of that run; all other splits are that run's."""
+
+    path: str = option(help="the folder; relative to the recipe that names it", path="folder")
+    share: float = option(0.5, help="of the training items, those that are attacked ones, each again and again", gt=0, le=1)
+
+    def __attrs_post_init__(self) -> None:
+        assert self.base is not None  # what is wrong with the folder is told where the recipe is read
+
+    @property
+    def base(self) -> AttackedFolder:
+        """What the folder says."""
+        return attacked_folder(self.path)
+
+    def provides(self) -> frozenset[str]:
+        return self.base.config.provides()
+
+    def splits(self) -> Mapping[str, str]:
+        return self.base.config.splits()
+
+    def validation_split(self) -> str:
+        return self.base.config.validation_split()
+
+    def reported_splits(self) -> tuple[str, ...]:
+        return self.base.config.reported_splits()
+
+    def primary_split(self) -> str:
+        return self.base.config.primary_split()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.base.config.image_shape
+
+    def fitting(self) -> tuple[str, tuple[int, int, int]]:
+        return self.base.config.fitting()
+
+    def contents(self) -> Sequence[tuple[str, str]]:
+        """What the folder holds, and the data where they lie in files (`ibllm.data_prints`)."""
+        of_data: Any = getattr(self.base.config, "contents", None)
+        return [*self.base.contents(), *(of_data() if of_data is not None else ())]
+
+
+@attrs.frozen(kw_only=True)
+class TextAttackConfig(Config):
+    """The base of the attacks' options that change texts. They ask the model for no gradient: of many changes the worst is kept."""
+
+    changes: int = option(1, help="changes of a text, at most", ge=0)
+    candidates: int = option(16, help="changes that are tried before one is made, drawn of all that there are", ge=1)
+    against: str = option(
+        "cycle",
+        help="what it makes worse: the cycle (its drawing is read as something else), the drawing (log p of the image), the agreement of text and image",
+        choices=("cycle", "drawing", "agreement"),
+    )
+    space: str = option("", help='the loss whose common space `against = "agreement"` is measured in')
+    share: float = option(
+        1.0, help="of a stage's batch, the part whose captions are changed, at the same places of every batch", ge=0, le=1
+    )
+    means: str = option("same", help=_MEANS, choices=("same", "own"))
+
+    def __attrs_post_init__(self) -> None:
+        if self.against == "agreement" and not self.space:
+            raise ValueError('against = "agreement" is measured in a common space: expected space = "NAME", a loss that learns one')
+        if self.means == "own" and self.against != "cycle":
+            raise ValueError(f'means = "own" with against = "{self.against}": expected "same", or against = "cycle"')
+
+    def needs(self) -> frozenset[str]:
+        return frozenset(AGAINST[self.against]["text"] | {"text_encoder"})
+
+
+@attrs.frozen(kw_only=True)
+class TyposConfig(TextAttackConfig):
+    """Slips of a finger: letters swapped, left out, doubled, or taken from the key beside."""
+
+
+@attrs.frozen(kw_only=True)
+class WordsConfig(TextAttackConfig):
+    """Words in the places of others, as the data's grammar allows it. In a stage the options say which; ``ibllm attack`` learns them from the data."""
+
+    classes: tuple[tuple[str, ...], ...] = option(
+        (),
+        help='words that may stand for each other: [["red", "green"], ["circle", "square"]]; empty: those seen between the same two words',
+    )
+    means: str = option("own", help=_MEANS, choices=("same", "own"))
+
+
+@attrs.frozen(kw_only=True)
+class NeighboursConfig(TextAttackConfig):
+    """Alzantot et al. 2018: tokens in the places of those that are nearest in the text encoder's embedding."""
+
+    neighbours: int = option(8, help="of a token, how many nearest ones may take its place", ge=1)
+    means: str = option("own", help=_MEANS, choices=("same", "own"))
 
 
 @attrs.frozen(kw_only=True)

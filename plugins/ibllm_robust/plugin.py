@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from ibllm.plugin import ComponentSpec, hookimpl
 
 
-def _attack(name: str, class_: str, summary: str) -> ComponentSpec:
-    factory, config = f"ibllm_robust.attacks:{class_}", f"ibllm_robust.config:{class_}Config"
+def _attack(name: str, class_: str, summary: str, module: str = "attacks") -> ComponentSpec:
+    factory, config = f"ibllm_robust.{module}:{class_}", f"ibllm_robust.config:{class_}Config"
     return ComponentSpec(kind="perturbation", name=name, factory=factory, config=config, summary=summary)
 
 
@@ -21,6 +21,16 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         _attack("apgd", "APGD", "steps along the gradient that choose their own size"),
         _attack("square", "Square", "random squares, without any gradient"),
         _attack("universal", "Universal", "one change for all items of a set"),
+        _attack("typos", "Typos", "slips of a finger in captions", "text"),
+        _attack("words", "Words", "words of captions in the places of others, within the data's grammar", "text"),
+        _attack("neighbours", "Neighbours", "tokens of captions in the places of their nearest in the embedding", "text"),
+        ComponentSpec(
+            kind="dataset",
+            name="attacks",
+            factory="ibllm_robust.samples:AttacksDataset",
+            config="ibllm_robust.config:AttacksConfig",
+            summary="items that an attack was made on, among the data that they are of",
+        ),
         ComponentSpec(
             kind="loss",
             name="robust_consistency",
