@@ -59,7 +59,9 @@ class HealthWatch(Listener):
         self._number = next(n for n, stage in enumerate(session.recipe.running()) if stage.name == trainer.stage.name)
         self._began = session.step - trainer.step
         self._rows = self._looked_at(session.step)
-        self._before = set(diagnose([row for _, row in self._rows], plan.patience))
+        earlier = session.recipe.running()[: self._number]
+        self._trained = session.recipe.init is not None or any("image_decoder" in stage.parts for stage in earlier)
+        self._before = set(self._diagnosis())
         if plan.action == "roll_back":
             self._ready(session, trainer, plan)
         trainer.looked_at = self._look
@@ -104,7 +106,7 @@ class HealthWatch(Listener):
             Unhealthy: the run is to stop.
         """
         assert self._session is not None
-        session, plan = self._session, self._plan
+        session = self._session
         with session.bus.clock.timed(self.key):
             if not trouble:
                 if figures.get("grad_norm/critic"):
@@ -112,12 +114,15 @@ class HealthWatch(Listener):
                 figures |= self._drawings.figures()
                 self._rows.append((session.step, Row.of(figures)))
                 self._counts[self._trainer.stage.name] = len(self._rows)
-            now = {"not_finite": trouble} if trouble else diagnose([row for _, row in self._rows], plan.patience)
+            now = {"not_finite": trouble} if trouble else self._diagnosis()
             now, before = session.ranks.firsts((now, self._before))
             self._before = set(now)
             new = [Alarm(self._trainer.stage.name, session.step, name, because) for name, because in now.items() if name not in before]
             if new:
                 self._act(new, trouble)
+
+    def _diagnosis(self) -> dict[str, str]:
+        return diagnose([row for _, row in self._rows], self._plan.patience, self._trained)
 
     def _act(self, new: list[Alarm], trouble: str) -> None:
         assert self._session is not None
@@ -126,7 +131,7 @@ class HealthWatch(Listener):
         if plan.action == "roll_back" and back < plan.most:
             found = self._good(session.step if trouble else session.ranks.firsts(self._healthy_until()))
             to = found.state["global_step"]
-            self._tell([attrs.evolve(alarm, action="rolled back", to=to) for alarm in new[:1]])
+            self._tell([attrs.evolve(alarm, action="rolled back", to=to, times=back + 1) for alarm in new[:1]])
             self._tell(new[1:])
             self._go_back(found)
         stops = plan.action != "warn"

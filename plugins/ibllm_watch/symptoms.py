@@ -19,6 +19,9 @@ NO_GAP = 0.02
 SETTLING = 2
 #: Drawings collapse where their variety falls to this share of what it has been, which has to be this much of the data's.
 LEFT, VARIED = 0.25, 0.2
+#: What an untrained decoder makes of its noise is no variety of drawings: it has to have grown by this, or captions to count
+#: for more than noise by this, unless the decoder was trained before.
+GROWN, FOLLOWED = 1.5, 2.0
 #: A gradient vanishes where its norm is below this share of what it was in the middle of the stage's rows so far.
 VANISHED = 1e-4
 #: Players circle where the critic is right of so many generated images, then of so few, and so on, with so many turns within so many rows.
@@ -33,6 +36,7 @@ class Row:
     gap: float | None = None
     accuracy: float | None = None
     variety: float | None = None
+    diversity: float | None = None
     model: float | None = None
     critic: float | None = None
 
@@ -49,6 +53,7 @@ class Row:
             gap=critics("gap", min),
             accuracy=critics("accuracy_generated", min),
             variety=figures.get("watch/variety"),
+            diversity=figures.get("watch/diversity"),
             model=figures.get("grad_norm/model"),
             critic=figures.get("grad_norm/critic"),
         )
@@ -63,14 +68,14 @@ class Symptom:
         title: for messages.
         shows: how it shows, for the report and the docs.
         remedy: what to change.
-        seen: rows so far, patience → what was seen, in words; empty where nothing was.
+        seen: as `diagnose`, for this one: what was seen, in words; empty where nothing was.
     """
 
     name: str
     title: str
     shows: str
     remedy: str
-    seen: Callable[[Sequence[Row], int], str] = attrs.field(default=lambda rows, patience: "", eq=False, repr=False)
+    seen: Callable[[Sequence[Row], int, bool], str] = attrs.field(default=lambda rows, patience, trained: "", eq=False, repr=False)
 
 
 def _last(rows: Sequence[Row], name: str, count: int) -> list[float] | None:
@@ -79,25 +84,29 @@ def _last(rows: Sequence[Row], name: str, count: int) -> list[float] | None:
     return found if len(found) == count else None
 
 
-def _overpowering(rows: Sequence[Row], patience: int) -> str:
+def _overpowering(rows: Sequence[Row], patience: int, trained: bool) -> str:
     last = _last(rows, "certainty", patience)
     return f"the critic's certainty was {min(last):.4f} or more" if last and min(last) >= CERTAIN else ""
 
 
-def _asleep(rows: Sequence[Row], patience: int) -> str:
+def _asleep(rows: Sequence[Row], patience: int, trained: bool) -> str:
     last = _last(rows, "gap", SETTLING * patience)
     return f"real images scored {max(last):.3g} or less above generated ones" if last and max(last) < NO_GAP else ""
 
 
-def _collapsed(rows: Sequence[Row], patience: int) -> str:
-    last, known = _last(rows, "variety", patience), [row.variety for row in rows if row.variety is not None]
-    most = max(known, default=0.0)
+def _collapsed(rows: Sequence[Row], patience: int, trained: bool) -> str:
+    last, most, least = _last(rows, "variety", patience), 0.0, math.inf
+    for row in (row for row in rows if row.variety is not None):
+        assert row.variety is not None
+        if trained or row.variety >= GROWN * least or (row.diversity and row.variety >= FOLLOWED * row.diversity):
+            most = max(most, row.variety)
+        least = min(least, row.variety)
     if not last or most < VARIED or max(last) > LEFT * most:
         return ""
     return f"drawings of different captions differ by {max(last):.3f} or less of what real images do, and did by {most:.3f}"
 
 
-def _vanishing(rows: Sequence[Row], patience: int) -> str:
+def _vanishing(rows: Sequence[Row], patience: int, trained: bool) -> str:
     for player in ("model", "critic"):
         last, known = _last(rows, player, patience), [value for row in rows if (value := getattr(row, player)) is not None]
         if not last or len(known) < 2 * patience:
@@ -108,7 +117,7 @@ def _vanishing(rows: Sequence[Row], patience: int) -> str:
     return ""
 
 
-def _oscillating(rows: Sequence[Row], patience: int) -> str:
+def _oscillating(rows: Sequence[Row], patience: int, trained: bool) -> str:
     known = [row.accuracy for row in rows if row.accuracy is not None][-max(WINDOW, 3 * patience) :]
     turns, side = 0, 0
     for value in known:
@@ -171,9 +180,15 @@ SYMPTOMS = {
 }  # fmt: skip
 
 
-def diagnose(rows: Sequence[Row], patience: int) -> dict[str, str]:
-    """Symptom → what was seen of it, of a stage's rows up to the last one."""
-    return {name: because for name, symptom in SYMPTOMS.items() if (because := symptom.seen(rows, patience))}
+def diagnose(rows: Sequence[Row], patience: int, trained: bool = False) -> dict[str, str]:
+    """Symptom → what was seen of it.
+
+    Args:
+        rows: of a stage, up to the last one.
+        patience: rows that have to show it.
+        trained: the image decoder was trained before the stage, so that even its first drawings follow captions.
+    """
+    return {name: because for name, symptom in SYMPTOMS.items() if (because := symptom.seen(rows, patience, trained))}
 
 
 @attrs.frozen
@@ -184,6 +199,7 @@ class Alarm:
         step: of the run.
         action: what followed: ``warned``, ``rolled back`` or ``stopped``.
         to: the step that it was rolled back to.
+        times: how often the stage has gone back, with this.
     """
 
     stage: str
@@ -192,12 +208,15 @@ class Alarm:
     because: str
     action: str = "warned"
     to: int | None = None
+    times: int = 0
 
     @property
     def told(self) -> str:
         """For the terminal and the report."""
         symptom = SYMPTOMS[self.symptom]
-        done = {"rolled back": f". Rolled back to step {self.to}", "stopped": ". Stopped"}.get(self.action, "")
+        done = {"rolled back": f". Rolled back to step {self.to} (time {self.times} in this stage)", "stopped": ". Stopped"}.get(
+            self.action, ""
+        )
         return f"watch: stage {self.stage}, step {self.step}: {symptom.title}: {self.because}. What helps: {symptom.remedy}{done}"
 
 
