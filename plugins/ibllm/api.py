@@ -15,6 +15,7 @@ from .finished import Run
 from .trained import Trained
 
 if TYPE_CHECKING:
+    from ibllm_core.interfaces.dataset import Dataset
     from ibllm_core.model.model import Model
     from ibllm_core.recipe.schema import Recipe
     from ibllm_core.training.events import Listener
@@ -30,6 +31,13 @@ class LoadedRecipe:
 
     def __init__(self, resolved: Recipe) -> None:
         self.resolved = resolved
+
+    @property
+    def dataset(self) -> Dataset:
+        """Its data, made anew."""
+        from ibllm_core.model import build
+
+        return build.build_dataset(self.resolved)
 
     def check(self) -> object:
         """Builds it on the meta device (`ibllm.contracts.Report`)."""

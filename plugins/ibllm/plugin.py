@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from ibllm.blocks.masked_tokens import gumbel as gumbel
     from ibllm.blocks.masked_tokens import k_smallest as k_smallest
     from ibllm.blocks.masked_tokens import mask_schedule as mask_schedule
+    from ibllm.blocks.phrases import Phrases as Phrases
+    from ibllm.blocks.phrases import spellings as spellings
     from ibllm.blocks.positives import Belonging as Belonging
     from ibllm.blocks.positives import belonging as belonging
     from ibllm.blocks.positives import cross_entropy as cross_entropy
@@ -132,6 +134,7 @@ if TYPE_CHECKING:
     from ibllm_core.interfaces.loss import WholeBatchLoss as WholeBatchLoss
     from ibllm_core.interfaces.loss import log as log
     from ibllm_core.interfaces.noise import Rng as Rng
+    from ibllm_core.interfaces.noise import on_device as on_device
     from ibllm_core.interfaces.optimisation import EvaluationWeights as EvaluationWeights
     from ibllm_core.interfaces.optimisation import Iteration as Iteration
     from ibllm_core.interfaces.optimisation import Optimizer as Optimizer
@@ -172,6 +175,7 @@ _HOMES = {
     "ibllm.blocks.layers": "Dropout dropout_off FeedForward GridPositions into_range masked_mean position_embedding Residual word_dropout",
     "ibllm.blocks.likelihood": "generalised_normal",
     "ibllm.blocks.masked_tokens": "gumbel k_smallest mask_schedule",
+    "ibllm.blocks.phrases": "Phrases spellings",
     "ibllm.blocks.positives": "Belonging belonging cross_entropy positives",
     "ibllm.blocks.pretrained": "adapt dtype_of library load_local recomputable settings_of",
     "ibllm.blocks.rectified_flow": "bound_times MIN_TIME_LEFT path_bound timestep_embedding TIMESTEP_WIDTH",
@@ -205,7 +209,7 @@ _HOMES = {
     ),
     "ibllm_core.interfaces.latent": "at_least_float32 Latent Tokens",
     "ibllm_core.interfaces.loss": "AdversarialLoss CriticLoss log Loss Value WholeBatchLoss",
-    "ibllm_core.interfaces.noise": "Rng",
+    "ibllm_core.interfaces.noise": "on_device Rng",
     "ibllm_core.interfaces.optimisation": "EvaluationWeights Iteration Optimizer Procedure Schedule",
     "ibllm_core.interfaces.perturbation": "Perturbation",
     "ibllm_core.interfaces.randomness": "derive_key",

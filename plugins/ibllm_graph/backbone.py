@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, UserError
+from ibllm.plugin import Context, Phrases, UserError
 from ibllm_graph.audit import Audit
 from ibllm_graph.config import GraphConfig
-from ibllm_graph.linking import Links
 from ibllm_graph.network import Edges, RelationalLayer
 from ibllm_graph.plausibility import SCORES
 from ibllm_graph.statements import spoken
@@ -50,7 +49,7 @@ class KnowledgeGraph(nn.Module):
         self.kinds = 2 * relations + 1
         self.edges = Edges(self.graph.facts, entities, relations) if config.layers else None
         self.layers = nn.ModuleList(RelationalLayer(self.width, relations, config.bases) for _ in range(config.layers))
-        self.links = Links(self.graph.names, self.tokenizer)
+        self.links = Phrases(self.graph.names, self.tokenizer)
         self._hold_facts(self.graph, config.neighbours)
 
     def _hold_facts(self, graph: Graph, neighbours: int) -> None:
@@ -111,9 +110,9 @@ class KnowledgeGraph(nn.Module):
     def notes(self) -> Sequence[str]:
         """What the file does not give, and what is not handed over."""
         graph, found = self.graph, list(self.graph.notes)
-        unnamed = len(graph.entities) - len(self.links.linked)
+        unnamed = len(graph.entities) - len(self.links.known)
         if unnamed:
-            named = [spoken(one) for entity, one in enumerate(graph.entities) if entity not in self.links.linked]
+            named = [spoken(one) for entity, one in enumerate(graph.entities) if entity not in self.links.known]
             shown = ", ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
             found.append(f"{unnamed:,} of the graph's {len(graph.entities):,} entities have no name in the vocabulary: {shown}")
         if self.beyond:

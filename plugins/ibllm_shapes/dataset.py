@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
@@ -12,8 +13,9 @@ from ibllm.plugin import Dataset, Samples, Stream
 from ibllm_shapes import grammar
 from ibllm_shapes.config import ShapesConfig
 from ibllm_shapes.questions import ask
+from ibllm_shapes.reader import read
 from ibllm_shapes.render import render
-from ibllm_shapes.scenes import SceneSampler
+from ibllm_shapes.scenes import Scenes, SceneSampler
 
 
 class ShapesDataset(Dataset):
@@ -63,6 +65,24 @@ class ShapesDataset(Dataset):
             truth=scenes,
         )
 
+    def describe(self, images: npt.NDArray[np.uint8]) -> Sequence[str | None]:
+        """b canonical captions of what the dataset's own reader sees in images (b h w 3); None of a picture that is no scene."""
+        reading = read(images, self.config.placement, self.config.colours, self.config.forms)
+        language = self.config.languages[0]
+        sound = reading.clean & (reading.scenes.count > 0)
+        if self.config.placement == "count":  # what its captions can say: objects that are all alike
+            scenes = reading.scenes
+            alike = [scenes.colour, scenes.shape]
+            sound &= np.logical_and.reduce([((one == one[:, :1]) | ~scenes.present).all(1) for one in alike])
+        said = iter(grammar.write(_rows(reading.scenes, sound), [language] * int(sound.sum()), [0] * int(sound.sum())))
+        return [next(said) if one else None for one in sound.tolist()]
+
     def corpus(self, split: str = "train", limit: int | None = None) -> Sequence[str]:
         """The texts of the split's first 4,096 scenes, or `limit`: the grammar has few words, and scenes are drawn without end."""
         return super().corpus(split, 4096 if limit is None else limit)
+
+
+def _rows(scenes: Scenes, chosen: npt.NDArray[np.bool_]) -> Scenes:
+    """Some of the scenes."""
+    columns = ("count", "colour", "shape", "size", "cell", "x", "y")
+    return attrs.evolve(scenes, **{name: getattr(scenes, name)[chosen] for name in columns})

@@ -30,6 +30,7 @@ from ibllm_core.model.model import Model
 
 #: A graph whose names are made of the letters that the stand-in tokenizer knows.
 LETTERS = str(Path(__file__).parents[1] / "graph" / "letters.tsv")
+RULES = str(Path(__file__).parents[1] / "logic" / "letters.rules")
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {
     "answer_nll/sample": {"options": {"per": "sample"}},
@@ -56,6 +57,8 @@ PRESETS: dict[str, dict[str, object]] = {
     "perceptual/drawing": {"options": {"of": "drawing"}},
     "relativistic/reconstruction": {"options": {"of": "reconstruction"}},
     "relativistic/mismatched": {"options": {"mismatched": 0.5}},
+    "rules": {"options": {"file": RULES}},
+    "rules/probe": {"options": {"file": RULES, "reader": "probe", "images": ["drawn", "real"], "semantics": "product", "width": 8}},
     "text_nll/sample": {"options": {"per": "sample"}},
     "wgan_gp/no penalty": {"options": {"penalty": 0.0, "mismatched": 0.5}},
 }

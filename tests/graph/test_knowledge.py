@@ -11,7 +11,6 @@ import torch
 from ibllm_graph.audit import leaked
 from ibllm_graph.backbone import KnowledgeGraph
 from ibllm_graph.config import GraphConfig, KnowledgeTextEncoderConfig
-from ibllm_graph.linking import Links
 from ibllm_graph.network import Edges, RelationalLayer
 from ibllm_graph.plausibility import distmult, rotate, self_adversarial, transe
 from ibllm_graph.text_encoder import KnowledgeTextEncoder
@@ -19,7 +18,7 @@ from ibllm_testing.stand_ins import TinyTextEncoder
 from ibllm_tokenizers.config import WordConfig
 from ibllm_tokenizers.word import WordTokenizer
 
-from ibllm.plugin import Context, UserError, to_tokens
+from ibllm.plugin import Context, Phrases, UserError, to_tokens
 
 TEXTS = ("a large red circle at the top left", "a small blue ring at the bottom right and a red square left of a ring")
 
@@ -39,14 +38,14 @@ def facts(tmp_path: Path, content: str = "", **options: Any) -> KnowledgeGraph:
 
 def test_the_longest_name_is_found_and_none_within_it():
     words, names = tokenizer(), {"left": 0, "top left": 1, "left of": 2, "red": 3, "Ring": 4, "zebra": 5, "red zebra": 6, "at the top": 7}
-    links = Links(names, words)
+    links = Phrases(names, words)
     ids = to_tokens(words, [TEXTS[0], TEXTS[1]]).ids
     found, length = links(ids)
     named = [[(n, int(e), int(k)) for n, (e, k) in enumerate(zip(*row, strict=True)) if e >= 0] for row in zip(found, length, strict=True)]
     # "at the top" begins before "top left" and keeps it out, and that one "left".
     assert named[0] == [(3, 3, 1), (5, 7, 3)]
     assert named[1] == [(4, 4, 1), (11, 3, 1), (13, 2, 2), (16, 4, 1)]
-    assert links.linked == {0, 1, 2, 3, 4, 7}
+    assert links.known == {0, 1, 2, 3, 4, 7}
     # By itself a token is what it names alone, whatever number the next has.
     alone = links(torch.arange(words.size)[None])[0][0]
     assert int(alone[words.encode_one("left")[0]]) == 0 and int((alone >= 0).sum()) == 3

@@ -1,4 +1,4 @@
-"""Where the names of entities stand in texts of tokens. Shapes: b batch, t tokens."""
+"""Where phrases stand in texts of tokens, found on the device. Shapes: b batch, t tokens."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import BOS, UNK, Tokenizer
+from ibllm_core.interfaces.noise import on_device
+from ibllm_core.interfaces.tokenizer import BOS, UNK, Tokenizer
 
 
-def spellings(name: str, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
-    """The tokens of a name at a text's beginning and within it, as it is written and in lower case; none where a piece of it is unknown."""
+def spellings(phrase: str, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+    """The tokens of a phrase at a text's beginning and within it, as it is written and in lower case; none where a piece of it is unknown."""
     found = []
-    for text in dict.fromkeys((name, name.lower())):
+    for text in dict.fromkeys((phrase, phrase.lower())):
         found.append(tuple(tokenizer.encode_one(text)))
         before, within = tuple(tokenizer.encode_one("a")), tuple(tokenizer.encode_one(f"a {text}"))
         if within[: len(before)] == before:
@@ -21,33 +22,33 @@ def spellings(name: str, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
     return [ids for ids in dict.fromkeys(found) if ids and UNK not in ids]
 
 
-class Links(nn.Module):
-    """Finds names: the longest that begins at a token, unless that token is within another name that began before it.
+class Phrases(nn.Module):
+    """Finds phrases, each with a number: the longest that begins at a token, unless that token is within another one that began before it.
 
-    Names of several tokens are found in whole texts (which begin with BOS); a token by itself, as of a vocabulary or of a text of mixtures, is linked to
-    the entity that it names alone. The names are a tree whose edges, (node, token) → node, are searched by bisection, so that neither the vocabulary's
-    size nor that of the graph is the size of a table.
+    Phrases of several tokens are found in whole texts (which begin with BOS); a token by itself, as of a vocabulary or of a text of mixtures, has the
+    number of the phrase that it is alone. They are a tree whose edges, (node, token) → node, are searched by bisection, so that neither the vocabulary's
+    size nor the number of phrases is the size of a table.
     """
 
     edges: Tensor
     targets: Tensor
     accepts: Tensor
 
-    def __init__(self, names: Mapping[str, int], tokenizer: Tokenizer) -> None:
+    def __init__(self, phrases: Mapping[str, int], tokenizer: Tokenizer) -> None:
         super().__init__()
         self.size, tree, accepts = tokenizer.size, dict[tuple[int, int], int](), {0: -1}
-        #: Entities that a text can name.
-        self.linked = set[int]()
+        #: Numbers of phrases that can stand in a text of these tokens.
+        self.known = set[int]()
         self.depth = 1
-        for name, entity in names.items():
-            for ids in spellings(name, tokenizer):
+        for phrase, number in phrases.items():
+            for ids in spellings(phrase, tokenizer):
                 node = 0
                 for token in ids:
                     node = tree.setdefault((node, token), len(tree) + 1)
                     accepts.setdefault(node, -1)
                 if accepts[node] < 0:
-                    accepts[node] = entity
-                    self.linked.add(entity)
+                    accepts[node] = number
+                    self.known.add(number)
                 self.depth = max(self.depth, len(ids))
         self.nowhere = len(accepts)
         # One edge that is never asked for, so that there is something to search.
@@ -56,8 +57,14 @@ class Links(nn.Module):
         self.register_buffer("targets", torch.tensor([target for _, target in ordered]), persistent=False)
         self.register_buffer("accepts", torch.tensor([accepts[node] for node in range(self.nowhere)] + [-1]), persistent=False)
 
+    def onto(self, device: torch.device) -> Phrases:
+        """Itself on a device, which is not waited for."""
+        for name, buffer in self.named_buffers():
+            setattr(self, name, on_device(buffer, device))
+        return self
+
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """ids (b t) → the entity that is named from each token on, −1 where none is, and the name's length in tokens (b t)."""
+        """ids (b t) → the number of the phrase that begins at each token, −1 where none does, and its length in tokens (b t)."""
         node, found, length = torch.zeros_like(ids), torch.full_like(ids, -1), torch.zeros_like(ids)
         whole = ids[:, :1] == BOS
         for step in range(self.depth):
