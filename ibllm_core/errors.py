@@ -23,6 +23,7 @@ _REMEDIES = {
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENFILE: "close other programs: the whole system has too many files open",
     errno.ENOMEM: "close other programs, or use a machine with more memory",
+    errno.ESTALE: "mount the network file system anew",
     errno.EIO: "look after the device that it is on, or choose another place",
 }
 

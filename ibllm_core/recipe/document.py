@@ -25,6 +25,8 @@ OF_FILES = ("extends", "format")
 REMOVABLE = tuple(section.name for section in SECTIONS if section.removable)
 #: Characters of a table that still stands in one line.
 WIDEST = 110
+#: Bytes of a recipe's file, and its levels, that nobody writes by hand.
+_LARGEST, _DEEPEST = 1 << 22, 40
 #: The order of a resolved recipe's keys and tables; others follow as they come.
 _ORDER = (*keys(Recipe), *(section.name for section in SECTIONS))
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -100,7 +102,7 @@ def _chain(file: str, mistakes: Mistakes) -> Iterator[Document]:
         if base is None:
             return
         said = layer.place("extends")
-        if not isinstance(base, str):
+        if not isinstance(base, str) or "\0" in base:
             expected = "a string, the path of a recipe relative to this file or PACKAGE:RECIPE"
             mistakes.fail(said, f"{show(base)} has the wrong type", expected)
         seen.append(file)
@@ -119,6 +121,8 @@ def _unpacked(file: str, said: Place, mistakes: Mistakes) -> str:
 def _read_one(file: str, said: Place, seen: Sequence[str], mistakes: Mistakes) -> Document:
     """One file. `said` is where its name stands, `seen` the files that lead to it."""
     path = pathlib.Path(file)
+    if path.exists() and not path.is_dir() and (not path.is_file() or path.stat().st_size > _LARGEST):
+        mistakes.fail(said, f"{file} is no file, or larger than {_LARGEST} bytes", "a recipe, a TOML file")
     try:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
@@ -135,11 +139,20 @@ def _read_one(file: str, said: Place, seen: Sequence[str], mistakes: Mistakes) -
         mistakes.fail(place, f"not UTF-8 (byte 0x{error.object[error.start]:02x})", "a text file in UTF-8")
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        if _depth(data) > _DEEPEST:
+            raise RecursionError(f"tables or lists within each other, more than {_DEEPEST} deep")
+    except (ValueError, RecursionError) as error:
         at = _AT.search(str(error))
         line, column = (int(at[1]), f", column {at[2]}") if at and at[1] else (text.count("\n") + 1, "")
         mistakes.fail(Place(file=file, line=line, key=""), f"not TOML: {_AT.sub('', str(error))}{column}", "a TOML file")
     return Document(file, data, {path: Place(file=file, line=line, key=dotted(path)) for path, line in locate(text).items()})
+
+
+def _depth(value: Any) -> int:
+    within, depth = [value], 0
+    while within := [one for of in within if isinstance(of, dict | list) for one in (of.values() if isinstance(of, dict) else of)]:
+        depth += 1
+    return depth
 
 
 def _check_formats(layers: Sequence[Document], mistakes: Mistakes) -> None:
@@ -177,7 +190,7 @@ def _overrides(file: str, sets: Iterable[str], mistakes: Mistakes) -> Document:
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text
 

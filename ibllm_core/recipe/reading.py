@@ -111,7 +111,7 @@ def _read_entry(draft: Draft, cls: type[C], path: tuple[str, ...]) -> C | None:
         recipes_own = getattr(draft.recipe, held.name, None)
         if held.spread and isinstance(recipes_own, Config):
             laid_over = draft.structure(held.of, {key: value for key, value in table.items() if key in held.keys}, path)
-            changed = {field.name: getattr(laid_over, field.name) for key, field in keys(held.of).items() if key in table}
+            changed = {field.name: getattr(laid_over, field.name) for key, field in keys(held.of).items() if laid_over and key in table}
             filled[held.name] = attrs.evolve(recipes_own, **changed) if laid_over else None
         elif held.kind and not held.spread and held.name not in table:
             filled[held.name] = recipes_own

@@ -112,12 +112,8 @@ def _gathered(folder: Path) -> dict[str, Tensor]:
 
 def all_in(folder: Path) -> list[Path]:
     """The checkpoints of a folder, newest (most steps) first."""
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=_place, reverse=True)
-
-
-def _place(path: Path) -> tuple[int, str]:
-    """Numbers of steps have seven digits, or more."""
-    return len(path.name.removesuffix("-end")), path.name
+    found = (path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(found, key=lambda path: (len(path.name.removesuffix("-end")), path.name), reverse=True)  # seven digits, or more
 
 
 def newest(folder: Path, flaws: Callable[[Tensors], str] = lambda groups: "") -> tuple[Checkpoint | None, dict[str, str]]:

@@ -109,7 +109,8 @@ class Job:
             bus.emit(Prepared(session))
             self._begin(session, resume, found, None if recorded else begun.record)
             if session.ranks.first:
-                bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step), first=True)
+                ended = [record["name"] for record in session.records]
+                bus.add(listeners.MetricsFile(self.directory / "metrics.jsonl", session.step, ended), first=True)
                 started = True
                 bus.add(*listeners.trackers(self.recipe, self.directory.path, session.step), first=True)
             for hook in hooks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -40,14 +40,15 @@ HOOKS: Mapping[str, type] = {
 
 
 class MetricsFile(Listener):
-    """Writes metrics.jsonl, one JSON object a line; lines beyond a restart's step, `total`, are forgotten."""
+    """Writes metrics.jsonl, one JSON object a line; after a restart what comes again is forgotten: lines beyond its step, `total`, results, and stages but for
+    those that have `ended`."""
 
     key, essential = "listeners/metrics.jsonl", True
 
-    def __init__(self, path: Path, total: int) -> None:
+    def __init__(self, path: Path, total: int, ended: Collection[str] = ()) -> None:
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            write_text(path, "".join(f"{line}\n" for line in lines if _is_kept(line, total)))
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            write_text(path, "".join(f"{line}\n" for line in lines if _is_kept(line, total, ended)))
         self._path = path
 
     def on_logged(self, event: events.Logged) -> None:
@@ -56,10 +57,12 @@ class MetricsFile(Listener):
             file.write(json.dumps(row | dict(event.figures)) + "\n")
 
 
-def _is_kept(line: str, total: int) -> bool:
+def _is_kept(line: str, total: int, ended: Collection[str]) -> bool:
     try:
-        return total > 0 and json.loads(line)["step"] <= total
-    except (ValueError, KeyError, TypeError):
+        row = json.loads(line)
+        again = row["kind"] == "result" or (row["kind"] == "stage" and row["stage"] not in ended)
+        return bool(total > 0 and row["step"] <= total and not again)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

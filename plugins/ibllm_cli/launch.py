@@ -17,6 +17,7 @@ import click
 
 from ibllm_core.errors import UserError
 
+from .interrupts import STOPS, heeded
 from .terminal import shown
 
 #: Environment variable of torch's launcher: where a process that fails says why.
@@ -65,6 +66,8 @@ def launch(words: Sequence[str], count: int, threads: int) -> int:
     _silence()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)}
     said = {"OMP_NUM_THREADS": str(max(1, available_cores() // count))} if threads == 0 else {}
+    # A process that nohup has told to outlive its terminal does.
+    said |= {"TORCHELASTIC_SIGNALS_TO_HANDLE": ",".join(number.name for number in (*heeded(), signal.SIGQUIT))}
     said = {name: value for name, value in said.items() if name not in os.environ} | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_PATIENCE)}
     os.environ |= said
     with tempfile.TemporaryDirectory(prefix="ibllm-", ignore_cleanup_errors=True) as folder:
@@ -78,7 +81,7 @@ def launch(words: Sequence[str], count: int, threads: int) -> int:
         try:
             elastic_launch(config, sys.executable)("-m", "ibllm", *words)
         except SignalException as stopped:  # all have ended
-            return 128 + signal.SIGINT if stopped.sigval in (signal.SIGINT, signal.SIGTERM) else 128 + stopped.sigval
+            return 128 + signal.SIGINT if stopped.sigval in STOPS else 128 + stopped.sigval
         except ChildFailedError as error:
             root, failure = error.get_first_failure()
             code = failure.exitcode if failure.exitcode > 0 else 2

@@ -148,7 +148,7 @@ def _words(
 
 
 def interruptible(job: Job, speaks: bool = True) -> AbstractContextManager[None]:
-    """The first Ctrl-C (or SIGTERM) asks the job to stop at a step boundary; the second one stops at once."""
+    """The first Ctrl-C (or SIGTERM, or SIGHUP) asks the job to stop at a step boundary; a further Ctrl-C stops at once."""
 
     def stop() -> None:
         if job.stopping:

@@ -100,6 +100,7 @@ def test_a_run_that_cannot_begin_leaves_the_place_free(tiny, tmp_path: Path, mon
         (errno.EMFILE, "ulimit -n"),
         (errno.ENFILE, "too many files open"),
         (errno.EIO, "device"),
+        (errno.ESTALE, "mount the network file system anew"),
         (errno.ENOENT, ""),
     ],
 )
