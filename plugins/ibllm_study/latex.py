@@ -25,19 +25,22 @@ def text(plain: str) -> str:
 
 #: Characters of a first column that is set in one line; beyond, it is a paragraph.
 _LINE = 28
+#: Columns up to which an interval stands beside its mean; in wider tables it stands below, so that they stay within a page.
+_BESIDE = 4
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], columns: str, caption: str, label: str) -> str:
     """A booktabs table; `caption` is LaTeX already, cells are plain text."""
     rows = list(rows)
     if max((len(row[0]) for row in rows), default=0) > _LINE:
-        columns = "p{4.4cm}" + columns[1:]
+        columns = ("p{4.4cm}" if len(header) <= _BESIDE else "p{3.6cm}") + columns[1:]
     head = " & ".join(_head(cell, side) for cell, side in zip(header, ["l", *columns[-len(header) + 1 :]], strict=True))
-    body = ["    " + " & ".join(map(text, row)) + r" \\" for row in rows]
+    cell = text if len(header) <= _BESIDE else _stacked
+    body = ["    " + " & ".join([text(row[0]), *map(cell, row[1:])]) + r" \\" for row in rows]
     return "\n".join(
         [
             r"\begin{table}",
-            r"  \centering\small",
+            r"  \centering\small" + (r"\setlength{\tabcolsep}{4pt}" if len(header) > _BESIDE else ""),
             f"  \\caption{{{caption}}}",
             f"  \\label{{{label}}}",
             f"  \\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
@@ -51,6 +54,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], columns: str, ca
             "",
         ]
     )
+
+
+def _stacked(cell: str) -> str:
+    """A number, and its interval below it."""
+    number, bracket, interval = cell.partition(" [")
+    if not bracket:
+        return text(cell)
+    return f"\\begin{{tabular}}[t]{{@{{}}r@{{}}}}{text(number)} \\\\ {text('[' + interval)}\\end{{tabular}}"
 
 
 def _head(cell: str, side: str) -> str:

@@ -37,6 +37,7 @@ ELSEWHERE = {
     ("metric", "clip_score"): "no package carries a pair like CLIP",
     ("backbone", "unified_pretrained"): "no package carries a causal language model; a folder is the user's own",
     ("metric", "text_perplexity"): "of what such a model knew before",
+    ("tracker", "mlflow"): "its store is the user's own",
 }
 #: Recipes that name the user's own folders; tests/pretrained makes some for them.
 FOLDERS = ("llm/llava.toml",)
