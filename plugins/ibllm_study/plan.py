@@ -150,7 +150,7 @@ def extend_plan(study: Study, chosen: Sequence[Arm]) -> Plan:
 def _extended(study: Study, chosen: Sequence[Arm]) -> Plan:
     mistakes = Mistakes(study.document.file)
     first, knobs = _first_seed(study, chosen, mistakes)
-    mistakes.throw()
+    chosen = [arm for arm in chosen if arm.name in first]
     if study.table.design == "grid":
         # The point of the grid at which every axis has the base's value is the base; a second one would be a mistake.
         same = run_key(first[BASE], study.accepted)
@@ -165,6 +165,14 @@ def _extended(study: Study, chosen: Sequence[Arm]) -> Plan:
             recipe = first[arm.name] if seed == study.seeds[0] else _recipe(study, arm, seed, knobs.get(arm.name))
             cells.append(_cell(study, arm, seed, recipe))
     return Plan(study=study, arms=tuple(chosen), cells=tuple(cells), knobs=knobs)
+
+
+def look_further(study: Study, mistakes: Mistakes) -> None:
+    """Adds what the recipes of a study show whose file has mistakes already: the keys that its changes name, and the figure it decides by."""
+    chosen = arms(study)
+    recipes, _ = _first_seed(study, chosen, mistakes)
+    if study.table.primary:
+        _check_primary(study, [arm for arm in chosen if arm.name in recipes], recipes, mistakes)
 
 
 def arm_cells(study: Study, arm: Arm, knob: tuple[int, float] | None = None) -> tuple[tuple[Cell, ...], tuple[int, float] | None]:

@@ -15,7 +15,7 @@ import attrs
 from ibllm_core.errors import nearest
 from ibllm_core.host import packaged
 from ibllm_core.recipe.document import OF_FILES, Document, read_file
-from ibllm_core.recipe.locate import Mistakes, Path, Place, dotted, key_path
+from ibllm_core.recipe.locate import Mistakes, Path, Place, RecipeErrors, dotted, key_path
 from ibllm_core.recipe.words import Flaw, show, structure, written
 
 from .factors import read_factorial
@@ -33,7 +33,7 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
         scale, seeds: instead of the file's.
 
     Raises:
-        RecipeErrors: with every mistake that the file alone shows.
+        RecipeErrors: with every mistake of the file, and those of its arms' recipes as far as they can be read then.
     """
     file = os.fspath(path)
     mistakes = Mistakes(file)
@@ -55,8 +55,15 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     if table is not None:
         _check(document, mistakes, table, variants, axes)
         design = read_factorial(document, mistakes, table, factors)
-    base = "" if table is None else _base(document, mistakes, table.base)
-    mistakes.throw()
+    base = _base(document, mistakes, table.base if table is not None else document.data.get("base"))
+    try:
+        mistakes.throw()
+    except RecipeErrors:
+        if base:
+            from .plan import look_further
+
+            look_further(_readable(document, own, common, (*variants, *factors), axes, base), mistakes)
+        mistakes.throw()
     assert table is not None
     chosen = tuple(range(table.seeds)) if isinstance(table.seeds, int) else table.seeds
     return Study(
@@ -75,14 +82,35 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
     )
 
 
-def _base(document: Document, mistakes: Mistakes, said: str) -> str:
-    """The base recipe's path, relative to the study's file, or its address in a package."""
+def _readable(
+    document: Document, own: Mapping[str, Any], common: Document, variants: tuple[Arm, ...], axes: tuple[Axis, ...], base: str
+) -> Study:
+    """What can be read of a study with mistakes, each of its changes for itself."""
+    primary = own.get("primary")
+    return Study(
+        name=pathlib.Path(document.file).stem,
+        base=base,
+        source="",
+        table=StudyTable(format=FORMAT, base=base, seeds=1, primary=primary if isinstance(primary, str) else ""),
+        seeds=(0,),
+        common=common,
+        variants=variants,
+        axes=tuple(axis for axis in axes if axis.range is None),
+        document=document,
+    )
+
+
+def _base(document: Document, mistakes: Mistakes, said: object) -> str:
+    """The base recipe's path, relative to the study's file, or its address in a package; empty where there is none, which is noted."""
+    if not isinstance(said, str):
+        return ""  # noted where the study's own keys are read
     if packaged.split(said):
         return said
     path = os.path.normpath(os.path.join(os.path.dirname(document.file), said))
     if not os.path.isfile(path):
         near = nearest(pathlib.Path(path).name, [found.name for found in pathlib.Path(path).parent.glob("*.toml")])
         mistakes.add(document.place("base"), f"no such file: {path}", expected="a recipe, relative to this file", nearest=near)
+        return ""
     return path
 
 

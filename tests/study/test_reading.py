@@ -213,3 +213,38 @@ def test_whether_more_is_better_follows_the_metric(tmp_path: Path, write_study, 
         told = mistake(path)
         assert 'does not say whether more of "diversity" is better' in told
         assert 'mode = "max" or "min"' in told
+
+
+def test_all_mistakes_are_told_at_once(write_study) -> None:  # type: ignore[no-untyped-def]
+    """An unknown key hides no wrong primary, a wrong type no wrong key of a variant, a broken arm no figure that there is not."""
+    path = write_study(
+        """
+sedes = 3
+[variants]
+"no cycle" = { "losses.cycel" = false }
+"too wide" = { "model.text_encoder.width" = "wide" }
+"nothing" = 3
+[axes]
+"stages.joint.stepz" = [1, 2]
+""",
+        seeds='"two"',
+    )
+    path.write_text(path.read_text(encoding="utf-8").replace("scene_exact", "scene_exat"), encoding="utf-8")
+    said = mistake(path)
+    for part in (
+        "sedes: unknown key",
+        "seeds",
+        "losses.cycel",
+        "wide",
+        "is no variant",
+        "stepz",
+        'no metric of the base gives "scene_exat"',
+    ):
+        assert part in said, part
+
+
+def test_a_broken_arm_hides_no_wrong_primary(write_study) -> None:  # type: ignore[no-untyped-def]
+    path = write_study('[variants]\n"no cycle" = { "losses.cycel" = false }')
+    path.write_text(path.read_text(encoding="utf-8").replace("scene_exact", "scene_exat"), encoding="utf-8")
+    said = mistake(path)
+    assert "losses.cycel" in said and 'no metric of the base gives "scene_exat"' in said
