@@ -20,6 +20,7 @@ TOOLS = {
     "ibllm_diagnose": (),
     "ibllm_export": ("ibllm_cli", "ibllm_use"),
     "ibllm_inspect": ("ibllm_cli",),
+    "ibllm_knob": ("ibllm_cli",),
     "ibllm_launchers": (),
     "ibllm_profile": ("ibllm_cli",),
     "ibllm_report": ("ibllm_cli",),

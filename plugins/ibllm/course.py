@@ -18,7 +18,6 @@ from ibllm_core.host.options import Config
 from ibllm_core.interfaces.context import Context
 from ibllm_core.recipe.locate import Component, Scheduled, dotted
 from ibllm_core.recipe.schema import Recipe, Stage
-from ibllm_core.training.events import Listener, Prepared, RunStarted, TrainerBuilt
 
 if TYPE_CHECKING:
     from ibllm_core.interfaces.dataset import Dataset
@@ -29,24 +28,6 @@ if TYPE_CHECKING:
 
 #: Names of fields, and of entries of tables, that lead to a number in a recipe.
 Place = tuple[str, ...]
-
-
-class Courses(Listener):
-    """Has a run's numbers move, in every process alike."""
-
-    everywhere = essential = True
-
-    def on_run_started(self, event: RunStarted) -> None:
-        if (found := unfit(event.recipe)) is not None:
-            event.against.append(found)
-
-    def on_prepared(self, event: Prepared) -> None:
-        if event.session.recipe.scheduled:
-            feed(event.session, event.session.recipe)
-
-    def on_trainer_built(self, event: TrainerBuilt) -> None:
-        if event.session.recipe.scheduled:
-            arrange(event.session, event.trainer, event.session.recipe)
 
 
 def unfit(recipe: Recipe) -> UserError | None:
@@ -68,9 +49,13 @@ def feed(session: Session, recipe: Recipe) -> None:
     session.moved = lambda stage: Course(recipe, stage).dataset
 
 
-def arrange(session: Session, trainer: StageTrainer, recipe: Recipe) -> None:
-    """A stage goes, from the trainer's present step on, by a recipe, of which nothing differs from the session's own but what may move."""
-    course = Course(recipe, trainer.stage, trainer.course if isinstance(trainer.course, Course) else None)
+def arrange(session: Session, trainer: StageTrainer, recipe: Recipe, shown: Mapping[str, Place] | None = None) -> None:
+    """A stage goes, from the trainer's present step on, by a recipe, of which nothing differs from the session's own but what may move.
+
+    Args:
+        shown: key → place of further numbers that are logged.
+    """
+    course = Course(recipe, trainer.stage, trainer.course if isinstance(trainer.course, Course) else None, shown)
     held = [dotted(number.path) for place, number in course.numbers.items() if holds_fast(recipe, place)]
     if held and trainer.replays is not None:
         session.tell(
@@ -85,14 +70,15 @@ class Course:
 
     Args:
         before: of the same stage, in whose place this one comes.
+        shown: as for `arrange`.
 
     Attributes:
         numbers: those that follow schedules, but for other stages' own.
         constants: how often something has changed that captured iterations hold fast.
     """
 
-    def __init__(self, recipe: Recipe, stage: Stage, before: Course | None = None) -> None:
-        self.recipe, self._name, self._steps = recipe, stage.name, stage.steps
+    def __init__(self, recipe: Recipe, stage: Stage, before: Course | None = None, shown: Mapping[str, Place] | None = None) -> None:
+        self.recipe, self._name, self._steps, self._shown = recipe, stage.name, stage.steps, shown or {}
         self.numbers = {place: number for place, number in moving(recipe) if place[0] != "stages" or place[1] == stage.name}
         running = recipe.running()
         earlier = running[: next((k for k, one in enumerate(running) if one.name == stage.name), 0)]
@@ -131,7 +117,8 @@ class Course:
 
     def described(self, step: int) -> dict[str, float]:
         """Figures for the log: ``number/KEY``."""
-        return {f"number/{dotted(self.numbers[place].path)}": float(value) for place, value in self.values(step).items()}
+        found = {f"number/{key}": value for key, place in self._shown.items() if is_number(value := value_at(self.recipe, place))}
+        return found | {f"number/{dotted(self.numbers[place].path)}": float(value) for place, value in self.values(step).items()}
 
     def dataset(self, dataset: Dataset, step: int, key: str) -> Dataset:
         """A dataset as a step is trained on; as it is where none of its options moves."""
@@ -146,7 +133,7 @@ class Course:
 
     def turn(self, trainer: StageTrainer) -> None:
         """Whatever moves is as it is at the trainer's present step."""
-        recipe, before = self.at(trainer.step), self._now or trainer.recipe
+        recipe, before = self.at(trainer.step), self._now
         if recipe is before:
             return
         self._now, clip = recipe, trainer.stage.training.clip
@@ -155,10 +142,11 @@ class Course:
             self._weigh(trainer, player, recipe)
         changed = clip != stage.training.clip
         for name, part in trainer.model.parts.items():
-            changed |= recipe.parts[name] is not before.parts[name] and turn(part, recipe.parts[name])
+            if before is None or recipe.parts[name] is not before.parts[name]:
+                changed |= turn(part, recipe.parts[name])
         for name, loss in trainer.losses.items():
-            entry = recipe.losses[name]
-            changed |= entry is not before.losses[name] and turn(loss, entry.component)
+            if before is None or recipe.losses[name] is not before.losses[name]:
+                changed |= turn(loss, recipe.losses[name].component)
         if trainer.perturbation is not None and stage.perturb is not None:
             changed |= turn(trainer.perturbation, stage.perturb)
         self.constants += changed
@@ -210,12 +198,22 @@ def _moved(own: Config, other: Config) -> dict[str, Any]:
 def holds_fast(recipe: Recipe, place: Place) -> bool:
     """Whether a captured iteration holds a number fast, which is then captured anew."""
     if (place[0] in ("model", "losses") and place[2:] != ("weight",)) or place[2:3] == ("perturb",):
-        held: Any = recipe
-        for name in place[:-1]:
-            held = _inside(held, name)
+        held = value_at(recipe, place[:-1])
         config = held.config if isinstance(held, Component) else held
         return place[-1] not in _weighing(type(config))
     return place[-1] == "clip"
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def value_at(recipe: Recipe, place: Place) -> Any:
+    """What stands at a place of a recipe."""
+    found: Any = recipe
+    for name in place:
+        found = _inside(found, name)
+    return found
 
 
 def _inside(tree: Any, name: str) -> Any:

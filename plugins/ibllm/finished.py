@@ -14,6 +14,8 @@ from .trained import Trained
 if TYPE_CHECKING:
     from ibllm_core.recipe.schema import Recipe
 
+    from .knobs import Knob
+
 __all__ = ["Run"]
 
 
@@ -46,6 +48,19 @@ class Run(Trained):
         from .opening import load_run
 
         return load_run(self.directory)
+
+    def knob(self, *sets: str, at: int | None = None, wait: float = 0.0) -> Knob | None:
+        """Turns something of the run while it trains (`ibllm.knobs.turn`): ``run.knob("losses.cycle.weight=0.2")``."""
+        from .knobs import turn
+
+        return turn(self.path, *sets, at=at, by="Run.knob", wait=wait)
+
+    @property
+    def knobs(self) -> list[Knob]:
+        """What was turned while the run trained, in order."""
+        from .knobs import recorded
+
+        return recorded(self.path)
 
     @property
     def results(self) -> dict[str, float]:

@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from ibllm.images.stored import StoredImages as StoredImages
     from ibllm.images.stored import decoded as decoded
     from ibllm.kinds import KINDS as KINDS
+    from ibllm.knobs import turn as turn
     from ibllm.local_model import AdaptingConfig as AdaptingConfig
     from ibllm.local_model import find_folder as find_folder
     from ibllm.local_model import model_origin as model_origin
@@ -164,6 +165,7 @@ if TYPE_CHECKING:
 #: Module → the names that it holds.
 _HOMES = {
     "ibllm.added": "added weighs",
+    "ibllm.knobs": "turn",
     "ibllm.blocks.attention": "Attention attention_bias causal_mask rotary_embedding",
     "ibllm.blocks.borrowing": "Backbone borrow borrowed",
     "ibllm.blocks.cache": "KeyValueCache",

@@ -36,6 +36,7 @@ INTERRUPTED = 130
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. stages.joint.steps=40; may be repeated.")
 @click.option("--device", help="Where to train, e.g. cpu or cuda:1, instead of the recipe's compute.device.")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint. RECIPE may be the run directory.")
+@click.option("--knobs", type=click.Path(path_type=Path), help="Turn what another run, or a knobs.json, has turned, at the same steps.")
 @click.option("--nproc", metavar="N", help="Train in N processes of this machine (auto: one a GPU): torchrun's short form.")
 @click.option("--accept-code", is_flag=True, help="Resume although source code, or a run that weights are taken from, has changed since.")
 @click.option("--accept-data", is_flag=True, help="Resume although the data have changed since; what changed is told.")
@@ -46,6 +47,7 @@ def command(
     sets: tuple[str, ...],
     device: str | None,
     resume: bool,
+    knobs: Path | None,
     nproc: str | None,
     accept_code: bool,
     accept_data: bool,
@@ -56,10 +58,13 @@ def command(
     """
     resolved, directory = _resolve(recipe, run_dir, seed, sets, resume)
     from ibllm.api import on_device
+    from ibllm.knobs import replaying
     from ibllm.sources import accepting
     from ibllm_core.training.distributed import described
     from ibllm_core.training.job import Interrupted, Job
 
+    if resume and knobs is not None:
+        raise UserError("a run that goes on turns what it has turned itself: --knobs does not go with --resume")
     (rank, ranks, _), launched = described(), "TORCHELASTIC_RUN_ID" in os.environ
     if nproc is not None:
         count = processes(nproc, device or resolved.compute.device)
@@ -69,14 +74,14 @@ def command(
             if not resume:
                 RunDirectory(directory).require_new()
             flags = {"--resume": resume, "--accept-code": accept_code, "--accept-data": accept_data}
-            return launch(_words(recipe, run_dir, seed, sets, device, nproc, flags), count, resolved.compute.threads)
+            return launch(_words(recipe, run_dir, seed, sets, device, nproc, knobs, flags), count, resolved.compute.threads)
     # Of several processes the first one speaks.
     first, said = rank == 0, shlex.join(["ibllm", *sys.argv[1:]])
     try:
         # What components print goes to standard error.
         with standard_output() as ours, stdout_to_stderr(), closing(display(ours, first)) as screen:
             job = Job(on_device(resolved, device), directory, [screen], said)
-            with interruptible(job, first), accepting(code=accept_code, data=accept_data):
+            with interruptible(job, first), accepting(code=accept_code, data=accept_data), replaying(knobs):
                 results = job.run(resume)
     except Interrupted as stopped:
         more = () if nproc is None else ("--nproc", nproc)
@@ -137,10 +142,17 @@ def _resolve(recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[s
 
 
 def _words(
-    recipe: Path, run_dir: Path | None, seed: int | None, sets: tuple[str, ...], device: str | None, nproc: str, flags: Mapping[str, bool]
+    recipe: Path,
+    run_dir: Path | None,
+    seed: int | None,
+    sets: tuple[str, ...],
+    device: str | None,
+    nproc: str,
+    knobs: Path | None,
+    flags: Mapping[str, bool],
 ) -> list[str]:
     """The command, for each of several processes."""
-    said = {"--run-dir": run_dir, "--seed": seed, "--device": device, "--nproc": nproc}
+    said = {"--run-dir": run_dir, "--seed": seed, "--device": device, "--nproc": nproc, "--knobs": knobs}
     words = [word for name, value in said.items() if value is not None for word in (name, str(value))]
     words += [word for key in sets for word in ("--set", key)]
     words += [name for name, wanted in flags.items() if wanted]

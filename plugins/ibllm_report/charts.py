@@ -35,7 +35,8 @@ def bands(files: RunFiles) -> list[Band]:
     found, start = [], 0.0
     for name in stage_names(files):
         if name in ends:
-            found.append(Band(name, start, ends[name]))
+            turned = [float(knob["step"]) for knob in files.knobs if start <= knob["step"] < ends[name]]
+            found.append(Band(name, start, ends[name], turned))
             start = ends[name]
     return [band for band in found if band.end > band.start]
 

@@ -65,6 +65,7 @@ class RunFiles:
         recipe_text, recipe: recipe.toml as text and parsed.
         samples: split → items, the split to look at first in front.
         glossary: what the run's figures, splits and marks mean.
+        knobs: what was turned while it trained, in order: ``step``, ``stage``, ``set``, ``by``.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class RunFiles:
     recipe: Object
     samples: Mapping[str, Sequence[Item]]
     glossary: Glossary
+    knobs: Sequence[Object] = ()
 
     def of_kind(self, kind: str) -> list[Object]:
         """The rows of a kind, by step."""
@@ -101,6 +103,7 @@ def read(run_dir: Path) -> RunFiles:
         recipe=recipe,
         samples=_samples(run_dir / "samples", glossary),
         glossary=glossary,
+        knobs=[knob for knob in objects(read_object(run_dir / "knobs.json").get("knobs")) if is_number(knob.get("step"))],
     )
 
 

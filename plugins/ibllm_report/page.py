@@ -107,6 +107,10 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "loss_plots": charts.losses(files),
         "validation_plots": charts.validation(files),
         "training_plots": charts.training(files),
+        "knobs": [
+            (int(knob["step"]), str(knob.get("stage", "")), ", ".join(map(str, knob.get("set", ()))), str(knob.get("by", "")))
+            for knob in files.knobs
+        ],
         "decks": sample_cards.decks(files.samples, files.glossary),
         "marks": sample_cards.used(chain.from_iterable(files.samples.values()), files.glossary),
         "panels": read_panels(files.path),

@@ -64,11 +64,12 @@ class Series:
 
 @attrs.frozen
 class Band:
-    """A stage's stretch of steps."""
+    """A stage's stretch of steps; at `marks` something was turned."""
 
     label: str
     start: float
     end: float
+    marks: Sequence[float] = ()
 
 
 @attrs.frozen
@@ -160,6 +161,8 @@ def _draw_bands(axes: Axes, bands: Sequence[Band]) -> None:
             axes.axvspan(band.start, band.end, facecolor=LINE, alpha=0.28, linewidth=0)
         if k:
             axes.axvline(band.start, color=LINE, linewidth=1.0)
+        for step in band.marks:
+            axes.axvline(step, color=TEXT, linewidth=0.8, linestyle=(0, (4, 2)), alpha=0.7)
         narrow = (band.end - band.start) / whole < 0.04 + 0.024 * len(band.label)
         last = k == len(bands) - 1
         if not narrow or last:
