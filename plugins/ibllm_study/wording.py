@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +37,10 @@ def mean(unit: Unit, summary: Summary) -> str:
 
 def mean_and_half(unit: Unit, summary: Summary) -> str:
     """``93.2 ± 2.2``, the half of a t-interval; an interval that is not symmetric is written out."""
-    if summary.mean is None or summary.high is None or summary.method != "t":
+    if summary.mean is None or summary.low is None or summary.high is None or summary.method != "t":
+        return mean(unit, summary)
+    if not math.isclose(summary.high - summary.mean, summary.mean - summary.low, rel_tol=1e-6, abs_tol=1e-12):
+        # One that ends at 0 or at 100 %.
         return mean(unit, summary)
     return f"{unit.number(summary.mean)} ± {unit.number(summary.high - summary.mean)}"
 
