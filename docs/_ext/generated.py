@@ -21,7 +21,7 @@ import pretrained_memory as pretrained_models
 from commands_and_checks import commands, conformance, fixtures
 from ibllm_inspect.options import OptionRow, options_of
 from ibllm_study.budget import Budget
-from ibllm_study.schema import Factorial, Range, Search, StudyTable
+from ibllm_study.schema import Factorial, Range, Search, Sequential, StudyTable
 from ibllm_watch.symptoms import SYMPTOMS
 
 from ibllm.capabilities import CAPABILITIES
@@ -108,7 +108,14 @@ def recipe(_: str = "") -> str:
 
 def study(_: str = "") -> str:
     """The study's own keys, then its tables."""
-    tables = {"keys": StudyTable, "`[factorial]`": Factorial, "`[search]`": Search, "`[budget]`": Budget, "range": Range}
+    tables = {
+        "keys": StudyTable,
+        "`[factorial]`": Factorial,
+        "`[sequential]`": Sequential,
+        "`[search]`": Search,
+        "`[budget]`": Budget,
+        "range": Range,
+    }
     return "\n\n".join(
         f"## {title}\n\n{markup.plain(inspect.cleandoc(config.__doc__ or ''))}\n\n{options(options_of(config))}"
         for title, config in tables.items()

@@ -125,6 +125,10 @@ def _run(plan: Plan, directory: StudyDirectory, launcher: Launcher, retry: bool,
                 from .search import explore
 
                 plan = explore(plan, directory, runner)
+            elif study.table.sequential is not None:
+                from .looks import Stopping
+
+                runner.run(Stopping(plan, directory, runner))
             else:
                 runner.run()
     finally:

@@ -13,6 +13,7 @@ from ibllm_report.results import is_number, split_of
 
 from .claims import make_claims
 from .findings import Findings, FoundArm, FoundRun
+from .schema import ALL_PAIRS
 from .statistics import (
     Aggregate,
     Comparison,
@@ -115,20 +116,21 @@ class Analysis:
 
     def _add(self, figure: str) -> None:
         findings = self.findings
-        decided = {claim.label: claim.comparison for claim in self.claims if claim.figure == figure and claim.effect is None}
+        simple = findings.factorial is None and findings.rules.against != ALL_PAIRS
+        decided = {claim.label: claim.comparison for claim in self.claims if claim.figure == figure and simple}
         for arm in findings.arms:
             summary = summarise([value for seed, value in arm.values(figure).items() if arm.runs[seed].done], findings.confidence)
             if self._bounded(figure):
                 summary = within(summary, 0.0, "low", "high")
-            comparison = None if arm is findings.base else decided.get(arm.name) or self._explored(arm, figure)
+            comparison = None if arm is findings.control else decided.get(arm.name) or self._explored(arm, figure)
             self.lines[arm.name, figure] = Line(arm=arm.name, figure=figure, summary=summary, comparison=comparison)
 
     def _explored(self, arm: FoundArm, figure: str) -> Comparison:
-        """An arm's difference to the base in a figure that decides nothing; which way is better is not known."""
+        """An arm's difference to the control in a figure that decides nothing; which way is better is not known."""
         findings = self.findings
-        found = compare(findings.base.values(figure), arm.values(figure), findings.confidence)
-        if findings.searched or (findings.factorial is not None and figure == findings.primary):
-            # Points of a search were chosen by these figures; of a factorial design effects are tested, not cells.
+        found = compare(findings.control.values(figure), arm.values(figure), findings.confidence)
+        if findings.searched or figure in findings.primaries:
+            # Points of a search were chosen by these figures; of a factorial design effects are tested, not cells, and of all pairs each.
             found = attrs.evolve(found, p_t=None, p_permutation=None, note="")
         return self._within(figure, found)
 
@@ -143,7 +145,7 @@ class Analysis:
     def distinct(self) -> list[list[str]]:
         """The secondary figures; those that are equal in every run are one entry."""
         found: dict[tuple[object, ...], list[str]] = {}
-        for figure in self.figures[1:]:
+        for figure in self.figures[len(self.findings.primaries) :]:
             values = tuple(value for arm in self.findings.arms for value in arm.values(figure).values())
             known = values if any(value is not None for value in values) else (figure,)
             found.setdefault((*known, self.units[figure].percent, self.units[figure].own), []).append(figure)
@@ -196,9 +198,9 @@ class Analysis:
         about = self.findings.glossary.figure(split_of(figure)[1])
         return about.percent and not about.caution
 
-    def counted(self, arm: FoundArm) -> str:
+    def counted(self, arm: FoundArm, figure: str) -> str:
         """Runs that count, of those that were meant: ``7 of 8``, or ``8``."""
-        n, of = self.line(arm, self.findings.primary).summary.n, len(arm.runs)
+        n, of = self.line(arm, figure).summary.n, len(arm.runs)
         return str(n) if n == of else f"{n} of {of}"
 
 

@@ -34,12 +34,12 @@ def winner(study: optuna.Study, plan: Plan, directory: StudyDirectory, arms: Map
     best = study.best_trial
     arm = arms[best.number]
     base = [directory.outcome(plan.cell(BASE, seed)) for seed in seeds]
-    values = [float(outcome.results[table.primary]) for outcome in base if outcome.status == DONE and table.primary in outcome.results]
+    values = [float(outcome.results[table.decides]) for outcome in base if outcome.status == DONE and table.decides in outcome.results]
     beside = f", the base's {plan.primary.shown(math.fsum(values) / len(values))}" if len(values) == len(seeds) else ""
-    split = table.primary.partition("/")[0]
+    split = table.decides.partition("/")[0]
     return [
         *lines,
-        f"best: {arm}: {table.primary} {plan.primary.shown(best.value or 0.0)}{beside}",
+        f"best: {arm}: {table.decides} {plan.primary.shown(best.value or 0.0)}{beside}",
         f"  {command(plan, arm)}",
         f"  Chosen as the best of {counts['COMPLETE']} on {split}, its figure is flattered; an honest one takes new seeds and a split that the search "
         "has not seen.",

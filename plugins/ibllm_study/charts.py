@@ -15,28 +15,31 @@ from ibllm_report.results import is_number, split_of
 
 from . import wording
 from .analysis import Analysis
+from .schema import ALL_PAIRS
 from .statistics import summarise
 
 _ABOUT_A_ROW = frozenset({"step", "stage", "time", "kind"})
 
 
-def decided(analysis: Analysis) -> Plot | None:
-    """A forest plot of what the study decides by, with the numbers beside it; None where there is nothing."""
-    found, figure = analysis.findings, analysis.findings.primary
-    unit = analysis.units[figure]
+def decided(analysis: Analysis, figure: str) -> Plot | None:
+    """A forest plot of a figure that the study decides by, with the numbers beside it; None where there is nothing."""
+    found, unit = analysis.findings, analysis.units[figure]
     factor = 100.0 if unit.percent else 1.0
     estimates = []
     for claim in analysis.claims:
+        if claim.figure != figure:
+            continue
         c = claim.comparison
         low, value, high = (None if v is None else factor * v for v in (c.low_all, c.difference, c.high_all))
-        points = [factor * value for value in claim.by_seed]
+        points = [factor * value for value in claim.by_seed.values()]
         estimates.append(Estimate(claim.label, value, low, high, points, wording.difference(unit, c)))
     if all(estimate.value is None for estimate in estimates):
         return None
-    what = "effect" if found.factorial is not None else f"difference to {found.base.name}"
+    pairs = found.rules.against == ALL_PAIRS
+    what = "effect" if found.factorial is not None else "difference" if pairs else f"difference to {found.control.name}"
     xlabel = what + (f", {unit.of_differences}" if unit.of_differences else "")
     # An interaction is neither good nor bad.
-    right_is = "" if found.factorial is not None else "better" if found.mode == "max" else "worse"
+    right_is = "" if found.factorial is not None else "better" if found.direction(figure) == "max" else "worse"
     return forest(f"{split_of(figure)[0] or 'all'}: {unit.label}", estimates, xlabel=xlabel, wide=True, right_is=right_is)
 
 
@@ -44,9 +47,12 @@ def differences(analysis: Analysis, figure: str) -> Plot | None:
     """A forest plot of one figure's differences to the base, which decide nothing; None where no arm has one."""
     unit = analysis.units[figure]
     factor = 100.0 if unit.percent else 1.0
-    base = analysis.findings.base.values(figure)
+    control = analysis.findings.control
+    base = control.values(figure)
     estimates = []
-    for arm in analysis.findings.arms[1:]:
+    for arm in analysis.findings.arms:
+        if arm is control:
+            continue
         comparison = analysis.line(arm, figure).comparison
         assert comparison is not None
         values = arm.values(figure)
@@ -56,7 +62,7 @@ def differences(analysis: Analysis, figure: str) -> Plot | None:
     if all(estimate.value is None for estimate in estimates):
         return None
     split = split_of(figure)[0]
-    xlabel = f"difference to {analysis.findings.base.name}" + (f", {unit.of_differences}" if unit.of_differences else "")
+    xlabel = f"difference to {control.name}" + (f", {unit.of_differences}" if unit.of_differences else "")
     return forest(f"{split or 'all'}: {unit.label}", estimates, xlabel=xlabel)
 
 

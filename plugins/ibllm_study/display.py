@@ -31,7 +31,7 @@ class PlainWatcher(Watcher):
 
     def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
         self.done += 1
-        primary = self.plan.study.table.primary
+        primary = self.plan.study.table.decides
         what = f"{primary} {_value(outcome.results, self.plan)}" if outcome.status == DONE else f"{outcome.status}: {outcome.reason}"
         self.say(f"{cell.arm.name}, seed {cell.seed}: {what}  ({duration(seconds)})")
 
@@ -79,7 +79,7 @@ class LiveWatcher(PlainWatcher):
 
         study = self.plan.study
         table = Table(
-            box=None, pad_edge=False, title=escape(shown(f"{study.name}: {study.table.primary}")), title_justify="left", title_style="bold"
+            box=None, pad_edge=False, title=escape(shown(f"{study.name}: {study.table.decides}")), title_justify="left", title_style="bold"
         )
         table.add_column("arm", no_wrap=True, max_width=40, overflow="ellipsis")
         for seed in study.seeds:
@@ -87,7 +87,7 @@ class LiveWatcher(PlainWatcher):
         table.add_column("mean so far", justify="right", no_wrap=True)
         for arm in self.plan.arms:
             row = [progress[self.plan.cell(arm.name, seed).id] for seed in study.seeds]
-            values = [p.results[study.table.primary] for p in row if study.table.primary in p.results]
+            values = [p.results[study.table.decides] for p in row if study.table.decides in p.results]
             mean = self.plan.primary.shown(sum(values) / len(values)) if values else ""
             table.add_row(escape(shown(arm.name)), *(_cell(p, self.plan) for p in row), f"[bold]{mean}[/]")
         return table
@@ -128,5 +128,5 @@ def _cell(progress: Progress, plan: Plan) -> str:
 
 
 def _value(results: Mapping[str, float], plan: Plan) -> str:
-    primary = plan.study.table.primary
+    primary = plan.study.table.decides
     return plan.primary.shown(results[primary]) if primary in results else "—"

@@ -1,4 +1,4 @@
-"""``[factors]`` and ``factorial`` of a study file → the design, or what is wrong with it. Torch-free."""
+"""What a study file says of its design and of its rules: the factorial design that it means, or what is wrong. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,8 +13,38 @@ from ibllm_core.recipe.document import Document
 from ibllm_core.recipe.locate import Mistakes, Path, dotted
 from ibllm_core.recipe.words import listing
 
-from .schema import Arm, Factorial, StudyTable
+from .schema import ALL_PAIRS, BASE, Arm, Factorial, StudyTable
 from .statistics.factorial import MOST_FACTORS, Design, Effect, make_design
+
+
+def check_rules(document: Document, mistakes: Mistakes, table: StudyTable, variants: Sequence[str]) -> None:
+    """What the keys that say how is decided must not contradict among themselves."""
+    count = table.seeds if isinstance(table.seeds, int) else len(table.seeds)
+    if not table.primaries or len(set(table.primaries)) < len(table.primaries):
+        mistakes.add(document.place("primary"), "no figure, or one twice", expected="SPLIT/FIGURE, or several different ones")
+    if table.design != "one-at-a-time":
+        if table.against != BASE:
+            mistakes.add(document.place("against"), f"a {table.design} design has no other control", expected='design = "one-at-a-time"')
+    elif table.against not in (BASE, ALL_PAIRS, *variants):
+        known = [BASE, ALL_PAIRS, *variants]
+        mistakes.add(
+            document.place("against"), f'"{table.against}" is no variant', expected=listing(known), nearest=nearest(table.against, known)
+        )
+    if table.design == "search":
+        for key in ("margin", "sequential", "draws"):
+            if key in document.data:
+                mistakes.add(document.place(key), "a search tests nothing", expected='design = "one-at-a-time" or "factorial"')
+    if table.sequential is not None:
+        if table.sequential.looks[-1] != count:
+            hint = "the last look is at all seeds"
+            mistakes.add(
+                document.place("sequential"), f"looks end at {table.sequential.looks[-1]}, of {count} seeds", expected=f"{count}", hint=hint
+            )
+        for key in ("margin", "draws"):
+            if key in document.data:
+                mistakes.add(document.place(key), "is not read by a sequential study", expected="one of the two")
+    if table.draws > 1 and count < 2 * table.draws:
+        mistakes.add(document.place("draws"), f"{table.draws} draws of {count} seeds", expected="two seeds a draw or more")
 
 
 def read_factorial(document: Document, mistakes: Mistakes, table: StudyTable, factors: Sequence[Arm]) -> Design | None:

@@ -19,7 +19,9 @@ from ibllm_report.files import glossary_of, records_of
 from ibllm_report.results import ITEMS, is_number, split_of
 
 from .directory import DONE, StudyDirectory
+from .rules import Rules, rules_of
 from .statistics.factorial import Design
+from .statistics.samples import level
 from .sweeps import place_in_grid
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class Findings:
         chosen: whether somebody named it before the figures were looked at.
         searched: whether the arms are points of a search, chosen by the figures themselves: then nothing is tested.
         factorial: cells and effects, where the arms are those of a factorial design.
+        rules: by what else is decided.
         mode: ``max`` or ``min``: whether more of it is better.
         confidence: of all intervals.
         seeds: those that were meant, in order.
@@ -104,6 +107,7 @@ class Findings:
     chosen: bool = True
     searched: bool = False
     factorial: Design | None = None
+    rules: Rules = attrs.field(factory=Rules)
     mode: str = "max"
     confidence: float = 0.95
     seeds: tuple[int, ...]
@@ -117,6 +121,25 @@ class Findings:
     @property
     def base(self) -> FoundArm:
         return self.arms[0]
+
+    @property
+    def control(self) -> FoundArm:
+        """What arms are compared with: the base, or the arm that the rules name."""
+        return next((arm for arm in self.arms if arm.name == self.rules.against), self.base)
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """The figures that decide."""
+        return (self.primary, *self.rules.further)
+
+    @property
+    def level(self) -> float:
+        """Of all tests."""
+        return level(self.confidence)
+
+    def direction(self, figure: str) -> str:
+        """``max`` or ``min``, of a figure that decides."""
+        return self.rules.modes.get(figure, self.mode)
 
     @property
     def runs(self) -> list[tuple[FoundArm, FoundRun]]:
@@ -133,7 +156,7 @@ class Findings:
             split, figure = split_of(key)
             return key != self.primary, split != first, splits.index(split), self.glossary.rank(figure)
 
-        return [self.primary, *(key for key in sorted(found, key=rank) if key != self.primary)]
+        return [*self.primaries, *(key for key in sorted(found, key=rank) if key not in self.primaries)]
 
     def shown(self, path: Path) -> str:
         """A path relative to the study's, where it lies in it."""
@@ -155,9 +178,10 @@ def from_plan(plan: Plan, directory: StudyDirectory) -> Findings:
     return Findings(
         name=plan.study.name,
         question=_question(plan.study.source),
-        primary=table.primary,
+        primary=table.decides,
         searched=table.design == "search",
         factorial=plan.study.factorial,
+        rules=rules_of(plan.study, plan.modes),
         mode=plan.mode,
         confidence=table.confidence,
         seeds=plan.study.seeds,

@@ -16,7 +16,7 @@ from .plan import Cell, Plan
 
 def pruning(plan: Plan) -> tuple[bool, str]:
     """Whether the base's validations give the primary figure; why not, and what to do about it."""
-    figure, base = plan.study.table.primary.partition("/")[2], plan.base
+    figure, base = plan.study.table.decides.partition("/")[2], plan.base
     if reporting(base, figure):
         return True, ""
     last = base.running()[-1].name if base.running() else ""
@@ -50,7 +50,7 @@ class Figures:
     """The primary figure of running cells on the split that their stages are validated on."""
 
     def __init__(self, plan: Plan, directory: StudyDirectory) -> None:
-        self.figure, self.directory = plan.study.table.primary.partition("/")[2], directory
+        self.figure, self.directory = plan.study.table.decides.partition("/")[2], directory
         self._read: dict[Path, tuple[tuple[int, int], dict[int, float]]] = {}
 
     def means(self, cells: Sequence[Cell]) -> Iterator[tuple[int, float, str]]:

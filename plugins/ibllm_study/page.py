@@ -41,7 +41,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
     files = {run.path: read(run.path) for _, run in found.runs if run.done and not found.foreign}
     samples = [item for own in files.values() for items in own.samples.values() for item in items]
     done = sum(run.done for _, run in found.runs)
-    first = charts.decided(analysis)
+    decided = [plot for figure in found.primaries if (plot := charts.decided(analysis, figure)) is not None]
     return {
         "found": found,
         "status": "done" if done == len(found.runs) else f"{done} of {len(found.runs)} runs",
@@ -50,7 +50,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "foresight": analysis.foresight.sentences(),
         "notes": wording.notes(analysis),
         "primary_tables": tables.primary_tables(analysis),
-        "forest": [first] if first else [],
+        "forest": decided,
         "interactions": interactions(analysis),
         "splits": found.glossary.splits,
         "all_figures": _all_figures(analysis),
@@ -114,7 +114,7 @@ def _all_figures(analysis: Analysis) -> list[tuple[str, list[FigureRow]]]:
 def _exploratory(analysis: Analysis) -> list[tuple[str, list[Any]]]:
     """(split, forest plots of its secondary figures)."""
     found: dict[str, list[Any]] = {}
-    for figure in analysis.figures[1:]:
+    for figure in analysis.figures[len(analysis.findings.primaries) :]:
         plot = charts.differences(analysis, figure)
         if plot is not None:
             found.setdefault(split_of(figure)[0], []).append(plot)

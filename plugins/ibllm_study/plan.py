@@ -23,6 +23,7 @@ from ibllm_core.recipe.words import listing
 from ibllm_inspect.differences import differences
 
 from .budget import meet
+from .rules import draws_of, rules_of
 from .scale import scaled
 from .schema import BASE, Arm, Study
 from .sharing import Prefix, prefixes, run_key
@@ -95,13 +96,19 @@ class Plan:
     @cached_property
     def primary(self) -> Figure:
         """What the figure is by which the study decides."""
-        return Glossary.of(self.base).figure(self.study.table.primary.partition("/")[2])
+        return Glossary.of(self.base).figure(self.study.table.decides.partition("/")[2])
 
     @property
     def mode(self) -> str:
         """Whether more of that figure is better, ``max``, or less, ``min``."""
-        said = self.study.table.mode
-        return said if said != "auto" else "min" if self.primary.better == "lower" else "max"
+        return self.modes[self.study.table.decides]
+
+    @cached_property
+    def modes(self) -> Mapping[str, str]:
+        """The same of every primary figure."""
+        said, known = self.study.table.mode, Glossary.of(self.base)
+        better = {name: known.figure(name.partition("/")[2]).better for name in self.study.table.primaries}
+        return {name: said if said != "auto" else "min" if way == "lower" else "max" for name, way in better.items()}
 
     def base_alone(self) -> Plan:
         """The plan without any arm but the base."""
@@ -243,22 +250,29 @@ def _recipe(study: Study, arm: Arm, seed: int, knob: tuple[int, float] | None) -
         turned = Document(file=study.document.file)
         turned.put(key_path(study.table.budget.knob) or (), knob[0], study.place("budget", "knob"))
         over.append(turned)
-    return load(study.base, seed=seed, over=over)
+    if study.table.draws == 1:
+        return load(study.base, seed=seed, over=over)
+    seeds = Document(file=study.document.file)
+    seeds.put(("seed",), {"init": seed, "data": draws_of(study.seeds, study.table.draws)[seed], "evaluation": seed}, study.place("draws"))
+    return load(study.base, over=[*over, seeds])
 
 
 def _check_primary(study: Study, chosen: Iterable[Arm], recipes: Mapping[str, Recipe], mistakes: Mistakes) -> None:
-    """Every arm has to give the figure that decides."""
-    split, _, figure = study.table.primary.partition("/")
+    """Every arm has to give the figures that decide."""
+    for primary in study.table.primaries:
+        _check_figure(study, primary, chosen, recipes, mistakes)
+
+
+def _check_figure(study: Study, primary: str, chosen: Iterable[Arm], recipes: Mapping[str, Recipe], mistakes: Mistakes) -> None:
+    split, _, figure = primary.partition("/")
     base, place = recipes[BASE], study.place("primary")
     for arm in chosen:
         recipe = recipes[arm.name]
         if arm.name != BASE and (split not in recipe.evaluation.splits or figure not in _figures(recipe)) and figure in _figures(base):
-            mistakes.add(
-                arm.place, f"{arm.name!r} does not give {study.table.primary}, by which the study decides", expected="an arm that does"
-            )
+            mistakes.add(arm.place, f"{arm.name!r} does not give {primary}, by which the study decides", expected="an arm that does")
     if split not in base.evaluation.splits or not figure:
         mistakes.add(
-            place, f'"{study.table.primary}" names no split that the base reports', expected=f"{'|'.join(base.evaluation.splits)}/FIGURE",
+            place, f'"{primary}" names no split that the base reports', expected=f"{'|'.join(base.evaluation.splits)}/FIGURE",
             nearest=nearest(split, base.evaluation.splits),
         )  # fmt: skip
         return
@@ -295,9 +309,10 @@ def plain(plan: Plan) -> dict[str, Any]:
         "name": plan.study.name,
         "base": plan.study.base,
         "design": plan.study.table.design,
-        "primary": plan.study.table.primary,
+        "primary": plan.study.table.decides,
         "mode": plan.mode,
         "confidence": plan.study.table.confidence,
+        "rules": attrs.asdict(rules_of(plan.study, plan.modes)),
         "seeds": list(plan.study.seeds),
         "scale": plan.study.table.scale,
         "options": list(plan.study.options),

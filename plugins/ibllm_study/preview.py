@@ -12,9 +12,11 @@ from .directory import DONE, StudyDirectory
 from .estimate import estimate, probe
 from .intermediate import pruning
 from .plan import Cell, Plan
-from .schema import BASE, Search
+from .schema import ALL_PAIRS, BASE, Search
 from .statistics import predict_power
-from .wording import aliased
+from .statistics.samples import level
+from .statistics.sequential import nominal_levels, simulate
+from .telling import aliased
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,24 +40,44 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     reports = check_arms(plan)
     seconds = _seconds(plan, reports)
     console.print(f"{study.name}: {arms} arms × {len(study.seeds)} seeds = {arms * len(study.seeds)} runs of {study.base}", style="bold")
-    console.print(f"{study.table.design}, decided by {study.table.primary} ({plan.mode}), steps × {study.table.scale:g}")
-    for line in (*_budget(plan), *crossed(plan), *lines):
+    console.print(
+        f"{study.table.design}, decided by {', '.join(f'{name} ({mode})' for name, mode in plan.modes.items())}, steps × {study.table.scale:g}"
+    )
+    for line in (*_budget(plan), *crossed(plan), *_looked(plan, claims_of(plan, arms)), *lines):
         console.print(line)
     console.print()
     console.print(_arms(plan, reports, seconds))
     console.print()
     console.print(_runs(plan, directory, seconds))
     console.print()
-    for line in (*_sums(plan, directory, seconds), *predict_power(len(study.seeds), _claims(plan, arms)).sentences()):
+    for line in (*_sums(plan, directory, seconds), *predict_power(len(study.seeds), claims_of(plan, arms)).sentences()):
         console.print(line)
     if others:
         console.print(f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.")
 
 
-def _claims(plan: Plan, arms: int) -> int:
-    """How many comparisons are corrected for together."""
-    design = plan.study.factorial
-    return max(1, arms - 1) if design is None else len(design.effects)
+def claims_of(plan: Plan, arms: int) -> int:
+    """How many comparisons are corrected for together, of so many arms."""
+    design, table = plan.study.factorial, plan.study.table
+    own = len(design.effects) if design is not None else arms * (arms - 1) // 2 if table.against == ALL_PAIRS else arms - 1
+    return max(1, own * len(table.primaries))
+
+
+def _looked(plan: Plan, claims: int) -> list[str]:
+    """What a sequential plan does, over simulated studies."""
+    table = plan.study.table
+    if table.sequential is None:
+        return []
+    looks, kind, alpha = table.sequential.looks, table.sequential.spending, level(table.confidence)
+    fixed = predict_power(looks[-1], claims, table.confidence)
+    effect = fixed.detectable_holm or fixed.detectable or 1.0
+    found = simulate(looks, claims, alpha, kind, effect)
+    levels = ", ".join(f"{value:.3g}" for value in nominal_levels(looks, alpha / claims, kind))
+    return [
+        f"sequential: looks at {', '.join(map(str, looks))} seeds, {kind}; levels of the first of {claims} claims: {levels}",
+        f"  simulated, {found.studies:,} studies: without any effect a claim passes at some look in {100 * found.false_alarms:.1f} %; an effect of "
+        f"{effect:.3g} sd passes in {100 * found.power:.0f} %, after {found.seeds:.1f} seeds on average (all {looks[-1]} at once: 80 %)",
+    ]
 
 
 def crossed(plan: Plan) -> list[str]:

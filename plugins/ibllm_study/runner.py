@@ -92,6 +92,8 @@ class Runner:
         self._told = 0.0
         #: Cells that are not started, since runs like them have failed alike.
         self.held: dict[str, str] = {}
+        #: Cells that a sequential study does not take yet, or not at all.
+        self.later: set[str] = set()
 
     def run(self, also: Callable[[], bool] = lambda: False) -> Mapping[str, Outcome]:
         """Runs what is not done; returns every cell's outcome. After `stop`, what was running is left with a checkpoint.
@@ -117,7 +119,7 @@ class Runner:
             self._look(worker, ended.get(worker.cell.id))
         if not self._stopping:
             self._start_some()
-        ahead = any(o.status == WAITING for name, o in self.outcomes.items() if name not in self.held)
+        ahead = any(o.status == WAITING for name, o in self.outcomes.items() if name not in self.held and name not in self.later)
         more = bool(self._workers) or (not self._stopping and ahead)
         if time.monotonic() - self._told > LOOK or not more:
             self._told = time.monotonic()
@@ -168,8 +170,8 @@ class Runner:
         for cell in self.plan.cells:
             if len(self._workers) >= self.launcher.jobs:
                 return
-            waits = self.outcomes[cell.id].status == WAITING and cell.id not in self._workers and cell.id not in self.held
-            if not waits or self._not_before.get(cell.id, 0) > now or self._blocked(cell):
+            waits = self.outcomes[cell.id].status == WAITING and cell.id not in self._workers
+            if not waits or cell.id in self.held or cell.id in self.later or self._not_before.get(cell.id, 0) > now or self._blocked(cell):
                 continue
             # Another invocation may have finished it meanwhile.
             self.outcomes[cell.id] = outcome = self.directory.outcome(cell)

@@ -16,6 +16,7 @@ from ibllm_core.recipe.words import written
 
 from .budget import Budget
 from .statistics.factorial import Design
+from .statistics.sequential import SPENDING
 
 #: The study format this core reads.
 FORMAT = 1
@@ -23,6 +24,8 @@ FORMAT = 1
 DESIGNS = ("one-at-a-time", "grid", "factorial", "search")
 #: The arm that is the base recipe itself.
 BASE = "base"
+#: In the place of a control: every arm with every other.
+ALL_PAIRS = "all pairs"
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +59,22 @@ class Factorial(Config):
 
 
 @attrs.frozen(kw_only=True)
+class Sequential(Config):
+    """``sequential = { looks = [4, 6, 8] }``: a study that is looked at before its end, and stops where its question is decided."""
+
+    looks: tuple[int, ...] = option(help="seeds that are done whenever it is looked at, rising; the last is all of them")
+    spending: str = option(
+        "obrien-fleming",
+        help="how the level is spent over the looks (Lan & DeMets 1983): hardly any of it at first, or evenly",
+        choices=SPENDING,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.looks) < 2 or self.looks[0] < 3 or sorted(set(self.looks)) != list(self.looks):
+            raise ValueError(f"looks = {list(self.looks)}: expected two or more rising numbers of seeds, the first at least 3")
+
+
+@attrs.frozen(kw_only=True)
 class StudyTable(Config):
     """The keys of a study beside ``[set]``, ``[variants]``, ``[axes]`` and ``[factors]``."""
 
@@ -68,7 +87,17 @@ class StudyTable(Config):
         help="each variant and each axis value against the base; their product; factors, each on or off; a search",
         choices=DESIGNS,
     )
-    primary: str = option(help="the figure the study decides by, SPLIT/FIGURE, chosen beforehand; all others are secondary")
+    primary: str | tuple[str, ...] = option(
+        help="the figure the study decides by, SPLIT/FIGURE, chosen beforehand, or several; all others are secondary"
+    )
+    against: str = option(BASE, help='what arms are compared with: "base", the name of an arm, or "all pairs"')
+    margin: float | None = option(
+        None,
+        help="in the figure's own units (0.02 is 2 points of a share): differences below it do not matter, and sameness is tested",
+        gt=0,
+    )
+    sequential: Sequential | None = option(None, help="looks before the end, by an alpha-spending plan")
+    draws: int = option(1, help="draws of the training data that seeds are spread over; 1: every seed has its own", ge=1)
     mode: str = option(
         "auto", help="whether more of the primary figure is better; auto: as its metric says", choices=("auto", "max", "min")
     )
@@ -81,6 +110,16 @@ class StudyTable(Config):
     confidence: float = option(0.95, help="of all intervals; tests are at one minus it", gt=0.5, lt=1)
     silence: float = option(1800.0, help="seconds without a sign of life after which a run counts as hung and is ended", gt=0)
     search: Search | None = option(None, help="how the axes are searched")
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """The figures the study decides by."""
+        return (self.primary,) if isinstance(self.primary, str) else self.primary
+
+    @property
+    def decides(self) -> str:
+        """The first of them, which orders tables."""
+        return self.primaries[0]
 
     @property
     def held(self) -> Budget | None:

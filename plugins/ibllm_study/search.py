@@ -152,7 +152,7 @@ class _Exploration:
         """Tells the database what is new of a trial."""
         cells = self.points.cells(number)
         outcomes = [self.runner.outcomes[cell.id] for cell in cells]
-        primary = self.points.plan.study.table.primary
+        primary = self.points.plan.study.table.decides
         late = self._report(number, cells)
         for cell, outcome in zip(cells, outcomes, strict=True):
             if outcome.status in (FAILED, PRUNED):

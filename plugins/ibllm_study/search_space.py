@@ -91,7 +91,7 @@ def _check_same(found: optuna.Study, plan: Plan, directory: StudyDirectory) -> N
     ours = {
         "axes": {axis.key: str(axis) for axis in plan.study.axes},
         "seeds": list(plan.study.seeds),
-        "primary": table.primary,
+        "primary": table.decides,
         "mode": plan.mode,
         "budget": str(table.budget),
         "base recipe or versions": plan.cell(BASE, plan.study.seeds[0]).key,
@@ -102,7 +102,7 @@ def _check_same(found: optuna.Study, plan: Plan, directory: StudyDirectory) -> N
         with warnings.catch_warnings():
             # Long there and still called experimental; it names the axis in Optuna's plots, no more.
             warnings.simplefilter("ignore")
-            found.set_metric_names([table.primary])
+            found.set_metric_names([table.decides])
     elif theirs != ours:
         other = ", ".join(name for name in ours if ours[name] != theirs.get(name))
         raise UserError(

@@ -18,7 +18,7 @@ from ibllm_core.recipe.document import OF_FILES, Document, read_file
 from ibllm_core.recipe.locate import Mistakes, Path, Place, RecipeErrors, dotted, key_path
 from ibllm_core.recipe.words import Flaw, show, structure, written
 
-from .factors import read_factorial
+from .factors import check_rules, read_factorial
 from .schema import BASE, FORMAT, Arm, Axis, Range, Study, StudyTable
 from .statistics.factorial import Design
 
@@ -247,6 +247,7 @@ def _check(document: Document, mistakes: Mistakes, table: StudyTable, variants: 
         mistakes.add(document.place("seeds"), "no seeds", expected="at least one")
     elif isinstance(table.seeds, tuple) and len(set(table.seeds)) < len(table.seeds):
         mistakes.add(document.place("seeds"), "a seed is there twice", expected="each seed once")
+    check_rules(document, mistakes, table, [arm.name for arm in variants])
     if table.design == "search":
         if table.search is None:
             mistakes.add(document.place("design"), "no [search] table says how", expected="search = { trials = 40 }")

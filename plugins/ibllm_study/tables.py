@@ -11,12 +11,13 @@ import attrs
 
 from ibllm_report.results import split_of
 
-from . import wording
+from . import telling, wording
 from .analysis import Analysis, Line, run_cost
-from .claims import effects
+from .claims import Claim, effects
 from .fingerprints import states
 from .latex import table as latex_table
 from .latex import text as latex_text
+from .schema import ALL_PAIRS
 
 _NBSP = "\u00a0"
 #: Arms beside each other in a LaTeX table of secondary figures.
@@ -93,65 +94,112 @@ def latex(analysis: Analysis) -> str:
 
 
 def primary_tables(analysis: Analysis) -> list[Table]:
-    """What the study decides by, the deciding table first."""
-    if analysis.findings.factorial is not None:
-        return [_of_effects(analysis), _of_cells(analysis)]
-    return [_of_arms(analysis)]
+    """What the study decides by, the deciding table first; with several primary figures, each one's."""
+    found = [table for figure in analysis.findings.primaries for table in _of_figure(analysis, figure)]
+    return [attrs.evolve(found[0], title="")] if len(found) == 1 else found
 
 
-def _heads(analysis: Analysis) -> tuple[str, str]:
+def _of_figure(analysis: Analysis, figure: str) -> list[Table]:
+    found = analysis.findings
+    several = f"{analysis.units[figure].label} ({figure})" if len(found.primaries) > 1 else ""
+    if found.factorial is not None:
+        tables = [_of_effects(analysis, figure), _of_cells(analysis, figure)]
+    elif found.rules.against == ALL_PAIRS:
+        tables = [_of_pairs(analysis, figure), _of_means(analysis, figure)]
+    else:
+        tables = [_of_arms(analysis, figure)]
+    return [attrs.evolve(table, title=": ".join(filter(None, (several, table.title)))) for table in tables]
+
+
+def _heads(analysis: Analysis, figure: str) -> tuple[str, str]:
     """``mean [95 % CI] (%)``, and what stands over differences behind their name."""
-    unit = analysis.units[analysis.findings.primary]
+    unit = analysis.units[figure]
     interval = f"[{100 * analysis.findings.confidence:g}{_NBSP}%{_NBSP}CI]"
     mean_in, differences_in = (f" ({short})" if short else "" for short in (unit.unit, "points" if unit.percent else unit.unit))
     return f"mean {interval}{mean_in}", f"{interval}{differences_in}"
 
 
-def _of_arms(analysis: Analysis) -> Table:
+def _tested(analysis: Analysis) -> list[str]:
+    """What stands over what is said of a claim's test."""
+    rules = analysis.findings.rules
+    heads = ["p (t-test)", "level", "look"] if rules.looks else ["p (t-test)", "p (sign-flip)"]
+    return [*heads, *(["answer"] if rules.margin is not None else [])]
+
+
+def _test(analysis: Analysis, claim: Claim | None) -> list[str]:
+    """The same of one claim; dashes for the control."""
+    rules = analysis.findings.rules
+    if claim is None:
+        return [wording.NONE] * len(_tested(analysis))
+    told = wording.look(claim) if rules.looks else list(wording.p_values(claim.comparison))
+    return [*told, *([claim.answer] if rules.margin is not None else [])]
+
+
+def _of_arms(analysis: Analysis, figure: str) -> Table:
     """One row an arm, in the study's order."""
-    unit = analysis.units[analysis.findings.primary]
+    unit = analysis.units[figure]
+    claims = {claim.label: claim for claim in analysis.claims if claim.figure == figure}
     rows: list[list[str]] = []
     for arm in analysis.findings.arms:
-        line = analysis.line(arm, analysis.findings.primary)
-        compared = [wording.difference(unit, line.comparison), *wording.p_values(line.comparison), *wording.effects(line.comparison)]
-        rows.append([arm.name, analysis.counted(arm), wording.mean(unit, line.summary), *compared])
-    mean, behind = _heads(analysis)
-    return Table(header=["arm", "n", mean, f"difference {behind}", "p (t-test)", "p (sign-flip)", "g_z", "g"], rows=rows, sizes=2)
+        line, claim = analysis.line(arm, figure), claims.get(arm.name)
+        compared = [wording.difference(unit, line.comparison), *_test(analysis, claim), *wording.effects(line.comparison)]
+        rows.append([arm.name, analysis.counted(arm, figure), wording.mean(unit, line.summary), *compared])
+    mean, behind = _heads(analysis, figure)
+    return Table(header=["arm", "n", mean, f"difference {behind}", *_tested(analysis), "g_z", "g"], rows=rows, sizes=2)
 
 
-def _of_effects(analysis: Analysis) -> Table:
+def _of_pairs(analysis: Analysis, figure: str) -> Table:
+    """One row a pair of arms."""
+    unit = analysis.units[figure]
+    rows = [
+        [claim.label, str(claim.comparison.n), wording.difference(unit, claim.comparison), *_test(analysis, claim),
+         *wording.effects(claim.comparison)]
+        for claim in analysis.claims if claim.figure == figure
+    ]  # fmt: skip
+    header = ["pair", "seeds", f"difference {_heads(analysis, figure)[1]}", *_tested(analysis), "g_z", "g"]
+    return Table(title="All pairs", header=header, rows=rows, sizes=2)
+
+
+def _of_means(analysis: Analysis, figure: str) -> Table:
+    unit = analysis.units[figure]
+    arms = analysis.findings.arms
+    rows = [[arm.name, analysis.counted(arm, figure), wording.mean(unit, analysis.line(arm, figure).summary)] for arm in arms]
+    return Table(title="Arms", header=["arm", "n", _heads(analysis, figure)[0]], rows=rows)
+
+
+def _of_effects(analysis: Analysis, figure: str) -> Table:
     """One row an effect that was asked for."""
-    unit = analysis.units[analysis.findings.primary]
+    unit = analysis.units[figure]
     rows: list[list[str]] = []
     for claim in analysis.claims:
-        means = " → ".join(wording.NONE if mean is None else unit.number(mean) for mean in claim.means)
-        tested = [wording.difference(unit, claim.comparison), *wording.p_values(claim.comparison), wording.effects(claim.comparison)[0]]
-        rows.append([claim.label, str(claim.comparison.n), means, *tested])
-    mean, behind = _heads(analysis)
+        if claim.figure == figure:
+            means = " → ".join(wording.NONE if mean is None else unit.number(mean) for mean in claim.means)
+            tested = [wording.difference(unit, claim.comparison), *_test(analysis, claim), wording.effects(claim.comparison)[0]]
+            rows.append([claim.label, str(claim.comparison.n), means, *tested])
+    mean, behind = _heads(analysis, figure)
     over = f"means at − and +{mean.rpartition(']')[2]}"
-    return Table(
-        title="Effects", header=["effect", "seeds", over, f"effect {behind}", "p (t-test)", "p (sign-flip)", "g_z"], rows=rows, sizes=1
-    )
+    return Table(title="Effects", header=["effect", "seeds", over, f"effect {behind}", *_tested(analysis), "g_z"], rows=rows, sizes=1)
 
 
-def _of_cells(analysis: Analysis) -> Table:
+def _of_cells(analysis: Analysis, figure: str) -> Table:
     """One row a cell: its factors' levels and its mean."""
     found = analysis.findings
     assert found.factorial is not None
-    unit = analysis.units[found.primary]
+    unit = analysis.units[figure]
     rows = [
-        [arm.name, *("+" if name in arm.high else "−" for name in found.factorial.factors), analysis.counted(arm),
-         wording.mean(unit, analysis.line(arm, found.primary).summary)]
+        [arm.name, *("+" if name in arm.high else "−" for name in found.factorial.factors), analysis.counted(arm, figure),
+         wording.mean(unit, analysis.line(arm, figure).summary)]
         for arm in found.arms
     ]  # fmt: skip
-    return Table(title="Cells", header=["cell", *found.factorial.factors, "n", _heads(analysis)[0]], rows=rows)
+    return Table(title="Cells", header=["cell", *found.factorial.factors, "n", _heads(analysis, figure)[0]], rows=rows)
 
 
 #: Columns of table.csv: figures, differences and their intervals are in the figure's own units (fractions in [0, 1]); empty where there is nothing to say.
 LONG = (
     "arm", "figure", "primary", "runs", "n", "mean", "sd", "low", "high", "interval", "confidence", "seeds_in_common", "difference", "difference_sd",
     "difference_low", "difference_high", "difference_low_all", "difference_high_all", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "comparisons",
-    "d_z", "g_z", "g", "probability_of_improvement", "sign_flip_cannot_pass", "note",
+    "d_z", "g_z", "g", "probability_of_improvement", "sign_flip_cannot_pass", "margin", "p_equivalence_holm", "p_not_worse_holm", "answer", "look",
+    "level_at_look", "passed", "note",
 )  # fmt: skip
 
 
@@ -167,7 +215,8 @@ def long_table(analysis: Analysis) -> tuple[Sequence[str], list[list[Any]]]:
 
 
 def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
-    own, c, primary = line.summary, line.comparison, line.figure == analysis.findings.primary
+    own, c, primary = line.summary, line.comparison, line.figure in analysis.findings.primaries
+    claim = next((claim for claim in analysis.claims if (claim.label, claim.figure) == (line.arm, line.figure)), None)
     row = [line.arm, line.figure, primary, runs, own.n, own.mean, own.sd, own.low, own.high, own.method, own.confidence]
     if c is None:
         return [*row, *[None] * (len(LONG) - len(row) - 1), own.note]
@@ -176,14 +225,15 @@ def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
     better = c.improvement if primary else None
     return [
         *row, c.n, c.difference, c.sd, c.low, c.high, *together, c.p_t, c.p_permutation, *corrected, c.d_z, c.g_z, c.g,
-        better, wording.cannot_pass(c), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
+        better, wording.cannot_pass(c), *_ruled(claim), "; ".join(dict.fromkeys(filter(None, (own.note, c.note)))),
     ]  # fmt: skip
 
 
 #: Columns of effects.csv: as in table.csv; the means are those over the cells whose product of levels is −1, and +1.
 EFFECTS = (
     "effect", "aliases", "figure", "primary", "seeds", "mean_minus", "mean_plus", "difference", "difference_sd", "difference_low", "difference_high",
-    "confidence", "difference_low_all", "difference_high_all", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "effects", "d_z", "g_z", "note",
+    "confidence", "difference_low_all", "difference_high_all", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "effects", "margin",
+    "p_equivalence_holm", "p_not_worse_holm", "answer", "look", "level_at_look", "passed", "d_z", "g_z", "note",
 )  # fmt: skip
 
 
@@ -193,16 +243,24 @@ def effects_csv(analysis: Analysis) -> str:
     assert found.factorial is not None
     rows: list[list[Any]] = []
     for figure in analysis.figures:
-        primary = figure == found.primary
-        for claim in analysis.claims if primary else effects(found, figure):
+        primary = figure in found.primaries
+        own = [claim for claim in analysis.claims if claim.figure == figure]
+        for claim in own if primary else effects(found, figure):
             c = claim.comparison
             assert claim.effect is not None
             tested = [c.low_all, c.high_all, c.p_t, c.p_permutation, c.p_t_holm, c.p_permutation_holm, c.family] if primary else [None] * 7
             rows.append(
-                [claim.label, wording.aliased(claim.effect), figure, primary, c.n, *claim.means, c.difference, c.sd, c.low, c.high,
-                 c.confidence, *tested, c.d_z, c.g_z, c.note]
+                [claim.label, telling.aliased(claim.effect), figure, primary, c.n, *claim.means, c.difference, c.sd, c.low, c.high,
+                 c.confidence, *tested, *_ruled(claim), c.d_z, c.g_z, c.note]
             )  # fmt: skip
     return _csv(EFFECTS, rows)
+
+
+def _ruled(claim: Claim | None) -> list[Any]:
+    """What a margin or a sequential plan says of a claim."""
+    e, look = (None, None) if claim is None else (claim.equivalence, claim.look)
+    margin = [None] * 4 if e is None or claim is None else [e.margin, e.p_holm, e.p_not_worse_holm, claim.answer]
+    return [*margin, *([None] * 3 if look is None else [look.number + 1, look.level, look.passed])]
 
 
 def runs_csv(analysis: Analysis) -> str:

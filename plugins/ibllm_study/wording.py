@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibllm_report.results import split_of
 
+from . import telling
 from .analysis import Analysis, Line, Unit
 from .claims import Claim
+from .directory import WAITING
 from .findings import Findings, FoundRun
 from .fingerprints import states, told
 from .statistics import Comparison, Summary
-from .statistics.factorial import Effect, named
 
 NONE = "—"
 #: Behind a p that could not have passed, however large the difference.
@@ -76,6 +77,15 @@ def p_values(comparison: Comparison | None) -> tuple[str, str]:
     return p_value(by_t), p_value(by_flips) + (CANNOT if cannot_pass(comparison) else "")
 
 
+def look(claim: Claim) -> list[str]:
+    """Of a sequential study: the p at the claim's look, the level that it had to reach there, and which look that is."""
+    at = claim.look
+    if at is None:
+        return [NONE, NONE, "none yet"]
+    word = "passed" if at.passed else "the last" if at.last else "goes on"
+    return [p_value(claim.comparison.p_t), p_value(at.level), f"{at.number + 1} ({at.seeds} seeds): {word}"]
+
+
 def decided(comparison: Comparison) -> tuple[float | None, float | None]:
     """The p-values that count, of the t-test and of the sign-flip test: corrected where there is something to correct for."""
     if comparison.family > 1:
@@ -106,12 +116,14 @@ def primary_lines(analysis: Analysis) -> list[Line]:
 
 def headline(analysis: Analysis) -> str:
     """What the primary figure is, of how many seeds, and which way is better."""
-    found, unit = analysis.findings, analysis.units[analysis.findings.primary]
-    which = "less" if found.mode == "min" else "more"
+    found = analysis.findings
     unnamed = "" if found.chosen else ", not named beforehand"
-    in_units = f", in {unit.unit}" if unit.unit else ""
+    said = []
+    for figure in found.primaries:
+        unit, which = analysis.units[figure], "less" if found.direction(figure) == "min" else "more"
+        said.append(f"{unit.label} ({figure}{unnamed}){f', in {unit.unit}' if unit.unit else ''}; {which} is better")
     seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}"
-    return f"{unit.label} ({found.primary}{unnamed}){in_units}; {which} is better; {seeds}, {100 * found.confidence:g} % intervals"
+    return f"{'; '.join(said)}; {seeds}, {100 * found.confidence:g} % intervals"
 
 
 def notes(analysis: Analysis) -> list[str]:
@@ -121,28 +133,24 @@ def notes(analysis: Analysis) -> list[str]:
     family = max((comparison.family for comparison in lines), default=1)
     exact = all(comparison.exact for comparison in lines)
     tests = [
-        "p: two-sided paired t-test and "
-        + ("exact sign-flip test" if exact else "sign-flip test")
-        + (
-            f", Holm-corrected over the {family} {_claimed(found)} of the primary figure."
-            if family > 1
-            else f"; a single {_claimed(found)[:-1]}, uncorrected."
-        ),
+        telling.tests(found, family, exact),
         *([f"{CANNOT} Could not pass {level(found.confidence):g}, however large the difference."] if any(map(cannot_pass, lines)) else []),
-        _sizes(found),
-        *analysis.foresight.sentences(),
+        *telling.margin(found),
+        telling.sizes(found),
+        *([] if found.rules.looks else analysis.foresight.sentences()),
     ]
-    together = f" Those of differences hold for all {family} at once (Bonferroni)." if family > 1 else ""
+    together = f" Those of differences hold for all {family} at once{'' if found.rules.looks else ' (Bonferroni)'}." if family > 1 else ""
     out = [
-        f"{_made(found)}; intervals are {_methods(analysis)}.{together}",
-        *_confounded(found),
+        f"{telling.made(found)}; intervals are {_methods(analysis)}.{together}",
+        *telling.confounded(found),
+        *telling.nested(analysis.claims),
         *([] if found.searched else tests),
     ]
     if not found.chosen:
         out.append("The primary figure was not named (--primary), so it counts as chosen after the fact: read the p-values as exploratory.")
     out += mismatches(found)
-    out += [f"{claim.label}: {claim.comparison.note}." for claim in analysis.claims if _worth_saying(claim.comparison)]
-    missing = [(arm, run) for arm, run in found.runs if not run.done]
+    out += [f"{_named(analysis, claim)}: {claim.comparison.note}." for claim in analysis.claims if _worth_saying(claim.comparison)]
+    missing = [(arm, run) for arm, run in found.runs if not run.done and not (found.rules.looks and run.status == WAITING)]
     if missing:
         counts = Counter(run.status for _, run in missing)
         out.append(
@@ -150,43 +158,6 @@ def notes(analysis: Analysis) -> list[str]:
         )
     out += [f"{arm.name}, seed {run.seed}: {run.status}: {run.reason.rstrip('.')}." for arm, run in missing if run.reason][:_MOST]
     return out
-
-
-def _claimed(found: Findings) -> str:
-    """What the claims are of, in the plural."""
-    return "effects" if found.factorial is not None else "comparisons"
-
-
-def _made(found: Findings) -> str:
-    """How differences came about."""
-    if found.factorial is None:
-        return f"Differences are to “{found.base.name}”, paired by seed"
-    return (
-        "An effect is the mean over the cells in which the product of its factors' levels (−1, +1) is +1, less the mean over the others; "
-        "seeds are blocks, each giving one value"
-    )
-
-
-def _sizes(found: Findings) -> str:
-    own = "g_z: mean difference in standard deviations of the paired differences"
-    return (
-        f"{own}." if found.factorial is not None else f"{own}; g: Hedges' g as of independent groups, which compares with unpaired studies."
-    )
-
-
-def _confounded(found: Findings) -> list[str]:
-    """What a fraction of a factorial design cannot tell apart."""
-    design = found.factorial
-    if design is None or not design.words:
-        return []
-    cells = f"A fraction of resolution {design.resolution}: {len(design.cells)} of {2 ** len(design.factors)} cells"
-    told = [f"{effect.name} {aliased(effect)}" for effect in design.effects]
-    return [f"{cells}. What is said of an effect is said of its aliases with it: {'; '.join(told)}."]
-
-
-def aliased(effect: Effect) -> str:
-    """``+ cycle × attention``: what an effect's contrast holds besides."""
-    return " ".join(f"{'+' if sign > 0 else '−'} {named(factors)}" for factors, sign in effect.aliases)
 
 
 def _worth_saying(comparison: Comparison) -> bool:
@@ -202,15 +173,18 @@ def _methods(analysis: Analysis) -> str:
 
 def verdict(analysis: Analysis) -> str:
     """What the primary figure says, in one or two sentences; no claim where the seeds cannot carry one."""
-    claims, factorial = analysis.claims, analysis.findings.factorial is not None
-    alpha = level(analysis.findings.confidence)
-    any_arm, base = ("effect", "zero") if factorial else ("arm", f"“{analysis.findings.base.name}”")
-    if analysis.findings.searched:
+    claims, found = analysis.claims, analysis.findings
+    alpha = level(found.confidence)
+    any_arm, base = telling.subject(found)
+    if found.searched:
         return "A search tests nothing: its points were chosen by these very figures. What it found is to be confirmed by a study on other seeds."
+    if found.rules.looks:
+        return telling.stopped(claims, lambda own: _listed(analysis, own))
+    if found.rules.margin is not None:
+        return telling.answers(claims, lambda own: _listed(analysis, own))
     tested = [claim for claim in claims if any(p is not None for p in _able(claim.comparison))]
     if not tested:
         return f"Too few seeds to say whether any {any_arm} differs from {base}: the intervals are all that can be reported."
-    unit = analysis.units[analysis.findings.primary]
     groups: dict[str, list[Claim]] = {}
     for claim in tested:
         passed = [p is not None and p <= alpha for p in _able(claim.comparison)]
@@ -219,22 +193,18 @@ def verdict(analysis: Analysis) -> str:
     corrected = ", Holm-corrected," if len(claims) > 1 else ""
     out = []
     if both := groups.get("all"):
-        out.append(f"Both tests{corrected} pass {alpha:g} for {_listed(unit, both)}.")
+        out.append(f"Both tests{corrected} pass {alpha:g} for {_listed(analysis, both)}.")
     if one := groups.get("one"):
-        out.append(f"Only one of the two tests{corrected} passes {alpha:g} for {_listed(unit, one)}.")
+        out.append(f"Only one of the two tests{corrected} passes {alpha:g} for {_listed(analysis, one)}.")
     if alone_passed := groups.get("alone"):
         out.append(
-            f"The t-test{corrected} passes {alpha:g} for {_listed(unit, alone_passed)}; these seeds are too few for the sign-flip test, "
+            f"The t-test{corrected} passes {alpha:g} for {_listed(analysis, alone_passed)}; these seeds are too few for the sign-flip test, "
             "which trusts no distribution."
         )
     if not out:
         out.append(f"No {any_arm} can be told from {base} at {alpha:g}.")
     if len(claims) > sum(len(group) for name, group in groups.items() if name):
-        out.append(
-            "An effect that cannot be told from zero is not shown to be none: its interval says how large it may still be."
-            if factorial
-            else "An arm that cannot be told from the base is not shown to equal it: its interval says which differences remain possible."
-        )
+        out.append(telling.unsaid(found))
     return " ".join(out)
 
 
@@ -244,9 +214,18 @@ def _able(comparison: Comparison) -> tuple[float | None, float | None]:
     return by_t, None if cannot_pass(comparison) else by_flips
 
 
-def _listed(unit: Unit, claims: list[Claim]) -> str:
-    in_units = f" {unit.of_differences}" if unit.of_differences else ""
-    return ", ".join(f"“{claim.label}” ({difference(unit, claim.comparison).split(' [')[0]}{in_units})" for claim in claims)
+def _listed(analysis: Analysis, claims: Sequence[Claim]) -> str:
+    out = []
+    for claim in claims:
+        unit = analysis.units[claim.figure]
+        in_units = f" {unit.of_differences}" if unit.of_differences else ""
+        out.append(f"“{_named(analysis, claim)}” ({difference(unit, claim.comparison).split(' [')[0]}{in_units})")
+    return ", ".join(out)
+
+
+def _named(analysis: Analysis, claim: Claim) -> str:
+    """A claim's label, with its figure where there are several."""
+    return claim.label if len(analysis.findings.primaries) == 1 else f"{claim.label}, {claim.figure}"
 
 
 def mismatches(found: Findings) -> list[str]:

@@ -95,7 +95,7 @@ def test_effects_are_those_of_an_analysis_of_variance_with_seeds_as_blocks():
         found = design.contrast(effect, values)
         assert found.comparison.difference == pytest.approx(2 * fitted.params[":".join(effect.factors)], rel=1e-9)
         assert found.means[1] - found.means[0] == pytest.approx(found.comparison.difference)
-        assert np.mean(found.by_seed) == pytest.approx(found.comparison.difference)
+        assert np.mean(list(found.by_seed.values())) == pytest.approx(found.comparison.difference)
     # With one factor there is one contrast a block, and the analysis of variance has the same error and degrees of freedom.
     single = Design(factors=("a",), cells=((False,), (True,)), words=(), effects=(design.effects[0],))
     two = {(False,): values[False, False, False], (True,): values[True, False, False]}

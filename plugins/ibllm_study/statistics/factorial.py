@@ -53,12 +53,12 @@ class Contrast:
 
     Attributes:
         means: over the cells whose product of levels is −1, and +1; over the common seeds.
-        by_seed: one value of the effect a common seed.
+        by_seed: common seed → its value of the effect.
     """
 
     comparison: Comparison
     means: tuple[float | None, float | None]
-    by_seed: tuple[float, ...]
+    by_seed: Mapping[int, float]
 
 
 @attrs.frozen(kw_only=True)
@@ -117,7 +117,7 @@ class Design:
         return Contrast(
             comparison=attrs.evolve(found, g=None, improvement=None),
             means=(mean_if_whole(before), mean_if_whole(after)),
-            by_seed=tuple(b - a for a, b in zip(before, after, strict=True)),
+            by_seed={seed: b - a for seed, a, b in zip(found.seeds, before, after, strict=True)},
         )
 
     def _means(self, effect: Effect, values: Mapping[tuple[bool, ...], Mapping[int, float | None]], side: int) -> dict[int, float | None]:
