@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -58,3 +59,12 @@ def paired(names: Sequence[str], against: str) -> list[tuple[str, str, str]]:
         return [(f"{other} − {control}", control, other) for control, other in itertools.combinations(names, 2)]
     control = names[0] if against == BASE else against
     return [(name, control, name) for name in names if name != control]
+
+
+def rules_from(said: Mapping[str, Any]) -> Rules:
+    """Rules that ``plan.json`` holds; those of an empty mapping are the usual ones."""
+    kept = {**said}
+    for name in ("further", "looks"):
+        kept[name] = tuple(said.get(name, ()))
+    kept["draw"] = {int(seed): number for seed, number in said.get("draw", {}).items()}
+    return Rules(**kept)

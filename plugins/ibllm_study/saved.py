@@ -21,6 +21,7 @@ from . import tables
 from .analysis import Analysis
 from .findings import Findings, FoundArm, found_run, merged
 from .foreign import from_csv
+from .rules import rules_from
 from .statistics.factorial import Design, Effect
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def from_directory(path: Path) -> Findings:
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         root=path,
         glossary=glossary,
+        rules=rules_from(plan.get("rules", {})),
         factorial=_design(plan["factorial"]) if plan.get("factorial") else None,
     )
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ibllm_study.findings import from_plan
 from ibllm_study.outputs import write_outputs
+from ibllm_study.saved import from_directory
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
@@ -96,6 +98,13 @@ def test_all_pairs(make, tmp_path):
     line = next(line for line in source.splitlines() if line.startswith("| long − no cycle"))
     assert f"[{100 * low_high[0]:+.1f}, {100 * low_high[1]:+.1f}]".replace("-", "−") in line
     assert "long − λ = 0" in printed
+
+
+@pytest.mark.parametrize("rules", ["margin = 0.02", 'against = "no cycle"', "draws = 4", "sequential = { looks = [4, 8] }"])
+def test_a_directory_alone_says_by_what_rules_its_study_decides(make, tmp_path, rules: str):
+    """From plan.json: ``study.toml`` and the base recipe are not looked at."""
+    plan, directory = make(tmp_path, text=STUDY.replace("RULES", rules))
+    assert from_directory(directory.path).rules == from_plan(plan, directory).rules
 
 
 def test_seeds_that_are_nested_in_draws_of_the_data(make, tmp_path):
