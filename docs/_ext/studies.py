@@ -68,7 +68,7 @@ def again(name: str) -> Path:
 
 
 def _draw(analysis: Analysis, target: Path) -> None:
-    forest = decided(analysis)
+    forest = decided(analysis, analysis.findings.primary)
     assert forest is not None, "no differences to show yet"
     (target / "forest.html").write_text(_inline(forest), encoding="utf-8")
     for plot in pareto(analysis)[:1]:
