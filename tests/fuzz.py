@@ -261,11 +261,13 @@ def studies() -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def words_for(kind: str, folder: Path, content: bytes) -> list[str]:
-    """The command that judges a file of this content."""
+def words_for(kind: str, folder: Path, content: bytes, walks: bool = True) -> list[str]:
+    """The command that judges a file of this content; a recipe that `walks` is built on the meta device, too, where it can be read."""
     path = folder / f"{kind}.toml"
     path.write_bytes(content)
-    return ["check", str(path)] if kind == "recipe" else ["ablate", str(path), "--report", "--study-dir", str(folder / "none")]
+    if kind == "recipe":
+        return ["check", str(path)] if walks else ["diff", str(path), str(path)]
+    return ["ablate", str(path), "--report", "--study-dir", str(folder / "none")]
 
 
 def main() -> int:
@@ -273,6 +275,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--studies", type=float, default=0.2, help="the share of studies")
+    parser.add_argument("--walk", type=float, default=0.2, help="the share of recipes that are built on the meta device, too")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--keep", type=Path, default=Path("fuzzed"), help="where files that were not judged well go")
     given_ = parser.parse_args()
@@ -301,7 +304,8 @@ def main() -> int:
                     nonlocal slowest
                     if time.monotonic() > until:
                         return
-                    verdict = judge(words_for(kind, folder, content))
+                    walks = codes.total() % 100 < 100 * given_.walk
+                    verdict = judge(words_for(kind, folder, content, walks))
                     codes[f"{kind}: exit code {verdict.code}"] += 1
                     slowest = max(slowest, verdict.seconds)
                     if verdict.wrong:
