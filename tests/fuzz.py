@@ -296,28 +296,30 @@ def main() -> int:
         def many(kind: str, rounds: int) -> None:
             each = max(1, rounds // len(bases[kind]))
             for number, (base, tables) in enumerate(bases[kind].items()):
-
-                @seed(given_.seed * 1000 + number)
-                @settings(max_examples=each, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-                @given(edits(tables))
-                def one(content: bytes, base: str = base) -> None:
-                    nonlocal slowest
-                    if time.monotonic() > until:
-                        return
-                    walks = codes.total() % 100 < 100 * given_.walk
-                    verdict = judge(words_for(kind, folder, content, walks))
-                    codes[f"{kind}: exit code {verdict.code}"] += 1
-                    slowest = max(slowest, verdict.seconds)
-                    if verdict.wrong:
-                        short = f"{kind}: " + verdict.wrong.splitlines()[0][:160]
-                        wrong[short] = wrong.get(short, 0) + 1
-                        if wrong[short] == 1:
-                            given_.keep.mkdir(parents=True, exist_ok=True)
-                            (given_.keep / f"{kind}-{len(wrong)}.toml").write_bytes(content)
-                            print(f"{kind}-{len(wrong)}, of {base}: {verdict.wrong[-700:]}", flush=True)
-
-                one()
+                some(kind, each, number, base, tables)
                 print(f"{base}: {dict(codes)}, the slowest {slowest:.1f} s", flush=True)
+
+        def some(kind: str, each: int, number: int, base: str, tables: Mapping[str, Any]) -> None:
+            @seed(given_.seed * 1000 + number)
+            @settings(max_examples=each, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+            @given(edits(tables))
+            def one(content: bytes) -> None:
+                nonlocal slowest
+                if time.monotonic() > until:
+                    return
+                walks = codes.total() % 100 < 100 * given_.walk
+                verdict = judge(words_for(kind, folder, content, walks))
+                codes[f"{kind}: exit code {verdict.code}"] += 1
+                slowest = max(slowest, verdict.seconds)
+                if verdict.wrong:
+                    short = f"{kind}: " + verdict.wrong.splitlines()[0][:160]
+                    wrong[short] = wrong.get(short, 0) + 1
+                    if wrong[short] == 1:
+                        given_.keep.mkdir(parents=True, exist_ok=True)
+                        (given_.keep / f"{kind}-{len(wrong)}.toml").write_bytes(content)
+                        print(f"{kind}-{len(wrong)}, of {base}: {verdict.wrong[-700:]}", flush=True)
+
+            one()
 
         many("recipe", round(given_.rounds * (1 - given_.studies)))
         many("study", round(given_.rounds * given_.studies))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -16,7 +17,8 @@ from typing import Any
 import attrs
 
 from ibllm.launching import Ended, Launcher, Task
-from ibllm_core.runs.directory import write_json, write_text
+from ibllm_core.errors import UserError
+from ibllm_core.runs.directory import LOCK, read_json, write_json, write_text
 
 from .directory import DONE, FAILED, PRUNED, RUNNING, WAITING, Outcome, StudyDirectory
 from .plan import Cell, Plan
@@ -65,8 +67,10 @@ class Watcher:
 @attrs.define(eq=False)
 class _Worker:
     cell: Cell
-    #: Since when it computes; None while it waits for a machine.
-    begun: float | None = None
+    #: When it was seen to begin or to write last; None while it waits for a machine.
+    alive: float | None = None
+    #: When its files were written last, by their own clock.
+    written: tuple[float, float] = (0.0, 0.0)
     started: float = attrs.field(factory=time.monotonic)
 
 
@@ -217,9 +221,7 @@ class Runner:
             self._try_again(worker, ended.reason)
         elif ended.code == BUSY:
             if cell.id not in self._not_before:
-                self.watcher.say(
-                    f"{cell.arm.name}, seed {cell.seed}: another invocation is at it, or at a stage that it starts from; waiting"
-                )
+                self.watcher.say(f"{cell.arm.name}, seed {cell.seed}: {self._who(cell)}; waiting")
             self._not_before[cell.id] = time.monotonic() + self.launcher.again
             del self._workers[cell.id]
         elif ended.code == STOPPED or (self._stopping and ended.code < 0):
@@ -227,15 +229,20 @@ class Runner:
         else:
             self._finish(worker, "" if ended.code == 0 else why_ended(ended.code, self.directory.log(cell)))
 
+    def _who(self, cell: Cell) -> str:
+        """Who keeps a cell from being computed now."""
+        with contextlib.suppress(UserError, OSError):
+            if said := read_json(self.directory.run(cell) / f"{LOCK}.json"):
+                return f"process {said.get('pid')} on {said.get('host')} has been at it since {said.get('since')}"
+        return "another invocation is at a stage that it starts from"
+
     def _look_for_life(self, worker: _Worker) -> None:
-        """Ends a worker that has written nothing for as long as the study says."""
+        """Ends a worker that has written nothing for as long as the study says, by this process's clock: that of the files may be another, or jump."""
         cell, silence = worker.cell, self.plan.study.table.silence
-        if worker.begun is None and self.launcher.begun(cell.id):
-            worker.begun = time.monotonic()
-        if worker.begun is None:
-            return
-        silent = time.time() - max(_touched(self.directory.log(cell)), _touched(self.directory.run(cell) / "metrics.jsonl"))
-        if min(silent, time.monotonic() - worker.begun) > silence:
+        written = _touched(self.directory.log(cell)), _touched(self.directory.run(cell) / "metrics.jsonl")
+        if (worker.alive is None and self.launcher.begun(cell.id)) or (worker.alive is not None and written != worker.written):
+            worker.alive, worker.written = time.monotonic(), written
+        if worker.alive is not None and time.monotonic() - worker.alive > silence:
             self.launcher.stop(cell.id, now=True)
             self._finish(worker, f"hung: no sign of life for {silence:.0f} s, so it was ended")
 

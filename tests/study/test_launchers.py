@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ibllm_study.directory import DONE, FAILED, StudyDirectory
 from ibllm_study.plan import Plan, make_plan
 from ibllm_study.runner import LOST, Runner, Watcher
 from ibllm_study.study_file import read_study
+from ibllm_study.worker import BUSY
 
-from ibllm.launching import Launcher, Place, Task, launchers, make_launcher
+from ibllm.launching import Ended, Launcher, Place, Task, launchers, make_launcher
 from ibllm_core.errors import UserError
 
 from .conftest import Write, invoke
@@ -53,6 +58,58 @@ def test_a_run_whose_machine_dies_is_tried_again_and_not_for_ever(write_study: W
     assert launcher.started.count(unlucky) == 3
     assert (outcomes[hopeless].status, outcomes[hopeless].reason) == (FAILED, f"lost {LOST + 1} times: its machine died")
     assert "base, seed 0: its machine died; tried again (2 of 3)" in told.lines
+
+
+def test_who_is_at_a_run_is_told_and_it_is_computed_once_nobody_is(write_study: Write) -> None:
+    plan, directory = prepared(write_study("", seeds=1))
+    (cell,) = plan.cells
+    held = ExitStack()
+    held.enter_context(directory.run(cell).held())
+
+    class Busy(AtOnce):
+        again = 0.0
+
+        def start(self, task: Task) -> None:
+            if (directory.run(cell) / ".lock.json").exists():
+                self._ended[task.name] = Ended(code=BUSY)
+            else:
+                super().start(task)
+
+    class Frees(Told):
+        def say(self, text: str) -> None:
+            super().say(text)
+            held.close()
+
+    told = Frees()
+    assert Runner(plan, directory, Busy(), told).run()[cell.id].status == DONE
+    (line,) = [line for line in told.lines if "waiting" in line]
+    assert f"seed 0: process {os.getpid()} on {socket.gethostname()} has been at it since " in line
+
+
+def test_a_clock_that_jumps_ends_no_run(write_study: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sign of life is that something is written, whatever time the files say it was; silence is measured by a clock that does not jump."""
+    plan, directory = prepared(write_study("", seeds=1))
+    (cell,) = plan.cells
+    now = [0.0]
+    monkeypatch.setattr("ibllm_study.runner.time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+
+    class Slow(AtOnce):
+        def start(self, task: Task) -> None:
+            directory.log(cell).write_text("begun")
+
+        def begun(self, name: str) -> bool:
+            return True
+
+    runner = Runner(plan, directory, Slow())
+    silence = plan.study.table.silence
+    for hours in (0, -24, 24, 48):
+        os.utime(directory.log(cell), (1.7e9 + hours * 3600,) * 2) if directory.log(cell).exists() else None
+        assert runner.step() and runner.outcomes[cell.id].status != FAILED
+        now[0] += 0.9 * silence
+    runner.step()
+    now[0] += 0.2 * silence
+    runner.step()
+    assert runner.outcomes[cell.id].reason.startswith("hung: no sign of life")
 
 
 def test_every_run_is_started_once(write_study: Write) -> None:
