@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, DatasetConfig, Figure, Mark, MetricConfig, option
+from ibllm.plugin import IMAGE_TO_TEXT, NOT_INDEPENDENT, ROUND_TRIP, TEXT_TO_IMAGE, DatasetConfig, Figure, Mark, MetricConfig, added, option
 from ibllm_emoji.styles.wording import LANGUAGES as STYLED_LANGUAGES
 
 LANGUAGES = ("en", "zh", "de", "fr", "es", "pt", "it", "ru", "ja", "ko", "tr", "id", "ar", "fa")
@@ -153,6 +153,9 @@ class EmojiStylesConfig(DatasetConfig):
         0.1, help="fraction of the concepts whose every word occurs elsewhere that is held out for the split concept", ge=0, le=0.5
     )
     concept_validation: float = option(0.05, help="fraction of them held out for concept-validation", ge=0, le=0.5)
+    train_share: float = added(
+        option(1.0, help="fraction of the items of train that there are; what is held out, and how drawings are judged, does not follow it", gt=0, le=1)
+    )
     holdout_seed: int = option(
         0, help="seed of what is held out; apart from the run's seed, so that seeds compare on the same drawings", ge=0
     )

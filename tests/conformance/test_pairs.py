@@ -34,12 +34,14 @@ from ibllm_core.recipe.locate import RecipeErrors
 from ibllm_core.recipe.schema import PARTS, READS, Recipe
 from ibllm_core.recipe.words import structure
 
+RULES = str(Path(__file__).parents[2] / "recipes" / "variations" / "scenes.rules")
 #: Component (or component/variant, where an option gives another capability) → options that make it small.
 SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "text_encoder": {
         "lstm": {"layers": 1},
         "transformer": {"depth": 1},
         "transformer/causal": {"depth": 1, "causal": True},
+        "knowledge": {"reads": "words", "graph": "facts"},
         "unified": {"backbone": "lm"},
     },
     "image_decoder": {
@@ -74,7 +76,10 @@ SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "contrastive": {"width": 16},
         "damsm": {"width": 16},
         "damsm/generated": {"width": 16, "images": "generated"},
+        "link_prediction": {"graph": "facts"},
         "matching": {"width": 16, "depth": 1},
+        "rules": {"file": RULES},
+        "rules/probe": {"file": RULES, "reader": "probe", "width": 16},
     },
 }
 #: What stands beside a pair: the first that can do what is asked of it, or the first.
@@ -88,6 +93,8 @@ BESIDE = {
 }
 #: What parts that name a backbone go through.
 SHARED = {"lm": {"use": "unified", "depth": 1, "heads": 2}}
+#: What stands beside parts and losses that know something.
+KNOWING = {"words": {"kind": "text_encoder", "use": "bag"}, "facts": {"use": "graph", "width": 8, "neighbours": 2}}
 BATCH, STEPS = 4, 3
 
 
@@ -154,7 +161,9 @@ def recipe_text(losses: Mapping[str, dict[str, Any]], parts: Mapping[str, dict[s
     if "image_tokenizer" in whole:
         stated["codes"], order = {"use": "reconstruction"}, ["codes", "only"]
         stages["codes"] = {"steps": 1, "train": ["image_tokenizer"], "losses": {"codes": 1.0}}
-    shared = {"shared": SHARED} if any("backbone" in part for part in whole.values()) else {}
+    lent = SHARED if any("backbone" in part for part in whole.values()) else {}
+    lent = lent | {name: KNOWING[name] for name in KNOWING for one in (*whole.values(), *stated.values()) if name in one.values()}
+    shared = {"shared": lent} if lent else {}
     return to_toml(
         {
             "format": 1,

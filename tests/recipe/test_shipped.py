@@ -27,7 +27,7 @@ ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.t
 #: Grids of many arms, each of which takes the budget's search.
 GRIDS = [name for name in STUDIES if name.startswith("composition")]
 #: Studies that are planned before a release only: each costs what a dozen recipes cost.
-LARGE = [*GRIDS, "emoji_styles", "factors", "one_or_two", "open", "open_cells", "unpaired"]
+LARGE = [*GRIDS, "emoji_styles", "factors", "one_or_two", "open", "open_cells", "priors", "priors_emoji", "unpaired"]
 FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
@@ -102,6 +102,8 @@ def test_the_studies_are_there():
         "open",
         "open_cells",
         "places",
+        "priors",
+        "priors_emoji",
         "stages",
         "text_encoders",
         "tokens",
@@ -140,7 +142,7 @@ def test_every_family_and_every_end_of_a_grids_axes_is_a_recipe(name: str):
     assert all(len(axis.values) >= 2 for axis in study.axes)
 
 
-@pytest.mark.parametrize(("name", "count"), [("open", 6), ("open_cells", 6), ("factors", 8)])
+@pytest.mark.parametrize(("name", "count"), [("open", 6), ("open_cells", 6), ("factors", 8), ("priors", 12)])
 def test_every_arm_of_a_large_study_is_a_recipe(name: str, count: int):
     """Without the budget, as above."""
     study = read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1)

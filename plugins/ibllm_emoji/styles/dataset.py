@@ -5,6 +5,7 @@ Shapes: s styles, n concepts, b items, h w c pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -104,10 +105,12 @@ class EmojiStylesDataset(Dataset):
     def __init__(self, config: EmojiStylesConfig, context: Any) -> None:
         self.config = config
         self.image_shape = config.image_shape
-        self.gallery = load_gallery(config)
+        # The judge knows all training drawings, however many of them are trained on.
+        self.gallery = load_gallery(attrs.evolve(config, train_share=1.0))
 
     def sizes(self) -> Mapping[str, int]:
-        return {split: len(items) for split, items in self.gallery.items.items()}
+        sizes = {split: len(items) for split, items in self.gallery.items.items()}
+        return sizes | {"train": math.ceil(self.config.train_share * sizes["train"])}
 
     def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
         found = self.gallery
