@@ -154,7 +154,12 @@ class EmojiStylesConfig(DatasetConfig):
     )
     concept_validation: float = option(0.05, help="fraction of them held out for concept-validation", ge=0, le=0.5)
     train_share: float = added(
-        option(1.0, help="fraction of the items of train that there are; what is held out, and how drawings are judged, does not follow it", gt=0, le=1)
+        option(
+            1.0,
+            help="fraction of the items of train that there are; what is held out, and how drawings are judged, does not follow it",
+            gt=0,
+            le=1,
+        )
     )
     holdout_seed: int = option(
         0, help="seed of what is held out; apart from the run's seed, so that seeds compare on the same drawings", ge=0

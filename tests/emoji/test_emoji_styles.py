@@ -317,3 +317,10 @@ def test_options_that_contradict_are_refused() -> None:
 def test_the_dataset_needs_no_torch() -> None:
     code = "import sys, ibllm_emoji.styles.dataset, ibllm_emoji.styles.metric, ibllm_emoji.plugin; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_share_of_the_training_items_changes_nothing_else(data: EmojiStylesDataset):
+    part = EmojiStylesDataset(config(languages=SIX, train_share=0.1), None)
+    assert part.sizes() == {**data.sizes(), "train": -(-data.sizes()["train"] // 10)}
+    assert part.samples("train", np.arange(3)).captions == data.samples("train", np.arange(3)).captions
+    assert part.gallery is data.gallery
