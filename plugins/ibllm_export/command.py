@@ -92,6 +92,8 @@ def _tell(report: Any) -> None:
         click.echo(f"captions: {of - differ} of {of} as PyTorch's")
     for name, value in report.figures.items():
         click.echo(f"{name}: {value:.4g} → {report.exported[name]:.4g}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
 
 
 @contextmanager

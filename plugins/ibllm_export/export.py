@@ -37,6 +37,7 @@ class Report:
         differences: graph → its greatest difference from PyTorch on the checked inputs.
         texts: captions that are other than PyTorch's, and of how many.
         figures: of the model, and of what was exported; empty where they were not measured.
+        notes: what the export cannot do, a sentence each.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Report:
     texts: tuple[int, int] = (0, 0)
     figures: dict[str, float] = attrs.field(factory=dict)
     exported: dict[str, float] = attrs.field(factory=dict)
+    notes: list[str] = attrs.field(factory=list)
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -53,6 +55,7 @@ class Report:
             "files": self.files,
             "greatest_difference": self.differences,
             "captions_that_differ": {"differ": self.texts[0], "of": self.texts[1]},
+            "notes": self.notes,
             "figures": {"eager": self.figures, "exported": self.exported, "change": changes(self.figures, self.exported)},
         }
 
@@ -104,6 +107,7 @@ def export_onnx(opened: Any, folder: Path, quantize: str, items: int, say: Calla
         with refused(model, names, [part for program in traced for part in program.parts], "running the graphs"):
             exported = run_onnx.Exported(partial)
         report = _checked(opened, exported, partial, traced, quantize)
+        report.notes = _unread(partial)
         if quantize and items:
             say("measuring figures")
             _measure(opened, model, partial, items, report)
@@ -168,6 +172,16 @@ def _tokenizer(opened: Any, folder: Path, part: str) -> str:
     plain = tokenizer_files.plain(recipe.tokenizers[name], opened.model.tokenizers[part])
     write_text(folder / file, json.dumps(plain, ensure_ascii=False))
     return file
+
+
+def _unread(folder: Path) -> list[str]:
+    """Which of an export's tokenizers the program beside it has no code for."""
+    kinds = {path.name: json.loads(path.read_text(encoding="utf-8"))["kind"] for path in sorted(folder.glob("tokenizer-*.json"))}
+    return [
+        f"{name}: run_onnx.py reads and writes ids only, not texts, of the tokenizer {kind!r}"
+        for name, kind in kinds.items()
+        if kind not in run_onnx.TOKENIZERS
+    ]
 
 
 def _checked(opened: Any, exported: run_onnx.Exported, folder: Path, traced: list[Program], quantize: str) -> Report:

@@ -50,9 +50,10 @@ class PretrainedPair(PretrainedTextDecoder):
 
     def _encoded(self, given: Tensor, there: Tensor) -> Read:
         """What the encoder makes of what it is given (b p e), and its mask; empty places come last, since distances count them."""
-        order = (~there).to(torch.int8).argsort(dim=1, stable=True)
-        given, there = given.gather(1, order.unsqueeze(-1).expand_as(given)), there.gather(1, order)
         p = there.shape[1]
+        places = torch.arange(p, device=there.device)
+        order = torch.where(there, places, places + p).argsort(dim=1)
+        given, there = given.gather(1, order.unsqueeze(-1).expand_as(given)), there.gather(1, order)
         # Masks of four axes: from others transformers would read values, which waits for a device.
         attended = there[:, None, None, :] | torch.eye(p, dtype=torch.bool, device=there.device)
         encoded: Tensor = self.model.get_encoder()(inputs_embeds=given.to(self.dtype), attention_mask=attended).last_hidden_state

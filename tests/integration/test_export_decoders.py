@@ -9,7 +9,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,15 @@ DRAWS: Mapping[str, Mapping[str, Any]] = {
 WRITES: Mapping[str, Mapping[str, Any]] = {
     "lstm": {"layers": 1},
     "lstm/additive": {"layers": 2, "attention": "additive"},
+    "pretrained/llama": {},
+    "pretrained/qwen2": {},
+    "pretrained/gpt2": {},
+    "pretrained/t5": {},
     "transformer": {"depth": 1, "heads": 2},
     "unified": {"backbone": "lm"},
 }
 #: Decoders that cannot be exported → the beginning of the reason.
-REFUSED: Mapping[str, str] = {}
+REFUSED: Mapping[str, str] = {"pretrained/t5": "read.onnx differs from PyTorch by"}
 #: Runs the program of an exported folder where neither ibllm nor torch can be imported.
 ALONE = """
 import runpy, sys
@@ -91,6 +95,28 @@ def test_every_decoder_is_walked() -> None:
         assert known == {name.partition("/")[0] for name in walked}
 
 
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Callable[[str], Path]:
+    """The folder of a model of that architecture with random weights."""
+
+    def folder(kind: str) -> Path:
+        needs("transformers", importlib.util.find_spec("transformers") is not None)
+        import torch
+        import transformers
+
+        from tests.pretrained.models import PREPROCESSORS, language_models, vision_models, write_preprocessor, write_tokenizer
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            (language_models() | vision_models())[kind](transformers).eval().save_pretrained(str(tmp_path / kind))
+        write_tokenizer(tmp_path / kind)
+        if kind in PREPROCESSORS:
+            write_preprocessor(tmp_path / kind, kind)
+        return tmp_path / kind
+
+    return folder
+
+
 def model_tables(side: str, name: str) -> dict[str, Any]:
     use, _, _ = name.partition("/")
     options = {"use": use, **(DRAWS if side == "draw" else WRITES)[name]}
@@ -105,12 +131,17 @@ def model_tables(side: str, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("side", "name"), [*(("draw", name) for name in DRAWS), *(("write", name) for name in WRITES)])
-def test_a_decoder_is_exported_or_refused(side: str, name: str, tmp_path: Path) -> None:
+def test_a_decoder_is_exported_or_refused(side: str, name: str, tmp_path: Path, pretrained: Callable[[str], Path]) -> None:
     from ibllm_export.export import export_onnx
 
     import ibllm
 
-    opened = ibllm.open(untrained(tmp_path, {"model": model_tables(side, name)}), device="cpu")
+    tables: dict[str, Any] = {"model": model_tables(side, name)}
+    use, _, kind = name.partition("/")
+    if use == "pretrained":
+        tables["tokenizers"] = {"lm": {"use": "pretrained", "model": str(pretrained(kind)), "max_length": 20}}
+        tables["model"]["text_decoder"]["tokenizer"] = "lm"
+    opened = ibllm.open(untrained(tmp_path, tables), device="cpu")
     if name in REFUSED:
         with pytest.raises(UserError, match=REFUSED[name]):
             export_onnx(opened, tmp_path / "onnx", "", 0, lambda text: None)
@@ -125,9 +156,25 @@ def test_a_decoder_is_exported_or_refused(side: str, name: str, tmp_path: Path) 
         assert image.size == (64, 32) and np.asarray(image).std() > 0
     picture = opened.dataset.samples("test", np.arange(1)).images[0]
     Image.fromarray(picture).save(tmp_path / "a.png")
+    if use == "pretrained":
+        assert report.notes == ["tokenizer-lm.json: run_onnx.py reads and writes ids only, not texts, of the tokenizer 'pretrained'"]
+        return
+    assert not report.notes
     said = alone(tmp_path / "onnx", "caption", str(tmp_path / "a.png")).strip()
     assert said == f"{tmp_path / 'a.png'}: {opened.model.caption(picture[None], beams=1)[0]}"
     assert json.loads((tmp_path / "onnx" / "export.json").read_text())["format"] == 1
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2", "vit"])
+def test_a_pretrained_image_encoder_is_exported(kind: str, tmp_path: Path, pretrained: Callable[[str], Path]) -> None:
+    from ibllm_export.export import export_onnx
+
+    import ibllm
+
+    encoder = {"use": "pretrained", "model": str(pretrained(kind)), "mode": "frozen"}
+    opened = ibllm.open(untrained(tmp_path, {"model": {"image_encoder": encoder}}), device="cpu")
+    report = export_onnx(opened, tmp_path / "onnx", "", 0, lambda text: None)
+    assert all(found <= 1e-3 for found in report.differences.values()), report.differences
 
 
 def test_what_onnx_has_no_operator_for_is_refused_by_name(
