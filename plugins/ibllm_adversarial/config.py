@@ -25,10 +25,40 @@ class _JudgedOptions(LossConfig):
 
 
 @attrs.frozen(kw_only=True)
-class _AdversarialOptions(_JudgedOptions):
+class AugmentedOptions(_JudgedOptions):
+    """How a critic is shown images, real and generated ones."""
+
+    augment: tuple[str, ...] = added(
+        option(
+            (),
+            help="differentiable operations on all images that the critic sees (DiffAugment): colours, a shift, a square cut out; one that changes "
+            "what captions tell (colours, places) teaches the critic to overlook it",
+            choices=("color", "translation", "cutout"),
+        )
+    )
+    augment_probability: float | None = added(
+        option(
+            None, help="of each operation for each image; where it adapts, its first value. 1 when left out, 0 where it adapts", ge=0, le=1
+        )
+    )
+    augment_target: float = added(
+        option(
+            0.0,
+            help="the probability adapts (ADA), so that the mean sign of the critic's scores of real images is this much; 0.6 in the paper, 0 for a fixed one",
+            ge=0,
+            lt=1,
+        )
+    )
+    augment_images: int = added(option(500_000, help="images in which an adaptive probability can go from 0 to 1", ge=1))
+
+
+@attrs.frozen(kw_only=True)
+class _AdversarialOptions(AugmentedOptions):
     mismatched: float
 
     def __attrs_post_init__(self) -> None:
+        if not self.augment and (self.augment_target or self.augment_probability is not None):
+            raise ValueError('augment = []: expected operations, ["translation", "cutout"] say, where they have a probability or a target')
         if self.of == "reconstruction" and self.mismatched:
             raise ValueError(f'mismatched = {self.mismatched:g}: expected 0 where of = "reconstruction", since no caption goes with one')
 
@@ -75,6 +105,31 @@ class WGANGPConfig(_UnpairedOptions):
 
     def needs(self) -> frozenset[str]:
         return super().needs() | ({"discriminator.second_order"} if self.penalty else set())
+
+
+@attrs.frozen(kw_only=True)
+class AdaptiveWeightConfig(LossConfig):
+    """An adversarial loss weighed so that it pulls at the decoder's last layer as hard as a reconstruction does.
+
+    The stage names the adversarial loss, too, with the factor 0 (``losses = { image_nll = 1.0, adversarial = 0.0, adaptive = 1.0 }``): the critic plays
+    its side of it there.
+    """
+
+    of: str = option("adversarial", help="name of the recipe's loss that is weighed")
+    against: str = option("image_nll", help="name of the recipe's loss that it is weighed against")
+    part: str = option("image_decoder", help="the part whose last layer is looked at: the codec where reconstructions are judged")
+    layer: str = option("", help="name of its weight (doubles.2.weight); empty for the last one with two axes or more")
+    limit: float = option(1e4, help="largest weight", gt=0)
+
+    def __attrs_post_init__(self) -> None:
+        if self.of == self.against:
+            raise ValueError(f"of = against = {self.of!r}: expected two different losses")
+
+    def terms(self) -> tuple[str, ...]:
+        return (self.of, self.against)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.part})
 
 
 @attrs.frozen(kw_only=True)

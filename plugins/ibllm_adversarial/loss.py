@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ibllm.plugin import AdversarialLoss, Context, Cycle, Latent, belonging, positives
-from ibllm_adversarial.config import HingeConfig, NonSaturatingConfig, RelativisticConfig, WGANGPConfig
+from ibllm_adversarial.augment import Augmentation
+from ibllm_adversarial.config import AugmentedOptions, HingeConfig, NonSaturatingConfig, RelativisticConfig, WGANGPConfig
 from ibllm_adversarial.judged import Judged
+from ibllm_adversarial.minibatch import compared
 from ibllm_adversarial.penalty import score_gradients
 
 
@@ -46,7 +48,45 @@ def told_apart(cycle: Cycle, real: Tensor, fake: Tensor | None, wrong: Tensor | 
             cycle.log("certainty", certainty)
 
 
-class Relativistic(AdversarialLoss):
+class _Judging(AdversarialLoss):
+    """What adversarial losses share: images as the critic sees them, and its scores of them."""
+
+    #: True where scores of real images are to be above 0 and others below.
+    zero = False
+
+    def __init__(self, config: AugmentedOptions, context: Context) -> None:
+        super().__init__()
+        self.judged, self.augmentation = Judged(config.of, context), Augmentation(config)
+
+    def real(self, cycle: Cycle) -> Tensor:
+        """The real images as the critic sees them (b c h w)."""
+        return self.augmentation.shown(cycle, self.judged.real(cycle), "real")
+
+    def fake(self, cycle: Cycle) -> Tensor:
+        """The generated ones as the critic sees them, with their graph."""
+        return self.augmentation.shown(cycle, self.judged.fake(cycle), "generated")
+
+    def score_real(self, cycle: Cycle, y: Tensor, z: Latent | None = None) -> Tensor:
+        """(b) or (b p) scores of what `real` gave, with its own captions or with others (z)."""
+        return compared(cycle, cycle.score(y, z or self.judged.z(cycle)), y, "real", self.real)
+
+    def score_fake(self, cycle: Cycle, y_fake: Tensor) -> Tensor:
+        """(b) or (b p) scores of what `fake` gave."""
+        return compared(cycle, cycle.score(y_fake, self.judged.z(cycle)), y_fake, "generated", self.fake)
+
+    def follow(self, cycle: Cycle, real: Tensor, fake: Tensor | None) -> None:
+        """The probability of augmentation follows the critic's scores of the whole batch."""
+
+        def signs(share: Cycle) -> Tensor:
+            r, f = (real, fake) if share is cycle else (self.score_real(share, self.real(share)), None)
+            if self.zero:
+                return torch.sign(r)
+            return torch.sign(r - (self.score_fake(share, self.fake(share)) if f is None else f))
+
+        self.augmentation.follow(lambda: cycle.whole(f"ibllm_adversarial.signs.{self.judged.reconstruction}", signs)[0], cycle)
+
+
+class Relativistic(_Judging):
     """The relativistic pairing loss of R3GAN (Huang et al. 2024, eq. 2; Jolicoeur-Martineau 2019), each image with its caption's latent.
 
     Critic: softplus(−(C(y, z) − C(y_fake, z))), and with the weight `mismatched` softplus(−(C(y, z) − C(y, z'))) for the latent z'
@@ -55,27 +95,29 @@ class Relativistic(AdversarialLoss):
     """
 
     def __init__(self, config: RelativisticConfig, context: Context) -> None:
-        super().__init__()
-        self.mismatched, self.judged = config.mismatched, Judged(config.of, context)
+        super().__init__(config, context)
+        self.mismatched = config.mismatched
 
     def critic(self, cycle: Cycle) -> Tensor:
-        z, y, y_fake = self.judged.z(cycle), self.judged.real(cycle), self.judged.fake(cycle)
-        real, fake = cycle.score(y, z), cycle.score(y_fake.detach(), z)
+        self.augmentation.begin(cycle)
+        y = self.real(cycle)
+        real, fake = self.score_real(cycle, y), self.score_fake(cycle, self.fake(cycle).detach())
         value, wrong = F.softplus(fake - real).mean(), None
+        self.follow(cycle, real, fake)
         if self.mismatched:
-            wrong = cycle.score(cycle.y, mismatched_latent(cycle))
+            wrong = self.score_real(cycle, y, mismatched_latent(cycle))
             value = value + self.mismatched * F.softplus(wrong - real).mean()
         told_apart(cycle, real, fake, wrong, zero=False, certainty=torch.sigmoid(real.detach() - fake.detach()).mean())
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:
-        z, y, y_fake = self.judged.z(cycle), self.judged.real(cycle), self.judged.fake(cycle)
+        fake = self.score_fake(cycle, self.fake(cycle))
         with torch.no_grad():  # nothing of the model is behind the real image's score
-            real = cycle.score(y, z)
-        return F.softplus(real - cycle.score(y_fake, z)).mean()
+            real = self.score_real(cycle, self.real(cycle))
+        return F.softplus(real - fake).mean()
 
 
-class _UnpairedScores(AdversarialLoss):
+class _UnpairedScores(_Judging):
     """A loss of each score by itself: real(C(y, z)) + (1 − m)·fake(C(y_fake, z)) + m·fake(C(y, z')), m = `mismatched`.
 
     z' is the latent of another item of the batch (matching-aware: Reed et al. 2016). Generated and mismatched pairs share
@@ -83,12 +125,11 @@ class _UnpairedScores(AdversarialLoss):
     Means are over items, and over patches where the critic judges each by itself. With of = "reconstruction", y_fake is what the codec leaves of y (`Judged`).
     """
 
-    #: True where scores of real images are to be above 0 and others below.
     zero = True
 
     def __init__(self, config: HingeConfig | NonSaturatingConfig | WGANGPConfig, context: Context) -> None:
-        super().__init__()
-        self.mismatched, self.judged = config.mismatched, Judged(config.of, context)
+        super().__init__(config, context)
+        self.mismatched = config.mismatched
 
     @abstractmethod
     def real_loss(self, scores: Tensor) -> Tensor:
@@ -107,20 +148,22 @@ class _UnpairedScores(AdversarialLoss):
         return None
 
     def critic(self, cycle: Cycle) -> Tensor:
-        z, y, y_fake = self.judged.z(cycle), self.judged.real(cycle), self.judged.fake(cycle)
-        real, fake, wrong = cycle.score(y, z), None, None
+        self.augmentation.begin(cycle)
+        y = self.real(cycle)
+        real, fake, wrong = self.score_real(cycle, y), None, None
         value = self.real_loss(real).mean()
         if self.mismatched < 1:
-            fake = cycle.score(y_fake.detach(), z)
+            fake = self.score_fake(cycle, self.fake(cycle).detach())
             value = value + (1 - self.mismatched) * self.fake_loss(fake).mean()
+        self.follow(cycle, real, fake)
         if self.mismatched:
-            wrong = cycle.score(cycle.y, mismatched_latent(cycle))
+            wrong = self.score_real(cycle, y, mismatched_latent(cycle))
             value = value + self.mismatched * self.fake_loss(wrong).mean()
         told_apart(cycle, real, fake, wrong, self.zero, None if fake is None else self.certainty(real.detach(), fake.detach()))
         return value
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return self.generator_loss(cycle.score(self.judged.fake(cycle), self.judged.z(cycle))).mean()
+        return self.generator_loss(self.score_fake(cycle, self.fake(cycle))).mean()
 
 
 class Hinge(_UnpairedScores):
@@ -167,7 +210,7 @@ class WGANGP(_UnpairedScores):
     ε is drawn once for an image; the gradient is by the image, the norm over everything of one item.
     """
 
-    zero = False  # a constant on all scores changes nothing
+    zero = False  # a constant on all scores changes no value
 
     def __init__(self, config: WGANGPConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -183,7 +226,7 @@ class WGANGP(_UnpairedScores):
         value = super().critic(cycle)
         if not self.penalty:
             return value
-        y, y_fake = self.judged.real(cycle), self.judged.fake(cycle).detach()
+        y, y_fake = self.real(cycle), self.fake(cycle).detach()
         between = torch.lerp(y_fake.to(y), y, cycle.rng("wgan_gp").uniform(1, 1, 1).to(y))
         norms = torch.linalg.vector_norm(score_gradients(cycle, between, self.judged.z(cycle)), dim=1)
         cycle.log("slope", norms.mean())

@@ -22,6 +22,9 @@ def ibllm_components() -> Iterable[ComponentSpec]:
         _spec("non_saturating", "loss", "NonSaturating", "a critic tells real from generated as a logistic classifier (the original GAN)"),
         _spec("wgan_gp", "loss", "WGANGP", "a critic of bounded slope measures the Wasserstein distance (WGAN-GP)"),
         _spec(
+            "adaptive_weight", "adaptive", "AdaptiveWeight", "an adversarial loss, weighed by gradients at the decoder's last layer (VQGAN)"
+        ),
+        _spec(
             "feature_matching",
             "feature_matching",
             "FeatureMatching",

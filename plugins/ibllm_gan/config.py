@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from ibllm.plugin import Config, PixelDecoderConfig, check_groups, check_heads, option
+from ibllm.plugin import Config, PixelDecoderConfig, added, check_groups, check_heads, option
 
 
 def _latent() -> Any:
@@ -130,6 +130,17 @@ class CriticOptions(Config):
     """Options and capabilities of every critic of this plugin."""
 
     latent: int | None = _latent()
+    spectral_norm: bool = added(
+        option(False, help="divide every weight by its largest singular value; one that starts at 0 is left as it is")
+    )
+    minibatch: int = added(
+        option(
+            0,
+            help="kernels of minibatch discrimination: the score also follows how near an image is to the rest of the batch, so that drawings which "
+            "are all alike are told; adversarial losses ask for it. 0 for none. It costs the critic another look",
+            ge=0,
+        )
+    )
 
     def provides(self) -> frozenset[str]:
         return frozenset({"second_order", "features"})

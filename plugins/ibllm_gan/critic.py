@@ -10,9 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibllm.plugin import Discriminator, Latent
+from ibllm_gan.config import CriticOptions
+from ibllm_gan.spectral import normalise
 
 #: Negative slope of the leaky ReLUs (Radford et al. 2016).
 SLOPE = 0.2
+#: r, numbers of a kernel of minibatch discrimination (Salimans et al. 2016 have 16 of each of 32).
+KERNEL = 8
 
 
 class TrunkCritic(Discriminator):
@@ -24,6 +28,26 @@ class TrunkCritic(Discriminator):
 
     #: (b c h w) → (b c' h' w') each, the first one from the image.
     stages: nn.ModuleList
+    #: Kernels of minibatch discrimination; 0 for none.
+    minibatch: int
+
+    def complete(self, config: CriticOptions, channels: int) -> None:
+        """What every critic may have besides, once its layers are there: minibatch discrimination by its last map's `channels`, spectral norms."""
+        self.minibatch = config.minibatch
+        if self.minibatch:
+            self.kernel, self.nearness = nn.Linear(channels, self.minibatch * KERNEL), nn.Linear(self.minibatch, 1, bias=False)
+        if config.spectral_norm:
+            normalise(self)
+
+    def kernels(self, y: Tensor) -> Tensor:
+        """(b c h w) → what distances to other images are taken of (b k r) (Salimans et al. 2016, section 3.2)."""
+        seen: Tensor = self.kernel(self.look(y).mean((2, 3)))
+        return seen.view(len(seen), self.minibatch, KERNEL)
+
+    def closeness(self, near: Tensor) -> Tensor:
+        """How near an image is to others by each kernel (b k) → what is added to its score (b)."""
+        added: Tensor = self.nearness(near).squeeze(1)
+        return added
 
     @abstractmethod
     def judge(self, seen: Tensor, z: Latent) -> Tensor:

@@ -60,6 +60,7 @@ class DCGANCritic(TrunkCritic):
         self.stages, (channels, height, width) = strided_stages(config.channels, context.image_shape)
         self.join = TextConcatenation(config.latent or context.latent, config.width, channels, channels)
         self.last = nn.Linear(channels * height * width, 1)
+        self.complete(config, channels)
 
     def judge(self, seen: Tensor, z: Latent) -> Tensor:
         scores: Tensor = self.last(self.join(seen, z).flatten(1)).squeeze(1)

@@ -110,6 +110,7 @@ class DFGANCritic(TrunkCritic):
         joined = sizes[-1] + (config.latent or context.latent)
         self.join = nn.Conv2d(joined, 2 * config.channels, 3, padding=1, bias=False)
         self.last = nn.Conv2d(2 * config.channels, 1, (height, width), bias=False)
+        self.complete(config, sizes[-1])
 
     def judge(self, seen: Tensor, z: Latent) -> Tensor:
         scores: Tensor = self.last(F.leaky_relu(self.join(concatenate_vector(seen, z.pooled)), SLOPE))

@@ -28,6 +28,7 @@ class MatchingAwareCritic(TrunkCritic):
         self.query, self.memory = nn.Linear(width, width), nn.Linear(latent, 2 * width)
         self.join = nn.Linear(2 * width, width)
         self.score = nn.Linear(width, 1)
+        self.complete(config, channels)
 
     def judge(self, seen: Tensor, z: Latent) -> Tensor:
         places = F.leaky_relu(self.places(seen.flatten(2).transpose(1, 2)), SLOPE)

@@ -29,6 +29,7 @@ class PatchGANCritic(TrunkCritic):
             before = after
         self.join = TextConcatenation(config.latent or context.latent, config.width, before, before)
         self.last = nn.Conv2d(before, 1, 4, padding=1)
+        self.complete(config, before)
 
     def judge(self, seen: Tensor, z: Latent) -> Tensor:
         """→ (b p)."""

@@ -64,6 +64,7 @@ class R3GANCritic(TrunkCritic):
         scaled_init(self.gather)
         scaled_init(self.image)
         self.scale = 1 / math.sqrt(config.width)
+        self.complete(config, before)
 
     def judge(self, seen: Tensor, z: Latent) -> Tensor:
         vector = self.image(self.gather(seen).flatten(1))

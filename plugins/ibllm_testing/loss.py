@@ -66,7 +66,7 @@ class Term(Loss):
         self.which = which
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return (cycle.text_nll if self.which else cycle.image_nll).mean()
+        return (cycle.text_nll if self.which == 1 else cycle.image_nll).mean()
 
 
 class LossSuite(Suite):

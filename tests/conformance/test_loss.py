@@ -33,6 +33,8 @@ LETTERS = str(Path(__file__).parents[1] / "graph" / "letters.tsv")
 RULES = str(Path(__file__).parents[1] / "logic" / "letters.rules")
 #: Component (or component/variant) → what its class says; sizes small enough to be quick.
 PRESETS: dict[str, dict[str, object]] = {
+    "hinge/augmented": {"options": {"augment": ["color", "translation", "cutout"], "augment_probability": 0.7, "mismatched": 0.5}},
+    "relativistic/adaptive": {"options": {"augment": ["translation", "cutout"], "augment_target": 0.6, "augment_images": 100}},
     "answer_nll/sample": {"options": {"per": "sample"}},
     "augmentation_contrast/text": {"options": {"of": "text"}},
     "back_translation/drawn words": {"options": {"temperature": 1.0}},
@@ -108,3 +110,13 @@ class TestLinkPrediction(LossSuite):
             torch.manual_seed(seed)
             model.parts["facts"] = KnowledgeGraph(GraphConfig(path=LETTERS, width=6), self.context()).to(device)
         return model
+
+
+class TestAdaptiveWeight(LossSuite):
+    """Both of its terms reach the image decoder."""
+
+    component = "adaptive_weight"
+
+    def _terms(self) -> tuple[str, ...]:
+        of, against = super()._terms()
+        return of, "another", against

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as F
@@ -159,7 +160,7 @@ def test_a_patch_is_as_wide_as_the_options_say(stages: int, wide: int) -> None:
     rows = int(len(scores) ** 0.5)
     (gradient,) = torch.autograd.grad(scores[rows // 2 * rows + rows // 2], y)
     assert int((gradient[0].abs().sum((0, 1)) > 0).sum()) == wide
-    assert f"{wide} with {stages}" in PatchGANCriticConfig.__attrs_attrs__[1].metadata["help"].replace(" pixels wide", "")
+    assert f"{wide} with {stages}" in attrs.fields_dict(PatchGANCriticConfig)["channels"].metadata["help"].replace(" pixels wide", "")
 
 
 # Projection
@@ -250,3 +251,16 @@ def test_mistakes_are_named() -> None:
         ProjectionCriticConfig(channels=())
     with pytest.raises(ValueError, match=r"channels = \[8, 8, 8, 8, 8\]: expected fewer stages for an image of 16×16 pixels"):
         critic("dcgan", channels=(8,) * 5)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "patchgan", "matching_aware", "dfgan", "r3gan"])
+def test_any_critic_may_be_spectrally_normalised(name: str) -> None:
+    """Every weight's largest singular value is 1 then, to the power iteration's accuracy, but of those that start at 0."""
+    part = critic(name, spectral_norm=True).eval()
+    layers = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    norms = [float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)) for layer in layers if bool(layer.weight.any())]
+    assert len(norms) > 2 and all(0.9 <= norm <= 1.3 for norm in norms), norms
+    part.train()
+    scores = part(image(2), latent(2))
+    scores.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in part.parameters() if p.grad is not None)
