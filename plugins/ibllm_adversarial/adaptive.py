@@ -24,7 +24,7 @@ class AdaptiveWeight(Loss):
 
     def __init__(self, config: AdaptiveWeightConfig, context: Context) -> None:
         super().__init__()
-        self.config = config
+        self.config, self._found = config, ""
         self.register_buffer("weight", torch.ones(()))
 
     def forward(self, cycle: Cycle) -> Tensor:
@@ -40,20 +40,34 @@ class AdaptiveWeight(Loss):
 
     def _gradients(self, share: Cycle) -> tuple[Tensor, Tensor]:
         """(1 g) each: gradients of both values of a share by the layer's weight."""
-        layer = self._layer(share.model.part(self.config.part))
-        if not layer.requires_grad:  # another part is trained alone
-            return tuple(layer.new_zeros(1, layer.numel()) for _ in range(2))  # type: ignore[return-value]
-        found = []
+        part = share.model.part(self.config.part)
+        if not any(p.requires_grad for p in part.parameters()):  # another part is trained alone
+            nothing = next(part.parameters()).new_zeros(1, 1)
+            return nothing, nothing
         with torch.enable_grad():
-            for name in (self.config.of, self.config.against):
-                (gradient,) = torch.autograd.grad(share.value(name), layer, retain_graph=True, allow_unused=True)
-                if gradient is None:
-                    raise ValueError(f"layer: the loss {name} does not reach the weight of {self.config.layer or 'the last layer'}")
-                found.append(at_least_float32(gradient.detach()).reshape(1, -1))
-        return found[0], found[1]
+            of, against = share.value(self.config.of), share.value(self.config.against)
+            layer = part.get_parameter(self._layer(part, of, against))
+            found = [torch.autograd.grad(value, layer, retain_graph=True)[0] for value in (of, against)]
+        first, second = (at_least_float32(gradient.detach()).reshape(1, -1) for gradient in found)
+        return first, second
 
-    def _layer(self, part: nn.Module) -> Tensor:
-        """The weight by which gradients are compared: by default the last that is a matrix or more."""
-        if self.config.layer:
-            return part.get_parameter(self.config.layer)
-        return [p for p in part.parameters() if p.dim() > 1][-1]
+    def _layer(self, part: nn.Module, of: Tensor, against: Tensor) -> str:
+        """The name of the weight by which gradients are compared: by default the last matrix, or kernel, that both losses reach."""
+        if self._found:
+            return self._found
+        named = {self.config.layer: part.get_parameter(self.config.layer)} if self.config.layer else dict(part.named_parameters())
+        wanted = {name: p for name, p in named.items() if p.requires_grad and p.dim() > 1}
+        reached = [
+            torch.autograd.grad(value, list(wanted.values()), retain_graph=True, allow_unused=True)
+            if value.requires_grad
+            else [None] * len(wanted)
+            for value in (of, against)
+        ]
+        both = [name for name, *gradients in zip(wanted, *reached, strict=True) if all(gradient is not None for gradient in gradients)]
+        if not both:
+            which = self.config.layer or "any layer"
+            raise ValueError(
+                f"layer: the losses {self.config.of} and {self.config.against} do not both reach {which} of {self.config.part}"
+            )
+        self._found = both[-1]
+        return self._found

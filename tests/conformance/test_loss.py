@@ -65,7 +65,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "wgan_gp/no penalty": {"options": {"penalty": 0.0, "mismatched": 0.5}},
 }
 
-globals().update(cover(LossSuite, "ibllm", PRESETS, but=("link_prediction", "unified")))
+globals().update(cover(LossSuite, "ibllm", PRESETS, but=("adaptive_weight", "link_prediction", "unified")))
 
 
 class TestUnified(LossSuite):
