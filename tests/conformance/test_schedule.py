@@ -9,6 +9,8 @@ PRESETS: dict[str, dict[str, object]] = {
     "constant/warmup": {"options": {"warmup": 5}},
     "cosine/warmup": {"options": {"warmup": 5, "final": 0.1}},
     "linear/warmup": {"options": {"warmup": 5}},
+    "piecewise": {"options": {"at": [0, 4, 9], "values": [1.0, 0.5, 0.25]}},
+    "piecewise/lines": {"options": {"at": [3, 8], "values": [0.1, 1.0], "between": "lines"}},
     "step/every": {"options": {"every": 3}},
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from ibllm_optim.config import ConstantConfig, CosineConfig, LinearConfig, StepConfig
-from ibllm_optim.schedule import Constant, Cosine, Linear, Step
+from ibllm_optim.config import ConstantConfig, CosineConfig, LinearConfig, PiecewiseConfig, StepConfig
+from ibllm_optim.schedule import Constant, Cosine, Linear, Piecewise, Step
 
 from ibllm_core.interfaces.context import Context
 from ibllm_core.interfaces.optimisation import Schedule
@@ -77,3 +78,19 @@ def test_cosine_after_a_warm_up_spans_what_is_left() -> None:
 
 def test_a_warm_up_longer_than_the_stage_is_only_cut_short() -> None:
     assert Cosine(CosineConfig(warmup=100), Context()).factor(49, 50) == pytest.approx(0.5)
+
+
+def test_from_one_factor_to_another_over_some_steps() -> None:
+    """As numpy interpolates, and half a cosine; afterwards it stays."""
+    line = rates(Linear(LinearConfig(start=0.2, to=2.0, over=10), Context()))
+    assert line == pytest.approx(np.interp(range(STEPS), [0, 10], [0.2, 2.0]), abs=1e-12)
+    arc = rates(Cosine(CosineConfig(start=0.2, to=2.0, over=10), Context()))
+    assert arc == pytest.approx([2.0 - 1.8 * (1 + math.cos(math.pi * min(1, step / 10))) / 2 for step in range(STEPS)], abs=1e-12)
+
+
+def test_piecewise_values() -> None:
+    given = {"at": (2, 10, 30), "values": (0.5, 2.0, 1.0)}
+    assert rates(Piecewise(PiecewiseConfig(**given, between="lines"), Context())) == pytest.approx(
+        np.interp(range(STEPS), given["at"], given["values"]), abs=1e-12
+    )
+    assert rates(Piecewise(PiecewiseConfig(**given), Context())) == [0.5] * 10 + [2.0] * 20 + [1.0] * 10
