@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,10 @@ INTERRUPTED = 130
 @click.option("--verify", is_flag=True, help="Run a finished cell, chosen at random, once more and compare its figures bit for bit.")
 @click.option("--retry", is_flag=True, help="Try the runs that failed again.")
 @click.option(
+    "--watch", is_flag=True, help="Serve the page while runs are under way, to this machine alone; with --report without training."
+)
+@click.option("--watch-port", type=click.IntRange(0, 65535), default=0, help="Of --watch; by default any that is free.")
+@click.option(
     "--accept-code", is_flag=True, help="Keep and go on with the runs here, although source code or a run to start from has changed."
 )
 def command(
@@ -51,6 +55,8 @@ def command(
     only_report: bool,
     verify: bool,
     retry: bool,
+    watch: bool,
+    watch_port: int,
     accept_code: bool,
 ) -> int:
     """Run the ablation study of the file STUDY and write its tables.
@@ -79,11 +85,31 @@ def command(
 
         preview(plan, directory)
         return 0
+    port = watch_port if watch else None
     if only_report or verify:
         directory.check_held(plan)
-        return _report(plan, directory) if only_report else _verify(plan, directory)
+        return _verify(plan, directory) if verify else _report(plan, directory) if port is None else _look_on(plan, directory, port)
     where = Place(folder=directory / "jobs", jobs=jobs, devices=tuple(choose_devices(devices)), threads=read.table.threads)
-    return _run(plan, directory, make_launcher(launcher, launch, where), retry, accept_code)
+    return _run(plan, directory, make_launcher(launcher, launch, where), retry, accept_code, port)
+
+
+def _look_on(plan: Plan, directory: StudyDirectory, port: int) -> int:
+    """Serves the page of a study that another invocation may be at, until it is interrupted."""
+    import threading
+
+    from .runner import Progress
+    from .watch import LOOK, Board, served
+
+    board, ended = Board(plan, directory), threading.Event()
+    with on_interrupt(ended.set), served(board, port) as address:
+        click.echo(f"watch    {address} (Ctrl-C ends it)")
+        while True:
+            now = {cell.id: directory.outcome(cell) for cell in plan.cells}
+            board.seen(
+                {name: Progress(status=outcome.status, results=outcome.results, reason=outcome.reason) for name, outcome in now.items()}
+            )
+            if ended.wait(LOOK):
+                return 0
 
 
 def _tell(plan: Plan, directory: StudyDirectory, accepted: bool) -> None:
@@ -100,7 +126,7 @@ def _tell(plan: Plan, directory: StudyDirectory, accepted: bool) -> None:
         click.echo(f"{what} were made with another state of {', '.join(edited)}: {happens}", err=True)
 
 
-def _run(plan: Plan, directory: StudyDirectory, launcher: Launcher, retry: bool, accept_code: bool) -> int:
+def _run(plan: Plan, directory: StudyDirectory, launcher: Launcher, retry: bool, accept_code: bool, port: int | None = None) -> int:
     from ibllm_core.host.attribution import stdout_to_stderr
 
     from . import display as study_display
@@ -118,9 +144,14 @@ def _run(plan: Plan, directory: StudyDirectory, launcher: Launcher, retry: bool,
 
             trials.retry(plan, directory)
     screen = study_display.choose(plan)
-    runner = Runner(plan, directory, launcher, screen, accept_code)
+    from .watch import Board, served
+
+    board = Board(plan, directory, screen)
+    runner = Runner(plan, directory, launcher, board, accept_code)
     try:
-        with _interruptible(runner):
+        with _interruptible(runner), served(board, port) if port is not None else nullcontext("") as address:
+            if address:
+                screen.say(f"watch    {address}")
             if study.table.design == "search":
                 from .search import explore
 

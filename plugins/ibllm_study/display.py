@@ -14,6 +14,7 @@ from ibllm_cli.terminal import shown
 
 from .directory import DONE, FAILED, PRUNED, RUNNING, Outcome
 from .runner import Progress, Watcher
+from .statistics import compare, summarise
 
 if TYPE_CHECKING:
     from .plan import Cell, Plan
@@ -52,6 +53,7 @@ class LiveWatcher(PlainWatcher):
         self._screen = Live(refresh_per_second=4, transient=False)
         self._screen.start()
         self._drawn = 0.0
+        self._known: dict[object, tuple[str, str]] = {}
         self._last: Mapping[str, Progress] = {}
 
     def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
@@ -85,12 +87,37 @@ class LiveWatcher(PlainWatcher):
         for seed in study.seeds:
             table.add_column(str(seed), justify="right", no_wrap=True)
         table.add_column("mean so far", justify="right", no_wrap=True)
+        table.add_column("difference so far", justify="right", no_wrap=True)
+        known: dict[str, dict[int, float | None]] = {}
         for arm in self.plan.arms:
             row = [progress[self.plan.cell(arm.name, seed).id] for seed in study.seeds]
-            values = [p.results[study.table.decides] for p in row if study.table.decides in p.results]
-            mean = self.plan.primary.shown(sum(values) / len(values)) if values else ""
-            table.add_row(escape(shown(arm.name)), *(_cell(p, self.plan) for p in row), f"[bold]{mean}[/]")
+            known[arm.name] = {seed: p.results.get(study.table.decides) for seed, p in zip(study.seeds, row, strict=True)}
+            mean, difference = self._so_far(known[self.plan.arms[0].name], known[arm.name], arm.name)
+            table.add_row(escape(shown(arm.name)), *(_cell(p, self.plan) for p in row), f"[bold]{escape(mean)}[/]", escape(difference))
         return table
+
+    def _so_far(self, base: Mapping[int, float | None], own: Mapping[int, float | None], arm: str) -> tuple[str, str]:
+        """An arm's mean and its difference to the base, each with its interval; computed once for the runs that there are."""
+        key = (tuple(base.items()), tuple(own.items()), arm)
+        if key not in self._known:
+            confidence = self.plan.study.table.confidence
+            summary = summarise(own.values(), confidence)
+            mean = self._with_interval(summary.mean, summary.low, summary.high, "")
+            difference = ""
+            if arm != self.plan.arms[0].name:
+                found = compare(base, own, confidence, higher_is_better=self.plan.mode == "max")
+                difference = self._with_interval(found.difference, found.low, found.high, "+")
+            self._known[key] = mean, difference
+        return self._known[key]
+
+    def _with_interval(self, value: float | None, low: float | None, high: float | None, sign: str) -> str:
+        """``93.2 % [91.0, 95.1]``."""
+        if value is None:
+            return ""
+        percent, factor = self.plan.primary.percent, 100 if self.plan.primary.percent else 1
+        form = f"{sign}.1f" if percent else f"{sign}.3g"
+        interval = "" if low is None or high is None else f" [{factor * low:{form}}, {factor * high:{form}}]"
+        return f"{factor * value:{form}}{' %' if percent and not sign else ''}{interval}".replace("-", "−")
 
     def say(self, text: str) -> None:
         self._screen.console.print(shown(text), highlight=False, soft_wrap=True, markup=False)

@@ -61,3 +61,25 @@ def test_the_table_shows_figures_stages_and_failures(write_study) -> None:  # ty
     assert lines[3].split() == ["no", "[red]", "cycle", "image", "50", "%", "·"]
     assert "failed" in lines[4]
     assert "2 of 6 runs" in out.getvalue()
+
+
+def test_intervals_are_shown_as_they_come(write_study) -> None:  # type: ignore[no-untyped-def]
+    plan = make_plan(read_study(write_study(STUDY)))
+    arms = [arm.name for arm in plan.arms]
+    values = {(arms[0], 0): 0.25, (arms[0], 1): 0.35, (arms[2], 0): 0.5, (arms[2], 1): 0.62}
+    progress = {
+        cell.id: Progress(status=DONE, results={"novel/scene_exact": values[cell.arm.name, cell.seed]})
+        if (cell.arm.name, cell.seed) in values
+        else Progress(status=WAITING)
+        for cell in plan.cells
+    }
+    watcher = LiveWatcher(plan)
+    try:
+        out = io.StringIO()
+        Console(file=out, width=160).print(watcher.view(progress))
+    finally:
+        watcher.close()
+    base, _, other = out.getvalue().splitlines()[2:5]
+    # Student's t with one degree of freedom: 12.706 standard errors.
+    assert "30.0 % [−33.5, 93.5]" in base
+    assert "56.0 % [−20.2, 132.2]" in other and "+26.0 [+13.3, +38.7]" in other

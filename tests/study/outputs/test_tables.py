@@ -122,7 +122,7 @@ def test_latex_is_whole_and_escaped(folder):
     assert body.isascii(), [c for c in body if not c.isascii()]
     assert "\\toprule" in body
     for table in body.split("\\end{table}")[:-1]:
-        columns = len(re.search(r"@\{\}(.*)@\{\}\}\n", table)[1].replace("p{4.4cm}", "l"))
+        columns = len(re.search(r"@\{\}(.*)@\{\}\}\n", table)[1].replace("p{3.6cm}", "l").replace("p{4.4cm}", "l"))
         inside = table[table.index("\\midrule") : table.index("\\bottomrule")]
         for row in inside.splitlines()[1:-1]:
             spans = row.count("\\multicolumn{2}")
