@@ -58,7 +58,7 @@ def again(name: str) -> Path:
     """Writes the table and the plots of a study anew from its kept runs.csv; what its arms differ in stays as its runs said. Gives the folder."""
     target, table = FOLDER / name, read_study(RECIPES / f"{name}.toml").table
     mode = "" if table.mode == "auto" else table.mode
-    analysis = Analysis(attrs.evolve(from_csv(target / "runs.csv", table.primary, mode, confidence=table.confidence), name=name))
+    analysis = Analysis(attrs.evolve(from_csv(target / "runs.csv", table.decides, mode, confidence=table.confidence), name=name))
     before = (target / "table.md").read_text(encoding="utf-8")
     text = re.sub(r"\A# .*\n+", "", tables.markdown(analysis)).rstrip("\n")
     differs = before[before.index(DIFFERS) :] if DIFFERS in before else ""

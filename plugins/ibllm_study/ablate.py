@@ -32,6 +32,10 @@ INTERRUPTED = 130
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="Instead of the study's scale.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Instead of the study's seeds: 0, 1, … up to so many.")
 @click.option("--plan", "only_plan", is_flag=True, help="Print every run, what differs, what is shared and what it costs; train nothing.")
+@click.option(
+    "--from-pilot", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="DIR",
+    help="With --plan: how many seeds give 80 % power, resampled from the runs of a smaller study's directory.",
+)  # fmt: skip
 @click.option("--report", "only_report", is_flag=True, help="Write the tables and the page again from what is there; train nothing.")
 @click.option("--verify", is_flag=True, help="Run a finished cell, chosen at random, once more and compare its figures bit for bit.")
 @click.option("--retry", is_flag=True, help="Try the runs that failed again.")
@@ -52,6 +56,7 @@ def command(
     scale: float | None,
     seeds: int | None,
     only_plan: bool,
+    from_pilot: Path | None,
     only_report: bool,
     verify: bool,
     retry: bool,
@@ -65,6 +70,8 @@ def command(
     """
     if only_plan + only_report + verify > 1:
         raise UserError("--plan, --report and --verify exclude each other")
+    if from_pilot is not None and not only_plan:
+        raise UserError("--from-pilot: expected --plan beside it")
     from ibllm.launching import Place, make_launcher
 
     from .checking import choose_devices
@@ -83,7 +90,7 @@ def command(
     if only_plan:
         from .preview import preview
 
-        preview(plan, directory)
+        preview(plan, directory, from_pilot)
         return 0
     port = watch_port if watch else None
     if only_report or verify:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .budget import readable
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from ibllm.contracts import Report
 
 
-def preview(plan: Plan, directory: StudyDirectory) -> None:
-    """Prints arms, runs, what is shared, what it costs and what so many seeds can show."""
+def preview(plan: Plan, directory: StudyDirectory, pilot: Path | None = None) -> None:
+    """Prints arms, runs, what is shared, what it costs and what so many seeds can show, also by the runs of a pilot's directory."""
     from rich.console import Console
+
+    from .foreseen import foreseen
 
     # Where there is no terminal (a file, a pipe) nothing says how wide a line may be.
     study, console = plan.study, Console(highlight=False, markup=False, soft_wrap=True, width=shutil.get_terminal_size((150, 24)).columns)
@@ -50,10 +53,21 @@ def preview(plan: Plan, directory: StudyDirectory) -> None:
     console.print()
     console.print(_runs(plan, directory, seconds))
     console.print()
-    for line in (*_sums(plan, directory, seconds), *predict_power(len(study.seeds), claims_of(plan, arms)).sentences()):
+    claims = claims_of(plan, arms)
+    units = study.table.draws if study.table.draws > 1 else len(study.seeds)
+    for line in (*_sums(plan, directory, seconds), *_nested(plan), *predict_power(units, claims, study.table.confidence).sentences()):
+        console.print(line)
+    for line in foreseen(plan, pilot, claims) if pilot is not None else ():
         console.print(line)
     if others:
         console.print(f"{len(others)} runs in {directory.path} belong to an earlier version of this study; they are left alone.")
+
+
+def _nested(plan: Plan) -> list[str]:
+    draws = plan.study.table.draws
+    return (
+        [f"Seeds are nested in {draws} draws of the training data, which are what counts: read draws for seeds below."] if draws > 1 else []
+    )
 
 
 def claims_of(plan: Plan, arms: int) -> int:
