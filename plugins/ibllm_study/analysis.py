@@ -13,6 +13,7 @@ from ibllm_report.results import is_number, split_of
 
 from .claims import make_claims
 from .findings import Findings, FoundArm, FoundRun
+from .matched import Matched, matched
 from .schema import ALL_PAIRS
 from .statistics import (
     Aggregate,
@@ -153,6 +154,11 @@ class Analysis:
 
     def line(self, arm: FoundArm, figure: str) -> Line:
         return self.lines[arm.name, figure]
+
+    @cached_property
+    def matched(self) -> Mapping[str, Sequence[Matched]]:
+        """Primary figure → its readings at equal cost."""
+        return {figure: matched(self.findings, figure) for figure in self.findings.primaries}
 
     @cached_property
     def units(self) -> Mapping[str, Unit]:

@@ -96,7 +96,7 @@ def latex(analysis: Analysis) -> str:
 def primary_tables(analysis: Analysis) -> list[Table]:
     """What the study decides by, the deciding table first; with several primary figures, each one's."""
     found = [table for figure in analysis.findings.primaries for table in _of_figure(analysis, figure)]
-    return [attrs.evolve(found[0], title="")] if len(found) == 1 else found
+    return [attrs.evolve(found[0], title=""), *found[1:]] if len(analysis.findings.primaries) == 1 and not found[0].title else found
 
 
 def _of_figure(analysis: Analysis, figure: str) -> list[Table]:
@@ -108,6 +108,8 @@ def _of_figure(analysis: Analysis, figure: str) -> list[Table]:
         tables = [_of_pairs(analysis, figure), _of_means(analysis, figure)]
     else:
         tables = [_of_arms(analysis, figure)]
+    if analysis.matched[figure]:
+        tables.append(_of_costs(analysis, figure))
     return [attrs.evolve(table, title=": ".join(filter(None, (several, table.title)))) for table in tables]
 
 
@@ -165,6 +167,19 @@ def _of_means(analysis: Analysis, figure: str) -> Table:
     arms = analysis.findings.arms
     rows = [[arm.name, analysis.counted(arm, figure), wording.mean(unit, analysis.line(arm, figure).summary)] for arm in arms]
     return Table(title="Arms", header=["arm", "n", _heads(analysis, figure)[0]], rows=rows)
+
+
+def _of_costs(analysis: Analysis, figure: str) -> Table:
+    """One row an arm: validation at the end of its trainings, and at equal cost."""
+    unit, readings = analysis.units[figure], analysis.matched[figure]
+    mean = _heads(analysis, figure)[0]
+    rows = []
+    for arm in analysis.findings.arms:
+        known = [reading for reading in readings if arm.name in reading.arms]
+        ends = wording.mean(unit, known[0].ends[arm.name]) if known else wording.NONE
+        rows.append([arm.name, ends, *(wording.mean(unit, r.arms[arm.name]) if r in known else wording.NONE for r in readings)])
+    heads = [f"at {telling.budget(reading)}: {mean}" for reading in readings]
+    return Table(title="In validation, at equal cost", header=["arm", f"at the end: {mean}", *heads], rows=rows)
 
 
 def _of_effects(analysis: Analysis, figure: str) -> Table:

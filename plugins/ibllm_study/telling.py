@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+from ibllm.units import readable
 
 from .claims import Claim
 from .findings import Findings
+from .matched import COSTS, Matched
 from .schema import ALL_PAIRS
 from .statistics.factorial import Effect, named
+
+#: Pairs whose ranking changes that are told one by one.
+_MOST = 3
 
 Listed = Callable[[Sequence[Claim]], str]
 
@@ -104,6 +110,31 @@ def nested(claims: Sequence[Claim]) -> list[str]:
         f"Seeds are nested in {draws} draws of the training data: a mixed model (REML) with {draws - 1} degrees of freedom; the sign-flip test flips draws. "
         "What is found holds for other draws, too."
     ]
+
+
+def budget(reading: Matched) -> str:
+    """What is held equal: ``1.2 T FLOPs``, ``35 s``."""
+    return f"{readable(reading.budget)} FLOPs" if reading.cost == "flops" else f"{reading.budget:.3g} s"
+
+
+def at_equal_cost(readings: Mapping[str, Sequence[Matched]]) -> list[str]:
+    """How learning curves were read at equal cost, where the ranking changes, and for which figure there are none."""
+    found = [reading for own in readings.values() for reading in own]
+    out = []
+    if found:
+        names = ", ".join(dict.fromkeys(reading.figure for reading in found))
+        out.append(
+            f"At equal cost: {names} in validation, read off the learning curves at the most that every run has spent by its last one. A reading amid a "
+            "training comes before its rates have fallen, which is to the disadvantage of what trains longer."
+        )
+    for reading in found:
+        told = [f"“{a}” comes before “{b}”" for a, b in reading.changes]
+        more = f" and {len(told) - _MOST} pairs more" if len(told) > _MOST else ""
+        if told:
+            out.append(f"Warning: at equal {COSTS[reading.cost]} the ranking is another than at the end: {', '.join(told[:_MOST])}{more}.")
+    if missing := [figure for figure, own in readings.items() if not own]:
+        out.append(f"No reading at equal cost of {', '.join(missing)}: fewer than two arms have learning curves of this figure.")
+    return out
 
 
 def answers(claims: Sequence[Claim], listed: Listed) -> str:

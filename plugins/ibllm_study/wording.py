@@ -148,6 +148,7 @@ def notes(analysis: Analysis) -> list[str]:
     ]
     if not found.chosen:
         out.append("The primary figure was not named (--primary), so it counts as chosen after the fact: read the p-values as exploratory.")
+    out += [] if found.foreign else telling.at_equal_cost(analysis.matched)
     out += mismatches(found)
     out += [f"{_named(analysis, claim)}: {claim.comparison.note}." for claim in analysis.claims if _worth_saying(claim.comparison)]
     missing = [(arm, run) for arm, run in found.runs if not run.done and not (found.rules.looks and run.status == WAITING)]
