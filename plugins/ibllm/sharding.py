@@ -46,6 +46,9 @@ class Sharding(Listener):
             if own or isinstance(build.build_optimizer(session.recipe, "model").build(some), EvaluationWeights):
                 said = "compute.shard is for the procedure alternate and for optimizers without evaluation weights (schedule-free methods)"
                 event.against.append(UserError(f"stages.{stage.name}: {said}", stage.place))
+            if stage.perturb is not None:
+                said = "compute.shard is not for stages that perturb: gradients by images would gather every part again; expected one of the two"
+                event.against.append(UserError(f"stages.{stage.name}.perturb: {said}", stage.place))
 
     def on_model_built(self, event: ModelBuilt) -> None:
         if self._session.recipe.compute.shard and self._session.ranks.count > 1:

@@ -76,6 +76,7 @@ EXAMPLES: Mapping[str, Example] = {
     "optimizer": Example("steps of one size along the gradient's sign (Lion)", '{"weight_decay": 0.1}', "optimizer"),
     "schedule": Example("up in a straight line, then down as one over the square root of the step", '{"warmup": 5}', "schedule"),
     "procedure": Example("several steps of the critic for each of the model", '{"critic_steps": 2}', "procedure"),
+    "perturbation": Example("a grey square over each image (cutout)", '{"side": 0.5}', "stages.image.perturb"),
     "tracker": Example("figures as a table of text in the run directory", '{"file": "figures.csv"}', "trackers.{name}"),
 }
 

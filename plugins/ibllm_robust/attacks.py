@@ -32,6 +32,7 @@ class Ball:
 
     Attributes:
         radius: (b 1 …) ε in units of x, less what rounding may add.
+        free: (b …) or what becomes that beside x, bool: which numbers may change; None for all.
     """
 
     x: Tensor
@@ -39,39 +40,47 @@ class Ball:
     norm: str
     low: float
     high: float
+    free: Tensor | None = None
 
     @classmethod
-    def around(cls, x: Tensor, epsilon: float | Tensor, norm: str, low: float, high: float) -> Ball:
+    def around(cls, x: Tensor, epsilon: float | Tensor, norm: str, low: float, high: float, free: Tensor | None = None) -> Ball:
         """`epsilon` is a part of the range where there is one, and in units of x where there is none."""
         scale = high - low if math.isfinite(high - low) else 1.0
         radius = epsilon * scale * x.new_ones(len(x), *[1] * (x.dim() - 1))
         largest = _flat(x).abs().amax(1).reshape(radius.shape) + radius
         lost = _ROUNDING * largest * (math.sqrt(x[0].numel()) if norm == "l2" else 1.0)
-        return cls(x, (radius * (1 - _ROUNDING) - lost).clamp(min=0), norm, low, high)
+        return cls(x, (radius * (1 - _ROUNDING) - lost).clamp(min=0), norm, low, high, free)
 
     def nearest(self, point: Tensor) -> Tensor:
         """The point of the ball and the range that is nearest to (b …); with l2 nearest of the ball first, then of the range."""
-        change = point - self.x
+        change = self.within(point - self.x)
         if self.norm == "linf":
             change = torch.minimum(torch.maximum(change, -self.radius), self.radius)
         else:
             change = change * (self.radius / length(change).clamp(min=_tiny(change))).clamp(max=1)
         return (self.x + change).clamp(self.low, self.high)
 
+    def within(self, change: Tensor) -> Tensor:
+        """A change (b …) of what may change."""
+        return change if self.free is None else torch.where(self.free, change, 0.0)
+
     def step(self, gradient: Tensor) -> Tensor:
         """The direction in which a linear function with this gradient (b …) grows most, of length 1 in the norm; 0 where there is no gradient."""
+        gradient = self.within(gradient)
         return gradient.sign() if self.norm == "linf" else gradient / length(gradient).clamp(min=_tiny(gradient))
 
     def anywhere(self, rng: Rng) -> Tensor:
-        """(b …) a point of the ball, uniformly, moved into the range."""
-        shape = self.x.shape[1:]
+        """(b …) a point of the ball, uniformly, moved into the range. Places that are free have the same numbers whatever places (padding) follow them."""
+        shape, kind = self.x.shape[1:], self.x.dtype
+        first = rng.fold("first").uniform(*shape).to(kind)
         if self.norm == "linf":
-            return self.nearest(self.x + self.radius * (2 * rng.uniform(*shape).to(self.x.dtype) - 1))
+            return self.nearest(self.x + self.radius * (2 * first - 1))
         # A direction of normal numbers, and a length so that equal volumes are equally likely.
-        direction, part = rng.normal(*shape).to(self.x.dtype), rng.uniform().to(self.x.dtype).reshape(self.radius.shape)
-        return self.nearest(
-            self.x + direction / length(direction).clamp(min=_tiny(direction)) * self.radius * part ** (1 / self.x[0].numel())
-        )
+        angle = 2 * math.pi * rng.fold("second").uniform(*shape).to(kind)
+        direction = self.within((-2 * (-first).log1p()).sqrt() * angle.cos())
+        count = _flat(self.within(torch.ones_like(self.x))).sum(1).clamp(min=1)
+        part = (rng.fold("length").uniform().to(kind) ** (1 / count)).reshape(self.radius.shape)
+        return self.nearest(self.x + direction / length(direction).clamp(min=_tiny(direction)) * self.radius * part)
 
 
 def length(change: Tensor) -> Tensor:
@@ -130,7 +139,14 @@ class Attack(Perturbation):
         """(b …) the worst of the ball that it finds, which is in the ball."""
 
     def perturb(
-        self, objective: Objective, x: Tensor, rng: Rng, low: float = 0.0, high: float = 1.0, epsilon: float | Tensor | None = None
+        self,
+        objective: Objective,
+        x: Tensor,
+        rng: Rng,
+        low: float = 0.0,
+        high: float = 1.0,
+        epsilon: float | Tensor | None = None,
+        free: Tensor | None = None,
     ) -> Tensor:
         """x (b …) → x_adv (b …) within ε of it and within [low, high].
 
@@ -140,12 +156,13 @@ class Attack(Perturbation):
             rng: of the b items.
             low, high: the range; infinite where there is none (embeddings).
             epsilon: ε as a part of the range, or in units of x where that is infinite; by default the options'. A tensor is ().
+            free: (b …), or what becomes that beside x: True where x may change; everywhere by default.
 
         Raises:
             UserError: the objective has no gradient, and the attack asks for one.
         """
         radius = self.config.epsilon if epsilon is None else epsilon
-        return self.search(objective, Ball.around(x.detach(), radius, self.config.norm, low, high), rng).detach()
+        return self.search(objective, Ball.around(x.detach(), radius, self.config.norm, low, high, free), rng).detach()
 
     def perturbed(self, cycle: Cycle) -> Batch:
         """The cycle's batch, with the share of it that the options say perturbed against what they say, its parts as they are in use."""
@@ -155,7 +172,7 @@ class Attack(Perturbation):
             aim = aimed(cycle, config.of, config.against, rows=rows, space=config.space)
             epsilon = cycle.at(lambda _: self.config.epsilon)
             rng = aim.rng.fold("attack")
-            found = self.perturb(aim.objective, aim.x, rng, aim.low, aim.high, epsilon) if len(rows) else aim.x
+            found = self.perturb(aim.objective, aim.x, rng, aim.low, aim.high, epsilon, aim.free) if len(rows) else aim.x
         return aim.written(found, config.replace)
 
 
@@ -275,24 +292,28 @@ class Square(Attack):
         worst = Worst(ball.x, _damage(objective, ball.x))
         striped = ball.nearest(ball.x + ball.radius * stripes)
         worst.take(striped, _damage(objective, striped))
-        rows, columns = torch.arange(h, device=ball.x.device), torch.arange(w, device=ball.x.device)
+        rows, columns = (torch.arange(size, device=ball.x.device) for size in (h, w))
+        free = torch.ones_like(ball.x[:, :1], dtype=torch.bool) if ball.free is None else ball.free
+        height = (free.expand(shape).reshape(-1, c, h, w).any(3).any(1) * (rows + 1)).amax(1)  # of texts, without padding
         for query in range(2, self.config.queries):
-            draw, side = rng.fold("square", query), self.side(query, h, w)
+            draw, side = rng.fold("square", query), self.side(query, height, w)
             place = draw.uniform(2)
-            top, left = (place[:, 0] * (max(h - side, 0) + 1)).floor(), (place[:, 1] * (max(w - side, 0) + 1)).floor()
-            inside_rows = (rows >= top[:, None]) & (rows < top[:, None] + side)
-            inside = inside_rows[:, None, :, None] & ((columns >= left[:, None]) & (columns < left[:, None] + side))[:, None, None, :]
+            top = (place[:, 0] * ((height - side).clamp(min=0) + 1)).floor()
+            left = (place[:, 1] * ((w - side).clamp(min=0) + 1)).floor()
+            down = (rows >= top[:, None]) & (rows < (top + side)[:, None])
+            across = (columns >= left[:, None]) & (columns < (left + side)[:, None])
+            inside = (down[:, None, :, None] & across[:, None, None, :]).expand(-1, c, -1, -1).reshape(shape)
             signs = _signs(draw, c, 1, 1).to(ball.x.dtype).expand(-1, -1, h, w).reshape(shape)
-            inside = inside.expand(-1, c, -1, -1).reshape(shape)
             tried = torch.where(inside, ball.nearest(ball.x + ball.radius * signs), worst.x)
             worst.take(tried, _damage(objective, tried))
         return worst.x
 
-    def side(self, query: int, h: int, w: int) -> int:
-        """A square's side in pixels at a query."""
+    def side(self, query: int, height: Tensor, width: int) -> Tensor:
+        """(b) a square's side in pixels at a query."""
         place = query / self.config.queries * 10_000
         part = self.config.first / 2 ** sum(place > halved for halved in self._HALVED)
-        return min(max(round(math.sqrt(part * h * w)), 1), max(h, w))
+        side = (part * height * width).sqrt().round().clamp(min=1)
+        return torch.minimum(side, height.clamp(min=width))
 
 
 def _signs(rng: Rng, *shape: int) -> Tensor:

@@ -226,6 +226,7 @@ class Aim:
         x: (b' …) what is perturbed, of the rows.
         low, high: its range; infinite for embeddings.
         rng: of the rows.
+        free: (b' t 1) of embeddings: True at words, which alone may change; None for images.
     """
 
     objective: Objective
@@ -233,6 +234,7 @@ class Aim:
     low: float
     high: float
     rng: Rng
+    free: Tensor | None
     _batch: Batch
     _rows: Sequence[int]
     _read: Embedded | None
@@ -287,7 +289,7 @@ def aimed(
     }
     read = embedded(part) if of == "text" else None
     x, (low, high) = (part.y, (-1.0, 1.0)) if read is None else (read.x, (-math.inf, math.inf))
-    return Aim(objectives[against](), x, low, high, part.rng("perturb"), cycle.batch, chosen, read)
+    return Aim(objectives[against](), x, low, high, part.rng("perturb"), read and read.words, cycle.batch, chosen, read)
 
 
 #: `cycle`, where the name is a cycle's.

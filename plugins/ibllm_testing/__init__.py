@@ -18,6 +18,7 @@ from .image_tokenizer import ImageTokenizerSuite
 from .loss import LossSuite
 from .metric import MetricSuite
 from .optimisation import OptimizerSuite, ScheduleSuite
+from .perturbation import PerturbationSuite
 from .procedure import ProcedureSuite
 from .suite import Suite
 from .text import TextDecoderSuite, TextEncoderSuite
@@ -35,6 +36,7 @@ __all__ = [
     "LossSuite",
     "MetricSuite",
     "OptimizerSuite",
+    "PerturbationSuite",
     "ProcedureSuite",
     "ScheduleSuite",
     "Suite",
@@ -63,6 +65,7 @@ SUITES: Mapping[str, type[Suite]] = {
         OptimizerSuite,
         ScheduleSuite,
         ProcedureSuite,
+        PerturbationSuite,
         TrackerSuite,
     )
 }

@@ -87,7 +87,7 @@ class Inputs:
         return attrs.evolve(self, x=x, other=other, z=_padded_latent(self.z, places=2), z_x=z_x)
 
     def batch(self) -> Batch:
-        """As a loss sees it, unpaired data included."""
+        """As a loss sees it, unpaired data and perturbed images included."""
         return Batch(
             numbers=self.numbers,
             x=self.x,
@@ -97,6 +97,8 @@ class Inputs:
             answer=self.x,
             unpaired_x=self.other,
             unpaired_y=self.y.flip(-1),
+            y_clean=self.y,
+            y_perturbed=0.9 * self.y,
         )
 
     def _mapped(self, change: Any, numbers: npt.NDArray[np.int64]) -> Inputs:

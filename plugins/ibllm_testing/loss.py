@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ibllm.blocks.borrowing import borrowed
 from ibllm.contracts.inputs import fabricate
 from ibllm_core.host.options import LossConfig
+from ibllm_core.interfaces.batch import Batch
 from ibllm_core.interfaces.context import Context, ImageTokens
 from ibllm_core.interfaces.latent import Tokens
 from ibllm_core.interfaces.loss import AdversarialLoss, CriticLoss, Loss, Value
@@ -178,7 +179,7 @@ class LossSuite(Suite):
         meta = torch.device("meta")
         with meta:
             loss, model = self.make(), self.model(meta)
-        batch = fabricate(model, 3, meta)
+        batch = _perturbed(fabricate(model, 3, meta))
         cycle = Cycle(model, batch, {"loss": loss, **{name: Term(n) for n, name in enumerate(self._terms())}})
         for player in (player for player, side in SIDES.items() if isinstance(loss, side)):
             value = cycle.value("loss") if player == "model" else cycle.critic_value("loss")
@@ -189,7 +190,7 @@ class LossSuite(Suite):
         meta = torch.device("meta")
         with meta:
             loss, model = self.make().train(), self.model(meta).train()
-        batch, terms = fabricate(model, 3, meta), {name: Term(n) for n, name in enumerate(self._terms())}
+        batch, terms = _perturbed(fabricate(model, 3, meta)), {name: Term(n) for n, name in enumerate(self._terms())}
         cycle = Cycle(model, batch, {"loss": loss, **terms})
         with nothing_waits(meta):
             for value in self._sides(loss, cycle).values():
@@ -378,6 +379,11 @@ class LossSuite(Suite):
 
 #: Capabilities that only a token decoder has.
 _OF_TOKENS = ("image_tokens", "caption_likelihood", "exact_likelihood")
+
+
+def _perturbed(batch: Batch) -> Batch:
+    """The batch as a stage's perturbation would leave it."""
+    return attrs.evolve(batch, y_clean=batch.y, y_perturbed=None if batch.y is None else batch.y.clone())
 
 
 def _first(value: Value) -> Tensor:

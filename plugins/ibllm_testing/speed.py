@@ -23,7 +23,7 @@ import torch
 from ibllm_core.host.options import Config, LossConfig
 from ibllm_core.recipe import load
 
-from . import SUITES, LossSuite, MetricSuite, OptimizerSuite, ProcedureSuite, TokenizerSuite, TrackerSuite
+from . import SUITES, LossSuite, MetricSuite, OptimizerSuite, PerturbationSuite, ProcedureSuite, TokenizerSuite, TrackerSuite
 from .fixtures import best_device
 from .inputs import fabricate
 from .parts import PartSuite
@@ -50,6 +50,7 @@ REFERENCES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "optimizer": ("adamw", {}),
     "schedule": ("cosine", {}),
     "procedure": ("alternate", {}),
+    "perturbation": ("noise", {}),
     "tracker": ("tensorboard", {}),
 }
 
@@ -193,6 +194,11 @@ def _procedure(suite: ProcedureSuite, device: torch.device, _: Path) -> Work:
     return lambda: game.play(procedure, 10), "10 iterations of a game"
 
 
+def _perturbation(suite: PerturbationSuite, device: torch.device, _: Path) -> Work:
+    made, model, m = suite.make(device=device), suite.model(device).train(), fabricate(suite.context(), ITEMS, lengths=LENGTHS).to(device)
+    return lambda: made.perturbed(suite.cycle(model, m.batch())), f"perturbing {ITEMS} items, through stand-ins for the parts"
+
+
 def _tracker(suite: TrackerSuite, _: torch.device, folder: Path) -> Work:
     recipe = load(TINY)
 
@@ -215,6 +221,7 @@ _WORK: Mapping[str, Callable[[Any, torch.device, Path], Work]] = {
     "optimizer": _optimizer,
     "schedule": _schedule,
     "procedure": _procedure,
+    "perturbation": _perturbation,
     "tracker": _tracker,
 }
 

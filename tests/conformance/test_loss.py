@@ -35,6 +35,7 @@ RULES = str(Path(__file__).parents[1] / "logic" / "letters.rules")
 PRESETS: dict[str, dict[str, object]] = {
     "hinge/augmented": {"options": {"augment": ["color", "translation", "cutout"], "augment_probability": 0.7, "mismatched": 0.5}},
     "relativistic/adaptive": {"options": {"augment": ["translation", "cutout"], "augment_target": 0.6, "augment_images": 100}},
+    "robust_consistency/captions": {"options": {"of": "captions"}},
     "answer_nll/sample": {"options": {"per": "sample"}},
     "augmentation_contrast/text": {"options": {"of": "text"}},
     "back_translation/drawn words": {"options": {"temperature": 1.0}},

@@ -40,6 +40,17 @@ CASES: Mapping[str, tuple[tuple[str, ...], int]] = {
     "steps": (("training.batch=5", *SHARED), 20),
     "micro-batches": (("training.batch=7", "training.accumulate=3", "compute.activation_checkpointing=true"), 20),
     "shards": (("training.batch=5", "training.accumulate=2", "compute.shard=true", "compute.activation_checkpointing=true", *SHARED), 3),
+    "perturbed": (
+        (
+            "training.batch=5",
+            "training.accumulate=2",
+            "losses.agree={use='robust_consistency'}",
+            "stages.image.losses.agree=1.0",
+            "stages.image.perturb={use='pgd', norm='l2', epsilon={from=0.0, to=0.1, over=4}, steps=2, share=0.6}",
+            "stages.joint.perturb={use='pgd', norm='l2', epsilon=0.1, steps=1, of='text', against='drawing'}",
+        ),
+        3,
+    ),
     "micro-batches of unequal shares": (("training.batch=9", "training.accumulate=4"), 1),
 }
 
