@@ -13,14 +13,10 @@ if TYPE_CHECKING:
 class Perturbation(ABC):
     """Batch, model → batch.
 
-    Asked of each micro-batch at the beginning of an iteration, with the weights that it begins with; all players then see what it gave. It keeps nothing, and
-    what becomes of an item depends on the item, its number and the model alone, so that ranks and micro-batches change nothing. Parts get no gradient from it.
+    Asked of each micro-batch at the beginning of an iteration, with the weights that it begins with; all players see what it gave. It keeps nothing, and
+    what becomes of an item depends on the item, its number and the model alone, so that ranks and micro-batches change nothing.
     """
 
     @abstractmethod
     def perturbed(self, cycle: Cycle) -> Batch:
-        """The cycle's batch with the same items, some of them perturbed; what it is given it leaves as it is.
-
-        Args:
-            cycle: of the batch; its `rng` is keyed by step and item, its `at` gives a weight of the present step, `of` a cycle of another batch.
-        """
+        """The batch of a cycle of which nothing is computed yet, some of its items perturbed; what it is given it leaves as it is, gradients too."""

@@ -76,7 +76,7 @@ def needs_are_met(draft: Draft) -> None:
     recipe, parts = draft.recipe, draft.recipe.parts
     unpaired = {UNPAIRED[name] for name in draft.names("unpaired") if name in UNPAIRED}
     asking = [(tuple(key.split(".")), component) for key, component in recipe.components().items()]
-    asking = [(path, component) for path, component in asking if path[0] in ("model", "losses", "metrics")]
+    asking = [(path, component) for path, component in asking if path[0] in ("model", "losses", "metrics") or path[2:] == ("perturb",)]
     for path, component in asking:
         for name, (key, kind) in named_parts(component.config).items() if len(parts) == len(draft.parts_there()) else ():
             known = [part for part, held in parts.items() if held.kind == kind]

@@ -217,7 +217,7 @@ def _removable(path: Path) -> bool:
     """Whether ``path = false`` means "take it away"."""
     if len(path) == 2:
         return path[0] in REMOVABLE and path != ("model", "width")
-    return len(path) == 4 and path[0] == "stages" and path[2] == "losses"
+    return path[0] == "stages" and (path[2:] == ("perturb",) or (len(path) == 4 and path[2] == "losses"))
 
 
 def _remove(document: Document) -> None:
@@ -230,6 +230,8 @@ def _remove(document: Document) -> None:
             _forget(stage, "losses", gone["losses"] | _take(stage.get("losses")))
             _forget(stage, "train", gone["model"], within=True)
             _forget(stage.get("validate"), "metrics", gone["metrics"])
+            if stage.get("perturb") is False:
+                del stage["perturb"]
 
 
 def _take(table: Any) -> set[str]:

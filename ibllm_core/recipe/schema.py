@@ -178,9 +178,7 @@ class Stage(Config):
     lr: float = option(1.0, help="factor on every learning rate", ge=0, live=True)
     schedule: Component = section(help="of the learning rate over this stage", kind="schedule")
     procedure: Component = section(help="how an iteration of this stage is played", kind="procedure", implied="alternate")
-    perturb: Component | None = section(
-        help="what its losses see in the place of its data", kind="perturbation", implied="none", optional=True
-    )
+    perturb: Component | None = section(help="adversarial samples in its data's place", kind="perturbation", implied="none", optional=True)
     training: Training = section(spread=True)
     validate: Validation | None = option(None, help="how the stage is watched on held-out data")
     init: Init | None = option(None, help="start from another run's weights")

@@ -78,6 +78,8 @@ CASES = {
     ),
     "micro-batches": ("joint", ("training.accumulate=2",)),
     "extragradient": ("image", ("stages.image.procedure.use=extragradient",)),
+    "perturbed images": ("image", ("stages.image.perturb={use='pgd',epsilon={from=0.0,to=0.1,over=8},steps=2,share=0.5}",)),
+    "perturbed texts": ("text", ("stages.text.perturb={use='apgd',epsilon=0.5,steps=2,of='text',against='drawing'}",)),
     "lookahead": ("image", ("stages.image.procedure={use='lookahead',every=2}",)),
 }
 
