@@ -255,6 +255,12 @@ def pretrained_memory(_: str = "") -> str:
     return pretrained_models.table()
 
 
+def attacked(names: str) -> str:
+    """Captions read with and without an attack, a row a recipe, as far as they were measured."""
+    known = ",".join(name for name in names.split(",") if (measured_figures.FOLDER / f"{name}.json").is_file())
+    return measured_figures.attacked(known) if known else "Not measured."
+
+
 def families(_: str = "") -> str:
     """Figures and costs of the recipes of every family, side by side."""
     return measured_figures.families()
@@ -315,6 +321,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         findings,
         interactions,
         symptoms,
+        attacked,
         families,
         pretrained_memory,
         conformance,

@@ -55,7 +55,18 @@ def take(run: Path) -> dict[str, Any]:
         "step_seconds": step_seconds(run, info),
         "seconds_per_image": seconds_per_image(run),
         "results": json.loads((run / "results.json").read_text(encoding="utf-8")),
+        **({"attacks": attacks(run)} if (run / "attack.json").exists() else {}),
     }
+
+
+def attacks(run: Path) -> list[dict[str, Any]]:
+    """What `ibllm attack` left of a run, without its examples."""
+    found = json.loads((run / "attack.json").read_text(encoding="utf-8"))["attacks"]
+    kept = ("of", "use", "against", "split", "items", "seed", "options", "levels")
+    return [
+        {key: one[key] for key in kept} | {"figures": [{k: figure[k] for k in ("name", "label", "values")} for figure in one["figures"]]}
+        for one in found
+    ]
 
 
 def step_seconds(run: Path, info: Mapping[str, Any]) -> dict[str, float]:
@@ -171,6 +182,24 @@ def families() -> str:
             machines.add(f"{threads} thread{'s' * (threads != 1)} of {run['hardware']['cpu']}, torch {run['versions']['torch']}")
     note = f"Mean ± standard deviation over the seeds, of the split `novel` or, for seen pairs, `test`; {'; '.join(sorted(machines))}."
     return "\n".join([*_rows(figures), "", note, "", *_rows(costs)])
+
+
+def attacked(names: str) -> str:
+    """Captions read right with and without an attack, a row a recipe (``A,B``), a column a strength, over the seeds; and what training took."""
+    rows: list[list[str]] = []
+    said = ""
+    for name in names.split(","):
+        runs: list[Mapping[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["runs"]
+        found = [next(one for one in run["attacks"] if one["of"] == "image") for run in runs]
+        values = [next(figure["values"] for figure in one["figures"] if figure["name"] == "caption_exact") for one in found]
+        rows = rows or [["recipe", *(f"ε = {level}" for level in found[0]["levels"]), "seeds", "minutes"]]
+        shown = [_spread([of_seed[number] for of_seed in values]) for number in range(len(found[0]["levels"]))]
+        minutes = min(run["seconds"] for run in runs) / 60
+        rows.append([f"`{name}`", *shown, ", ".join(str(run["seed"]) for run in runs), f"{minutes:.1f}"])
+        options = ", ".join(f"{key} = {value}" for key, value in found[0]["options"].items())
+        said = f"`ibllm attack --use {found[0]['use']}` ({options}) on the first {found[0]['items']} items of `{found[0]['split']}`"
+    note = "Share of captions that state every fact, mean ± standard deviation over the seeds; minutes of the quickest seed, on a shared machine."
+    return "\n".join([*_rows(rows), "", f"{said}. {note}"])
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -116,7 +116,7 @@ def _read_entry(draft: Draft, cls: type[C], path: tuple[str, ...]) -> C | None:
         elif held.kind and not held.spread and held.name not in table:
             filled[held.name] = recipes_own
         else:
-            filled[held.name] = _read(draft, held, path, tuple(keys(cls)))
+            filled[held.name] = _read(draft, held, path, tuple(keys(cls)) if held.spread else ())
     unread = any(filled[held.name] is None and not (held.optional and held.name not in table) for held in sections(cls))
     return None if read is None or unread else attrs.evolve(read, **filled)
 

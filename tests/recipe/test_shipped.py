@@ -32,6 +32,8 @@ FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
     ("dataset", "files"): "it reads the user's own files",
+    ("perturbation", "square"): "it asks for hundreds of passes, for a measurement and not for a training; docs/how-to/attack.md",
+    ("perturbation", "universal"): "it changes all items of a set alike, and a stage's batch comes in shares",
     ("dataset", "webdataset"): "it reads shards of the user's own",
     ("image_tokenizer", "pretrained"): "no package carries a codec of diffusers; a folder is the user's own",
     ("metric", "clip_score"): "no package carries a pair like CLIP",

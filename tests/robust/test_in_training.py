@@ -9,6 +9,7 @@ import pytest
 import torch
 from ibllm_cli.main import main
 
+from ibllm import course
 from ibllm.contracts import check
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
@@ -27,7 +28,9 @@ def tiny(*sets: str, perturb: str = "") -> Any:
 
 def opened(recipe: Any, path: Path) -> tuple[Any, Any]:
     session = Session(recipe, RunDirectory(path))
-    return session, session.trainer(recipe.stages["image"])
+    trainer = session.trainer(recipe.stages["image"])
+    course.arrange(session, trainer, recipe)
+    return session, trainer
 
 
 def run(session: Any, trainer: Any, steps: int) -> dict[str, torch.Tensor]:
@@ -44,7 +47,7 @@ def run(session: Any, trainer: Any, steps: int) -> dict[str, torch.Tensor]:
 def seen(recipe: Any, path: Path, step: int = 10) -> tuple[Any, Any]:
     """A stage's batch at a step, clean and as its losses see it."""
     session, trainer = opened(recipe, path)
-    trainer.step = step
+    trainer.go_to(step, trainer.played())
     feeder = session.feeder(trainer.stage)
     try:
         batch = feeder.make(step)[0].to(session.model.device)
@@ -102,6 +105,11 @@ def test_a_stopped_stage_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
 
 
+def test_an_option_that_is_called_like_one_of_the_stage_is_the_attacks_own() -> None:
+    recipe = tiny("stages.image.steps=7", perturb="{use='pgd',steps=3}")
+    assert recipe.stages["image"].steps == 7 and recipe.stages["image"].perturb.config.steps == 3
+
+
 def test_the_passes_of_an_attack_are_counted() -> None:
     """Each step is a pass forward and back of the share: costs grow in a straight line with steps and share."""
 
@@ -113,7 +121,7 @@ def test_the_passes_of_an_attack_are_counted() -> None:
     plain, one, two, four, half = flops(1, 0.0), flops(1, 1.0), flops(2, 1.0), flops(4, 1.0), flops(4, 0.5)
     assert plain == next(iter(check(tiny("training.batch=32")).stages)).flops
     assert four - two == pytest.approx(2 * (two - one), rel=1e-3) and half - plain == pytest.approx((four - plain) / 2, rel=1e-3)
-    assert one > 1.2 * plain
+    assert one > 1.2 * plain and two > 1.2 * one
 
 
 def test_clean_and_perturbed_latents_come_together(tmp_path: Path) -> None:
