@@ -289,7 +289,7 @@ def aimed(
     }
     read = embedded(part) if of == "text" else None
     x, (low, high) = (part.y, (-1.0, 1.0)) if read is None else (read.x, (-math.inf, math.inf))
-    return Aim(objectives[against](), x, low, high, part.rng("perturb"), read and read.words, cycle.batch, chosen, read)
+    return Aim(objectives[against](), x, low, high, part.rng("perturb"), read.words if read else None, cycle.batch, chosen, read)
 
 
 #: `cycle`, where the name is a cycle's.

@@ -77,7 +77,7 @@ class PerturbationSuite(Suite):
                 alike = other is not None and (other.shape, other.dtype, other.device) == (value.shape, value.dtype, value.device)
                 expect(alike, f"{self._name}: {name} was {_said(value)} and is {_said(other)}")
             finite(_tensors(found), f"of {len(some)} items: {self._name}")
-            expect(bool((found.y.abs() <= 1).all()), f"{self._name}: images leave [−1, 1]")  # type: ignore[union-attr]
+            expect(bool((found.y.abs() <= 1).all()), f"{self._name}: images leave [−1, 1]")
 
     def test_it_perturbs_something(self, device: torch.device) -> None:
         """In one of a few steps something else stands in the batch than before."""
