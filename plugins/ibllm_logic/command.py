@@ -95,13 +95,15 @@ def _of(rules: Rules, recipe: Recipe, dataset: Dataset, opened: Any, splits: Seq
         seen = list(dataset.describe(samples.images)) if isinstance(dataset, Describing) and samples.images is not None else None
         tallies, left = tally(rules, samples.captions, seen)
         who = "the dataset's own reader" if seen is not None else "the captions"
-        tables.append({"split": split, "of": "data", "items": len(samples), "left out": left, "seen by": who, "tallies": tallies})
+        tables.append({"split": split, "of": "data", "items": len(samples), "nothing said of": left, "seen by": who, "tallies": tallies})
         parts = opened.model.parts if opened is not None and split != "train" else {}
         for what, needed in (("captions", {"image_encoder", "text_decoder"}), ("drawings", {"text_encoder", "image_decoder"})):
             if needed <= set(parts) and (what == "captions" or isinstance(dataset, Describing) or "text_decoder" in parts):
                 evaluation = Evaluation(opened.model, dataset, split, items=items, seed=recipe.seed.evaluation)
                 tallies, left, who = tallied(rules, evaluation, what)
-                tables.append({"split": split, "of": what, "items": len(evaluation), "left out": left, "seen by": who, "tallies": tallies})
+                tables.append(
+                    {"split": split, "of": what, "items": len(evaluation), "nothing said of": left, "seen by": who, "tallies": tallies}
+                )
     return tables
 
 
@@ -116,7 +118,8 @@ def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(path: str, tables: Sequence[Mapping[str, Any]]) -> str:
     lines = [path]
     for table in tables:
-        left = f", {table['left out']} left out: nothing could be said of them" if table["left out"] else ""
+        unsaid, judged = table["nothing said of"], "count as showing nothing" if table["of"] == "drawings" else "are left out"
+        left = f"; {unsaid} of which nothing can be read {judged}" if unsaid else ""
         sees = f"images as {table['seen by']} see{'' if table['seen by'].endswith('captions') else 's'} them"
         lines.append(f"\n{table['of']} of {table['split']}: {table['items']} items, {sees}{left}")
         for one in table["tallies"]:

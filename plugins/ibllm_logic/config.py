@@ -8,7 +8,6 @@ import attrs
 
 from ibllm.plugin import (
     IMAGE_TO_TEXT,
-    NOT_INDEPENDENT,
     TEXT_TO_IMAGE,
     Config,
     Figure,
@@ -104,15 +103,12 @@ class RulesMetricConfig(_RulesConfig, MetricConfig):
     def figures(self) -> tuple[Figure, ...]:
         written = (
             "Of all choices of objects that a rule applies to, in captions that the model writes of real images, those of which it holds; "
-            "what the image shows is what its own caption says. The mean over rules."
+            "what the image shows is what its own caption says. The mean over rules that apply."
         )
         drawn = "The same of drawings: what captions name, and what the dataset's own reader sees in drawings, or where it has none, the model's captioner."
         found = []
         if "captions" in self.of:
             found.append(Figure("rules_captions", "rules hold of captions", IMAGE_TO_TEXT, written, better="higher", percent=True))
         if "drawings" in self.of:
-            caution = f"{NOT_INDEPENDENT}, where the dataset has no reader"
-            found.append(
-                Figure("rules_drawings", "rules hold of drawings", TEXT_TO_IMAGE, drawn, better="higher", percent=True, caution=caution)
-            )
+            found.append(Figure("rules_drawings", "rules hold of drawings", TEXT_TO_IMAGE, drawn, better="higher", percent=True))
         return tuple(found)

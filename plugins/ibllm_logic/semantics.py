@@ -12,8 +12,8 @@ from ibllm.plugin import at_least_float32
 from ibllm_logic.diagrams import Diagram
 from ibllm_logic.formulas import And, Atom, Formula, Implies, Not, Or
 
-#: The least satisfaction whose logarithm is taken.
-LEAST = 1e-6
+#: The least satisfaction whose logarithm is taken: what is below it is rounding, and has no gradient.
+LEAST = 1e-9
 
 
 def product(formula: Formula, p: Mapping[Atom, Tensor]) -> Tensor:

@@ -84,21 +84,26 @@ def _bounded(form: str) -> str:
     return (r"(?<!\w)" if spaced[0] else "") + re.escape(form) + (r"(?!\w)" if spaced[1] else "")
 
 
-def together(text: World, image: World) -> World:
-    """What the text names and what the image shows: an object of both is one that has in the image all the words that the text says of it."""
-    free, things = list(range(len(image.things))), [attrs.evolve(thing, named=False) for thing in image.things]
-    numbers = {}
+def together(text: World, image: World, judged: str = "text") -> World:
+    """What the text names and what the image shows: an object of both is one that has in the image all the words that the text says of it.
+
+    Words and relations are those of what is `judged`, ``text`` or ``image``; of objects that only the other one has nothing is said but that it has them.
+    """
+    free, pairs, things = list(range(len(image.things))), list[tuple[int | None, int | None]](), list[Thing]()
     for n, thing in enumerate(text.things):
         met = next((k for k in free if all(words <= image.things[k].words.get(kind, words) for kind, words in thing.words.items())), None)
-        if met is None:
-            things.append(attrs.evolve(thing, drawn=False))
-            numbers[n] = len(things) - 1
-        else:
-            free.remove(met)
-            things[met] = attrs.evolve(things[met], named=True)
-            numbers[n] = met
-    missing = {(name, numbers[a], numbers[b]) for name, a, b in text.related if not (things[numbers[a]].drawn and things[numbers[b]].drawn)}
-    return World(things, image.related | missing)
+        pairs.append((n, met))
+        free = [k for k in free if k != met]
+    pairs += [(None, k) for k in free]
+    world, side = (text, 0) if judged == "text" else (image, 1)
+    numbers = {}
+    for place, pair in enumerate(pairs):
+        own = pair[side]
+        if own is not None:
+            numbers[own] = place
+        words = {} if own is None else world.things[own].words
+        things.append(Thing(words, named=pair[0] is not None, drawn=pair[1] is not None))
+    return World(things, frozenset((name, numbers[one], numbers[other]) for name, one, other in world.related))
 
 
 def judge(rule: Rule, world: World) -> Verdict:
@@ -154,26 +159,34 @@ class Tally:
 
     @property
     def share(self) -> float:
-        """Of the choices of objects that it applies to, those of which it holds; 1 where there are none."""
-        return self.holds / self.applies if self.applies else 1.0
+        """Of the choices of objects that it applies to, those of which it holds; 0 where there are none."""
+        return self.holds / self.applies if self.applies else 0.0
 
 
-def tally(rules: Rules, texts: Sequence[str | None], images: Sequence[str | None] | None = None) -> tuple[list[Tally], int]:
-    """Each rule over all texts, or over texts with what is said of their images; and how many were left out, since nobody could say anything."""
-    reader, tallies, left = TextReader(rules), [Tally(rule) for rule in rules.rules], 0
+def tally(
+    rules: Rules, texts: Sequence[str | None], images: Sequence[str | None] | None = None, judged: str = "text"
+) -> tuple[list[Tally], int]:
+    """Each rule over all texts, or over texts with what is said of their images (see `together`); and of how many nothing could be said.
+
+    These are left out, but where images are judged: an image of which nothing can be said shows nothing of what its text names.
+    """
+    reader, tallies, unsaid = TextReader(rules), [Tally(rule) for rule in rules.rules], 0
     for text, image in zip(texts, images if images is not None else texts, strict=True):
         if text is None or image is None:
-            left += 1
-            continue
-        world = together(reader.read(text), reader.read(image)) if images is not None else reader.read(text)
+            unsaid += 1
+            if text is None or judged == "text":
+                continue
+        world = reader.read(text) if images is None else together(reader.read(text), reader.read(image or ""), judged)
         for one in tallies:
             verdict = judge(one.rule, world)
             one.applies += verdict.applies
             one.holds += verdict.holds
             if verdict.holds < verdict.applies:
                 one.broken += 1
-                one.example = one.example or (f"{text} / {image}" if images is not None and image != text else text)
-    return tallies, left
+                one.example = one.example or (
+                    text if images is None or image == text else f"{text} / {image or 'nothing that can be read'}"
+                )
+    return tallies, unsaid
 
 
 def pairs(count: int, of: int) -> Iterator[tuple[int, ...]]:

@@ -89,15 +89,12 @@ def test_a_file_that_is_no_text_or_not_there_is_told(tmp_path: Path):
         read_rules(tmp_path / "b.rules")
 
 
-def worlds(text: str, rule: str = "red(o)") -> tuple[World, World]:
-    """What a text says, and what two of them (parted by /) say as text and image."""
-    reader = TextReader(parse(WORDS + "place after: top left | at the left\n" + rule, "a.rules"))
-    first, _, second = text.partition("/")
-    return reader.read(first), together(reader.read(first), reader.read(second))
+def read(text: str) -> World:
+    return TextReader(parse(WORDS + "place after: top left | at the left\nred(o)", "a.rules")).read(text)
 
 
 def test_words_belong_to_their_noun():
-    world, _ = worlds("A lime circle at the top left and a blue square, which is right of red  circles of colour reddish")
+    world = read("A lime circle at the top left and a blue square, which is right of red  circles of colour reddish")
     assert [dict(thing.words) for thing in world.things] == [
         {"colour": {"green"}, "shape": {"circle"}, "place": {"top left"}},
         {"colour": {"blue"}, "shape": {"square"}},
@@ -106,13 +103,17 @@ def test_words_belong_to_their_noun():
     assert world.related == {("left_of", 2, 1)}
 
 
-def test_an_object_of_text_and_image_is_one_that_fits():
-    _, world = worlds("a red circle and a square / a blue square at the top left and a green circle")
-    assert [(dict(thing.words), thing.named, thing.drawn) for thing in world.things] == [
-        ({"colour": {"blue"}, "shape": {"square"}, "place": {"top left"}}, True, True),
-        ({"colour": {"green"}, "shape": {"circle"}}, False, True),
-        ({"colour": {"red"}, "shape": {"circle"}}, True, False),
-    ]
+@pytest.mark.parametrize("judged", ["text", "image"])
+def test_an_object_of_text_and_image_is_one_that_fits(judged: str):
+    """What the other one has besides is there, and no more is said of it."""
+    text, image = read("a red circle and a square left of a lime circle"), read("a blue square at the top left, right of a green circle")
+    world = together(text, image, judged)
+    assert [(thing.named, thing.drawn) for thing in world.things] == [(True, False), (True, True), (True, True)]
+    red, square, green = ({kind: set(words) for kind, words in thing.words.items()} for thing in world.things)
+    assert red == ({"colour": {"red"}, "shape": {"circle"}} if judged == "text" else {})
+    assert square == ({"shape": {"square"}} if judged == "text" else {"colour": {"blue"}, "shape": {"square"}, "place": {"top left"}})
+    assert green == {"colour": {"green"}, "shape": {"circle"}}
+    assert world.related == ({("left_of", 1, 2)} if judged == "text" else {("left_of", 2, 1)})
 
 
 @pytest.mark.parametrize(
@@ -126,12 +127,13 @@ def test_an_object_of_text_and_image_is_one_that_fits():
     ],
 )
 def test_rules_are_judged(rule: str, text: str, applies: int, holds: int):
-    found = judge(parse(WORDS + rule, "a.rules").rules[0], worlds(text)[0])
+    found = judge(parse(WORDS + rule, "a.rules").rules[0], read(text))
     assert (found.applies, found.holds) == (applies, holds)
 
 
-def test_a_tally_counts_what_cannot_be_said_and_keeps_the_first_example():
+@pytest.mark.parametrize(("judged", "applies", "broken"), [("text", 2, 1), ("image", 3, 2)])
+def test_a_tally_counts_what_cannot_be_said_and_keeps_the_first_example(judged: str, applies: int, broken: int):
     rules = parse(WORDS + "every object named is drawn", "a.rules")
-    (found,), left = tally(rules, ["a red circle", "a circle", "a square"], ["a red circle", None, "a red circle"])
-    assert (found.applies, found.holds, found.broken, found.example, left) == (2, 1, 1, "a square / a red circle", 1)
+    (found,), unsaid = tally(rules, ["a red circle", "a square", "a circle"], ["a red circle", "a red circle", None], judged)
+    assert (found.applies, found.holds, found.broken, found.example, unsaid) == (applies, 1, broken, "a square / a red circle", 1)
     assert judge(rules.rules[0], World([Thing({}, named=False)], frozenset())).applies == 0

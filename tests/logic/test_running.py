@@ -51,7 +51,10 @@ def test_a_run_has_rules_as_loss_and_as_metric_and_its_samples_are_checked(
         ("data", "train"), ("data", "test"), ("captions", "test"), ("drawings", "test"), ("data", "novel"), ("captions", "novel"), ("drawings", "novel"),
     ]  # fmt: skip
     # Nothing can be made of what an untrained model draws: the dataset's own reader says so.
-    assert tables[3]["seen by"] == "the dataset's own reader" and tables[3]["left out"] == 4
+    assert tables[3]["seen by"] == "the dataset's own reader" and tables[3]["nothing said of"] == 4
+    shares = {row["rule"]: (row["applies"] > 0, row["holds"]) for row in tables[3]["rules"]}
+    assert shares == {"drawn": (True, 0), **dict.fromkeys(rules[:4], (False, 0))}
+    assert results["test/rules_drawings"] == 0
     assert all(row["holds"] == row["applies"] for row in tables[1]["rules"])
 
 
