@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
+from ibllm_core.recipe.schema import Training
 from ibllm_report import charts as of_a_run
 from ibllm_report.comparisons import SLOTS, Curve, Estimate, Point, Spot, curves, forest, trade_off
-from ibllm_report.files import RunFiles
+from ibllm_report.files import RunFiles, objects
 from ibllm_report.plots import Plot
 from ibllm_report.results import is_number, split_of
 
@@ -68,16 +70,22 @@ def differences(analysis: Analysis, figure: str) -> Plot | None:
 
 @attrs.frozen(kw_only=True)
 class StageCurves:
-    """The learning curves of one stage."""
+    """The learning curves of one stage, over its steps (``by`` is ``steps``), training FLOPs or seconds."""
 
     stage: str
+    by: str
     plots: Sequence[Plot]
 
 
-def learning(analysis: Analysis, files: Mapping[Path, RunFiles]) -> list[StageCurves]:
-    """Validation figures by step within each stage: the arms' means with intervals over their finished runs.
+#: What curves may be drawn over, and its name below them.
+AXES = {"steps": "step of the stage", "flops": "training FLOPs of the stage", "seconds": "seconds of the stage"}
 
-    A curve has the steps that all of the arm's finished runs have which were in the stage: it ends where the first of them stopped.
+
+def learning(analysis: Analysis, files: Mapping[Path, RunFiles]) -> list[StageCurves]:
+    """Validation figures within each stage: the arms' means with intervals over their finished runs, over each of `AXES` that the runs know.
+
+    A curve has the steps that all of the arm's finished runs have which were in the stage: it ends where the first of them stopped. FLOPs and seconds
+    are those of a mean step of the arm in the stage.
     """
     found: dict[str, dict[str, dict[str, list[dict[float, float]]]]] = {}
     for arm in analysis.findings.arms:
@@ -86,9 +94,45 @@ def learning(analysis: Analysis, files: Mapping[Path, RunFiles]) -> list[StageCu
                 found.setdefault(stage, {}).setdefault(figure, {}).setdefault(arm.name, []).append(course)
     out = []
     for stage, by_figure in found.items():
-        plots = [plot for figure, by_arm in by_figure.items() for plot in _stage_plots(analysis, stage, figure, by_arm)]
-        out.append(StageCurves(stage=stage, plots=plots))
+        for by in AXES:
+            factors = {arm.name: _cost_of_a_step([files[run.path] for run in arm.done], stage, by) for arm in analysis.findings.arms}
+            known = {arm: factor for arm, factor in factors.items() if factor is not None}
+            shown = {figure: {arm: courses for arm, courses in by_arm.items() if arm in known} for figure, by_arm in by_figure.items()}
+            plots = [
+                plot
+                for figure, by_arm in shown.items()
+                if by_arm
+                for plot in _stage_plots(analysis, stage, figure, by_arm, AXES[by], known)
+            ]
+            if plots:
+                out.append(StageCurves(stage=stage, by=by, plots=plots))
     return out
+
+
+def _cost_of_a_step(runs: Sequence[RunFiles], stage: str, by: str) -> float | None:
+    """What a step of a stage took on average over runs; None where none of them says. Runs that say are those that were in the stage."""
+    if by == "steps":
+        return 1.0
+    found = []
+    for files in runs:
+        done = sum(float(entry.get("done") or 0) for entry in objects(files.run.get("stages")) if entry.get("name") == stage)
+        seconds, flops = files.run.get("timings"), files.run.get("item_flops")
+        if by == "seconds" and isinstance(seconds, Mapping) and is_number(seconds.get(stage)) and done:
+            found.append(float(seconds[stage]) / done)
+        elif by == "flops" and isinstance(flops, Mapping) and is_number(flops.get(stage)):
+            found.append(float(flops[stage]) * _batch(files, stage))
+    return math.fsum(found) / len(found) if found else None
+
+
+def _batch(files: RunFiles, stage: str) -> int:
+    """Items of a step: the stage's own number, the recipe's, or the default."""
+    stages = files.recipe.get("stages")
+    own = stages.get(stage) if isinstance(stages, Mapping) else None
+    for table in (own, files.recipe):
+        training = table.get("training") if isinstance(table, Mapping) else None
+        if isinstance(training, Mapping) and "batch" in training:
+            return int(training["batch"])
+    return Training().batch
 
 
 def _courses(files: RunFiles) -> dict[tuple[str, str], dict[float, float]]:
@@ -103,13 +147,21 @@ def _courses(files: RunFiles) -> dict[tuple[str, str], dict[float, float]]:
     return out
 
 
-def _stage_plots(analysis: Analysis, stage: str, figure: str, by_arm: Mapping[str, Sequence[Mapping[float, float]]]) -> list[Plot]:
+def _stage_plots(
+    analysis: Analysis,
+    stage: str,
+    figure: str,
+    by_arm: Mapping[str, Sequence[Mapping[float, float]]],
+    xlabel: str,
+    factors: Mapping[str, float],
+) -> list[Plot]:
     """The base beside up to five arms in each plot; an arm has its colour and marker from its place in the study."""
     about, beside = analysis.findings.glossary.figure(figure), SLOTS - 1
     drawn: dict[int, list[Curve]] = {}
     for place, arm in enumerate(analysis.findings.arms):
         courses = by_arm.get(arm.name, ())
-        points = [_point(step, [course[step] for course in courses], analysis.findings.confidence) for step in _common(courses)]
+        factor, confidence = factors.get(arm.name, 1.0), analysis.findings.confidence
+        points = [_point(step, factor, [course[step] for course in courses], confidence) for step in _common(courses)]
         if points and (same := next((curve for own in drawn.values() for curve in own if curve.points == points), None)):
             # Arms that share a stage have one curve, on which the later would hide the earlier.
             same.label += f" = {arm.name}"
@@ -122,7 +174,7 @@ def _stage_plots(analysis: Analysis, stage: str, figure: str, by_arm: Mapping[st
             f"{about.full_label}, stage {stage}" + (f" ({number} of {len(parts)})" if len(parts) > 1 else ""),
             part,
             percent=about.percent,
-            xlabel="step of the stage",
+            xlabel=xlabel,
         )
         for number, part in enumerate(parts, 1)
         if part
@@ -133,10 +185,10 @@ def _common(courses: Sequence[Mapping[float, float]]) -> list[float]:
     return sorted(set(courses[0]).intersection(*courses[1:])) if courses else []
 
 
-def _point(step: float, values: Sequence[float], confidence: float) -> Point:
+def _point(step: float, factor: float, values: Sequence[float], confidence: float) -> Point:
     found = summarise(values, confidence)
     assert found.mean is not None
-    return Point(step, found.mean, found.low, found.high)
+    return Point(step * factor, found.mean, found.low, found.high)
 
 
 #: Unit of a cost → how large a cost has to be for it, and the factor.

@@ -14,7 +14,7 @@ from ibllm_study.charts import dominates
 from ibllm_study.findings import from_plan
 from ibllm_study.outputs import write_outputs
 
-VOID = {"meta", "link", "img", "br", "hr"}
+VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
@@ -158,12 +158,33 @@ def test_a_curve_ends_where_its_first_run_did(make, tmp_path):
 
     analysis = Analysis(from_plan(plan, directory))
     files = {run.path: read(run.path) for _, run in analysis.findings.runs}
-    found = charts.learning(analysis, files)
+    found = [stage for stage in charts.learning(analysis, files) if stage.by == "steps"]
     assert [stage.stage for stage in found] == ["text", "joint"]
     label = str(found[0].plots[0].svg)
     values = [json.loads(line)["scene_exact"] for line in lines[:3]]
     other = [json.loads(line) for line in (directory.run(plan.cell("base", 1)) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert f"base: {50 * (values[2] + other[2]['scene_exact']):.1f} % at the end" in label
+
+
+def test_learning_curves_are_over_steps_flops_or_seconds(make, tmp_path):
+    """What a step costs is the mean over an arm's runs: the text stage of `base` takes 200 and 201 s for 8 steps."""
+    plan, directory = make(tmp_path, seeds=2)
+    for path in directory.path.glob("runs/*/run.json"):
+        info = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**info, "item_flops": {"text": 1e6, "joint": 3e6}}), encoding="utf-8")
+    write_outputs(plan, directory)
+    page = Page(directory / "study.html")
+    for axis in ("steps", "flops", "seconds"):
+        assert f'id="axis-{axis}"' in page.source and f'class="by-{axis}"' in page.source
+    analysis = Analysis(from_plan(plan, directory))
+    from ibllm_report.files import read
+
+    runs = [read(run.path) for run in analysis.findings.base.done]
+    assert charts._cost_of_a_step(runs, "text", "seconds") == pytest.approx((200 + 201) / 2 / 8)
+    batch = charts._batch(runs[0], "text")
+    assert batch == plan.base.stages["text"].training.batch
+    assert charts._cost_of_a_step(runs, "joint", "flops") == pytest.approx(3e6 * batch)
+    assert charts._cost_of_a_step(runs, "image", "seconds") is None
 
 
 def test_pareto_front():
