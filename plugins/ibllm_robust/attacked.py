@@ -17,6 +17,8 @@ from ibllm.plugin import Dataset, DatasetConfig, OptionError, RecordedData, reco
 
 #: What the folder holds: what it is, perturbed images, and the recipe whose data they are of.
 FILE, IMAGES, RECIPE = "attacked.json", "images.npy", "recipe.toml"
+#: What is expected of an option that names such a folder.
+WRITTEN = "a folder that `ibllm attack RUN --split train --save FOLDER` wrote"
 
 
 @attrs.frozen(eq=False)
@@ -69,7 +71,7 @@ def attacked_folder(path: str) -> AttackedFolder:
     """Reads a folder. Raises `OptionError` where it is none, or its items are no training items."""
     file = Path(path) / FILE
     if not file.is_file():
-        raise OptionError("path", path, "a folder that `ibllm attack RUN --split train --save FOLDER` wrote")
+        raise OptionError("path", path, WRITTEN)
     return _read(path, file.stat().st_mtime_ns)
 
 

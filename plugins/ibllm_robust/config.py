@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from ibllm.plugin import Config, DatasetConfig, LossConfig, option, weighs
-from ibllm_robust.attacked import AttackedFolder, attacked_folder
+from ibllm.plugin import Config, DatasetConfig, LossConfig, OptionError, option, weighs
+from ibllm_robust.attacked import WRITTEN, AttackedFolder, attacked_folder
 
 #: What may be perturbed.
 OF = ("image", "text")
@@ -135,11 +135,15 @@ class UniversalConfig(AttackConfig):
 class AttacksConfig(DatasetConfig):
     """Items that ``ibllm attack RUN --split train --save FOLDER`` left, among the training data of that run; all other splits are that run's."""
 
-    path: str = option(help="the folder; relative to the recipe that names it", path="folder")
+    path: str = option("", help="the folder; relative to the recipe that names it. Without one there is no data to train on", path="folder")
     share: float = option(0.5, help="of the training items, those that are attacked ones, each again and again", gt=0, le=1)
 
     def __attrs_post_init__(self) -> None:
-        assert self.base is not None  # what is wrong with the folder is told where the recipe is read
+        if self.path:
+            attacked_folder(self.path)  # what is wrong with it is told where the recipe is read
+
+    def check(self) -> Iterable[OptionError]:
+        return () if self.path else (OptionError("path", "", WRITTEN),)
 
     @property
     def base(self) -> AttackedFolder:
@@ -147,26 +151,26 @@ class AttacksConfig(DatasetConfig):
         return attacked_folder(self.path)
 
     def provides(self) -> frozenset[str]:
-        return self.base.config.provides()
+        return self.base.config.provides() if self.path else super().provides()
 
     def splits(self) -> Mapping[str, str]:
-        return self.base.config.splits()
+        return self.base.config.splits() if self.path else {"train": "items seen in training"}
 
     def validation_split(self) -> str:
-        return self.base.config.validation_split()
+        return self.base.config.validation_split() if self.path else super().validation_split()
 
     def reported_splits(self) -> tuple[str, ...]:
-        return self.base.config.reported_splits()
+        return self.base.config.reported_splits() if self.path else super().reported_splits()
 
     def primary_split(self) -> str:
-        return self.base.config.primary_split()
+        return self.base.config.primary_split() if self.path else super().primary_split()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return self.base.config.image_shape
+        return self.base.config.image_shape if self.path else (3, 1, 1)
 
     def fitting(self) -> tuple[str, tuple[int, int, int]]:
-        return self.base.config.fitting()
+        return self.base.config.fitting() if self.path else super().fitting()
 
     def contents(self) -> Sequence[tuple[str, str]]:
         """What the folder holds, and the data where they lie in files (`ibllm.data_prints`)."""
