@@ -93,10 +93,10 @@ if TYPE_CHECKING:
     from ibllm.local_model import AdaptingConfig as AdaptingConfig
     from ibllm.local_model import find_folder as find_folder
     from ibllm.local_model import model_origin as model_origin
+    from ibllm.nested_data import NestedData as NestedData
+    from ibllm.nested_data import nested_data as nested_data
     from ibllm.pictures import Fit as Fit
     from ibllm.pictures import fitted as fitted
-    from ibllm.recorded_data import RecordedData as RecordedData
-    from ibllm.recorded_data import recorded_data as recorded_data
     from ibllm_core.errors import Notice as Notice
     from ibllm_core.errors import UserError as UserError
     from ibllm_core.errors import nearest as nearest
@@ -197,8 +197,8 @@ _HOMES = {
     "ibllm.images.stored": "decoded StoredImages",
     "ibllm.kinds": "KINDS",
     "ibllm.local_model": "AdaptingConfig find_folder model_origin",
+    "ibllm.nested_data": "nested_data NestedData",
     "ibllm.pictures": "Fit fitted",
-    "ibllm.recorded_data": "recorded_data RecordedData",
     "ibllm_core.errors": "nearest Notice UserError",
     "ibllm_core.host.hookspecs": "hookimpl",
     "ibllm_core.host.options": "Config DatasetConfig LossConfig MetricConfig option OptionError",

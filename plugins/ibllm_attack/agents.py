@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
@@ -21,9 +21,6 @@ from ibllm_core.runs.directory import replacing
 
 from .games import Games, Rules
 from .targets import Array, Rows, Target
-
-if TYPE_CHECKING:
-    from stable_baselines3 import PPO
 
 #: Items (n ...) as they are now → actions (n k) in [−1, 1].
 Policy = Callable[[Array], Array]
@@ -92,11 +89,10 @@ class Agent(nn.Module):
         return found.eval()
 
     @classmethod
-    def of_ppo(cls, learned: PPO, about: dict[str, Any]) -> Agent:
-        """The policy of stable-baselines3's PPO, one with ``MlpPolicy`` and its defaults' tanh, channels last."""
+    def of_ppo(cls, learned: Any, shape: tuple[int, ...], about: dict[str, Any]) -> Agent:
+        """The policy of stable-baselines3's PPO, an ``MlpPolicy`` with tanh that sees an item (...) as a vector."""
         policy: Any = learned.policy
         linear = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, nn.Linear)]
-        shape = tuple(learned.get_env().observation_space.shape)
         found = cls(shape, policy.action_net.out_features, tuple(layer.out_features for layer in linear), about)
         for own, other in zip((*found.layers, found.action), (*linear, policy.action_net), strict=True):
             own.load_state_dict(other.state_dict())

@@ -125,7 +125,7 @@ def command(
         if save is not None:
             from .saving import save_items
 
-            save_items(save, opened, attack, levels[-1], split, found.attacked[-1], overwrite)
+            save_items(save, opened, attack, result.use, levels[-1], split, found.samples, found.attacked[-1])
     _tell(result, kept, run, save, as_json)
 
 

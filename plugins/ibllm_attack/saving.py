@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibllm_core.runs.directory import replacing, write_json, write_text
+from ibllm_core.interfaces.dataset import Samples
+from ibllm_core.runs.directory import replacing, write_json
 
 from .attacking import Attack, Attacked
 from .strengths import Strength
@@ -15,28 +16,21 @@ from .strengths import Strength
 if TYPE_CHECKING:
     from ibllm.trained import Trained
 
-#: What the folder is known by; the perturbed images; the recipe whose data they are of.
-FILE, IMAGES, RECIPE = "attacked.json", "images.npy", "recipe.toml"
+#: What the folder is known by, and the images.
+FILE, IMAGES = "attacked.json", "images.npy"
 
 
-def save_items(folder: Path, opened: Trained, attack: Attack, strength: Strength, split: str, found: Attacked, overwrite: bool) -> None:
-    """Writes the folder, in the place of one that was there."""
+def save_items(
+    folder: Path, opened: Trained, attack: Attack, use: str, strength: Strength, split: str, samples: Samples, found: Attacked
+) -> None:
+    """Writes the folder, in the place of one that was there: everything of the items that a training needs."""
     folder.mkdir(parents=True, exist_ok=True)
-    if found.images is not None:
-        with replacing(folder / IMAGES) as partial, partial.open("wb") as file:
-            np.save(file, found.images, allow_pickle=False)
-    elif (folder / IMAGES).is_file():
-        (folder / IMAGES).unlink()
-    write_text(folder / RECIPE, opened.recipe.source)
-    about = {
-        "format": 1,
-        "of": attack.of,
-        "use": attack.use,
-        "against": attack.against,
-        "strength": strength.label,
-        "split": split,
-        "seed": opened.recipe.seed.data,
-        "items": len(found.images) if found.images is not None else len(found.texts or ()),
-        "texts": found.texts,
-    }
-    write_json(folder / FILE, about)
+    images = found.images if found.images is not None else np.asarray(samples.images)
+    with replacing(folder / IMAGES) as partial, partial.open("wb") as file:
+        np.save(file, images, allow_pickle=False)
+    texts = {name: getattr(samples, name) for name in ("captions", "languages", "questions", "answers")}
+    texts = {name: None if some is None else list(some) for name, some in texts.items()}
+    if found.texts is not None:
+        texts["captions"] = found.texts
+    about = {"of": attack.of, "use": use, "against": attack.against, "strength": strength.label, "split": split, "run": opened.recipe.name}
+    write_json(folder / FILE, {"format": 1, **about, **texts})

@@ -13,82 +13,69 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ibllm.plugin import Dataset, DatasetConfig, OptionError, RecordedData, recorded_data
+from ibllm.plugin import OptionError
 
-#: What the folder holds: what it is, perturbed images, and the recipe whose data they are of.
-FILE, IMAGES, RECIPE = "attacked.json", "images.npy", "recipe.toml"
+#: What the folder holds: what it is and the texts of its items, and their images.
+FILE, IMAGES = "attacked.json", "images.npy"
 #: What is expected of an option that names such a folder.
 WRITTEN = "a folder that `ibllm attack RUN --split train --save FOLDER` wrote"
+_TEXTS = ("captions", "languages", "questions", "answers")
 
 
-@attrs.frozen(eq=False)
-class AttackedFolder:
-    """What such a folder says.
+@attrs.frozen(eq=False, kw_only=True)
+class AttackedItems:
+    """What such a folder holds.
 
     Attributes:
-        seed: of the attacked run's data; the attacked items are the first `items` of its split train.
-        texts: b captions as they were left; None where they are those of the data.
+        use, strength, split: what attacked which items.
+        images: (b h w c) as the attack left them.
+        captions, languages, questions, answers: b texts each, captions as the attack left them; None where the data have none.
     """
 
-    path: Path
     use: str
     strength: str
-    seed: int
-    items: int
-    texts: Sequence[str] | None
-    data: RecordedData
+    split: str
+    images: npt.NDArray[np.uint8]
+    captions: Sequence[str] | None
+    languages: Sequence[str] | None
+    questions: Sequence[str] | None
+    answers: Sequence[str] | None
 
-    @property
-    def config(self) -> DatasetConfig:
-        """The options of the data."""
-        return self.data.config
-
-    def build(self, seed: int) -> Dataset:
-        """The data with a seed."""
-        return self.data.build(seed)
-
-    def images(self) -> npt.NDArray[np.uint8] | None:
-        """(b h w c) perturbed images; None where captions were attacked."""
-        if not (self.path / IMAGES).is_file():
-            return None
-        try:
-            found = np.load(self.path / IMAGES, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise OptionError("path", str(self.path), f"a folder whose {IMAGES} can be read ({error})") from None
-        if found.dtype != np.uint8 or found.ndim != 4 or len(found) != self.items:
-            raise OptionError("path", str(self.path), f"a folder whose {IMAGES} holds {self.items} images, uint8 (b h w c)")
-        return found
+    def __len__(self) -> int:
+        return len(self.images)
 
     def contents(self) -> list[tuple[str, str]]:
-        """Each attacked item and a hash of all that it holds (`ibllm.data_prints`)."""
-        images = self.images()
-        rows = [b"" if images is None else images[k].tobytes() for k in range(self.items)]
-        texts = self.texts or [""] * self.items
-        return [(str(k), hashlib.sha256(row + text.encode()).hexdigest()) for k, (row, text) in enumerate(zip(rows, texts, strict=True))]
+        """Each item and a hash of all that it holds (`ibllm.data_prints`)."""
+        texts = [getattr(self, name) or [""] * len(self) for name in _TEXTS]
+        rows = zip(self.images, *texts, strict=True)
+        return [(str(k), hashlib.sha256(image.tobytes() + "\n".join(said).encode()).hexdigest()) for k, (image, *said) in enumerate(rows)]
 
 
-def attacked_folder(path: str) -> AttackedFolder:
+def attacked_items(path: str) -> AttackedItems:
     """Reads a folder. Raises `OptionError` where it is none, or its items are no training items."""
     file = Path(path) / FILE
-    if not file.is_file():
+    if not path or not file.is_file():
         raise OptionError("path", path, WRITTEN)
     return _read(path, file.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=8)
-def _read(path: str, changed: int) -> AttackedFolder:
+def _read(path: str, changed: int) -> AttackedItems:
     try:
         about: dict[str, Any] = json.loads((Path(path) / FILE).read_text(encoding="utf-8"))
-        split, texts = str(about["split"]), about["texts"]
-        words = str(about["use"]), str(about["strength"]), int(about["seed"]), int(about["items"])
+        images = np.load(Path(path) / IMAGES, mmap_mode="r", allow_pickle=False)
+        words = {name: str(about[name]) for name in ("use", "strength", "split")}
+        texts = {name: about[name] for name in _TEXTS}
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"{IMAGES} is {images.dtype} {images.shape}, not uint8 (b h w c)")
+        if wrong := [name for name, some in texts.items() if some is not None and len(some) != len(images)]:
+            raise ValueError(f"{len(images)} images, {len(texts[wrong[0]])} {wrong[0]}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OptionError("path", path, f"a folder whose {FILE} can be read ({type(error).__name__}: {error})") from None
-    if split != "train":
+        raise OptionError("path", path, f"a folder whose {FILE} and {IMAGES} can be read ({type(error).__name__}: {error})") from None
+    if words["split"] != "train":
         raise OptionError(
             "path",
             path,
-            f'attacked items of the split train; these are of "{split}", which a run is measured on: attack with --split train',
+            f'attacked items of the split train; these are of "{words["split"]}", which a run is measured on: attack with --split train',
         )
-    if texts is not None and not (isinstance(texts, list) and len(texts) == words[3]):
-        raise OptionError("path", path, f"a folder whose {FILE} has {words[3]} texts")
-    return AttackedFolder(Path(path), *words, texts, recorded_data(Path(path) / RECIPE))
+    return AttackedItems(images=images, **words, **texts)

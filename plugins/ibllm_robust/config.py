@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from ibllm.plugin import Config, DatasetConfig, LossConfig, OptionError, option, weighs
-from ibllm_robust.attacked import WRITTEN, AttackedFolder, attacked_folder
+from ibllm.plugin import Config, DatasetConfig, LossConfig, NestedData, OptionError, nested_data, option, weighs
+from ibllm_robust.attacked import attacked_items
 
 #: What may be perturbed.
 OF = ("image", "text")
@@ -133,49 +133,56 @@ class UniversalConfig(AttackConfig):
 
 @attrs.frozen(kw_only=True)
 class AttacksConfig(DatasetConfig):
-    """Items that ``ibllm attack RUN --split train --save FOLDER`` left, among the training data of that run; all other splits are that run's."""
+    """Items that ``ibllm attack RUN --split train --save FOLDER`` left, among the training items of other data; all other splits are those of the data."""
 
-    path: str = option("", help="the folder; relative to the recipe that names it. Without one there is no data to train on", path="folder")
+    path: str = option("", help="the folder; relative to the recipe that names it. Without it there is nothing to train on", path="folder")
+    of: Mapping[str, Any] = option(
+        factory=lambda: {"use": "shapes"},
+        help="the data, a table as [data] is one, those of the run that was attacked; paths in it are relative to the working directory",
+    )
     share: float = option(0.5, help="of the training items, those that are attacked ones, each again and again", gt=0, le=1)
 
     def __attrs_post_init__(self) -> None:
-        if self.path:
-            attacked_folder(self.path)  # what is wrong with it is told where the recipe is read
-
-    def check(self) -> Iterable[OptionError]:
-        return () if self.path else (OptionError("path", "", WRITTEN),)
+        assert self.data.use  # what is wrong with the table is told where the recipe is read
 
     @property
-    def base(self) -> AttackedFolder:
-        """What the folder says."""
-        return attacked_folder(self.path)
+    def data(self) -> NestedData:
+        """The data."""
+        return nested_data("of", self.of)
+
+    def check(self) -> Iterable[OptionError]:
+        try:
+            attacked_items(self.path)
+        except OptionError as error:
+            yield error
+        yield from self.data.config.check()
 
     def provides(self) -> frozenset[str]:
-        return self.base.config.provides() if self.path else super().provides()
+        return self.data.config.provides()
 
     def splits(self) -> Mapping[str, str]:
-        return self.base.config.splits() if self.path else {"train": "items seen in training"}
+        return self.data.config.splits()
 
     def validation_split(self) -> str:
-        return self.base.config.validation_split() if self.path else super().validation_split()
+        return self.data.config.validation_split()
 
     def reported_splits(self) -> tuple[str, ...]:
-        return self.base.config.reported_splits() if self.path else super().reported_splits()
+        return self.data.config.reported_splits()
 
     def primary_split(self) -> str:
-        return self.base.config.primary_split() if self.path else super().primary_split()
+        return self.data.config.primary_split()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return self.base.config.image_shape if self.path else (3, 1, 1)
+        return self.data.config.image_shape
 
     def fitting(self) -> tuple[str, tuple[int, int, int]]:
-        return self.base.config.fitting() if self.path else super().fitting()
+        return self.data.config.fitting()
 
     def contents(self) -> Sequence[tuple[str, str]]:
         """What the folder holds, and the data where they lie in files (`ibllm.data_prints`)."""
-        of_data: Any = getattr(self.base.config, "contents", None)
-        return [*self.base.contents(), *(of_data() if of_data is not None else ())]
+        of_data: Any = getattr(self.data.config, "contents", None)
+        return [*attacked_items(self.path).contents(), *(of_data() if of_data is not None else ())]
 
 
 @attrs.frozen(kw_only=True)

@@ -16,7 +16,7 @@ from ibllm_core.model import build
 from ibllm_core.recipe import load
 
 Shell = Callable[..., Any]
-RECIPE = 'format = 1\nextends = "{base}"\nname = "hardened"\n[data]\nuse = "attacks"\npath = "{path}"\nshare = {share}\n'
+RECIPE = 'format = 1\nextends = "{base}"\nname = "hardened"\n[data]\nuse = "attacks"\npath = "{path}"\nshare = {share}\nof = {{ use = "shapes" }}\n'
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def saved(shell: Shell, run: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def test_attacked_images_stand_among_the_training_items(saved: Callable[..., Path], run: Path, tmp_path: Path):
     recipe = load(saved("--use", "noise", "--image.epsilon", "16/255"))
+    assert recipe.data.config.splits() == ibllm.open(run).recipe.data.config.splits()
     data, clean = build.build_dataset(recipe), ibllm.open(run).dataset
     images = np.load(tmp_path / "attacked" / "images.npy")
     places = np.arange(8)
@@ -71,6 +72,24 @@ def test_a_recipe_with_attacked_items_is_checked_and_run(saved: Callable[..., Pa
     assert said.code == 0, said.err
     told = json.loads((tmp_path / "runs" / "hardened" / "run.json").read_text())
     assert "attacked ones" in json.dumps(told)
+
+
+def test_a_recipe_opens_without_the_folder_and_is_not_run(saved: Callable[..., Path], shell: Shell, tmp_path: Path):
+    recipe = saved("--use", "noise", "--image.epsilon", "16/255")
+    shutil.rmtree(tmp_path / "attacked")
+    assert load(recipe, recorded=True).data.use == "attacks"
+    said = shell("check", recipe)
+    assert said.code == 2
+    assert "ibllm attack RUN --split train --save FOLDER" in said.err
+
+
+@pytest.mark.parametrize("of", ['{ use = "shape" }', "{ size = 32 }", '{ use = "shapes", siz = 32 }', '{ use = "shapes", size = 3 }'])
+def test_data_that_are_none_are_refused(saved: Callable[..., Path], shell: Shell, of: str):
+    recipe = saved("--use", "noise", "--image.epsilon", "16/255")
+    recipe.write_text(recipe.read_text().replace('{ use = "shapes" }', of))
+    said = shell("check", recipe)
+    assert said.code == 2
+    assert "data.of" in said.err
 
 
 def test_what_a_run_is_measured_on_is_not_trained_on(saved: Callable[..., Path], shell: Shell):
