@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 from ibllm_cli.main import main
 from ibllm_study.checking import check_arms
@@ -39,6 +41,9 @@ ELSEWHERE = {
     ("metric", "clip_score"): "no package carries a pair like CLIP",
     ("backbone", "unified_pretrained"): "no package carries a causal language model; a folder is the user's own",
     ("metric", "text_perplexity"): "of what such a model knew before",
+    ("perturbation", "neighbours"): "ibllm attack uses it on trained models",
+    ("perturbation", "typos"): "ibllm attack uses it on trained models",
+    ("perturbation", "words"): "ibllm attack uses it on trained models",
     ("tracker", "mlflow"): "its store is the user's own",
 }
 #: Recipes that name the user's own folders; tests/pretrained makes some for them.
@@ -49,9 +54,22 @@ SHORT = ["training.batch=4", "evaluation.items=4", "evaluation.samples=2", "comp
 
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipes, beside data that they read: what of emoji_styles the tests have."""
+    """The recipes, beside data that they read: what of emoji_styles the tests have, and two items as an attack leaves them."""
     folder = Path(shutil.copytree(RECIPES, tmp_path_factory.mktemp("shipped") / "recipes"))
     (folder / "emoji").symlink_to(RECIPES.parent / "tests" / "emoji" / "archives")
+    attacked = folder / "adversarial" / "attacked"
+    attacked.mkdir()
+    about = {
+        "use": "noise",
+        "strength": "2/255",
+        "split": "train",
+        "captions": ["a", "b"],
+        "languages": None,
+        "questions": None,
+        "answers": None,
+    }
+    (attacked / "attacked.json").write_text(json.dumps(about), encoding="utf-8")
+    np.save(attacked / "images.npy", np.zeros((2, 32, 32, 3), np.uint8))
     return folder
 
 
