@@ -171,7 +171,9 @@ def _stage_plots(
     parts = [[*base, *part] for part in drawn.values()] or [base]
     return [
         curves(
-            f"{about.full_label}, stage {stage}" + (f" ({number} of {len(parts)})" if len(parts) > 1 else ""),
+            f"{about.full_label}, stage {stage}"
+            + ("" if xlabel == AXES["steps"] else f", over {xlabel.partition(' of ')[0]}")
+            + (f" ({number} of {len(parts)})" if len(parts) > 1 else ""),
             part,
             percent=about.percent,
             xlabel=xlabel,
