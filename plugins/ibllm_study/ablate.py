@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,14 @@ def command(
 
     read = read_study(study, scale=scale, seeds=seeds)
     directory = StudyDirectory(study_dir or Path("studies") / read.name)
+    threads, said = directory.threads(read), os.environ.get("OMP_NUM_THREADS", "")
+    if threads != read.table.threads:
+        read = read_study(study, scale=scale, seeds=seeds, threads=threads)
+    if said not in ("", str(threads)):
+        whose = "as its file says" if "threads" in read.document.data else "as the runs here have"
+        click.echo(
+            f"note: runs of this study have {threads} thread{'s' * (threads > 1)}, {whose}; OMP_NUM_THREADS={said} is not used", err=True
+        )
     plan = make_plan(directory.accept(read, accept_code))
     _tell(plan, directory, accept_code)
     if read.table.design == "search":

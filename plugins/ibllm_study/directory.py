@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,15 @@ class StudyDirectory:
             return study
         known = held.get("sources")
         return attrs.evolve(study, accepted=None if known is None else known if accept else {})
+
+    def threads(self, study: Study) -> int:
+        """Of each run: what the study's file says, else what the runs here had, else OMP_NUM_THREADS, else one."""
+        held, said = _read(self / "plan.json"), os.environ.get("OMP_NUM_THREADS", "")
+        if "threads" in study.document.data:
+            return study.table.threads
+        if held.get("name") == study.name:
+            return int(held.get("threads", study.table.threads))
+        return int(said) if said.isdecimal() and int(said) > 0 else study.table.threads
 
     def changed(self, plan: Plan) -> list[str]:
         """Packages, and runs that weights are taken from, whose state is another one than when the runs here were made."""

@@ -315,6 +315,7 @@ def plain(plan: Plan) -> dict[str, Any]:
         "rules": attrs.asdict(rules_of(plan.study, plan.modes)),
         "seeds": list(plan.study.seeds),
         "scale": plan.study.table.scale,
+        "threads": plan.study.table.threads,
         "options": list(plan.study.options),
         "sources": plan.sources,
         "factorial": None if plan.study.factorial is None else attrs.asdict(plan.study.factorial),

@@ -106,7 +106,9 @@ class StudyTable(Config):
     )
     budget: Budget | None = option(None, help="hold parameters or training FLOPs equal over the arms by a knob")
     factorial: Factorial | None = option(None, help="which cells and effects of a factorial design")
-    threads: int = option(1, help="CPU threads of a run: sums of floats depend on it, so it is part of the study, not of the machine", ge=1)
+    threads: int = option(
+        1, help="CPU threads of a run; where left out, OMP_NUM_THREADS as the study began, else 1: sums of floats depend on it", ge=1
+    )
     confidence: float = option(0.95, help="of all intervals; tests are at one minus it", gt=0.5, lt=1)
     silence: float = option(1800.0, help="seconds without a sign of life after which a run counts as hung and is ended", gt=0)
     search: Search | None = option(None, help="how the axes are searched")

@@ -26,11 +26,12 @@ from .statistics.factorial import Design
 FREE = ("set", "variants", "axes", "factors")
 
 
-def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: int | None = None) -> Study:
+def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: int | None = None, threads: int | None = None) -> Study:
     """Reads a study file; its base recipe is not looked at yet.
 
     Args:
         scale, seeds: instead of the file's.
+        threads: of a run, where the file does not say.
 
     Raises:
         RecipeErrors: with every mistake of the file, and those of its arms' recipes as far as they can be read then.
@@ -43,7 +44,7 @@ def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: 
         what = "this is a recipe, no study"
         mistakes.fail(document.place(), what, "a study: base, seeds, primary, and what is changed", hint=f"ibllm run {shlex.quote(file)}")
     instead = {key: value for key, value in (("scale", scale), ("seeds", seeds)) if value is not None}
-    own = {key: value for key, value in document.data.items() if key not in FREE} | instead
+    own = ({} if threads is None else {"threads": threads}) | {k: value for k, value in document.data.items() if k not in FREE} | instead
     table, design = _own(document, mistakes, own), None
     common = Document(file=file)
     if table is not None:

@@ -204,7 +204,7 @@ def test_a_run_goes_on_after_its_machine_died(cluster: Cluster, tmp_path: Path) 
     run = directory.run(plan.cells[0])
     until(lambda: len(list(run.checkpoints.glob("step-*"))) > 0)
     cluster.kill_node()
-    assert workers(tmp_path) == []
+    until(lambda: workers(tmp_path) == [], 20)
     time.sleep(15)
     cluster.start_node()
     said = ended(process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,23 @@ def test_what_is_somebody_elses_is_left_alone(tmp_path: Path, write_study, there
     with pytest.raises(UserError, match="exists already and is no study; choose another place"):
         directory.prepare(plan)
     assert [path for path in directory.path.rglob("*") if path.is_file()] == [directory / there]
+
+
+def test_threads_are_the_files_else_those_of_the_runs_here_else_the_environments(write_study, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """And a study that has begun keeps them."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    path = write_study("")
+    directory, study = StudyDirectory(path.parent / "out"), read_study(path)
+    assert directory.threads(study) == 3
+    plan = make_plan(read_study(path, threads=3))
+    assert plan.base.compute.threads == 3
+    directory.prepare(plan)
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert directory.threads(study) == 3
+    said = directory / "plan.json"
+    said.write_text(json.dumps({**json.loads(said.read_text(encoding="utf-8")), "threads": 1}), encoding="utf-8")
+    assert directory.threads(study) == 1
+    assert directory.threads(read_study(write_study("threads = 2"))) == 2
+    assert read_study(path, threads=5).table.threads == 2, "what the file says counts"
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert StudyDirectory(path.parent / "other").threads(read_study(write_study(""))) == 1
