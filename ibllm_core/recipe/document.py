@@ -138,21 +138,14 @@ def _read_one(file: str, said: Place, seen: Sequence[str], mistakes: Mistakes) -
         place = Place(file=file, line=error.object[: error.start].count(b"\n") + 1, key="")
         mistakes.fail(place, f"not UTF-8 (byte 0x{error.object[error.start]:02x})", "a text file in UTF-8")
     try:
-        data = tomllib.loads(text)
-        if _depth(data) > _DEEPEST:
-            raise RecursionError(f"tables or lists within each other, more than {_DEEPEST} deep")
+        data, places = tomllib.loads(text), locate(text)
+        if max(map(len, places), default=0) > _DEEPEST:
+            raise RecursionError(f"tables within each other, more than {_DEEPEST} deep")
     except (ValueError, RecursionError) as error:
         at = _AT.search(str(error))
         line, column = (int(at[1]), f", column {at[2]}") if at and at[1] else (text.count("\n") + 1, "")
         mistakes.fail(Place(file=file, line=line, key=""), f"not TOML: {_AT.sub('', str(error))}{column}", "a TOML file")
-    return Document(file, data, {path: Place(file=file, line=line, key=dotted(path)) for path, line in locate(text).items()})
-
-
-def _depth(value: Any) -> int:
-    within, depth = [value], 0
-    while within := [one for of in within if isinstance(of, dict | list) for one in (of.values() if isinstance(of, dict) else of)]:
-        depth += 1
-    return depth
+    return Document(file, data, {path: Place(file=file, line=line, key=dotted(path)) for path, line in places.items()})
 
 
 def _check_formats(layers: Sequence[Document], mistakes: Mistakes) -> None:

@@ -152,8 +152,9 @@ class RunDirectory:
             lock.release()
 
     def content(self) -> list[Path]:
-        """What lies in the directory beside its lock."""
-        return [path for path in self.path.iterdir() if not path.name.startswith(LOCK)] if self.path.is_dir() else []
+        """What lies in the directory beside its lock, and beside what a process that was killed has left half-written."""
+        found = self.path.iterdir() if self.path.is_dir() else ()
+        return [path for path in found if not path.name.startswith(LOCK) and not path.name.endswith(".partial")]
 
     def require_new(self) -> None:
         """Raises `UserError` where the directory holds something already: a run is never overwritten."""
@@ -167,8 +168,9 @@ class RunDirectory:
         self.require_new()
         try:
             with writing(self.path):
-                self.checkpoints.mkdir(parents=True)
-                write_text(self.recipe, recipe.source)
+                self.path.mkdir(parents=True, exist_ok=True)
+                write_text(self.recipe, recipe.source)  # first: who is killed from here on has a run to go on with
+                self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             self.withdraw()
             raise system_error(error) or error from error

@@ -157,14 +157,15 @@ class Job:
         if session.ranks.first:
             if resume:
                 session.bus.take_over(self.directory.info().get("hooks", {}))
-                for path in (*self.directory.path.glob(_RANKS), *self.directory.path.rglob(".*.partial")):
-                    remove(path)
             else:
                 self._held.enter_context(self.directory.held())
                 self.directory.create(self.recipe)
                 self._made = True
-                for name, tokenizer in session.tokenizers.items():
-                    write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
+            for path in (*self.directory.path.glob(_RANKS), *self.directory.path.rglob(".*.partial")):
+                remove(path)
+            self.directory.checkpoints.mkdir(exist_ok=True)
+            for name, tokenizer in session.tokenizers.items() if found is None else ():
+                write_text(self.directory.checkpoints / f"tokenizer-{name}.json", tokenizer.state())
             record = {} if new is None else self._record(session) | new
             record |= {"launched": launchers(), "status": "running", "stages": session.records, "notices": session.notices}
             self.directory.update(**record, **({"error": "", "traceback": ""} if resume else {}))

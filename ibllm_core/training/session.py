@@ -70,7 +70,8 @@ class Session:
         self.recipe, self.directory, self.bus, self.stopping = recipe, directory, bus or Bus(), stopping
         self.dataset, self.unpaired = build.build_dataset(recipe), {name: build.build_dataset(recipe, name) for name in recipe.unpaired}
         texts = [self.dataset, *(other for name, other in self.unpaired.items() if name == "text")]
-        self.tokenizers = build.build_tokenizers(recipe, texts, directory.checkpoints if resume else None)
+        saved = directory.checkpoints if resume and checkpoints.all_in(directory.checkpoints) else None
+        self.tokenizers = build.build_tokenizers(recipe, texts, saved)
         self.model = build.build_model(recipe, self.tokenizers, self.dataset.image_shape)
         device = prepare(self.model, recipe.compute, described()[2], recorded=resume)
         self.ranks = join(device)

@@ -44,6 +44,8 @@ class TextAttack(Perturbation):
 
     def perturbed(self, cycle: Cycle) -> Batch:
         """The batch with the share of its captions that the options say rewritten, as E_x reads them; D_x writes the old ones where these are still meant."""
+        if cycle.x.ids.is_meta:  # the walk before a run has no words
+            return cycle.batch
         tokenizer, config = cycle.model.tokenizers["text_encoder"], self.config
         chosen = set(rows_of(cycle.batch.numbers, config.share))
         texts = tokenizer.decode(cycle.x.ids.cpu().numpy())

@@ -139,10 +139,9 @@ class Lasting:
         self.sets = [word for key in sets for word in ("--set", key)]
 
     def words(self, run: Path) -> list[str]:
-        """Begins the run, or goes on with it; what could not begin has left nothing."""
-        if (run / "run.json").exists():
+        """Begins the run, or goes on with it, once there is one."""
+        if (run / "recipe.toml").exists():
             return ["run", str(run), "--resume"]
-        shutil.rmtree(run, ignore_errors=True)  # killed before it was a run
         return ["run", str(self.recipe), "--run-dir", str(run), *self.sets]
 
     def play(self, run: Path, moment: str = "", after: float | None = None) -> list[int]:

@@ -162,3 +162,29 @@ def test_one_flipped_byte_in_any_file_of_the_newest_checkpoint_is_found(whole: P
         path.write_bytes(content)
     found, passed = checkpoints.newest(folder)
     assert not passed
+
+
+def test_other_words_than_the_run_was_begun_with_are_refused(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They lie beside the checkpoints: one flipped byte gives another word, or no JSON."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    file = run / "checkpoints" / "tokenizer-text.json"
+    content = file.read_text(encoding="utf-8")
+    for damaged in (content.replace("circle", "cjrcle", 1), content[:-2]):
+        assert damaged != content
+        file.write_text(damaged, encoding="utf-8")
+        assert main(go_on(run)) == 2
+        said = capsys.readouterr().err
+        assert "tokenizer-text.json is not as it was written" in said or "tokenizers.text" in said
+        assert "Traceback" not in said and "internal" not in said
+    file.write_text(content, encoding="utf-8")
+    assert main(go_on(run)) == 0
+
+
+def test_a_run_that_was_killed_before_it_was_one_begins(whole: Path, tmp_path: Path) -> None:
+    """Before its recipe is there the same command begins it; before its record is there, and with it any checkpoint, it is resumed."""
+    run = tmp_path / "run"
+    assert struck("KILL@rename/recipe.toml:1", run, begin(run)).returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    assert struck("KILL@rename/run.json:1", run, begin(run)).returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    assert (run / "recipe.toml").exists() and not (run / "run.json").exists()
+    assert main(go_on(run)) == 0
+    assert end_of(run) == end_of(whole)
