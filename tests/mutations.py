@@ -218,6 +218,27 @@ MUTATIONS = (
         "return ",
         ("tests/files/test_odd_inputs.py",),
     ),
+    Mutation(
+        "a rule's assignments counted by half",
+        "plugins/ibllm_logic/semantics.py",
+        "so * values[yes] + (1 - so) * values[no]",
+        "so * values[yes]",
+        ("tests/logic/test_semantics.py",),
+    ),
+    Mutation(
+        "words given to the wrong noun",
+        "plugins/ibllm_logic/reading.py",
+        "last_one = (before - 1).unsqueeze(-1) == slots",
+        "last_one = before.unsqueeze(-1) == slots",
+        ("tests/logic/test_semantics.py",),
+    ),
+    Mutation(
+        "a graph that may tell what is held out",
+        "plugins/ibllm_graph/audit.py",
+        "new - seen, new_pairs - together",
+        "new - seen, set()",
+        ("tests/graph/test_knowledge.py",),
+    ),
 )
 
 

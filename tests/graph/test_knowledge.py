@@ -153,3 +153,20 @@ def test_what_held_out_texts_are_about_and_no_training_text_is_is_a_leak(tmp_pat
     ]
     assert [graph.said(fact) for fact in leaked(graph, named, [frozenset({graph.names["large"]})])] == ["large – is – size"]
     assert leaked(graph, named, named) == []
+
+
+def test_emoji_that_training_hides_are_leaks_unless_they_may_be_told():
+    pytest.importorskip("resvg_py")
+    from ibllm_emoji.config import EmojiStylesConfig
+    from ibllm_emoji.styles.dataset import EmojiStylesDataset
+
+    archives = Path(__file__).parents[1] / "emoji" / "archives"
+    data = EmojiStylesDataset(EmojiStylesConfig(path=str(archives)), None)
+    words = WordTokenizer(WordConfig(size=96, max_length=24), Context())
+    words.train(data.corpus("train"))
+    for held_out in ("refuse", "allow"):
+        config = GraphConfig(path=str(archives / "emojibase-data-17.0.0.tgz"), held_out=held_out)
+        found = KnowledgeGraph(config, Context(tokenizer=words)).audit(data.corpus("train"), {"concept": data.corpus("concept")})
+        name = data.gallery.concepts[data.gallery.items["concept"][0][0]].names["en"]
+        assert "split concept: " in (found.against or found.told[-1]) and f"{name} – group – " in (found.against or found.told[-1])
+        assert bool(found.against) == (held_out == "refuse")
