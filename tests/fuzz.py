@@ -240,6 +240,10 @@ def judge(words: list[str]) -> Verdict:
     return Verdict(code, seconds, wrong)
 
 
+def _is_study(path: Path) -> bool:
+    return "\nbase = " in path.read_text(encoding="utf-8")
+
+
 def recipes() -> dict[str, Mapping[str, Any]]:
     """Shipped recipes and the tests' tiny one, resolved: name → tables."""
     from ibllm_core.recipe import load
@@ -247,7 +251,7 @@ def recipes() -> dict[str, Mapping[str, Any]]:
     found = {}
     for path in [ROOT / "tests/training/tiny.toml", ROOT / "tests/training/lasting.toml", *sorted((ROOT / "recipes").rglob("*.toml"))]:
         with contextlib.suppress(Exception):  # one that needs what is not here; studies
-            if "ablations" not in path.parts:
+            if not _is_study(path):
                 found[path.relative_to(ROOT).as_posix()] = tomllib.loads(load(path).source)
     return found
 
@@ -255,7 +259,7 @@ def recipes() -> dict[str, Mapping[str, Any]]:
 def studies() -> dict[str, Mapping[str, Any]]:
     """Shipped studies: name → tables."""
     found = {}
-    for path in sorted((ROOT / "recipes" / "ablations").glob("*.toml")):
+    for path in filter(_is_study, sorted((ROOT / "recipes").rglob("*.toml"))):
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
         found[path.stem] = tables | {"base": str((path.parent / tables["base"]).resolve())}
     return found

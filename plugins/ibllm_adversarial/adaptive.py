@@ -1,19 +1,20 @@
-"""The weight of an adversarial loss that balances it with a reconstruction. Shapes: g numbers of a layer's weight."""
+"""An adversarial loss with the weight that balances it with a reconstruction. Shapes: g numbers of a layer's weight."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from ibllm.plugin import Context, Cycle, Loss, at_least_float32
+from ibllm.plugin import AdversarialLoss, Context, Cycle, Value, at_least_float32
 from ibllm_adversarial.config import AdaptiveWeightConfig
 
 #: Keeps the division from 0 (the code of Esser et al. 2021).
 TINY = 1e-4
 
 
-class AdaptiveWeight(Loss):
-    """λ·L_of with λ = ‖∇L_against‖ / (‖∇L_of‖ + 10⁻⁴), gradients by the weight of the decoder's last layer (VQGAN: Esser et al. 2021, eq. 7, and code).
+class AdaptiveWeight(AdversarialLoss):
+    """Model: L_against + s·λ·L_of with λ = ‖∇L_against‖ / (‖∇L_of‖ + 10⁻⁴), gradients by the weight of the decoder's last layer (VQGAN: Esser et al.
+    2021, eq. 7, and code), s `scale`. Critic: its side of L_of.
 
     λ is a number: no gradient goes through it. It is that of the whole batch, over micro-batches and ranks: with several shares, each is computed once
     more, with its graph. A held-out loss, which has no gradients, has the λ of the last iteration.
@@ -30,13 +31,19 @@ class AdaptiveWeight(Loss):
     def forward(self, cycle: Cycle) -> Tensor:
         config = self.config
         if not torch.is_grad_enabled():
-            return self.weight * cycle.value(config.of)
+            return cycle.value(config.against) + config.scale * self.weight * cycle.value(config.of)
         (of, against), _ = cycle.whole(f"ibllm_adversarial.adaptive.{config.of}.{config.against}.{config.part}", self._gradients)
         norms = [torch.linalg.vector_norm(rows.mean(0)) for rows in (of, against)]
         weight = (norms[1] / (norms[0] + TINY)).clamp(max=config.limit).detach()
         cycle.log("weight", weight)
         self.weight.copy_(weight)
-        return weight * cycle.value(config.of)
+        return cycle.value(config.against) + config.scale * weight * cycle.value(config.of)
+
+    def critic(self, cycle: Cycle) -> Value:
+        of = cycle.losses[self.config.of]
+        if not isinstance(of, AdversarialLoss):
+            raise ValueError(f"of = {self.config.of!r}: expected an adversarial loss, with a side for the critic")
+        return of.critic(cycle)
 
     def _gradients(self, share: Cycle) -> tuple[Tensor, Tensor]:
         """(1 g) each: gradients of both values of a share by the layer's weight."""

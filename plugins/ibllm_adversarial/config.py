@@ -109,17 +109,14 @@ class WGANGPConfig(_UnpairedOptions):
 
 @attrs.frozen(kw_only=True)
 class AdaptiveWeightConfig(LossConfig):
-    """An adversarial loss weighed so that it pulls at the decoder's last layer as hard as a reconstruction does.
-
-    The stage names the adversarial loss, too, with the factor 0 (``losses = { image_nll = 1.0, adversarial = 0.0, adaptive = 1.0 }``): the critic plays
-    its side of it there.
-    """
+    """A reconstruction, and an adversarial loss weighed so that both pull equally at the decoder's last layer. It takes the place of both in a stage."""
 
     of: str = option("adversarial", help="name of the recipe's loss that is weighed")
     against: str = option("image_nll", help="name of the recipe's loss that it is weighed against")
     part: str = option("image_decoder", help="the part whose last layer is looked at: the codec where reconstructions are judged")
     layer: str = option("", help="name of its weight (doubles.2.weight); empty for the last one with two axes or more")
     limit: float = option(1e4, help="largest weight", gt=0)
+    scale: float = option(1.0, help="factor on the weight; 0.8 in the code of VQGAN", ge=0)
 
     def __attrs_post_init__(self) -> None:
         if self.of == self.against:
@@ -129,7 +126,10 @@ class AdaptiveWeightConfig(LossConfig):
         return (self.of, self.against)
 
     def needs(self) -> frozenset[str]:
-        return frozenset({self.part})
+        return frozenset({self.part, "discriminator"})
+
+    def players(self) -> tuple[str, ...]:
+        return ("model", "critic")
 
 
 @attrs.frozen(kw_only=True)

@@ -67,7 +67,7 @@ class Term(Loss):
         self.which = which
 
     def forward(self, cycle: Cycle) -> Tensor:
-        return (cycle.text_nll if self.which == 1 else cycle.image_nll).mean()
+        return (cycle.text_nll if self.which else cycle.image_nll).mean()
 
 
 class LossSuite(Suite):
@@ -94,9 +94,13 @@ class LossSuite(Suite):
             torch.manual_seed(seed)
             return stand_ins(self.context(), works_on=works_on, by_patch=by_patch).to(device)
 
+    def term(self, number: int) -> Loss:
+        """What a composite's term of this number is, when it is tested."""
+        return Term(number)
+
     def cycle(self, model: Model, loss: Any, m: Inputs, key: int = 0, step: int = 0) -> Cycle:
         """A batch on its way, the composite's terms at hand."""
-        terms = {name: Term(number) for number, name in enumerate(self._terms())}
+        terms = {name: self.term(number) for number, name in enumerate(self._terms())}
         return Cycle(model, m.batch(), {"loss": loss, **terms}, (key,), Present(step))
 
     def _ready(self, device: torch.device, items: int = 3) -> tuple[Any, Model, Inputs]:
@@ -180,7 +184,7 @@ class LossSuite(Suite):
         with meta:
             loss, model = self.make(), self.model(meta)
         batch = _perturbed(fabricate(model, 3, meta))
-        cycle = Cycle(model, batch, {"loss": loss, **{name: Term(n) for n, name in enumerate(self._terms())}})
+        cycle = Cycle(model, batch, {"loss": loss, **{name: self.term(n) for n, name in enumerate(self._terms())}})
         for player in (player for player, side in SIDES.items() if isinstance(loss, side)):
             value = cycle.value("loss") if player == "model" else cycle.critic_value("loss")
             has_shape(f"{self._name}: the {player}'s value on the meta device", value, "", ())
@@ -190,7 +194,7 @@ class LossSuite(Suite):
         meta = torch.device("meta")
         with meta:
             loss, model = self.make().train(), self.model(meta).train()
-        batch, terms = _perturbed(fabricate(model, 3, meta)), {name: Term(n) for n, name in enumerate(self._terms())}
+        batch, terms = _perturbed(fabricate(model, 3, meta)), {name: self.term(n) for n, name in enumerate(self._terms())}
         cycle = Cycle(model, batch, {"loss": loss, **terms})
         with nothing_waits(meta):
             for value in self._sides(loss, cycle).values():
@@ -297,7 +301,7 @@ class LossSuite(Suite):
 
     def played(self, loss: Any, model: Model, batches: Sequence[Inputs], ranks: Ranks | None = None, items: int = 0) -> dict[str, Tensor]:
         """Values and gradients of each player's side: of a batch of so many `items` of which this process has the micro-batches `batches`."""
-        terms = {name: Term(number) for number, name in enumerate(self._terms())}
+        terms = {name: self.term(number) for number, name in enumerate(self._terms())}
         shares = Shares(model, [some.trimmed().batch() for some in batches], {"loss": loss, **terms}, ranks=ranks, items=items)
         named = dict([*model.named_parameters(), *((f"losses.{n}", p) for n, p in loss.named_parameters())])
         found: dict[str, Tensor] = {}

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import attrs
 import torch
+from ibllm_adversarial.config import HingeConfig
+from ibllm_adversarial.loss import Hinge
 from ibllm_graph.backbone import KnowledgeGraph
 from ibllm_graph.config import GraphConfig
 from ibllm_testing import LossSuite, cover
@@ -25,7 +27,8 @@ from ibllm_unified.text_decoder import UnifiedTextDecoder
 from ibllm_unified.text_encoder import UnifiedTextEncoder
 from torch import nn
 
-from ibllm_core.interfaces.context import ImageTokens
+from ibllm_core.interfaces.context import Context, ImageTokens
+from ibllm_core.interfaces.loss import Loss
 from ibllm_core.model.model import Model
 
 #: A graph whose names are made of the letters that the stand-in tokenizer knows.
@@ -114,10 +117,9 @@ class TestLinkPrediction(LossSuite):
 
 
 class TestAdaptiveWeight(LossSuite):
-    """Both of its terms reach the image decoder."""
+    """Its terms are a loss with two sides, and one that reaches the image decoder as well."""
 
     component = "adaptive_weight"
 
-    def _terms(self) -> tuple[str, ...]:
-        of, against = super()._terms()
-        return of, "another", against
+    def term(self, number: int) -> Loss:
+        return super().term(0) if number else Hinge(HingeConfig(mismatched=0.5), Context())

@@ -139,7 +139,7 @@ def scaled_down() -> Path:
     for path in (folder / "full").rglob("*.toml"):
         scaled = folder / "recipes" / path.relative_to(folder / "full")
         scaled.parent.mkdir(exist_ok=True)
-        if path.parent.name == "ablations":
+        if "\nbase = " in path.read_text(encoding="utf-8"):
             scaled.write_text(small_study(path.read_text(encoding="utf-8")), encoding="utf-8")
             continue
         up = "../" * len(scaled.parent.relative_to(folder).parts)

@@ -27,7 +27,6 @@ from ibllm_core.interfaces.loss import Loss
 from ibllm_core.interfaces.noise import Rng
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
-from ibllm_core.model.players import CRITIC
 from ibllm_core.model.shares import Shares
 
 MakeCycle = Callable[..., Cycle]
@@ -85,7 +84,7 @@ def test_an_operation_is_keyed_item_by_item_and_differentiable_twice(name: str, 
     whole = operation(images, rng())
     assert torch.equal(whole, operation(images, rng())) and not torch.equal(whole, operation(images, rng(1)))
     torch.testing.assert_close(whole[:2], operation(images[:2], rng(count=2)))
-    y = images[:1].double().requires_grad_()
+    y = images[:1, :, :6, :6].double().requires_grad_()
     assert torch.autograd.gradgradcheck(lambda y: operation(y, rng(count=1)).square().sum(), y, atol=1e-4)
 
 
@@ -228,15 +227,16 @@ def test_the_adaptive_weight_is_the_ratio_of_gradients_at_the_last_layer(count: 
     layer = [p for p, gradient in zip(matrices, reached, strict=True) if gradient is not None][-1]
     norms = [torch.linalg.vector_norm(torch.autograd.grad(whole.value(name), layer, retain_graph=True)[0]) for name in terms]
     wanted = norms[1] / (norms[0] + 1e-4)
-    loss = AdaptiveWeight(AdaptiveWeightConfig(), Context()).double()
+    loss = AdaptiveWeight(AdaptiveWeightConfig(scale=0.8), Context()).double()
     shares = Shares(model, [some.batch() for some in shared(m, count)], {"adaptive": loss, **terms})
     for cycle in shares.cycles():
         value = cycle.value("adaptive")
         torch.testing.assert_close(loss.weight, wanted.detach())
-        torch.testing.assert_close(value, wanted.detach() * cycle.value("adversarial"))
+        torch.testing.assert_close(value, cycle.value("image_nll") + 0.8 * wanted.detach() * cycle.value("adversarial"))
     with torch.no_grad():
         torch.testing.assert_close(
-            Cycle(model, m.batch(), {"adaptive": loss, **terms}).value("adaptive"), wanted * whole.value("adversarial")
+            Cycle(model, m.batch(), {"adaptive": loss, **terms}).value("adaptive"),
+            whole.value("image_nll") + 0.8 * wanted * whole.value("adversarial"),
         )
 
 
@@ -251,8 +251,13 @@ def test_a_layer_that_a_loss_does_not_reach_is_named() -> None:
         cycle.value("adaptive")
 
 
-def test_the_critics_side_has_no_adaptive_weight() -> None:
-    assert CRITIC not in AdaptiveWeightConfig().players()
+def test_the_critics_side_is_that_of_the_adversarial_loss(cycle: MakeCycle) -> None:
+    made, hinge = cycle(), Hinge(HingeConfig(mismatched=0.5), Context())
+    made.losses = {"adversarial": hinge, "image_nll": Scaled(1.0, 2)}
+    assert AdaptiveWeight(AdaptiveWeightConfig(), Context()).critic(made) == hinge.critic(made)
+    made.losses = {"adversarial": Scaled(1.0, 1), "image_nll": Scaled(1.0, 2)}
+    with pytest.raises(ValueError, match="expected an adversarial loss"):
+        AdaptiveWeight(AdaptiveWeightConfig(), Context()).critic(made)
 
 
 @pytest.mark.parametrize("options", [{"augment_target": 0.6}, {"augment_probability": 0.5}])

@@ -24,12 +24,16 @@ from ibllm_core.model import build
 from ibllm_core.recipe import load
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-STUDIES = sorted(path.stem for path in (RECIPES / "ablations").glob("*.toml"))
-ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml") if path.parent.name != "ablations")
+#: Study → its file, within the recipes: one names its base.
+FILES = {
+    path.stem: path.relative_to(RECIPES) for path in sorted(RECIPES.rglob("*.toml")) if "\nbase = " in path.read_text(encoding="utf-8")
+}
+STUDIES = sorted(FILES)
+ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml") if path.relative_to(RECIPES) not in FILES.values())
 #: Grids of many arms, each of which takes the budget's search.
 GRIDS = [name for name in STUDIES if name.startswith("composition")]
 #: Studies that are planned before a release only: each costs what a dozen recipes cost.
-LARGE = [*GRIDS, "emoji_styles", "factors", "one_or_two", "open", "open_cells", "priors", "priors_emoji", "unpaired"]
+LARGE = [*GRIDS, "emoji_styles", "factors", "gan_zoo", "one_or_two", "open", "open_cells", "priors", "priors_emoji", "unpaired"]
 FAMILIES = ("attngan", "flow", "latent_flow", "lstm_cnn", "maskgit", "pretrained_text", "transformer_gan", "vq_transformer")
 #: Components that a shipped recipe cannot use, and why.
 ELSEWHERE = {
@@ -134,7 +138,7 @@ def test_the_studies_are_there():
 @functools.cache
 def planned(name: str, recipes: Path) -> tuple[Plan, Mapping[str, Report]]:
     """A study with one seed, and what the walk of each arm said."""
-    plan = make_plan(read_study(recipes / "ablations" / f"{name}.toml", seeds=1))
+    plan = make_plan(read_study(recipes / FILES[name], seeds=1))
     return plan, check_arms(plan)
 
 
@@ -150,7 +154,7 @@ def test_study_can_be_planned(name: str, recipes: Path):
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_family_and_every_end_of_a_grids_axes_is_a_recipe(name: str):
     """Without the budget, which is sought for every arm in a release's tests."""
-    study = read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1)
+    study = read_study(RECIPES / FILES[name], seeds=1)
     own = load(study.base).data.config
     ends = tuple(
         attrs.evolve(axis, values=tuple(v for v in (axis.values[0], axis.values[-1]) if v != getattr(own, axis.key.split(".")[1])))
@@ -162,10 +166,10 @@ def test_every_family_and_every_end_of_a_grids_axes_is_a_recipe(name: str):
     assert all(len(axis.values) >= 2 for axis in study.axes)
 
 
-@pytest.mark.parametrize(("name", "count"), [("open", 6), ("open_cells", 6), ("factors", 8), ("priors", 12)])
+@pytest.mark.parametrize(("name", "count"), [("open", 6), ("open_cells", 6), ("factors", 8), ("gan_zoo", 11), ("priors", 12)])
 def test_every_arm_of_a_large_study_is_a_recipe(name: str, count: int):
     """Without the budget, as above."""
-    study = read_study(RECIPES / "ablations" / f"{name}.toml", seeds=1)
+    study = read_study(RECIPES / FILES[name], seeds=1)
     assert len(make_plan(attrs.evolve(study, table=attrs.evolve(study.table, budget=None))).arms) == count
 
 
