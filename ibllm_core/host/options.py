@@ -43,7 +43,7 @@ def option(
     unit: str = "",
     path: str = "",
     part: str = "",
-    live: bool = False,
+    live: bool | str = False,
 ) -> Any:
     """Declares one option. `default` omitted: the recipe must give it.
 
@@ -57,7 +57,8 @@ def option(
         path: it names a ``file``, a ``folder``, a ``file or folder``, a ``run``, or a ``name``, which is a folder only where there is one. Relative paths
             are those of the file that says them, and before a run is started there has to be something.
         part: it names a part of the model, of this kind: ``discriminator`` for a further critic, ``[model.extra.NAME]``. The component then needs it.
-        live: it may be changed while the component is used or trained, and follow a schedule: whoever owns it reads it off its `config` each time.
+        live: it may be changed while the component is used or trained, and follow a schedule: whoever owns it reads it off its `config` each time;
+            ``training``: while it is trained, for in use it does nothing.
     """
     allowed = tuple(choices) if choices is not None else None
     bounds = [f"{sign} {bound:g}" for sign, bound in ((">=", ge), (">", gt), ("<=", le), ("<", lt)) if bound is not None]

@@ -114,7 +114,7 @@ class ModelTable(Config):
 class LossEntry(Config):
     """``[losses.NAME]`` beside the loss's own options."""
 
-    weight: float = option(1.0, help="how much it counts; the stage's factor multiplies it", live=True)
+    weight: float = option(1.0, help="how much it counts; the stage's factor multiplies it", live="training")
     every: int = option(1, help="play it only on every n-th step of its player, n times as heavy", ge=1)
     player: str | None = with_facts(
         option(None, help="who plays it, for the reader; the loss must agree", choices=PLAYERS), unresolved=True
@@ -141,7 +141,7 @@ class Validation(Config):
     figure: str = option("", help="the figure to watch, one that a metric of the recipe gives; empty for the stage's own loss")
     mode: str = option("auto", help="whether more is better: auto for yes with a figure, no with the loss", choices=("auto", "max", "min"))
     best: bool = option(True, help="go on from the weights of the best validation")
-    patience: int = option(0, help="stop the stage after so many validations without improvement; 0 for never", ge=0, live=True)
+    patience: int = option(0, help="stop the stage after so many validations without improvement; 0 for never", ge=0, live="training")
     plateau: Plateau | None = option(None, help="lower the learning rate on a plateau")
     balance: Balance | None = option(None, help="let λ follow the validations")
 
@@ -152,8 +152,8 @@ class Training(Config):
 
     batch: int = option(64, help="items an iteration, over all ranks and micro-batches", ge=1)
     accumulate: int = option(1, help="micro-batches an iteration", ge=1)
-    clip: float = option(1.0, help="largest gradient norm of a player; 0 for no clipping", ge=0, live=True)
-    ema: float = option(0.0, help="decay of the averaged weights that are validated and kept; 0 for none", ge=0, lt=1, live=True)
+    clip: float = option(1.0, help="largest gradient norm of a player; 0 for no clipping", ge=0, live="training")
+    ema: float = option(0.0, help="decay of the averaged weights that are validated and kept; 0 for none", ge=0, lt=1, live="training")
     log_every: int = option(20, help="steps between log lines; the device is only synchronised there", ge=1)
     checkpoint_every: int = option(200, help="steps between checkpoints; 0 for only at the end of a stage", ge=0)
     keep: int = option(2, help="checkpoints kept besides those at the end of a stage", ge=1)
@@ -174,8 +174,8 @@ class Stage(Config):
         option("all", help='parts that are trained, sub-modules of parts (`"image_decoder.prior"`), or "all"; the rest is frozen'),
         written=str | tuple[str, ...],
     )
-    losses: Mapping[str, float] = option(help="loss → factor on its own weight", live=True)
-    lr: float = option(1.0, help="factor on every learning rate", ge=0, live=True)
+    losses: Mapping[str, float] = option(help="loss → factor on its own weight", live="training")
+    lr: float = option(1.0, help="factor on every learning rate", ge=0, live="training")
     schedule: Component = section(help="of the learning rate over this stage", kind="schedule")
     procedure: Component = section(help="how an iteration of this stage is played", kind="procedure", implied="alternate")
     perturb: Component | None = section(help="adversarial samples in its data's place", kind="perturbation", implied="none", optional=True)

@@ -11,8 +11,8 @@ from ..host.options import Config, option
 class Plateau(Config):
     """``plateau = { factor = 0.5, patience = 2 }``: lower the learning rate when the watched figure stops improving."""
 
-    factor: float = option(0.5, help="what the rate is multiplied with", gt=0, lt=1, live=True)
-    patience: int = option(2, help="validations without improvement before it is", ge=1, live=True)
+    factor: float = option(0.5, help="what the rate is multiplied with", gt=0, lt=1, live="training")
+    patience: int = option(2, help="validations without improvement before it is", ge=1, live="training")
 
 
 @attrs.frozen(kw_only=True)
@@ -22,8 +22,8 @@ class Balance(Config):
     loss: str = option("joint", help="name of the composite loss whose λ is changed")
     text: str = option(help="figure of the text module (text → image), higher is better")
     image: str = option(help="figure of the image module (image → text), higher is better")
-    rate: float = option(0.5, help="log-change of λ for a full point of difference", gt=0, live=True)
-    limit: float = option(10.0, help="λ stays within this factor of its start", gt=1, live=True)
+    rate: float = option(0.5, help="log-change of λ for a full point of difference", gt=0, live="training")
+    limit: float = option(10.0, help="λ stays within this factor of its start", gt=1, live="training")
 
 
 @attrs.frozen(kw_only=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime
 import tomllib
 from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ibllm import knobs
 from ibllm_core.errors import UserError
+from ibllm_core.host.entry_points import LISTENERS, block_of
 from ibllm_core.recipe.locate import dotted
 from ibllm_core.recipe.schema import Recipe
 from ibllm_core.recipe.words import written
@@ -29,6 +33,8 @@ class Changes(Listener):
     everywhere = True
 
     def on_run_started(self, event: RunStarted) -> None:
+        if (turned := _cannot_turn(event.recipe, event.run_directory)) is not None:
+            event.against.append(turned)
         self._recipe, self._directory, self._found = event.recipe, RunDirectory(event.run_directory), list[str]()
         if self._directory.recipe.is_file():
             try:
@@ -48,6 +54,15 @@ class Changes(Listener):
             kept = {key: entry for key, entry in before.items() if entry["component"] == now.get(key, {}).get("component")}
             said = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "step": event.total, "changes": self._found}
             self._directory.update(provenance=now | kept, resumed=[*info.get("resumed", []), said])
+
+
+def _cannot_turn(recipe: Recipe, run: Path) -> UserError | None:
+    """What is wrong where a run is to turn again what was turned, and the listener that does so is blocked."""
+    points = metadata.entry_points(group=LISTENERS, name="course")
+    blocked = "course" in recipe.plugins.block or any(block_of(point) for point in points)
+    if not blocked or not (knobs.recorded(run) or knobs.replayed()):
+        return None
+    return UserError(f"{run}: what was turned ({knobs.FILE}) would not be turned again: the listener course is blocked")
 
 
 def changes(started: str, recipe: Recipe, where: str) -> list[str]:

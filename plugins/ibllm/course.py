@@ -1,7 +1,7 @@
 """Numbers that move while a run trains: what follows a schedule has its value at each step.
 
 ``losses.cycle.weight = { use = "cosine", value = 0.2 }``: at each of a stage's steps the number is `value` times the factor that the schedule gives
-(`Schedule.factor`), or of the run's steps where the schedule's config has `of_run`. A config says which of its options may move (``option(live=True)``).
+(`Schedule.factor`), or of the run's steps where the schedule's config has `of_run`. A config says which of its options may move (``option(live=…)``).
 A pure function of the step, so that a restart, micro-batches, processes and workers that make batches ahead all have the value of their own step.
 """
 

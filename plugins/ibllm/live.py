@@ -19,7 +19,7 @@ __all__ = ["changed", "live_options"]
 
 def live_options(config: Config) -> dict[str, Any]:
     """The options that may be changed in use, by the name that a recipe uses → their values."""
-    found = (field for field in attrs.fields(type(config)) if field.metadata.get("live"))
+    found = (field for field in attrs.fields(type(config)) if field.metadata.get("live") is True)
     return {field.metadata.get("key") or field.name: getattr(config, field.name) for field in found}
 
 

@@ -97,11 +97,12 @@ class Courses(Listener):
         for one in found:
             try:
                 if one["name"] not in known:
-                    knobs.checked(self._session.recipe, one["set"], sets, over)
-                    taken.append(one)
-            except (UserError, TypeError, KeyError) as error:
+                    given, at = [str(text) for text in one["set"]], int(one.get("at") or 0)
+                    knobs.checked(self._session.recipe, given, sets, over)
+                    taken.append({**one, "set": given, "at": at})
+            except (ValueError, TypeError, KeyError) as error:  # somebody else than `turn` may have written it
                 self._session.tell(f"not turned: {error}")
-            if one not in taken:
+            if one.get("name") not in {other["name"] for other in taken}:
                 knobs.forget(self._run, str(one.get("name")))
         return taken
 
@@ -111,7 +112,7 @@ class Courses(Listener):
             return
         now = self._session.step
         for one in asked:
-            step = max(int(one.get("at") or 0), now)
+            step = max(int(one["at"]), now)
             said, by = str(one.get("time", "")), str(one.get("by", ""))
             self._known.append(Knob(name=str(one["name"]), set=tuple(one["set"]), step=step, time=said, by=by))
             self._session.tell(f"turned: {', '.join(one['set'])} from step {step} on" + (f" ({by})" if by else ""))

@@ -16,7 +16,7 @@ class CNNImageEncoderConfig(Config):
     blocks: int = option(1, help="residual blocks of two 3×3 convolutions in each stage after the first", ge=0)
     factored: bool = option(False, help="read forms off the local contrast, which has no colour, and colours off each place's mean")
     groups: int = option(8, help="groups of the group norms; must divide every number of channels", ge=1)
-    dropout: float = option(0.0, help="probability that a number of the latent is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a number of the latent is dropped in training", ge=0, lt=1, live="training")
 
     def __attrs_post_init__(self) -> None:
         if not self.channels:
@@ -40,7 +40,7 @@ class ResNetImageEncoderConfig(Config):
     stride: int = option(2, help="step of the first convolution: 2 halves height and width", ge=1, le=4)
     pool: bool = option(False, help="halve height and width once more by 3×3 max-pooling behind the stem, for large images")
     groups: int = option(8, help="groups of the group norms; must divide every number of channels", ge=1)
-    dropout: float = option(0.0, help="probability that a number of the latent is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a number of the latent is dropped in training", ge=0, lt=1, live="training")
 
     def __attrs_post_init__(self) -> None:
         if not self.channels:
@@ -67,7 +67,7 @@ class CNNTextEncoderConfig(Config):
         "gated", help="what follows a convolution: gated (linear units; Dauphin et al. 2017) or gelu", choices=("gated", "gelu")
     )
     pool: str = option("mean", help="the pooled vector: mean over the tokens, or their maximum (Kim 2014)", choices=("mean", "max"))
-    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live="training")
 
     def __attrs_post_init__(self) -> None:
         if self.kernel % 2 == 0:

@@ -46,7 +46,7 @@ class FlowConfig(PixelDecoderConfig):
         gt=0,
     )
     null: float = option(
-        0.1, help="condition dropout: probability that training replaces the latent by the null condition", ge=0, lt=1, live=True
+        0.1, help="condition dropout: probability that training replaces the latent by the null condition", ge=0, lt=1, live="training"
     )
     guidance: float = option(1.0, help="s of classifier-free guidance, null + s · (conditional − null); 1 for none", ge=0, live=True)
     solver: str = option("euler", help="how sampling integrates; 'heun' costs two evaluations a step", choices=("euler", "heun"), live=True)

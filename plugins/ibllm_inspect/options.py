@@ -20,12 +20,13 @@ class OptionRow:
     range: str
     help: str
     required: bool
-    live: bool = False
+    live: bool | str = False
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """Range, and whether it may be changed in use."""
-        return tuple(filter(None, (self.range, "may be changed in use" if self.live else "")))
+        """Range, and when it may be changed."""
+        moves = "may move in training" if self.live == "training" else "may move in training, and be changed in use" if self.live else ""
+        return tuple(filter(None, (self.range, moves)))
 
 
 def options_of(config: type[Config]) -> list[OptionRow]:

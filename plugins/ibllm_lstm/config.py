@@ -17,7 +17,7 @@ class LSTMTextEncoderConfig(Config):
     layers: int = option(2, help="layers", ge=1)
     bidirectional: bool = option(True, help="half of the width reads from the left, half from the right; otherwise all from the left")
     pool: str = option("last", help="the pooled vector: each direction's last state, or the mean over the tokens", choices=("last", "mean"))
-    dropout: float = option(0.0, help="probability that a number between the layers is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a number between the layers is dropped in training", ge=0, lt=1, live="training")
 
     def __attrs_post_init__(self) -> None:
         check_even(self.width, self.bidirectional)
@@ -40,9 +40,9 @@ class LSTMTextDecoderConfig(PrefixedTextDecoderConfig):
         help="score of a place: general (bilinear; Luong et al. 2015), additive (Bahdanau et al. 2015), or none: the pooled latent alone",
         choices=("general", "additive", "none"),
     )
-    dropout: float = option(0.0, help="probability that a number between the layers is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a number between the layers is dropped in training", ge=0, lt=1, live="training")
     word_dropout: float = option(
-        0.0, help="probability that a token read is replaced by <unk> in training (Bowman et al. 2016)", ge=0, lt=1, live=True
+        0.0, help="probability that a token read is replaced by <unk> in training (Bowman et al. 2016)", ge=0, lt=1, live="training"
     )
 
 

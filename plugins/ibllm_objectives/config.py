@@ -200,7 +200,7 @@ class JointConfig(LossConfig):
 
     text: str = option("image_nll", help="name of the recipe's loss that is L_text, −log p(y|x)")
     image: str = option("text_nll", help="name of the recipe's loss that is L_image, −log p(x|y)")
-    lambda_: float = weighs(option(1.0, key="lambda", help="λ", live=True))
+    lambda_: float = weighs(option(1.0, key="lambda", help="λ", live="training"))
 
     def __attrs_post_init__(self) -> None:
         if self.text == self.image:

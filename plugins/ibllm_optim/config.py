@@ -9,7 +9,7 @@ from ibllm.plugin import Config, OptionError, added, option
 
 @attrs.frozen(kw_only=True)
 class _AdamOptions(Config):
-    lr: float = option(1e-3, help="learning rate that the schedule's factor multiplies", gt=0, live=True)
+    lr: float = option(1e-3, help="learning rate that the schedule's factor multiplies", gt=0, live="training")
     betas: tuple[float, float] = option((0.9, 0.999), help="decay of the averages of gradients and of their squares", ge=0, lt=1)
     eps: float = option(1e-8, help="added to the root of the average square", gt=0)
     amsgrad: bool = option(False, help="divide by the largest average square so far (Reddi et al. 2018)")
@@ -33,7 +33,7 @@ class AdamConfig(_AdamOptions):
 class SGDConfig(Config):
     """Stochastic gradient descent. Tensors with fewer than two axes are not decayed."""
 
-    lr: float = option(0.1, help="learning rate that the schedule's factor multiplies", gt=0, live=True)
+    lr: float = option(0.1, help="learning rate that the schedule's factor multiplies", gt=0, live="training")
     momentum: float = option(0.0, help="decay of the sum of gradients that is followed", ge=0, lt=1)
     nesterov: bool = option(False, help="look ahead along the momentum (Nesterov 1983)")
     weight_decay: float = option(0.0, help="factor of the weights that is added to their gradient", ge=0)
@@ -50,7 +50,9 @@ class MuonConfig(Config):
     Its iterations run in bfloat16, which takes a CPU without such units longer than the rest of a small model's step.
     """
 
-    lr: float = option(1e-3, help="learning rate that the schedule's factor multiplies, as one would choose it for AdamW", gt=0, live=True)
+    lr: float = option(
+        1e-3, help="learning rate that the schedule's factor multiplies, as one would choose it for AdamW", gt=0, live="training"
+    )
     momentum: float = option(0.95, help="decay of the average of a matrix's gradients", ge=0, lt=1)
     nesterov: bool = option(True, help="look ahead along the momentum")
     iterations: int = option(5, help="Newton–Schulz iterations that make an update orthogonal", ge=1, le=20)
@@ -73,7 +75,7 @@ class MuonConfig(Config):
 class ScheduleFreeConfig(Config):
     """Defazio et al. 2024. The schedule is left `constant`, with a warm-up if wished. Tensors with fewer than two axes are not decayed."""
 
-    lr: float = option(2.5e-3, help="learning rate that the schedule's factor multiplies", gt=0, live=True)
+    lr: float = option(2.5e-3, help="learning rate that the schedule's factor multiplies", gt=0, live="training")
     betas: tuple[float, float] = option(
         (0.9, 0.999),
         help="where gradients are taken, between the fast weights (0) and their average (1); decay of the average square",

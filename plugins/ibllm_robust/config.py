@@ -45,7 +45,7 @@ class AttackConfig(Config):
             8 / 255,
             help="ε, the radius of the ball: of images as a part of their range, of texts in root mean squares of each word's embedding",
             ge=0,
-            live=True,
+            live="training",
         )
     )
     of: str = option("image", help="what a stage perturbs: images, or the embeddings of the words that the text encoder reads", choices=OF)

@@ -49,7 +49,7 @@ class AugmentationContrastConfig(LossConfig):
     brightness: float = option(0.2, help="with image: largest change of brightness, in [−1, 1] pixels", ge=0, le=1)
     contrast: float = option(0.2, help="with image: largest relative change of contrast", ge=0, lt=1)
     erase: float = option(0.3, help="with image: largest side of the grey square laid over it, as a fraction of the image's", ge=0, lt=1)
-    word_dropout: float = option(0.2, help="with text: probability that a word becomes <unk>", ge=0, lt=1, live=True)
+    word_dropout: float = option(0.2, help="with text: probability that a word becomes <unk>", ge=0, lt=1, live="training")
 
     def needs(self) -> frozenset[str]:
         return frozenset({"image_encoder", "data.images"} if self.of == "image" else {"text_encoder", "data.captions"})

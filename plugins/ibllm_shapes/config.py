@@ -71,7 +71,7 @@ class ShapesConfig(DatasetConfig):
         help="with 'cells': how far a centre may be off its cell's centre in x and in y, in pixels at size 32; with 'count' a fifth of that",
         ge=0,
         le=1,
-        live=True,
+        live="training",
     )
     scatter: bool = added(
         option(False, help="with 'count': objects in any cells, which no caption tells, not in the first ones in reading order")

@@ -15,7 +15,7 @@ class TransformerBackboneConfig(Config):
     depth: int = option(2, help="layers", ge=1)
     heads: int = option(4, help="attention heads", ge=1)
     ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
-    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live="training")
 
     def __attrs_post_init__(self) -> None:
         check_heads(self.width, self.heads)
@@ -45,8 +45,8 @@ class TransformerTextEncoderConfig(_BorrowerConfig):
     depth: int = option(2, help="layers", ge=0)
     heads: int = option(4, help="attention heads", ge=1)
     ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
-    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live=True)
-    word_dropout: float = option(0.0, help="probability that a token's embedding is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live="training")
+    word_dropout: float = option(0.0, help="probability that a token's embedding is dropped in training", ge=0, lt=1, live="training")
     positions: str = option("learned", help="a learned vector a place, or rotary position embedding (RoPE)", choices=("learned", "rotary"))
     causal: bool = option(False, help="causal attention: a token's latent place sees that token and those before it, not those after")
 
@@ -72,13 +72,13 @@ class TransformerTextDecoderConfig(PrefixedTextDecoderConfig):
     depth: int = option(2, help="layers", ge=1)
     heads: int = option(4, help="attention heads", ge=1)
     ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
-    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live="training")
     word_dropout: float = option(
         0.0,
         help="probability that a token read is replaced by <unk> in training, so that words are read off the image rather than guessed from the words before",
         ge=0,
         lt=1,
-        live=True,
+        live="training",
     )
 
     def __attrs_post_init__(self) -> None:
@@ -95,7 +95,7 @@ class ViTImageEncoderConfig(_BorrowerConfig):
     depth: int = option(4, help="layers", ge=0)
     heads: int = option(4, help="attention heads", ge=1)
     ratio: float = option(2.0, help="width of a layer's feed-forward part relative to the width", gt=0)
-    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live="training")
 
     def __attrs_post_init__(self) -> None:
         check_heads(self.width, self.heads)
@@ -110,13 +110,13 @@ class _TokenOptions(Config):
     depth: int = option(4, help="layers", ge=1)
     heads: int = option(4, help="attention heads", ge=1)
     ratio: float = option(4.0, help="width of a layer's feed-forward part relative to the width", gt=0)
-    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live="training")
     null: float = option(
         0.1,
         help="condition dropout: probability that the text is hidden from an image in training, for classifier-free guidance",
         ge=0,
         lt=1,
-        live=True,
+        live="training",
     )
     guidance: float = option(3.0, help="s of null + (cond − null)·s when drawing; 1 is the model's own p(y|x)", ge=0, live=True)
     temperature: float = option(1.0, help="of the tokens drawn; 0 takes the likeliest", ge=0, live=True)

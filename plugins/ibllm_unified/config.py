@@ -22,7 +22,7 @@ class BackboneConfig(Config):
     depth: int = option(6, help="layers", ge=1)
     heads: int = option(4, help="attention heads, each of a width that 8 divides", ge=1)
     ratio: float = option(2.0, help="width of a layer's gated feed-forward part relative to the width", gt=0)
-    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live=True)
+    dropout: float = option(0.0, help="probability that a layer's output number is dropped in training", ge=0, lt=1, live="training")
 
     def provides(self) -> frozenset[str]:
         return frozenset({SEQUENCES})
@@ -93,7 +93,7 @@ class UnifiedTextDecoderConfig(_BorrowerConfig):
         help="probability that a token read is replaced by <unk> in training, so that words are read off the image rather than guessed from the words before",
         ge=0,
         lt=1,
-        live=True,
+        live="training",
     )
 
     def provides(self) -> frozenset[str]:
@@ -117,7 +117,7 @@ class UnifiedImageDecoderConfig(PixelDecoderConfig):
         help="condition dropout: probability that the text is left out before an image in training, for classifier-free guidance",
         ge=0,
         lt=1,
-        live=True,
+        live="training",
     )
     guidance: float = option(1.0, help="s of null + (cond − null)·s when drawing; 1 is the model's own p(y|x)", ge=0, live=True)
     temperature: float = option(1.0, help="of the tokens drawn; 0 takes the likeliest", ge=0, live=True)
@@ -134,7 +134,7 @@ class UnifiedImageDecoderConfig(PixelDecoderConfig):
         "guessed from the tokens before",
         ge=0,
         lt=1,
-        live=True,
+        live="training",
     )
     factored: bool = option(
         True,

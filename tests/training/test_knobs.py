@@ -116,6 +116,11 @@ class TestTurned:
         invoke("run", path, "--resume")
         assert alike(turned, path)
 
+    def test_it_is_not_left_out_in_silence(self, turned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("IBLLM_BLOCK", "rehearsal,report,course")
+        with pytest.raises(UserError, match="would not be turned again: the listener course is blocked"):
+            invoke("run", turned / "recipe.toml", "--knobs", turned, "--run-dir", tmp_path / "again")
+
     def test_what_worked_becomes_a_recipe(self, turned: Path, tmp_path: Path) -> None:
         recipe = tmp_path / "worked.toml"
         recipe.write_text(invoke("knob", turned, "--as-recipe"))
@@ -195,6 +200,21 @@ def test_a_listener_turns_at_the_very_next_step(tmp_path: Path) -> None:
     (knob,) = ibllm.open(tmp_path / "run").knobs  # type: ignore[union-attr]
     assert (knob.step, knob.set, knob.by) == (2, ("losses.image_nll.weight=0.25",), "Run.knob")
     assert "model.width stays as it is" in listener.wrong
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("plain_runs")
+def test_what_somebody_else_wrote_is_told_and_forgotten(tmp_path: Path) -> None:
+    path = stopped(load(SMALL, ("stages.image.steps=0", "stages.joint.steps=0")), tmp_path / "run", 1)
+    (path / "knobs").mkdir()
+    for number, asked in enumerate(
+        ({"set": "clip", "name": "0"}, {"set": ["training.clip=0.5"], "at": "soon", "name": "1"}, {"set": [3], "name": "2"})
+    ):
+        (path / "knobs" / f"{number}.json").write_text(json.dumps(asked))
+    invoke("run", path, "--resume")
+    assert knobs.recorded(path) == []
+    assert not (path / "knobs").exists()
+    assert sum("not turned" in notice for notice in ibllm.open(path).info["notices"]) == 3  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
