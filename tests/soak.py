@@ -19,6 +19,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -37,18 +39,23 @@ SLOTS = {
     "procedure": "procedure",
     "tokenizer": "tokenizers.text",
 }
+#: Options that make a component small, where it has them.
+SMALL = {"depth": 1, "heads": 2, "patch": 8, "layers": 1, "hidden": 16, "codes": 16, "steps": 2, "size": 96, "max_length": 32}
 #: Seconds after which a run is given up.
 PATIENCE = 240.0
 
 
 def components() -> dict[str, list[str]]:
-    """Kind → the names of all that is registered and can be used here."""
+    """Kind → the names of all that is registered, can be used here, and can be built without an option that only its user knows."""
     from ibllm_core.host.manager import manager
+    from ibllm_core.recipe.words import keys
 
     found: dict[str, list[str]] = {}
     for row in manager().rows():
         if row.status == "ok" and row.kind:
-            found.setdefault(row.kind, []).append(row.name)
+            needed = {key for key, field in keys(manager().config_class(row.kind, row.name)).items() if field.default is attrs.NOTHING}
+            if needed <= SMALL.keys():
+                found.setdefault(row.kind, []).append(row.name)
     return {kind: sorted(names) for kind, names in found.items()}
 
 
@@ -57,23 +64,10 @@ def options(kind: str, name: str, chance: random.Random) -> dict[str, Any]:
     from ibllm_core.host.manager import manager
     from ibllm_core.recipe.words import keys
 
-    small = {
-        "depth": 1,
-        "heads": 2,
-        "patch": 8,
-        "channels": None,
-        "layers": 1,
-        "hidden": 16,
-        "codes": 16,
-        "steps": 2,
-        "size": 96,
-        "max_length": 32,
-        "width": None,
-    }
     table: dict[str, Any] = {"use": name}
     for key, field in keys(manager().config_class(kind, name)).items():
-        if small.get(key) is not None and isinstance(field.default, int) and not isinstance(field.default, bool):
-            table[key] = small[key]
+        if key in SMALL and (field.default is attrs.NOTHING or type(field.default) is int):
+            table[key] = SMALL[key]
         elif isinstance(field.default, bool) and chance.random() < 0.2:
             table[key] = not field.default
         elif isinstance(field.default, float) and 0 < field.default < 1 and chance.random() < 0.2:

@@ -138,7 +138,7 @@ def key_path(text: str) -> tuple[str, ...] | None:
     """The steps of a dotted key, ``stages."my stage".steps``; None where it is none."""
     try:
         nested: Any = tomllib.loads(f"{text.strip()} = 0")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None
     path: list[str] = []
     while isinstance(nested, dict) and len(nested) == 1:

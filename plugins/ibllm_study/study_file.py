@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import pathlib
 import shlex
@@ -24,6 +25,8 @@ from .statistics.factorial import Design
 
 #: Tables whose keys are the recipe's.
 FREE = ("set", "variants", "axes", "factors")
+#: Seeds, and arms, beyond which a study is a slip of the pen.
+MOST = 10_000
 
 
 def read_study(path: str | os.PathLike[str], scale: float | None = None, seeds: int | None = None, threads: int | None = None) -> Study:
@@ -246,6 +249,8 @@ def _check(document: Document, mistakes: Mistakes, table: StudyTable, variants: 
     """What the keys must not contradict among themselves."""
     if not table.seeds:
         mistakes.add(document.place("seeds"), "no seeds", expected="at least one")
+    elif isinstance(table.seeds, int) and table.seeds > MOST:
+        mistakes.add(document.place("seeds"), f"{show(table.seeds)} seeds", expected=f"up to {MOST}")
     elif isinstance(table.seeds, tuple) and len(set(table.seeds)) < len(table.seeds):
         mistakes.add(document.place("seeds"), "a seed is there twice", expected="each seed once")
     check_rules(document, mistakes, table, [arm.name for arm in variants])
@@ -258,6 +263,8 @@ def _check(document: Document, mistakes: Mistakes, table: StudyTable, variants: 
             mistakes.add(arm.place, "a search has no variants", expected='design = "one-at-a-time" or "grid", or an axis')
     elif table.search is not None:
         mistakes.add(document.place("search"), "is read by a search only", expected='design = "search"')
+    if table.design == "grid" and (arms := math.prod(len(axis.values) for axis in axes)) > MOST:
+        mistakes.add(document.place("axes"), f"the product of the axes has {arms} arms", expected=f"up to {MOST}")
     if table.design == "grid" and not document.data.get("axes"):
         mistakes.add(document.place("design"), "a grid needs axes", expected="an [axes] table")
     for axis in axes:
