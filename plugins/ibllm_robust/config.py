@@ -145,6 +145,9 @@ class AttacksConfig(DatasetConfig):
     def __attrs_post_init__(self) -> None:
         assert self.data.use  # what is wrong with the table is told where the recipe is read
 
+    def __hash__(self) -> int:
+        return hash((self.path, repr(self.of), self.share))
+
     @property
     def data(self) -> NestedData:
         """The data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -21,7 +22,20 @@ PRESETS: dict[str, dict[str, object]] = {
     "openmoji": {"options": {"size": 32, "bases": 40, "toned": 8, "languages": ["en", "zh"]}, "requires": ("emoji",)},
 }
 
-globals().update(cover(DatasetSuite, "ibllm", PRESETS, but=("files", "webdataset")))
+globals().update(cover(DatasetSuite, "ibllm", PRESETS, but=("attacks", "files", "webdataset")))
+
+
+class TestAttacks(DatasetSuite):
+    component = "attacks"
+
+    @pytest.fixture(autouse=True)
+    def _attacked(self, tmp_path: Path) -> None:
+        """Three items as an attack leaves them, among scenes."""
+        self.options = {"path": str(tmp_path), "of": {"use": "shapes", "train_size": 50}}
+        about = {"use": "noise", "strength": "2/255", "split": "train", "captions": ["a", "b", "c"]}
+        about |= {"languages": ["en", "en", "en"], "questions": None, "answers": None}
+        (tmp_path / "attacked.json").write_text(json.dumps(about), encoding="utf-8")
+        np.save(tmp_path / "images.npy", np.full((3, 32, 32, 3), 7, np.uint8))
 
 
 class TestFiles(DatasetSuite):
