@@ -72,8 +72,7 @@ class Cycle:
         watch: Watch | None = None,
         number: int = 0,
     ) -> None:
-        self.model, self.batch, self.number = model, batch, number
-        self._present = present or Present()
+        self.model, self.batch, self.number, self._present = model, batch, number, present or Present()
         self.losses, self._key, self._shares, self._watch = losses or {}, key, shares, watch or Watch()
         self._added: dict[str, Any] = {}
         self._values: dict[str, Tensor] = {}
