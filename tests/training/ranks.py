@@ -46,7 +46,7 @@ CASES: Mapping[str, tuple[tuple[str, ...], int]] = {
             "training.accumulate=2",
             "losses.agree={use='robust_consistency'}",
             "stages.image.losses.agree=1.0",
-            "stages.image.perturb={use='pgd', norm='l2', epsilon={from=0.0, to=0.1, over=4}, steps=2, share=0.6}",
+            "stages.image.perturb={use='pgd', norm='l2', epsilon=0.1, steps=2, share=0.6}",
             "stages.joint.perturb={use='pgd', norm='l2', epsilon=0.1, steps=1, of='text', against='drawing'}",
         ),
         3,
