@@ -79,6 +79,8 @@ def _files(recipe: Recipe, file: Path | None) -> Iterator[tuple[Path, Rules]]:
 
 def _of(rules: Rules, recipe: Recipe, dataset: Dataset, opened: Any, splits: Sequence[str], items: int) -> list[dict[str, Any]]:
     """A table for the data of each split, and for a trained model's captions and drawings."""
+    import numpy as np
+
     from ibllm.plugin import Evaluation
     from ibllm_logic.metric import Describing, tallied
     from ibllm_logic.worlds import tally
@@ -89,7 +91,7 @@ def _of(rules: Rules, recipe: Recipe, dataset: Dataset, opened: Any, splits: Seq
             raise UserError(f"--split {split}: the data have no such split: expected one of {', '.join(known)}")
     tables: list[dict[str, Any]] = []
     for split in splits or dict.fromkeys(["train", *recipe.evaluation.splits]):
-        samples = Evaluation(None, dataset, split, items=items).samples  # type: ignore[arg-type]
+        samples = dataset.samples(split, np.arange(min(items, known[split])))
         if samples.captions is None:
             raise UserError("the data give no captions, and rules are about what captions name")
         seen = list(dataset.describe(samples.images)) if isinstance(dataset, Describing) and samples.images is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -212,58 +212,57 @@ class _Reader:
         def part(child: Any) -> Formula:
             return self._formula(child, stated, used)
 
-        children = tree.children
         match tree.data:
             case "iff":
-                return iff(part(children[0]), part(children[1]))
+                return iff(*map(part, tree.children))
             case "implies":
-                return Implies(part(children[0]), part(children[1]))
+                return Implies(*map(part, tree.children))
             case "or_":
-                return Or(tuple(map(part, children)))
+                return Or(tuple(map(part, tree.children)))
             case "and_":
-                return And(tuple(map(part, children)))
+                return And(tuple(map(part, tree.children)))
             case "not_":
-                return Not(part(children[0]))
-            case "count" | "none":
-                kind = "no" if tree.data == "none" else " ".join(str(children[0]).split())
-                name, of = children[-2:]
-                self._known(name, self.classes, "class of words")
-                return counted(kind, [Has(str(name), word, variable(of)) for word in self.classes[str(name)].words])
-            case "value":
-                name, of, text = children
-                self._known(name, self.classes, "class of words")
-                word = _text(text)
-                self._known(_At(word, text.meta), self.classes[str(name)].words, f"{name}")
-                return Has(str(name), word, variable(of))
-            case "same":
-                name, one, again, other = children
-                self._known(name, self.classes, "class of words")
-                self._known(again, [str(name)], "class of words to compare with")
-                words, (a, b) = self.classes[str(name)].words, (variable(one), variable(other))
-                return Or(tuple(And((Has(str(name), word, a), Has(str(name), word, b))) for word in words))
-            case "binary":
-                name, one, other = children
-                self._known(name, self.relations, "relation")
-                a, b = variable(one), variable(other)
-                if a == b:
-                    raise self.wrong(other, f"{name} relates {a} to itself", "two different variables")
-                return Related(str(name), a, b)
-        name, of = children
+                return Not(part(tree.children[0]))
+        return self._said_of(tree, variable)
+
+    def _said_of(self, tree: Any, variable: Callable[[Any], str]) -> Formula:
+        """What has no formula in it; `variable` gives the name of one that is known."""
+        children, name = tree.children, tree.children[-2 if tree.data in ("count", "none") else 0]
+        if tree.data == "unary":
+            return self._word(name, children[1], variable)
+        if tree.data == "binary":
+            self._known(name, self.relations, "relation")
+            one, other = (variable(token) for token in children[1:])
+            if one == other:
+                raise self.wrong(children[2], f"{name} relates {one} to itself", "two different variables")
+            return Related(str(name), one, other)
+        self._known(name, self.classes, "class of words")
+        words = self.classes[str(name)].words
+        if tree.data == "value":
+            word = _text(children[2])
+            self._known(_At(word, children[2].meta), words, str(name))
+            return Has(str(name), word, variable(children[1]))
+        if tree.data == "same":
+            self._known(children[2], [str(name)], "class of words to compare with")
+            one, other = variable(children[1]), variable(children[3])
+            return Or(tuple(And((Has(str(name), word, one), Has(str(name), word, other))) for word in words))
+        kind = "no" if tree.data == "none" else " ".join(str(children[0]).split())
+        return counted(kind, [Has(str(name), word, variable(children[-1])) for word in words])
+
+    def _word(self, name: Any, of: Any, variable: Callable[[Any], str]) -> Formula:
+        """``named(o)``, ``drawn(o)``, or a word of one of the classes."""
         if str(name) in self.relations:
             raise self.wrong(name, f"{name} is between two objects", f"{name}({of}, another variable)")
         if str(name) in ("named", "drawn"):
             return (Named if str(name) == "named" else Drawn)(variable(of))
         owners = [kind for kind, one in self.classes.items() if str(name) in one.words]
-        if len(owners) != 1:
-            if str(name) in self.classes:
-                raise self.wrong(name, f"{name} is a class of words", f"exactly one {name}({of}), or {name}({of}) = a word of it")
-            self._known(
-                name,
-                [*(word for one in self.classes.values() for word in one.words if re.fullmatch(r"\w+", word)), "named", "drawn"],
-                "word",
-            )
-            raise self.wrong(name, f"{name} is a word of {' and '.join(owners)}", f"{owners[0]}({of}) = {name}")
-        return Has(owners[0], str(name), variable(of))
+        if len(owners) == 1:
+            return Has(owners[0], str(name), variable(of))
+        if str(name) in self.classes:
+            raise self.wrong(name, f"{name} is a class of words", f"exactly one {name}({of}), or {name}({of}) = a word of it")
+        words = [word for one in self.classes.values() for word in one.words if re.fullmatch(r"\w+", word)]
+        self._known(name, [*words, "named", "drawn"], "word")
+        raise self.wrong(name, f"{name} is a word of {' and '.join(owners)}", f"{owners[0]}({of}) = {name}")
 
 
 class _At(str):
