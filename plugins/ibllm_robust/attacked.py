@@ -17,6 +17,8 @@ from ibllm.plugin import OptionError
 
 #: What the folder holds: what it is and the texts of its items, and their images.
 FILE, IMAGES = "attacked.json", "images.npy"
+#: The split of the dataset `attacks` that has the training items as they were before any attack.
+CLEAN = "clean"
 #: What is expected of an option that names such a folder.
 WRITTEN = "a folder that `ibllm attack RUN --split train --save FOLDER` wrote"
 _TEXTS = ("captions", "languages", "questions", "answers")
@@ -72,7 +74,7 @@ def _read(path: str, changed: int) -> AttackedItems:
             raise ValueError(f"{len(images)} images, {len(texts[wrong[0]])} {wrong[0]}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OptionError("path", path, f"a folder whose {FILE} and {IMAGES} can be read ({type(error).__name__}: {error})") from None
-    if words["split"] != "train":
+    if words["split"] not in ("train", CLEAN):
         raise OptionError(
             "path",
             path,

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from ibllm.plugin import Config, DatasetConfig, LossConfig, NestedData, OptionError, nested_data, option, weighs
-from ibllm_robust.attacked import attacked_items
+from ibllm_robust.attacked import CLEAN, attacked_items
 
 #: What may be perturbed.
 OF = ("image", "text")
@@ -164,7 +164,7 @@ class AttacksConfig(DatasetConfig):
         return self.data.config.provides()
 
     def splits(self) -> Mapping[str, str]:
-        return self.data.config.splits()
+        return {**self.data.config.splits(), CLEAN: "the training items without any attack, to be attacked anew"}
 
     def validation_split(self) -> str:
         return self.data.config.validation_split()

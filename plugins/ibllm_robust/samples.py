@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ibllm.plugin import Context, Dataset, Samples, UserError
-from ibllm_robust.attacked import attacked_items
+from ibllm_robust.attacked import CLEAN, attacked_items
 from ibllm_robust.config import AttacksConfig
 
 
@@ -31,7 +31,8 @@ class AttacksDataset(Dataset):
             )
 
     def sizes(self) -> Mapping[str, int]:
-        return self._data.sizes()
+        sizes = self._data.sizes()
+        return {**sizes, CLEAN: sizes["train"]}
 
     def attribution(self) -> str | None:
         return self._data.attribution()
@@ -45,7 +46,7 @@ class AttacksDataset(Dataset):
 
     def samples(self, split: str, indices: npt.NDArray[np.int64]) -> Samples:
         indices, share, attacked = np.atleast_1d(np.asarray(indices, dtype=np.int64)), self.config.share, self._attacked
-        found = self._data.samples(split, indices)
+        found = self._data.samples("train" if split == CLEAN else split, indices)
         # Evenly spread, so that any stretch of items has its share; the n-th place has the n-th item, from the first one again where there are no more.
         number = np.floor(indices * share + 1e-9).astype(np.int64)
         which = np.floor((indices + 1) * share + 1e-9).astype(np.int64) > number
@@ -73,4 +74,4 @@ class AttacksDataset(Dataset):
 
     def corpus(self, split: str = "train", limit: int | None = None) -> Sequence[str]:
         """That of the data: an attacked text shall not teach a tokenizer its slips."""
-        return self._data.corpus(split, limit)
+        return self._data.corpus("train" if split == CLEAN else split, limit)

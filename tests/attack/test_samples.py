@@ -37,7 +37,7 @@ def saved(shell: Shell, run: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def test_attacked_images_stand_among_the_training_items(saved: Callable[..., Path], run: Path, tmp_path: Path):
     recipe = load(saved("--use", "noise", "--image.epsilon", "16/255"))
-    assert recipe.data.config.splits() == ibllm.open(run).recipe.data.config.splits()
+    assert recipe.data.config.splits().keys() == {*ibllm.open(run).recipe.data.config.splits(), "clean"}
     data, clean = build.build_dataset(recipe), ibllm.open(run).dataset
     images = np.load(tmp_path / "attacked" / "images.npy")
     places = np.arange(8)
@@ -54,7 +54,8 @@ def test_attacked_images_stand_among_the_training_items(saved: Callable[..., Pat
     alone = data.samples("train", np.array([3]))
     np.testing.assert_array_equal(alone.images[0], found.images[3])
     np.testing.assert_array_equal(data.samples("test", places).images, clean.samples("test", places).images)
-    assert data.sizes() == clean.sizes()
+    assert data.sizes() == {**clean.sizes(), "clean": clean.sizes()["train"]}
+    np.testing.assert_array_equal(data.samples("clean", places).images, own.images)
     assert "3 attacked ones, by noise" in data.notes()[0]
 
 
@@ -70,6 +71,10 @@ def test_a_recipe_with_attacked_items_is_checked_and_run(saved: Callable[..., Pa
     recipe = saved("--use", "noise", "--image.epsilon", "16/255")
     said = shell("run", recipe)
     assert said.code == 0, said.err
+    again = ("--use", "noise", "--image.epsilon", "16/255", "--items", 2, "--split", "clean", "--save", tmp_path / "attacked-again")
+    assert shell("attack", tmp_path / "runs" / "hardened", *again).code == 0
+    recipe.write_text(recipe.read_text().replace('"attacked"', '"attacked-again"'))
+    assert shell("check", recipe).code == 0
     told = json.loads((tmp_path / "runs" / "hardened" / "run.json").read_text())
     assert "attacked ones" in json.dumps(told)
 
