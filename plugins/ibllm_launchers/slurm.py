@@ -128,7 +128,7 @@ class Slurm(Launcher):
         if submitted is None:
             return
         waits = self._states().get(submitted.job) == "PENDING"
-        words = [] if now or waits else ["--signal=TERM", "--full"]
+        words = [] if now or waits else ["--signal=TERM"]
         subprocess.run(["scancel", *words, submitted.job], check=False, capture_output=True)
         if now or waits:
             _write(submitted.code, -signal.SIGTERM)

@@ -34,7 +34,7 @@ primary = "novel/scene_exact"
 [variants]
 "no cycle" = {{ "losses.cycle" = false }}
 """
-LONG = STUDY.replace("[variants]", '"stages.text.steps" = 3000\n"stages.image.steps" = 0\n"stages.joint.steps" = 1\n[variants]')
+LONG = STUDY.replace("[variants]", '"stages.text.steps" = 800\n"stages.image.steps" = 0\n"stages.joint.steps" = 1\n[variants]')
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol")
 
 
@@ -226,7 +226,7 @@ def test_a_study_that_is_started_again_takes_up_its_jobs(cluster: Cluster, tmp_p
 
 
 def test_an_interrupted_study_stops_its_jobs_with_checkpoints(cluster: Cluster, tmp_path: Path) -> None:
-    path, plan, directory = opened(tmp_path, LONG.replace("3000", "100000"))
+    path, plan, directory = opened(tmp_path, LONG.replace("800", "100000"))
     process = ablate(path, *SLURM)
     until(lambda: all((directory.run(cell) / "metrics.jsonl").is_file() for cell in plan.cells[:1]))
     process.send_signal(signal.SIGINT)
