@@ -11,6 +11,7 @@ from ibllm_cli.main import main
 from ibllm_study.foreign import from_csv
 from ibllm_study.outputs import write_findings
 from ibllm_study.saved import SavedStudy
+from ibllm_study.statistics import interquartile_mean
 
 from .needs import needs
 
@@ -78,10 +79,13 @@ def test_a_run_writes_its_figures_samples_and_recipe(store: str, tmp_path: Path)
 
 def test_rliable_takes_a_studys_scores(table: Path) -> None:
     needs("rliable", importlib.util.find_spec("rliable") is not None)
-    from rliable import library, metrics
+    from rliable import metrics
 
-    scores = SavedStudy(from_csv(table, "test/scene_exact")).scores()
+    study = SavedStudy(from_csv(table, "test/scene_exact"))
+    scores = study.scores()
     assert {arm: array.shape for arm, array in scores.items()} == {"base": (5, 2), "no cycle": (5, 2), "λ = 0": (5, 2)}
-    found, intervals = library.get_interval_estimates(scores, lambda x: metrics.aggregate_mean(x)[None], reps=200)
-    assert found["base"][0] == pytest.approx(scores["base"].mean())
-    assert intervals["no cycle"].shape == (2, 1)
+    assert metrics.aggregate_mean(scores["base"]) == pytest.approx(scores["base"].mean())
+    assert metrics.aggregate_iqm(scores["base"]) == pytest.approx(interquartile_mean(scores["base"].tolist(), 0.95).value)
+    ours = study.table().query("primary and arm == 'no cycle'").probability_of_improvement.item()
+    primary = study.scores(["test/scene_exact"])
+    assert metrics.probability_of_improvement(primary["no cycle"], primary["base"]) == pytest.approx(ours)
