@@ -244,6 +244,19 @@ def findings(name: str) -> str:
     return f"```{{include}} ../measured/studies/{name}/table.md\n```" if there else ""
 
 
+def watched(name: str) -> str:
+    """What a watch saw of each arm of a study with a critic, on a page of ``docs/studies/``."""
+    folder = DOCS / "measured" / "studies" / name
+    if (folder / "watched.md").is_file():
+        return f"```{{include}} ../measured/studies/{name}/watched.md\n```"
+    why = (
+        "Its runs were made before there was a watch."
+        if (folder / "table.md").is_file()
+        else "The study has not been run for this page yet."
+    )
+    return f"{why} What a [watch](../how-to/gan.md) sees of each arm stands here as soon as its runs are taken in."
+
+
 def symptoms(_: str = "") -> str:
     """What a watch looks for, how it shows, and what helps."""
     rows = [(f"`{one.name}`: {one.title}", one.shows, one.remedy) for one in SYMPTOMS.values()]
@@ -321,6 +334,7 @@ GENERATORS: Mapping[str, Callable[[str], str]] = {
         findings,
         interactions,
         symptoms,
+        watched,
         attacked,
         families,
         pretrained_memory,

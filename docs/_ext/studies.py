@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import attrs
+import watched
 from ibllm_report.plots import Plot
 from ibllm_study import tables
 from ibllm_study.analysis import Analysis
@@ -50,6 +51,8 @@ def take(study: Path, folder: Path, seeds: int | None = None, scale: float | Non
         (target / "curves.html").write_text("".join(found_curves), encoding="utf-8")
     if crossed := interactions(analysis):
         (target / "interactions.html").write_text("".join(map(_inline, crossed)), encoding="utf-8")
+    if seen := watched.table(plan, StudyDirectory(folder)):
+        (target / "watched.md").write_text(f"{seen}\n", encoding="utf-8")
     (target / "made.json").write_text(json.dumps(_made(plan, folder), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return target
 

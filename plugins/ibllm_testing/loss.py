@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
@@ -80,6 +80,8 @@ class LossSuite(Suite):
     """
 
     kind = "loss"
+    #: A composite's term, by its number.
+    term: Callable[[int], Loss] = Term
     once = Suite.once | {"test_it_is_a_loss_of_the_players_it_names"}
     never_trained: Mapping[str, str] = MappingProxyType({})
     steps: int = 12
@@ -93,10 +95,6 @@ class LossSuite(Suite):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return stand_ins(self.context(), works_on=works_on, by_patch=by_patch).to(device)
-
-    def term(self, number: int) -> Loss:
-        """What a composite's term of this number is, when it is tested."""
-        return Term(number)
 
     def cycle(self, model: Model, loss: Any, m: Inputs, key: int = 0, step: int = 0) -> Cycle:
         """A batch on its way, the composite's terms at hand."""
