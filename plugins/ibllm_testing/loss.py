@@ -75,12 +75,12 @@ class LossSuite(Suite):
 
     Attributes:
         never_trained: parameter of the loss → why no gradient may reach it.
+        term: number of a composite's term → the loss that stands for it, one of the method's two likelihoods.
         steps: batches within which every parameter of the loss must be reached.
         bf16: how far values under bf16 autocast may be off, as a fraction of their size.
     """
 
     kind = "loss"
-    #: A composite's term, by its number.
     term: Callable[[int], Loss] = Term
     once = Suite.once | {"test_it_is_a_loss_of_the_players_it_names"}
     never_trained: Mapping[str, str] = MappingProxyType({})

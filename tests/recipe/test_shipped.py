@@ -118,6 +118,7 @@ def test_the_studies_are_there():
         "attention",
         "emoji_styles",
         "factors",
+        "gan_zoo",
         "image_decoders",
         "lambda",
         "latents",
