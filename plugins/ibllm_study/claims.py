@@ -66,7 +66,7 @@ def make_claims(findings: Findings, bounded: Bound) -> tuple[Claim, ...]:
         claims = [attrs.evolve(claim, comparison=found) for claim, found in zip(claims, corrected, strict=True)]
     if rules.margin is not None and not findings.searched:
         tests = equivalences([claim.comparison for claim in claims], rules.margin, [claim.higher_is_better for claim in claims])
-        claims = [attrs.evolve(claim, equivalence=test) for claim, test in zip(claims, tests, strict=True)]
+        claims = [attrs.evolve(claim, comparison=found, equivalence=test) for claim, (found, test) in zip(claims, tests, strict=True)]
     return tuple(attrs.evolve(claim, comparison=bounded(claim.figure, claim.comparison)) for claim in claims)
 
 

@@ -213,7 +213,7 @@ def _of_cells(analysis: Analysis, figure: str) -> Table:
 LONG = (
     "arm", "figure", "primary", "runs", "n", "mean", "sd", "low", "high", "interval", "confidence", "seeds_in_common", "difference", "difference_sd",
     "difference_low", "difference_high", "difference_low_all", "difference_high_all", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "comparisons",
-    "d_z", "g_z", "g", "probability_of_improvement", "sign_flip_cannot_pass", "margin", "p_equivalence_holm", "p_not_worse_holm", "answer", "look",
+    "d_z", "g_z", "g", "probability_of_improvement", "sign_flip_cannot_pass", "margin", "p_equivalence_corrected", "p_not_worse_corrected", "answer", "look",
     "level_at_look", "passed", "note",
 )  # fmt: skip
 
@@ -248,7 +248,7 @@ def _long(analysis: Analysis, line: Line, runs: int) -> list[Any]:
 EFFECTS = (
     "effect", "aliases", "figure", "primary", "seeds", "mean_minus", "mean_plus", "difference", "difference_sd", "difference_low", "difference_high",
     "confidence", "difference_low_all", "difference_high_all", "p_t", "p_sign_flip", "p_t_holm", "p_sign_flip_holm", "effects", "margin",
-    "p_equivalence_holm", "p_not_worse_holm", "answer", "look", "level_at_look", "passed", "d_z", "g_z", "note",
+    "p_equivalence_corrected", "p_not_worse_corrected", "answer", "look", "level_at_look", "passed", "d_z", "g_z", "note",
 )  # fmt: skip
 
 
@@ -274,7 +274,7 @@ def effects_csv(analysis: Analysis) -> str:
 def _ruled(claim: Claim | None) -> list[Any]:
     """What a margin or a sequential plan says of a claim."""
     e, look = (None, None) if claim is None else (claim.equivalence, claim.look)
-    margin = [None] * 4 if e is None or claim is None else [e.margin, e.p_holm, e.p_not_worse_holm, claim.answer]
+    margin = [None] * 4 if e is None or claim is None else [e.margin, e.p_corrected, e.p_not_worse_corrected, claim.answer]
     return [*margin, *([None] * 3 if look is None else [look.number + 1, look.level, look.passed])]
 
 

@@ -97,7 +97,8 @@ def margin(found: Findings) -> list[str]:
         return []
     return [
         f"Margin: {found.rules.margin:g} in the figure's own units, fixed beforehand. An arm is the same within it where two one-sided t-tests say that the "
-        "difference is less, either way (Holm-corrected by themselves), and better or worse where the t-test passes."
+        "difference is less, either way, and better or worse where the t-test passes. Difference and sameness are corrected together (Shaffer 1986), so the "
+        "t-test's p is corrected for both, the sign-flip test's for differences alone."
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from .paired import Comparison, holm_corrected
+from .paired import Comparison
 from .samples import level
 
 __all__ = [
@@ -37,15 +37,15 @@ class Equivalence:
         margin: in the figure's units; differences below it, either way, do not matter.
         p: of the equivalence, the larger of the two one-sided ones; None where the differences do not vary.
         p_not_worse: of non-inferiority, that of the side on which `other` is worse.
-        p_holm, p_not_worse_holm: corrected by `equivalences`, equivalence and non-inferiority each for itself.
+        p_corrected, p_not_worse_corrected: corrected by `equivalences`.
         low, high: the interval of twice the level (90 % where tests are at 5 %): equivalence is found where it lies within the margin.
     """
 
     margin: float
     p: float | None = None
     p_not_worse: float | None = None
-    p_holm: float | None = None
-    p_not_worse_holm: float | None = None
+    p_corrected: float | None = None
+    p_not_worse_corrected: float | None = None
     low: float | None = None
     high: float | None = None
 
@@ -76,12 +76,30 @@ def equivalence(comparison: Comparison, margin: float, *, higher_is_better: bool
     )
 
 
-def equivalences(comparisons: Sequence[Comparison], margin: float, higher_is_better: Sequence[bool]) -> tuple[Equivalence, ...]:
-    """The same of a family, Holm-corrected. What has no p stays in the family as p = 1."""
+def equivalences(
+    comparisons: Sequence[Comparison], margin: float, higher_is_better: Sequence[bool]
+) -> tuple[tuple[Comparison, Equivalence], ...]:
+    """Comparisons and their tests against the margin, corrected for together: the chance of any false statement, of a difference or of sameness, is the level.
+
+    No difference at all and one beyond the margin cannot both be true of an arm. So of two hypotheses an arm at most one is true, and a step-down method
+    multiplies each p by the number of arms of which a hypothesis may still be true: those that have not both rejected (Shaffer 1986). Non-inferiority goes
+    with equivalence, which implies it. What has no p stays in the family as p = 1.
+    """
     found = [equivalence(one, margin, higher_is_better=better) for one, better in zip(comparisons, higher_is_better, strict=True)]
-    tost = holm_corrected([one.p for one in found])
-    not_worse = holm_corrected([one.p_not_worse for one in found])
-    return tuple(attrs.evolve(one, p_holm=p, p_not_worse_holm=other) for one, p, other in zip(found, tost, not_worse, strict=True))
+    m, reached = len(found), 0.0
+    each = [(1.0 if p is None else p, arm, side) for arm, one in enumerate(found) for side, p in enumerate((comparisons[arm].p_t, one.p))]
+    corrected: dict[tuple[int, int], float] = {}
+    for p, arm, side in sorted(each):
+        both = sum((other, 0) in corrected and (other, 1) in corrected for other in range(m))
+        reached = max(reached, min(1.0, p * max(1, m - both)))
+        corrected[arm, side] = reached
+    out = []
+    for arm, (comparison, one) in enumerate(zip(comparisons, found, strict=True)):
+        same = None if one.p is None else corrected[arm, 1]
+        not_worse = None if one.p_not_worse is None or same is None else min(same, one.p_not_worse * m)
+        p_t = None if comparison.p_t is None else corrected[arm, 0]
+        out.append((attrs.evolve(comparison, p_t_holm=p_t), attrs.evolve(one, p_corrected=same, p_not_worse_corrected=not_worse)))
+    return tuple(out)
 
 
 def answer(comparison: Comparison, found: Equivalence, *, higher_is_better: bool = True) -> str:
@@ -91,13 +109,13 @@ def answer(comparison: Comparison, found: Equivalence, *, higher_is_better: bool
         return SAME_EVERYWHERE
     p = comparison.p_t_holm if comparison.p_t_holm is not None else comparison.p_t
     differs = p is not None and p <= alpha
-    same = found.p_holm is not None and found.p_holm <= alpha
+    same = found.p_corrected is not None and found.p_corrected <= alpha
     if differs and comparison.difference is not None:
         word = BETTER if (comparison.difference > 0) == higher_is_better else WORSE
         return f"{word}, by less than the margin" if same else word
     if same:
         return SAME
-    return NOT_WORSE if found.p_not_worse_holm is not None and found.p_not_worse_holm <= alpha else NOT_TOLD
+    return NOT_WORSE if found.p_not_worse_corrected is not None and found.p_not_worse_corrected <= alpha else NOT_TOLD
 
 
 def tost_power(n: int, margin: float, alpha: float = 0.05, difference: float = 0.0) -> float:

@@ -72,7 +72,7 @@ def all_equal(values: npt.ArrayLike, step: float) -> bool:
 def summarise(values: Iterable[float | None], confidence: float = 0.95) -> Summary:
     """Mean, standard deviation and the mean's interval: Student's t below `BOOTSTRAP_FROM` runs, from there on a BCa bootstrap (Efron 1987)."""
     import numpy as np
-    from scipy import stats
+    from scipy import special, stats
 
     given = [number(value) for value in values]
     used = [value for value in given if value is not None]
@@ -90,5 +90,6 @@ def summarise(values: Iterable[float | None], confidence: float = 0.95) -> Summa
         found = stats.bootstrap((used,), np.mean, confidence_level=confidence, n_resamples=_RESAMPLES, batch=1_000, method="BCa", rng=rng)
         method, (low, high) = "BCa bootstrap", found.confidence_interval
     else:
-        method, (low, high) = "t", stats.t.interval(confidence, len(used) - 1, loc=mean, scale=stats.sem(used))
+        half = float(special.stdtrit(len(used) - 1, 0.5 + confidence / 2)) * float(np.std(used, ddof=1)) / math.sqrt(len(used))
+        method, (low, high) = "t", (mean - half, mean + half)
     return attrs.evolve(said, low=float(low), high=float(high), method=method)

@@ -51,12 +51,11 @@ def test_a_margin_gives_answers(make, tmp_path):
     printed, folder, value = written(make, tmp_path, "margin = 0.02")
     table = {row["arm"]: row for row in rows(folder / "table.csv") if row["figure"] == PRIMARY and row["arm"] != "base"}
     by_hand = [DescrStatsW(differences(value, arm)).ttost_mean(-0.02, 0.02)[0] for arm in table]
-    corrected = multipletests(by_hand, method="holm")[1]
-    assert [float(row["p_equivalence_holm"]) for row in table.values()] == pytest.approx(list(corrected), rel=1e-9)
-    not_worse = multipletests(
-        [stats.ttest_1samp(differences(value, arm), -0.02, alternative="greater").pvalue for arm in table], method="holm"
-    )[1]
-    assert [float(row["p_not_worse_holm"]) for row in table.values()] == pytest.approx(list(not_worse), rel=1e-9)
+    # No arm has both a difference and sameness here, so there are three arms of which something may be true.
+    assert [float(row["p_equivalence_corrected"]) for row in table.values()] == pytest.approx([min(1.0, 3 * p) for p in by_hand], rel=1e-9)
+    not_worse = [stats.ttest_1samp(differences(value, arm), -0.02, alternative="greater").pvalue for arm in table]
+    assert [float(row["p_not_worse_corrected"]) for row in table.values()] == pytest.approx([min(1.0, 3 * p) for p in not_worse], rel=1e-9)
+    assert [float(row["p_t_holm"]) for row in table.values()] == pytest.approx([min(1.0, 3 * float(row["p_t"])) for row in table.values()])
     answers = {arm: row["answer"] for arm, row in table.items()}
     assert answers["no cycle"] == "worse"
     assert answers["long"] == "the same within the margin"
