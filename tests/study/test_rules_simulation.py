@@ -69,7 +69,7 @@ def test_a_wrong_answer_is_rare_over_a_whole_study():
 @pytest.mark.parametrize("fraction", [0, 1])
 def test_effects_of_a_factorial_design(fraction: int):
     """Four factors, 8 seeds, one main effect and one interaction: false alarms over the others, coverage, and power, all as said."""
-    studies, n = 400 if fraction == 0 else 1_000, 8
+    studies, n = 300 if fraction == 0 else 1_000, 8
     design = make_design(["a", "b", "c", "d"], fraction, order=2)
     signs = np.array([[design.sign(effect, cell) for cell in design.cells] for effect in design.effects], dtype=float)
     # A contrast of N cells with noise sd 1 has sd 2 / √N.
@@ -96,7 +96,7 @@ def test_effects_of_a_factorial_design(fraction: int):
 
 
 @pytest.mark.parametrize("spending", SPENDING)
-@pytest.mark.parametrize(("looks", "claims"), [((4, 6, 8), 1), ((4, 6, 8), 4), ((3, 4, 5, 6, 7, 8), 2), ((4, 8, 12, 16), 6)])
+@pytest.mark.parametrize(("looks", "claims"), [((4, 6, 8), 1), ((4, 6, 8), 4), ((3, 4, 5, 6, 7, 8), 2)])
 def test_looks_give_no_more_false_alarms_over_the_whole_path(spending: str, looks: tuple[int, ...], claims: int):
     studies = 10_000
     found = simulate(looks, claims, 0.05, spending, effect=1.0, studies=studies)
