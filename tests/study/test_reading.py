@@ -11,6 +11,7 @@ from ibllm_study.study_file import arms, read_study
 from ibllm_testing.fixtures import run_command
 
 from ibllm_core.errors import UserError
+from ibllm_core.recipe.locate import Scheduled
 
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 
@@ -73,6 +74,7 @@ scale = 0.5
 [set]
 "schedule" = { use = "linear", warmup = 4 }
 "stages.joint.losses.cycle" = { from = 0.0, to = 0.1, over = 4 }
+"training.clip" = { use = "piecewise", at = [0, 1, 4], values = [1.0, 0.5, 0.2] }
 [variants]
 "more reading" = { "stages.image.steps" = 12 }
 """
@@ -82,7 +84,12 @@ scale = 0.5
     assert stages["text"].validate is not None
     assert stages["text"].validate.every == 2
     assert stages["joint"].schedule.config.warmup == 2  # type: ignore[attr-defined]
-    assert stages["joint"].losses["cycle"].over == 2  # type: ignore[union-attr]
+    number = stages["joint"].losses["cycle"]
+    assert isinstance(number, Scheduled)
+    assert number.schedule.config.over == 2  # type: ignore[attr-defined]
+    clip = stages["text"].training.clip
+    assert isinstance(clip, Scheduled)
+    assert clip.schedule.config.at == (0, 1, 2)  # type: ignore[attr-defined]
     assert plan.cell("more reading", 0).recipe.stages["image"].steps == 6
 
 
