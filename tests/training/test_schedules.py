@@ -10,6 +10,7 @@ import pytest
 import torch
 from ibllm_testing import recording
 
+from ibllm.blocks.layers import Dropout
 from ibllm.course import Course, arrange
 from ibllm.resolved import resolved
 from ibllm_core.errors import UserError
@@ -148,6 +149,8 @@ def test_a_captured_iteration_is_captured_anew_where_it_holds_a_number_fast(tmp_
     for step in range(5):
         trainer.go_to(step, trainer.played())
         counts.append((course.constants, trainer.players[-1].terms[0].weight))
+        dropped = {layer.p for layer in session.model.parts["text_encoder"].modules() if isinstance(layer, Dropout)}
+        assert dropped == {0.0 if step < 3 else 0.4}
     assert counts[0][0] == counts[2][0] and counts[3][0] == counts[4][0] == counts[0][0] + 1
     assert counts[4][1] == pytest.approx(0.1 + 0.9 * 4 / 6)
 
