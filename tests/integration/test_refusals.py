@@ -114,7 +114,9 @@ def test_the_others_name_a_process_that_was_killed(tmp_path: Path, killed: int) 
     while not list((run / "checkpoints").glob("step-*")) and time.monotonic() < until:
         time.sleep(0.1)
     processes[killed].kill()
+    begun = time.monotonic()
     _, err = processes[1 - killed].communicate(timeout=120)
+    assert (took := time.monotonic() - begun) < 10, f"{took:.1f} s"
     assert processes[1 - killed].returncode == 2, err
     assert f"error: rank {killed} (process {processes[killed].pid}) of this run is gone" in err
     assert "Traceback" not in err
