@@ -10,13 +10,17 @@ from .findings import Findings, FoundArm
 from .looks import Look, look_through
 from .rules import paired
 from .statistics import Comparison, compare, holm
-from .statistics.equivalence import Equivalence, answer, equivalences
+from .statistics.equivalence import BETTER, NOT_TOLD, NOT_WORSE, SAME, WORSE, Equivalence, answer, equivalences
 from .statistics.factorial import Effect
 from .statistics.nested import nest
 from .statistics.sequential import nominal_levels
 
 #: Figure → a comparison of it whose intervals stay where the figure can be.
 Bound = Callable[[str, Comparison], Comparison]
+
+
+#: An interaction is neither good nor bad, and there is no side on which it would be worse.
+_SIGNS = {BETTER: "positive", WORSE: "negative", NOT_WORSE: NOT_TOLD, SAME: "none beyond the margin"}
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +54,9 @@ class Claim:
         """In words, what may be said with the margin; empty where there is none."""
         if self.equivalence is None:
             return ""
+        if self.effect is not None and len(self.effect.factors) > 1:
+            said = answer(self.comparison, self.equivalence, higher_is_better=True)
+            return next((f"{sign}{said[len(word) :]}" for word, sign in _SIGNS.items() if said.startswith(word)), said)
         return answer(self.comparison, self.equivalence, higher_is_better=self.higher_is_better)
 
 

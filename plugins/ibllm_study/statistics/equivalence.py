@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 BETTER, WORSE, SAME = "better", "worse", "the same within the margin"
-NOT_TOLD, NOT_WORSE = "not to be told", "not worse by the margin; more is not to be told"
+NOT_TOLD, NOT_WORSE = "not to be told", "not worse by the margin"
 SAME_EVERYWHERE = "the same in every seed"
 
 

@@ -79,3 +79,13 @@ def test_a_plot_shows_each_interaction(make, tmp_path):
     assert plot.title == "no cycle × long & wide"
     assert [label for _, _, label in plot.legend] == ["without long & wide", "with long & wide"]
     assert "without no cycle" in plot.svg
+
+
+def test_an_interaction_is_told_by_its_sign(make, tmp_path):
+    plan, directory = make(tmp_path, seeds=8, text=STUDY.replace("factorial = { fraction = 1 }", "margin = 0.02"))
+    claims = {claim.label: claim for claim in Analysis(from_plan(plan, directory)).claims}
+    for label, claim in claims.items():
+        words = ("positive", "negative", "none beyond", "not to be told") if "×" in label else ("better", "worse", "the same", "not")
+        assert claim.answer.startswith(words), (label, claim.answer)
+        if claim.answer.startswith(("positive", "negative")):
+            assert (claim.comparison.difference > 0) == claim.answer.startswith("positive")
