@@ -51,7 +51,8 @@ class Many(VecEnv):
         ended, told = fooled | spent, [dict[str, Any]() for _ in range(self.num_envs)]
         for k in np.flatnonzero(ended).tolist():
             last = self._vectors(infos["final_obs"][k][None])[0]
-            told[k] = {"terminal_observation": last, "TimeLimit.truncated": bool(spent[k]), "fooled": bool(fooled[k])}
+            # The budget is the attack's own end: nothing is to be hoped for after it, so its value is not bootstrapped.
+            told[k] = {"terminal_observation": last, "TimeLimit.truncated": False, "fooled": bool(fooled[k])}
         return self._vectors(seen), rewards.astype(np.float32), ended, told
 
     def close(self) -> None:
@@ -94,7 +95,15 @@ def train(
     environments = AdversarialSamples(run, num_envs=num_envs, target=target, **options)
     many = Many(environments)
     budget = environments.games.rules.budget
-    how: dict[str, Any] = {"n_steps": budget, "batch_size": 512, "n_epochs": 4, "gamma": 0.99, "learning_rate": 1e-3, "ent_coef": 0.0}
+    each = max(budget, -(-512 // num_envs))
+    how: dict[str, Any] = {
+        "n_steps": each,
+        "batch_size": max(1, each * num_envs // 4),
+        "n_epochs": 4,
+        "gamma": 0.99,
+        "learning_rate": 1e-3,
+        "ent_coef": 0.0,
+    }
     policy = {"net_arch": {"pi": list(hidden), "vf": list(hidden)}, "log_std_init": -0.5}
     learned = PPO("MlpPolicy", many, policy_kwargs=policy, seed=seed, device="cpu", **how | (ppo or {}))
     learned.learn(steps)
