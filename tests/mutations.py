@@ -39,8 +39,8 @@ MUTATIONS = (
     Mutation(
         "a wrong sign in a loss",
         "plugins/ibllm_adversarial/loss.py",
-        "return F.softplus(real - cycle.score(y_fake, z)).mean()",
-        "return F.softplus(cycle.score(y_fake, z) - real).mean()",
+        "return F.softplus(real - fake).mean()",
+        "return F.softplus(fake - real).mean()",
         ("tests/losses/test_adversarial.py",),
     ),
     Mutation(
@@ -53,8 +53,8 @@ MUTATIONS = (
     Mutation(
         "a critic that trains the generator",
         "plugins/ibllm_adversarial/loss.py",
-        "F.softplus(cycle.score(y_fake.detach(), z) - real)",
-        "F.softplus(cycle.score(y_fake, z) - real)",
+        "real, fake = self.score_real(cycle, y), self.score_fake(cycle, self.fake(cycle).detach())",
+        "real, fake = self.score_real(cycle, y), self.score_fake(cycle, self.fake(cycle))",
         ("tests/losses/test_adversarial.py", "tests/conformance/test_loss.py"),
     ),
     Mutation(
@@ -67,8 +67,8 @@ MUTATIONS = (
     Mutation(
         "λ on the wrong term",
         "plugins/ibllm_objectives/joint.py",
-        "cycle.value(self.config.text) + cycle.at(self.weight) * cycle.value(self.config.image)",
-        "cycle.at(self.weight) * cycle.value(self.config.text) + cycle.value(self.config.image)",
+        "cycle.value(self.config.text) + cycle.at(lambda _: self.weight) * cycle.value(self.config.image)",
+        "cycle.at(lambda _: self.weight) * cycle.value(self.config.text) + cycle.value(self.config.image)",
         ("tests/losses/test_objectives.py",),
     ),
     Mutation(
@@ -88,15 +88,15 @@ MUTATIONS = (
     Mutation(
         "swapped splits",
         "plugins/ibllm_shapes/dataset.py",
-        "scenes = self.sampler.scenes(split, indices)",
-        'scenes = self.sampler.scenes({"validation": "test", "test": "validation"}.get(split, split), indices)',
+        "scenes = self.sampler.by(config).scenes(split, indices)",
+        'scenes = self.sampler.by(config).scenes({"validation": "test", "test": "validation"}.get(split, split), indices)',
         ("tests/shapes", "tests/conformance/test_dataset.py"),
     ),
     Mutation(
         "held-out pairs that are trained on",
         "plugins/ibllm_shapes/dataset.py",
-        "scenes = self.sampler.scenes(split, indices)",
-        'scenes = self.sampler.scenes("test" if split == "novel" else split, indices)',
+        "scenes = self.sampler.by(config).scenes(split, indices)",
+        'scenes = self.sampler.by(config).scenes("test" if split == "novel" else split, indices)',
         ("tests/shapes", "tests/conformance/test_dataset.py"),
     ),
     Mutation(
@@ -186,7 +186,7 @@ MUTATIONS = (
     Mutation(
         "a p-value uncorrected",
         "plugins/ibllm_study/statistics/paired.py",
-        "p_permutation_holm=None if member.p_permutation is None else float(p_flip),",
+        "p_permutation_holm=p_flip,",
         "p_permutation_holm=member.p_permutation,",
         ("tests/study/test_statistics.py",),
     ),
