@@ -129,9 +129,9 @@ def test_clean_and_perturbed_latents_come_together(tmp_path: Path) -> None:
     apart = {}
     for of in ("", "latent", "captions"):
         loss = [f"losses.agree={{use='robust_consistency',of='{of}'}}", "stages.image.losses.agree=3.0"] if of else []
-        recipe = tiny(*loss, "stages.image.losses.image_nll=0.0", perturb="{use='pgd',epsilon=0.05,steps=2,replace=false}")
+        recipe = tiny(*loss, "stages.image.losses.image_nll=0.0", perturb="{use='fgsm',epsilon=0.05,replace=false}")
         session, trainer = opened(recipe, tmp_path / f"run{of}")
-        run(session, trainer, 40)
+        run(session, trainer, 30)
         feeder = session.feeder(trainer.stage)
         try:
             (batch,) = trainer.perturbed([feeder.make(trainer.step)[0].to(session.model.device)], None, None)
