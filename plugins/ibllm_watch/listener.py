@@ -137,7 +137,7 @@ class HealthWatch(Listener):
         stops = plan.action != "warn"
         self._tell([attrs.evolve(alarm, action="stopped" if stops else "warned") for alarm in new])
         if stops:
-            often = f", after it went back {back} times" if back else ""
+            often = f", after it went back {back} time{'s' * (back > 1)}" if back else ""
             said = "; ".join(f"{SYMPTOMS[alarm.symptom].title}: {alarm.because}" for alarm in new)
             helps = ", or ".join(dict.fromkeys(SYMPTOMS[alarm.symptom].remedy for alarm in new))
             raise Unhealthy(
