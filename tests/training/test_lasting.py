@@ -188,3 +188,18 @@ def test_a_run_that_was_killed_before_it_was_one_begins(whole: Path, tmp_path: P
     assert (run / "recipe.toml").exists() and not (run / "run.json").exists()
     assert main(go_on(run)) == 0
     assert end_of(run) == end_of(whole)
+
+
+def test_what_was_turned_by_hand_outlives_a_kill(tmp_path: Path) -> None:
+    """Turned after the run was killed, killed again after it has taken it up: it ends as one that was begun with what was turned, and left alone."""
+    run, anew = tmp_path / "run", tmp_path / "anew"
+    assert struck("KILL@ibllm_core.training.checkpoints.write_weights:8", run, begin(run)).returncode in (-9, 128 + 9)
+    assert main(["knob", str(run), "training.clip=0.5", "--at", "8"]) == 0
+    assert struck("KILL@rename/results.json:1", run, go_on(run)).returncode in (-9, 128 + 9)
+    assert main(go_on(run)) == 0
+    assert main(begin(anew, "--knobs", str(run))) == 0
+    found, expected = end_of(run), end_of(anew)
+    for row in (*found["rows"], *expected["rows"]):
+        row.pop("number/training.clip", None)  # the first one did not know yet that it would be turned
+    assert found == expected
+    assert json.loads((run / "knobs.json").read_text(encoding="utf-8"))
