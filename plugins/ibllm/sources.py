@@ -28,6 +28,8 @@ from ibllm_core.training.events import Listener, ModelBuilt, RunStarted
 #: Folders whose packages are installed: their version says what they are.
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _IMPORT = re.compile(r"^[ \t]*(?:import[ \t]+(\w+)|from[ \t]+(\w+)[\w.]*[ \t]+import\b)", re.MULTILINE)
+#: What type checkers alone read: a package that is imported there is not needed.
+_UNREAD = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+.*\n|\n)+", re.MULTILINE)
 _ACCEPTED: ContextVar[frozenset[str]] = ContextVar("accepted", default=frozenset())
 
 
@@ -125,7 +127,8 @@ def _package(name: str) -> tuple[str, tuple[str, ...]]:
     places = [place for file in files if not {"tests", "docs"}.intersection((place := file.relative_to(found.parent)).parts)]
     texts = [(place.as_posix(), (found.parent / place).read_bytes()) for place in sorted(places)]
     digest = hashlib.sha256(b"".join(f"{place}\0{len(text)}\0".encode() + text for place, text in texts)).hexdigest()[:16]
-    return digest, tuple({one or other for _, text in texts for one, other in _IMPORT.findall(text.decode(errors="replace"))})
+    read = (_UNREAD.sub("", text.decode(errors="replace")) for _, text in texts)
+    return digest, tuple({one or other for text in read for one, other in _IMPORT.findall(text)})
 
 
 def _contents(one: Dependency) -> str:

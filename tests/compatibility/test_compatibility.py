@@ -129,7 +129,8 @@ def test_a_stopped_run_goes_on_to_the_same_end(place: Path, same_bits: bool) -> 
     assert [(stage["name"], stage["done"]) for stage in run.info["stages"]] == [("text", 400), ("image", 700), ("joint", 60)]
     assert_figures(run.results, expected["results"], same_bits)
     # Rounding grows with each of the 20 steps, in the critic first: with SSE4 its gradient's norm ended 3 % off, and no loss more than 0.3 %.
-    assert last_losses(run.path) == pytest.approx(expected["last"], rel=1e-6 if same_bits else 0.1)
+    last = last_losses(run.path)
+    assert {name: last[name] for name in expected["last"]} == pytest.approx(expected["last"], rel=1e-6 if same_bits else 0.1)
     if same_bits:
         assert weights(run.path) == expected["weights"], "not bit for bit"
         assert weights(run.path) == weights(HERE / "finished"), "a run that was stopped ends elsewhere than the one that was left alone"
@@ -195,7 +196,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 #: Columns that 0.1 did not have, those that it called otherwise, and what its notes said.
-NEW, RENAMED = {"g", "difference_low_all", "difference_high_all"}, {"too_few_seeds": "sign_flip_cannot_pass"}
+RENAMED = {"too_few_seeds": "sign_flip_cannot_pass"}
 TOLD = (
     "too few seeds to say: the smallest p that 2 can show in a sign-flip test",
     "the sign-flip test cannot pass: the smallest p that 2 seeds can show",
@@ -207,7 +208,7 @@ def assert_row(row: Mapping[str, str], other: Mapping[str, str]) -> None:
     other = {RENAMED.get(name, name): value for name, value in other.items()}
     if "note" in other:
         other["note"] = other["note"].replace(*TOLD)
-    assert row.keys() - NEW == other.keys()
+    assert row.keys() >= other.keys(), "what was told is told still"
     for name, value in other.items():
         try:
             number = float(value)

@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "image_nll/l1": {"options": {"kind": "l1", "per": "sample"}},
     "image_nll/l2": {"options": {"kind": "l2"}},
     "image_nll/logistic": {"options": {"kind": "logistic_mixture"}},
-    "joint/ramp": {"options": {"lambda": {"from": 0.0, "to": 2.0, "over": 10}}},
+    "joint/weighted": {"options": {"lambda": 0.3}},
     "matching": {"options": {"width": 16, "depth": 1}},
     "matching/any": {"options": {"width": 16, "depth": 1, "mismatches": "any"}},
     "matching_aware_penalty/pooled": {"options": {"by": ["pooled"]}},

@@ -72,6 +72,7 @@ SMALL: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "vq": {"patch": 8, "channels": [8], "blocks": 1, "codes": 16, "code_width": 4},
     },
     "loss": {
+        "adaptive_weight": {"of": "relativistic"},
         "augmentation_contrast": {"width": 16},
         "contrastive": {"width": 16},
         "damsm": {"width": 16},
@@ -158,6 +159,8 @@ def recipe_text(losses: Mapping[str, dict[str, Any]], parts: Mapping[str, dict[s
     stages: dict[str, dict[str, Any]] = {
         "only": {"steps": STEPS, "train": "all", "losses": {name: 1.0 for name in losses if name not in composed}}
     }
+    if any(loss["use"] == "robust_consistency" for loss in losses.values()):
+        stages["only"]["perturb"] = {"use": "noise", "epsilon": 0.03}
     if "image_tokenizer" in whole:
         stated["codes"], order = {"use": "reconstruction"}, ["codes", "only"]
         stages["codes"] = {"steps": 1, "train": ["image_tokenizer"], "losses": {"codes": 1.0}}

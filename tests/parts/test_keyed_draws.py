@@ -42,6 +42,9 @@ def suite_of(kind: str, name: str) -> PartSuite:
         {"lm": {"use": "unified", "depth": 1, "heads": 2}} if "backbone" in fields and fields["backbone"].default is attrs.NOTHING else {}
     )
     options |= {"backbone": "lm"} if lent else {}
+    if "graph" in fields:
+        lent = {"words": {"kind": "text_encoder", "use": "bag"}, "facts": {"use": "graph", "width": 8, "neighbours": 2}}
+        options |= {"reads": "words", "graph": "facts"}
     made: PartSuite = type("Made", (SUITES[kind],), {"component": name, "options": options, "shared": lent})()
     return made
 

@@ -48,6 +48,7 @@ ELSEWHERE = {
     ("perturbation", "neighbours"): "ibllm attack uses it on trained models",
     ("perturbation", "typos"): "ibllm attack uses it on trained models",
     ("perturbation", "words"): "ibllm attack uses it on trained models",
+    ("schedule", "piecewise"): "`ibllm knob --as-recipe` writes it",
     ("tracker", "mlflow"): "its store is the user's own",
 }
 #: Recipes that name the user's own folders; tests/pretrained makes some for them.

@@ -194,8 +194,8 @@ def test_a_recipe_that_is_taken_for_a_study_is_named_as_one(tmp_path: Path) -> N
 
 def test_recipes_and_studies_are_told_apart() -> None:
     shown = run_command("recipes", "ibllm").stdout.splitlines()
-    assert {line.split()[1] == "study:" for line in shown if line.startswith("ibllm:ablations/")} == {True}
-    assert {line.split()[1] == "study:" for line in shown if not line.startswith("ibllm:ablations/")} == {False}
+    studies = {line.split()[0] for line in shown if line.split()[1] == "study:"}
+    assert studies == {line.split()[0] for line in shown if line.startswith("ibllm:ablations/")} | {"ibllm:adversarial/gan_zoo"}
     kinds = {row["address"]: row["kind"] for row in json.loads(run_command("recipes", "ibllm", "--json").stdout)}
     assert (kinds["ibllm:small"], kinds["ibllm:ablations/lambda"]) == ("recipe", "study")
 

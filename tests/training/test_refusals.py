@@ -200,6 +200,7 @@ def test_a_place_that_the_locale_cannot_name_is_not_called_damaged(tmp_path: Pat
         "é".encode("ascii")
         return ""
 
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr(Path, "read_text", named)
     with pytest.raises(UnicodeEncodeError):
         RunDirectory(tmp_path).info()

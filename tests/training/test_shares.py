@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import attrs
 import pytest
+from ibllm_diagnose.shared_batches import SharedBatches
 
 from ibllm.sharding import Sharding
 from ibllm_core.errors import Notice, UserError
@@ -15,7 +16,7 @@ from ibllm_core.model.shares import Ranks
 from ibllm_core.recipe import load
 from ibllm_core.runs.directory import RunDirectory
 from ibllm_core.training import session as sessions
-from ibllm_core.training.events import Prepared
+from ibllm_core.training.events import Prepared, TrainerBuilt
 from ibllm_core.training.loop import _held_out_loss, train_stage
 from ibllm_core.training.session import Session
 
@@ -86,10 +87,14 @@ def test_parts_that_keep_statistics_of_what_they_see_at_once_are_told(tiny, tmp_
         "training.checkpoint_every=0",
     )
     session = Session(tiny(*sets), RunDirectory(tmp_path / "run"))
+    (tmp_path / "run").mkdir(exist_ok=True)
     stage = session.recipe.stages["text"]
+    trainer = session.trainer(stage)
+    session.bus.add(SharedBatches())
+    session.bus.emit(TrainerBuilt(session, trainer))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        train_stage(session, stage, 0, session.trainer(stage))
+        train_stage(session, stage, 0, trainer)
     told = [str(one.message) for one in caught if issubclass(one.category, Notice)]
     assert len(told) == accumulate - 1
     assert all("image_tokenizer" in text and "codes" in text and "training.accumulate" in text for text in told)
