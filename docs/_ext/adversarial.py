@@ -37,7 +37,7 @@ FOLDER = ROOT / "docs" / "measured"
 BUDGET, ITEMS, STEPS, STEPS_A_ROUND = 32, 64, 16_384, 10_240
 EPSILONS = ("1/255", "2/255")
 #: Of the rounds attack → harden: how often, at which strength, with how many saved items, and how many steps a hardening takes.
-ROUNDS, STRENGTH, SAVED, HARDENING = 1, "2/255", 512, 150
+ROUNDS, STRENGTH, SAVED, HARDENING = 2, "2/255", 512, 150
 RULES: dict[str, Any] = {"budget": BUDGET, "stride": 1.0, "price": 0.1}
 PATCH = 4
 
