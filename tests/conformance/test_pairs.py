@@ -160,7 +160,7 @@ def recipe_text(losses: Mapping[str, dict[str, Any]], parts: Mapping[str, dict[s
         "only": {"steps": STEPS, "train": "all", "losses": {name: 1.0 for name in losses if name not in composed}}
     }
     if any(loss["use"] == "robust_consistency" for loss in losses.values()):
-        stages["only"]["perturb"] = {"use": "noise", "epsilon": 0.03}
+        stages["only"]["perturb"] = {"use": "noise", "epsilon": 0.03, "against": "latent"}
     if "image_tokenizer" in whole:
         stated["codes"], order = {"use": "reconstruction"}, ["codes", "only"]
         stages["codes"] = {"steps": 1, "train": ["image_tokenizer"], "losses": {"codes": 1.0}}
