@@ -61,12 +61,13 @@ def misspelt(text: str) -> list[str]:
         for k in range(1, len(word)):
             slips += [word[:k] + word[k + 1 :], word[:k] + word[k] + word[k:]]
             slips += [word[:k] + word[k + 1] + word[k] + word[k + 2 :]] if k + 1 < len(word) else []
-            slips += [word[:k] + other + word[k + 1 :] for other in _beside(word[k])]
+            slips += [word[:k] + other + word[k + 1 :] for other in _adjacent_keys(word[k])]
         found += [text[:start] + slip + text[end:] for slip in slips if slip != word]
     return found
 
 
-def _beside(letter: str) -> str:
+def _adjacent_keys(letter: str) -> str:
+    """The letters left and right of one on a keyboard; empty for what is none of its letters."""
     row = next((row for row in _KEYS if letter in row), "")
     place = row.find(letter)
     return (row[max(place - 1, 0) : place] + row[place + 1 : place + 2]) if row else ""

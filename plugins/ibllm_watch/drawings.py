@@ -82,6 +82,19 @@ class Drawings:
         self.captions = list(found.captions) if there and found is not None and found.captions is not None else []
         self._real = distance(_flat(found.images)) if there and found is not None and found.images is not None else 0.0
 
+    @property
+    def left_out(self) -> str:
+        """Which figures cannot be measured here, and why; empty where all can."""
+        if not self._real:
+            return "diversity, variety, recall and consistency are left out: nothing is drawn from captions here, or the split has fewer than two items"
+        if not self._reads:
+            return "recall and consistency are left out: the model has no captioner to read drawings"
+        return ""
+
+    @property
+    def _reads(self) -> bool:
+        return {"image_encoder", "text_decoder"} <= set(self._session.model.parts)
+
     def figures(self) -> dict[str, float]:
         """Figure → value; empty where there is nothing to draw."""
         if not self._real:
@@ -96,7 +109,7 @@ class Drawings:
             "diversity": distance(flat.reshape(len(self.captions), each, -1)) / self._real,
             "variety": distance(flat[::each]) / self._real,
         }
-        if {"image_encoder", "text_decoder"} <= set(model.parts):
+        if self._reads:
             encode = model.tokenizers["text_decoder"].encode_one
             read = [Counter(encode(text)) for text in model.caption(first, seed=seed, beams=1, batch=batch)]
             wanted = [Counter(encode(text)) for text in self.captions]

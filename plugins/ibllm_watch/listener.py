@@ -56,6 +56,8 @@ class HealthWatch(Listener):
         split = trainer.stage.validate.split if trainer.stage.validate is not None else ""
         split = split or session.recipe.data.config.validation_split()  # type: ignore[attr-defined]
         self._drawings = Drawings(session, split, plan.captions, plan.samples)
+        if said := self._drawings.left_out:
+            session.tell(f"watch of the stage {trainer.stage.name}: {said}")
         self._number = next(n for n, stage in enumerate(session.recipe.running()) if stage.name == trainer.stage.name)
         self._began = session.step - trainer.step
         self._rows = self._looked_at(session.step)

@@ -8,9 +8,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import venv
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+
+from .needs import needs
 
 ROUNDS, WARM_UP = 11, 3
 
@@ -18,6 +23,17 @@ ROUNDS, WARM_UP = 11, 3
 def python_of(folder: Path) -> Path:
     """The interpreter of an environment in `folder`."""
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def environment(folder: Path, name: str, needed: Sequence[str], without_their_needs: Sequence[str]) -> Path:
+    """The interpreter of an environment in `folder`, with our torch, what is `needed`, and packages whose own needs are left out."""
+    found = python_of(folder)
+    if not found.exists():
+        venv.create(folder, with_pip=True)
+    pip = [str(found), "-m", "pip", "install", "--quiet"]
+    for words in ([f"torch=={torch.__version__.partition('+')[0]}", *needed], ["--no-deps", *without_their_needs]):
+        needs(f"{name}, which pip cannot install here", subprocess.run([*pip, *words], check=False).returncode == 0)
+    return found
 
 
 class Peer:

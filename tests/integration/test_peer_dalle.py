@@ -10,8 +10,6 @@ The peer runs in an environment of its own, made for the run with pip; IBLLM_PEE
 from __future__ import annotations
 
 import os
-import subprocess
-import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,8 +32,7 @@ from ibllm_core.interfaces.tokenizer import BOS, EOS
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 
-from .needs import needs
-from .peers import paired, python_of, started
+from .peers import environment, paired, started
 
 SIZES = {"image_vocabulary": 512, "text_vocabulary": 1000, "words": 32, "width": 256, "depth": 4, "heads": 4, "batch": 16, "drawn": 4}
 #: setuptools for its pkg_resources; --no-deps leaves out what only its pretrained image tokenizers and data loaders need.
@@ -47,13 +44,7 @@ PEER_NEEDS = ("setuptools<81", "numpy", "einops", "axial-positional-embedding==0
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of the peer's environment, which has the same torch as ours."""
     folder = Path(os.environ.get("IBLLM_PEER_ENV") or tmp_path_factory.mktemp("peer"))
-    found = python_of(folder)
-    if not found.exists():
-        venv.create(folder, with_pip=True)
-    pip = [str(found), "-m", "pip", "install", "--quiet"]
-    for words in ([f"torch=={torch.__version__.partition('+')[0]}", *PEER_NEEDS], ["--no-deps", *PEER]):
-        needs("dalle-pytorch, which pip cannot install here", subprocess.run([*pip, *words], check=False).returncode == 0)
-    return found
+    return environment(folder, "dalle-pytorch", PEER_NEEDS, PEER)
 
 
 class Given(ImageTokenizer):

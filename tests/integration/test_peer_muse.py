@@ -12,9 +12,7 @@ The peer runs in an environment of its own, made for the run with pip; IBLLM_MUS
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,8 +39,7 @@ from ibllm_core.interfaces.tokenizer import BOS, EOS
 from ibllm_core.model.cycle import Cycle
 from ibllm_core.model.model import Model
 
-from .needs import needs
-from .peers import paired, python_of, started
+from .peers import environment, paired, started
 from .test_peer_dalle import Given
 
 SIZES = {"image_vocabulary": 512, "text_vocabulary": 1000, "words": 32, "width": 256, "depth": 6, "heads": 4, "batch": 16}
@@ -58,13 +55,7 @@ NULL = 0.1
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of the peer's environment, which has the same torch as ours."""
     folder = Path(os.environ.get("IBLLM_MUSE_ENV") or tmp_path_factory.mktemp("peer"))
-    found = python_of(folder)
-    if not found.exists():
-        venv.create(folder, with_pip=True)
-    pip = [str(found), "-m", "pip", "install", "--quiet"]
-    for words in ([f"torch=={torch.__version__.partition('+')[0]}", *PEER_NEEDS], ["--no-deps", *PEER]):
-        needs("muse-maskgit-pytorch, which pip cannot install here", subprocess.run([*pip, *words], check=False).returncode == 0)
-    return found
+    return environment(folder, "muse-maskgit-pytorch", PEER_NEEDS, PEER)
 
 
 def parts_of(kind: str, context: Context) -> dict[str, Any]:

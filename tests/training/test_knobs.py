@@ -21,6 +21,7 @@ from ibllm_core.recipe import load as read
 from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
 from tests.processes import command, free_port
+from tests.stopping import StopAt
 
 from . import knob_ranks
 from .knob_ranks import SMALL, load
@@ -49,24 +50,11 @@ def alike(a: Path, b: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-class StopAt(Listener):
-    """Asks a job to stop once so many iterations are done."""
-
-    def __init__(self, steps: int) -> None:
-        self.left, self.job = steps, None
-
-    def on_stepped(self, event: Stepped) -> None:
-        self.left -= 1
-        if self.left == 0:
-            assert self.job is not None
-            self.job.stop()
-
-
 def stopped(recipe: Recipe, path: Path, steps: int) -> Path:
     listener = StopAt(steps)
-    listener.job = Job(recipe, path, [listener])  # type: ignore[assignment]
+    listener.job = Job(recipe, path, [listener])
     with pytest.raises(Interrupted):
-        listener.job.run()  # type: ignore[attr-defined]
+        listener.job.run()
     return path
 
 

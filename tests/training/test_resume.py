@@ -12,24 +12,10 @@ from safetensors.torch import load_file
 
 from ibllm_core.errors import UserError
 from ibllm_core.training import checkpoints as checkpoints
-from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
+from tests.stopping import StopAt
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
-
-
-class StopAt(Listener):
-    """Asks the job to stop once `steps` iterations are done over all stages."""
-
-    def __init__(self, steps: int) -> None:
-        self.job: Job | None = None
-        self.left = steps
-
-    def on_stepped(self, event: Stepped) -> None:
-        self.left -= 1
-        if self.left == 0:
-            assert self.job is not None
-            self.job.stop()
 
 
 def interrupted(recipe, path: Path, steps: int) -> Path:  # type: ignore[no-untyped-def]

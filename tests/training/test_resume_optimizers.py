@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
+from tests.stopping import StopAt
 
 pytestmark = [
     pytest.mark.usefixtures("plain_runs"),
@@ -29,18 +29,6 @@ SETS = (
     "stages.text.schedule={use='constant', warmup=2}",
     "stages.joint.steps=3",
 )
-
-
-class StopAt(Listener):
-    def __init__(self, steps: int) -> None:
-        self.job: Job | None = None
-        self.left = steps
-
-    def on_stepped(self, event: Stepped) -> None:
-        self.left -= 1
-        if self.left == 0:
-            assert self.job is not None
-            self.job.stop()
 
 
 @pytest.mark.parametrize(("model", "critic"), [("schedule_free", "muon"), ("muon", "schedule_free")])

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from ibllm_core.recipe import load
-from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
+from tests.stopping import StopAt
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
 
@@ -43,18 +43,6 @@ def trained(run: Path, *sets: str, stop: int = 0) -> dict[str, torch.Tensor]:
             listener.job.run()
     Job(made, run).run(resume=bool(stop))
     return load_file(max((run / "checkpoints").glob("step-*")) / "weights.safetensors")
-
-
-class StopAt(Listener):
-    def __init__(self, steps: int) -> None:
-        self.job: Job | None = None
-        self.left = steps
-
-    def on_stepped(self, event: Stepped) -> None:
-        self.left -= 1
-        if self.left == 0:
-            assert self.job is not None
-            self.job.stop()
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from ibllm_watch.symptoms import SYMPTOMS, Row, afterwards, diagnose
 
 from ibllm_core.errors import UserError
 from ibllm_core.recipe import load
-from ibllm_core.training.events import Listener, Stepped
 from ibllm_core.training.job import Interrupted, Job
+from tests.stopping import StopAt
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
 
@@ -104,20 +104,6 @@ def test_a_healthy_run_hears_nothing(name: str, tmp_path: Path) -> None:
     assert any(getattr(line, "startswith", lambda _: False)("watch    nothing to warn of in 20 rows") for line in job.closing)
 
 
-class StopAt(Listener):
-    """Asks the job to stop once so many iterations were done."""
-
-    def __init__(self, steps: int) -> None:
-        self.job: Job | None = None
-        self.left = steps
-
-    def on_stepped(self, event: Stepped) -> None:
-        self.left -= 1
-        if self.left == 0:
-            assert self.job is not None
-            self.job.stop()
-
-
 #: Goes back twice, then stops.
 BACK = ("training.watch.action=roll_back", "training.watch.most=2", "training.watch.factor=0.1", "training.watch.patience=3")
 #: The critic wins, but for a rate that is lowered once.
@@ -164,7 +150,9 @@ def test_a_run_that_is_stopped_between_goes_on_as_if_it_had_not_been(stopped: Pa
     assert [row["lr/critic"] for row in rows(tmp_path / "run")] == [row["lr/critic"] for row in rows(stopped)]
 
 
-def test_a_watch_changes_nothing_where_it_sees_nothing_and_a_restart_changes_nothing_of_it(tmp_path: Path) -> None:
+def test_a_watch_changes_nothing_where_it_sees_nothing_and_a_restart_changes_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bit for bit: with a watch and without one, and with a stop between."""
     sets = ("stages.gan.steps=12",)
     Job(recipe(*sets), tmp_path / "whole").run()
@@ -175,6 +163,19 @@ def test_a_watch_changes_nothing_where_it_sees_nothing_and_a_restart_changes_not
     Job(recipe(*sets), tmp_path / "halves").run(resume=True)
     assert same(tmp_path / "whole", tmp_path / "halves")
     assert info(tmp_path / "whole")["watch"] == info(tmp_path / "halves")["watch"]
+    monkeypatch.setenv("IBLLM_BLOCK", "health")
+    Job(recipe(*sets), tmp_path / "unwatched").run()
+    assert "watch" not in info(tmp_path / "unwatched")
+    watched, unwatched = ((tmp_path / run / "model" / "weights.safetensors").read_bytes() for run in ("whole", "unwatched"))
+    assert watched == unwatched
+
+
+def test_figures_that_nothing_can_give_are_told(tmp_path: Path) -> None:
+    """The model has no captioner that would read drawings."""
+    Job(recipe("stages.gan.steps=2"), tmp_path / "run").run()
+    told = [text for text in info(tmp_path / "run")["notices"] if "left out" in text]
+    assert told == ["watch of the stage gan: recall and consistency are left out: the model has no captioner to read drawings"]
+    assert {"watch/recall", "watch/consistency"}.isdisjoint(rows(tmp_path / "run")[0])
 
 
 def invoke(*arguments: object) -> Result:
